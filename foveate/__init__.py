@@ -1,0 +1,57 @@
+"""foveate: attention for computer vision. Does it help my network, on my data, which kind, where, and at what cost?
+
+Importing this package starts nothing; each name below is imported when it is first used.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from foveate import official
+    from foveate.attention import capture, create_attention, list_attention, register_attention
+    from foveate.costs import cost
+    from foveate.insertion import insert, remove, sites
+    from foveate.networks import create_network, list_networks
+
+_HOME = {
+    "capture": "foveate.attention",
+    "cost": "foveate.costs",
+    "create_attention": "foveate.attention",
+    "create_network": "foveate.networks",
+    "insert": "foveate.insertion",
+    "list_attention": "foveate.attention",
+    "list_networks": "foveate.networks",
+    "register_attention": "foveate.attention",
+    "remove": "foveate.insertion",
+    "sites": "foveate.insertion",
+}
+
+__all__ = [
+    "capture",
+    "cost",
+    "create_attention",
+    "create_network",
+    "insert",
+    "list_attention",
+    "list_networks",
+    "official",
+    "register_attention",
+    "remove",
+    "sites",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "official":
+        return importlib.import_module("foveate.official")
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module 'foveate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,209 @@
+"""Convolutional Block Attention Module. arXiv:1807.06521."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.attention._capture import record
+from foveate.attention._maps import (
+    axes,
+    batch_norm,
+    check_dims,
+    check_map,
+    conv,
+    hidden_width,
+    odd_kernel,
+    one_of,
+    spread,
+)
+from foveate.attention._registry import Deviation, Facts, register_attention
+
+POOLS = ("avg", "max", "lp", "lse")
+ORDERS = ("channel-spatial", "spatial-channel", "parallel")
+DESCRIPTORS = ("pools", "conv", "bottleneck")
+
+FACTS = Facts(
+    title="CBAM: Convolutional Block Attention Module",
+    authors="Woo, Park, Lee, Kweon",
+    year=2018,
+    source="ECCV 2018, arXiv:1807.06521",
+    domain="mixed",
+    equation="x' = x · σ(Σ_p MLP(pool_p(x)));  y = x' · σ(BN(conv_k([max_c x'; mean_c x'])))",
+    parameters="channel*(2*C*h + biases*(h + C)) + spatial*mask",
+    macs="channel*len(pools)*2*C*h + spatial*mask_macs",
+    where={
+        "h": "C // reduction",
+        "biases": "variant == 'official'",
+        "norm": "2*(variant == 'official')",
+        "mask": "{'pools': 2*kernel_size**d + norm, 'conv': C + kernel_size**d + norm,"
+        " 'bottleneck': C*h + 2*h + h*h*kernel_size**d + 2*h + h + 1}[descriptor]",
+        "mask_macs": "{'pools': 2*kernel_size**d, 'conv': C + kernel_size**d,"
+        " 'bottleneck': C*h + h*h*kernel_size**d + h}[descriptor]*P",
+    },
+    deviations=(
+        Deviation("biases of the channel network", "none (Eq. 2)", "both layers", "variant decides"),
+        Deviation(
+            "batch norm in the spatial gate", "none (Eq. 3)", "after the convolution, momentum 0.01", "variant decides"
+        ),
+        Deviation("order of the pooled maps", "[avg; max]", "[max; mean]", "variant decides"),
+        Deviation("first weight of the spatial norm", "—", "0 in the whole ResNet, 1 in a lone CBAM", "1"),
+        Deviation("k = 3, other orders, 1×1-conv descriptor", "ablations", "not released", "options"),
+        Deviation("bottleneck descriptor", "—", "—", "practitioners' 1×1, k×k, 1×1 with batch norms (after BAM)"),
+    ),
+)
+
+
+class ChannelGate(nn.Module):
+    """Logits (N, C): one shared two-layer network over every pooled map, its answers added."""
+
+    def __init__(self, channels: int, reduction: int, pools: Sequence[str], bias: bool) -> None:
+        super().__init__()
+        self.pools = tuple(pools)
+        width = hidden_width("cbam", channels, reduction)
+        self.reduce = nn.Linear(channels, width, bias=bias)
+        self.expand = nn.Linear(width, channels, bias=bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        over = axes(x)
+        logits = None
+        for pool in self.pools:
+            match pool:
+                case "avg":
+                    pooled = x.mean(over)
+                case "max":
+                    pooled = x.amax(over)
+                case "lp":
+                    pooled = torch.linalg.vector_norm(x, 2, over)
+                case "lse":
+                    pooled = x.logsumexp(over)
+            answer = self.expand(torch.relu(self.reduce(pooled)))
+            logits = answer if logits is None else logits + answer
+        assert logits is not None
+        return logits
+
+
+class SpatialGate(nn.Module):
+    """Logits (N, 1, *S): a convolution over maps that describe each position's channels."""
+
+    def __init__(self, channels: int, spatial_dims: int, kernel_size: int, descriptor: str, official: bool, width: int):
+        super().__init__()
+        self.descriptor, self.max_first = descriptor, official
+        convolution, norm = conv(spatial_dims), batch_norm(spatial_dims)
+        padding = kernel_size // 2
+        if descriptor == "bottleneck":
+            self.conv: nn.Module = nn.Sequential(
+                convolution(channels, width, 1, bias=False),
+                norm(width),
+                nn.ReLU(inplace=True),
+                convolution(width, width, kernel_size, padding=padding, bias=False),
+                norm(width),
+                nn.ReLU(inplace=True),
+                convolution(width, 1, 1),
+            )
+            self.norm: nn.Module = nn.Identity()
+            return
+        if descriptor == "conv":
+            self.describe = convolution(channels, 1, 1, bias=False)
+        self.conv = convolution(2 if descriptor == "pools" else 1, 1, kernel_size, padding=padding, bias=False)
+        self.norm = norm(1, momentum=0.01) if official else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.descriptor == "pools":
+            pooled = [x.amax(1, keepdim=True), x.mean(1, keepdim=True)]
+            x = torch.cat(pooled if self.max_first else pooled[::-1], 1)
+        elif self.descriptor == "conv":
+            x = self.describe(x)
+        return self.norm(self.conv(x))
+
+
+@register_attention("cbam", FACTS)
+class ConvolutionalBlockAttention(nn.Module):
+    """Gate the channels by what is in the map, then the positions by what is in their channels.
+
+        x' = x · σ(Σ_p W₂ ReLU(W₁ pool_p(x) + b₁) + b₂)
+        y  = x' · σ(BN(conv_k([max_c x'; mean_c x'])))
+
+    Args:
+        channels: C of the map.
+        spatial_dims: number of spatial axes, 1, 2 or 3; the convolution has so many axes.
+        reduction: r of the channel network, at most `channels`.
+        pools: of the channel gate, any of "avg", "max", "lp" (√Σx²), "lse" (log Σ eˣ).
+        kernel_size: k of the spatial gate, odd; 7 and 3 are the paper's.
+        order: "channel-spatial" (the paper's), "spatial-channel", or "parallel": both from x, their logits added.
+        channel, spatial: False leaves that gate out.
+        descriptor: what the spatial gate convolves: "pools" (the paper's), "conv" (a learned 1×1 map, the paper's
+            ablation), or "bottleneck" (1×1 to C // r, k×k, 1×1 with batch norms; practitioners use k = 3).
+        variant: "official" (default: biases, batch norm, [max; mean]) or "paper" (none of them, [avg; max]).
+
+    Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Gates: channel (N, C), spatial (N, *S).
+    Cost: 2·C·h weights (h = C // r) and 2·kᵈ; three reads of the map and two writes, as written here.
+    Init: torch's defaults; the official whole network starts the spatial norm's weight at 0, a lone CBAM at 1, as here.
+    Raises: ValueError: channels < reduction, an even kernel, unknown values, both gates off, a map of another rank.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        spatial_dims: int = 2,
+        reduction: int = 16,
+        pools: Sequence[str] = ("avg", "max"),
+        kernel_size: int = 7,
+        order: str = "channel-spatial",
+        channel: bool = True,
+        spatial: bool = True,
+        descriptor: str = "pools",
+        variant: str = "official",
+    ) -> None:
+        super().__init__()
+        check_dims("cbam", spatial_dims)
+        pools = (pools,) if isinstance(pools, str) else tuple(pools)
+        for pool in pools:
+            one_of("cbam", "each of pools", pool, POOLS)
+        one_of("cbam", "order", order, ORDERS)
+        one_of("cbam", "descriptor", descriptor, DESCRIPTORS)
+        one_of("cbam", "variant", variant, ("official", "paper"))
+        if not (channel or spatial):
+            raise ValueError("cbam: channel=False and spatial=False leave nothing; keep one of the gates")
+        if not pools:
+            raise ValueError(f"cbam: pools must name at least one of {', '.join(map(repr, POOLS))}; got none")
+        if order == "parallel" and not (channel and spatial):
+            raise ValueError("cbam: order='parallel' wants both gates")
+        self.channels, self.spatial_dims, self.order = channels, spatial_dims, order
+        official = variant == "official"
+        self.channel_gate = ChannelGate(channels, reduction, pools, official) if channel else None
+        size = odd_kernel("cbam", kernel_size)
+        width = hidden_width("cbam", channels, reduction) if descriptor == "bottleneck" else 0
+        self.spatial_gate = SpatialGate(channels, spatial_dims, size, descriptor, official, width) if spatial else None
+
+    def _gate_channels(self, x: Tensor) -> Tensor:
+        if self.channel_gate is None:
+            return x
+        gate = torch.sigmoid(self.channel_gate(x))
+        record(self, channel=gate)
+        return x * spread(gate, x)
+
+    def _gate_positions(self, x: Tensor) -> Tensor:
+        if self.spatial_gate is None:
+            return x
+        gate = torch.sigmoid(self.spatial_gate(x))
+        record(self, spatial=gate.squeeze(1))
+        return x * gate
+
+    def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+        check_map("cbam", x, self.channels, self.spatial_dims, next(self.parameters()))
+        if self.order == "channel-spatial":
+            return self._gate_positions(self._gate_channels(x))
+        if self.order == "spatial-channel":
+            return self._gate_channels(self._gate_positions(x))
+        assert self.channel_gate is not None
+        assert self.spatial_gate is not None
+        channel, spatial = self.channel_gate(x), self.spatial_gate(x)
+        gate = torch.sigmoid(spread(channel, x) + spatial)
+        record(self, channel=torch.sigmoid(channel), spatial=torch.sigmoid(spatial).squeeze(1))
+        return x * gate
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, spatial_dims={self.spatial_dims}, order={self.order!r}"

@@ -1,0 +1,143 @@
+"""Dual attention: positions attend to positions, channels to channels. arXiv:1809.02983."""
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.attention._capture import Rows, record
+from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of
+from foveate.attention._registry import Deviation, Facts, register_attention
+
+POSITION = Facts(
+    title="Dual Attention Network for Scene Segmentation",
+    authors="Fu, Liu, Tian, Li, Bao, Fang, Lu",
+    year=2019,
+    source="CVPR 2019, arXiv:1809.02983",
+    domain="self",
+    equation="y_i = x_i + γ Σ_j softmax_j(q(x_i) · k(x_j)) v(x_j)",
+    parameters="2*(C*h + h) + C*C + C + 1",
+    macs="2*C*h*P + C*C*P + P*P*(h + C)",
+    where={"h": "C // ((8 if variant == 'official' else 1) if reduction is None else reduction)"},
+    deviations=(
+        Deviation("width of queries and keys", "C", "C // 8", "variant decides; reduction= overrides"),
+        Deviation("scale of the logits", "none", "none", "none"),
+        Deviation("fewer than 8 channels", "—", "an empty query: fails", "an error that says what would do"),
+    ),
+)
+CHANNEL = replace(
+    POSITION,
+    equation="y_c = x_c + γ Σ_d softmax_d(-x_c · x_d) x_d",
+    parameters="1",
+    macs="2*C*C*P",
+    where={},
+    deviations=(
+        Deviation(
+            "sign of the energies",
+            "softmax(x_c · x_d): like channels",
+            "softmax(max_d(x_c · x_d) - x_c · x_d): unlike channels",
+            "variant decides",
+        ),
+    ),
+)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """softmax(queries · keys) values over (N, tokens, width), unscaled."""
+    queries, keys, values = queries.unsqueeze(1), keys.unsqueeze(1), values.unsqueeze(1)
+    return F.scaled_dot_product_attention(queries, keys, values, scale=1.0).squeeze(1)
+
+
+def _weights(queries: Tensor, keys: Tensor) -> Tensor:
+    """The rows of softmax(queries · keys), (N, Q, tokens), in float32 or better."""
+    logits = queries @ keys.mT
+    return torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+@register_attention("danet_position", POSITION)
+class PositionAttention(nn.Module):
+    """Add to each position a softmax-weighted mean of a projection of all positions.
+
+        y_i = x_i + γ Σ_j softmax_j(q(x_i) · k(x_j)) v(x_j),  q, k: C → C // reduction, v: C → C
+
+    Args:
+        channels: C of the map.
+        spatial_dims: number of spatial axes, 1, 2 or 3.
+        reduction: what the width of q and k is less by. None: what `variant` says.
+        variant: "official" (default: reduction 8) or "paper" (1: q and k keep all channels).
+
+    Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Affinity rows on demand: (N, queries, P), P positions.
+    Cost: C² + 2·C·h weights (h = C // reduction), as many multiply-adds a position, and P² pairs of h + C of them; no
+        P×P map is kept where a fused kernel takes the shapes. Softmax in float32 or better.
+    Init: γ = 0: the identity; convolutions torch's default.
+    Raises: ValueError: channels < reduction, an unknown variant, a map of another rank or width.
+    """
+
+    starts_as_identity = True
+
+    def __init__(
+        self, channels: int, *, spatial_dims: int = 2, reduction: int | None = None, variant: str = "official"
+    ) -> None:
+        super().__init__()
+        check_dims("danet_position", spatial_dims)
+        one_of("danet_position", "variant", variant, ("official", "paper"))
+        if reduction is None:
+            reduction = 8 if variant == "official" else 1
+        width = hidden_width("danet_position", channels, reduction)
+        self.channels, self.spatial_dims = channels, spatial_dims
+        layer = conv(spatial_dims)
+        self.query = layer(channels, width, 1)
+        self.key = layer(channels, width, 1)
+        self.value = layer(channels, channels, 1)
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+        check_map("danet_position", x, self.channels, self.spatial_dims, self.gamma)
+        queries, keys, values = (layer(x).flatten(2).mT for layer in (self.query, self.key, self.value))
+        record(self, affinity=Rows(x.shape[2:], lambda at: _weights(queries[:, at], keys)))
+        mixed = _attend(queries, keys, values).mT.unflatten(2, x.shape[2:])
+        return x + (self.gamma * mixed).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, spatial_dims={self.spatial_dims}"
+
+
+@register_attention("danet_channel", CHANNEL)
+class ChannelAttention(nn.Module):
+    """Add to each channel a softmax-weighted mean of all channels, weighted by how (un)like they are.
+
+        y_c = x_c + γ Σ_d softmax_d(-x_c · x_d) x_d
+
+    Args:
+        channels: C of the map.
+        spatial_dims: number of spatial axes, 1, 2 or 3.
+        variant: "official" (default: the sign as above, as released) or "paper" (softmax of +x_c · x_d).
+
+    Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Affinity rows on demand, by channel: (N, queries, C).
+    Cost: 1 parameter, 2·C² multiply-adds a position; no C×C map is kept where a fused kernel takes the shapes. Softmax
+        in float32 or better.
+    Init: γ = 0: the identity.
+    Raises: ValueError: an unknown variant, a map of another rank or width.
+    """
+
+    starts_as_identity = True
+
+    def __init__(self, channels: int, *, spatial_dims: int = 2, variant: str = "official") -> None:
+        super().__init__()
+        check_dims("danet_channel", spatial_dims)
+        one_of("danet_channel", "variant", variant, ("official", "paper"))
+        self.channels, self.spatial_dims = channels, spatial_dims
+        self.sign = -1.0 if variant == "official" else 1.0
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+        check_map("danet_channel", x, self.channels, self.spatial_dims, self.gamma)
+        flat = x.flatten(2)
+        record(self, affinity=Rows((self.channels,), lambda at: _weights(self.sign * flat[:, at], flat)))
+        mixed = _attend(self.sign * flat, flat, flat).unflatten(2, x.shape[2:])
+        return x + (self.gamma * mixed).to(x.dtype)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, spatial_dims={self.spatial_dims}, sign={self.sign:+.0f}"

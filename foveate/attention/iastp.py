@@ -1,0 +1,240 @@
+"""Interaction-aware spatio-temporal pyramid attention, with its two losses and the PCA it stands on. arXiv:1808.01106.
+
+No code was released and the paper's text leaves choices open: what is ours is said in the deviations.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.attention._capture import Rows, record
+from foveate.attention._maps import check_dims, check_map, one_of
+from foveate.attention._registry import Deviation, Facts, register_attention
+
+_AVERAGE: dict[int, Callable[..., Tensor]] = {
+    1: F.adaptive_avg_pool1d,
+    2: F.adaptive_avg_pool2d,
+    3: F.adaptive_avg_pool3d,
+}
+FUSIONS = ("sum", "mean", "max")
+
+FACTS = Facts(
+    title="Interaction-aware Spatio-temporal Pyramid Attention Networks for Action Classification",
+    authors="Du, Yuan, Li, Zhao, Li, Hu",
+    year=2018,
+    source="ECCV 2018, arXiv:1808.01106",
+    domain="self",
+    equation="Y_j = W_j X_jᵀ + b_j;  a = softmax(F(Y₁, …, Y_N));  A = a / ‖a‖₂ by rows;  M = A X_N",
+    parameters="n*(C + sum(shallower) + 1 + len(shallower))",
+    macs="n*n*K*(C + sum(shallower)) + n*n*K*C",
+    where={"n": "prod(size or [7]*d)", "K": "frames or 1"},
+    deviations=(
+        Deviation("axis of the softmax", "not said", "none released", "positions: each row of a is a distribution"),
+        Deviation("fusion F", "not said", "none released", "fusion='sum' (default), 'mean' or 'max'"),
+        Deviation("down-sampling R", "named, not defined", "none released", "adaptive average pooling"),
+        Deviation(
+            "other resolutions",
+            "none: d = H·W fixes the weights to one",
+            "none released",
+            "pooled to size and the result back (adaptive average); resize=False refuses them",
+        ),
+        Deviation(
+            "frames", "K frames to one map; K not given", "none released", "frames=K: (N, C, K, *S) → (N, C, *S)"
+        ),
+        Deviation(
+            "bias b",
+            "the mean of PCA's centring",
+            "none released",
+            "kept; under sum and mean fusion the softmax cancels it, so its gradient is zero",
+        ),
+        Deviation("initialisation", "not said", "none released", "W uniform in ±1/√C_j, b zero"),
+        Deviation("losses over a batch", "one sample", "none released", "a value for each sample; their mean is meant"),
+    ),
+)
+
+
+def pca_objective(s: Float[Tensor, "*b d n"], x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
+    """−tr(S X Xᵀ Sᵀ) = −‖S X‖²: least, over orthonormal rows of S, on the d leading principal axes of the positions.
+
+    The C channel maps (columns of X) are the samples; with their mean taken off this is PCA itself.
+    """
+    return -(s @ x).square().sum((-2, -1))
+
+
+def interactive_loss(
+    a: Float[Tensor, "*b d n"], x: Float[Tensor, "*b n c"], weight: float = 1.0
+) -> Float[Tensor, "*b"]:
+    """The paper's Eq. 6, −tr(A X Xᵀ Aᵀ) + weight · ‖offdiag(A Aᵀ)‖², a value a sample; the paper's weight is 1."""
+    gram = a @ a.mT
+    between = gram - torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1))
+    return pca_objective(a, x) + weight * between.square().sum((-2, -1))
+
+
+def attention_loss(fused: Float[Tensor, "*b d n"], own: Sequence[Float[Tensor, "*b d n"]]) -> Float[Tensor, "*b"]:
+    """√Σ(1 − δ²) with δ_j = |fused − own_j|, both softmax outputs before the L2 norm: small where scales differ."""
+    return sum((1 - (fused - one).square()).sum((-2, -1)) for one in own).sqrt()  # type: ignore[union-attr]
+
+
+class RelaxedPCA(NamedTuple):
+    """The least `interactive_loss` over rows of unit norm and any sign, and what every minimiser looks like."""
+
+    minimum: Tensor  # ()
+    gram_eigenvalues: Tensor  # (d,) of A Aᵀ, descending; zeros where rows collapse onto fewer directions
+    projector: Tensor  # (n, n) onto the span of the rows of A
+
+
+def relaxed_pca(x: Float[Tensor, "n c"], rows: int, weight: float = 1.0) -> RelaxedPCA:
+    """Solve min −tr(A X Xᵀ Aᵀ) + weight · ‖offdiag(A Aᵀ)‖² over `rows` unit rows, exactly, by water-filling.
+
+    With l the eigenvalues of X Xᵀ, A Aᵀ has eigenvalues ((l_k − ν)/(2 weight))₊ on the leading axes, ν such that they
+    add up to `rows`. The rows are orthonormal only as weight → ∞ or for equal eigenvalues; where l_d is below the mean
+    of the d leading ones by 2·weight, they collapse onto fewer axes. A softmax gives positive entries only, so the
+    layer itself cannot reach the axes after the first: this is the claim's own optimum, not the layer's.
+    """
+    values, vectors = torch.linalg.eigh(x @ x.mT)
+    values, vectors = values.flip(0), vectors.flip(1)
+    for active in range(rows, 0, -1):
+        level = values[:active].mean() - 2 * weight * rows / active
+        if values[active - 1] > level:
+            break
+    gram = torch.zeros_like(values[:rows])
+    gram[:active] = (values[:active] - level) / (2 * weight)
+    minimum = -(values[:rows] * gram).sum() + weight * (gram.square().sum() - rows)
+    leading = vectors[:, :active]
+    return RelaxedPCA(minimum, gram, leading @ leading.mT)
+
+
+class Losses(NamedTuple):
+    """The two terms beside the classification loss, a value for each sample."""
+
+    interactive: Float[Tensor, "n"]
+    attention: Float[Tensor, "n"]
+
+
+class _Attended(NamedTuple):
+    x: Tensor  # (N, K·n, C)
+    y: list[Tensor]  # each (N, n, K·n)
+    softmax: Tensor  # (N, n, K·n)
+    normed: Tensor  # (N, n, K·n)
+    m: Tensor  # (N, n, C)
+
+
+@register_attention("iastp", FACTS)
+class InteractionAwarePyramid(nn.Module):
+    """Rebuild each position of the map from all positions of all frames, by weights that every scale has a say in.
+
+        X_j: scale j, down-sampled, its K·n positions as rows;  Y_j = W_j X_jᵀ + b_j
+        a = softmax over positions of F(Y₁, …, Y_N);  A = a with rows of unit L2 norm;  M = A X_N
+
+    After a forward pass in training, `losses()` gives the two loss terms.
+
+    Args:
+        channels: C of the current (deepest) map, the one that is attended to.
+        spatial_dims: number of spatial axes of one frame, 1, 2 or 3.
+        shallower: widths of the earlier maps of the pyramid, shallow to deep; none: one scale.
+        size: positions along each axis that the attention works at, n in all; None: 7 along each. It fixes the
+            weights; give the map's own size for the paper's layer.
+        resize: whether a current map of another size is pooled to `size` and the result back; False refuses it.
+        fusion: F, "sum", "mean" or "max" over the scales.
+        frames: K of a clip (N, C, K, *S), whose frames become one map; None: a map (N, C, *S).
+
+    Shape: x, or [shallow, …, x], each (N, C_j, *S_j) or (N, C_j, K, *S_j) → (N, C, *S), dtype of x. Captured, for the
+        positions asked for: affinity, rows of A (N, Q, K·n).
+    Cost: n·(ΣC_j + N) parameters and n·n·K·(ΣC_j + C) multiply-adds a sample (N scales).
+    Init: W uniform in ±1/√C_j, b zero; the paper gives none.
+    Raises: ValueError: unknown fusion, maps of other rank, width or number, another size with resize=False.
+        RuntimeError: losses() before a forward pass in training.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        spatial_dims: int = 2,
+        shallower: Sequence[int] = (),
+        size: Sequence[int] | None = None,
+        resize: bool = True,
+        fusion: str = "sum",
+        frames: int | None = None,
+    ) -> None:
+        super().__init__()
+        check_dims("iastp", spatial_dims)
+        one_of("iastp", "fusion", fusion, FUSIONS)
+        self.size = torch.Size(size or (7,) * spatial_dims)
+        if len(self.size) != spatial_dims or min(self.size) < 1:
+            raise ValueError(f"iastp: size must have {spatial_dims} positive numbers; got {size!r}")
+        if frames is not None and frames < 1:
+            raise ValueError(f"iastp: frames must be a positive number or None; got {frames!r}")
+        self.widths, self.spatial_dims = (*shallower, channels), spatial_dims
+        self.resize, self.fusion, self.frames = resize, fusion, frames
+        n = self.size.numel()
+        self.W = nn.ParameterList(torch.empty(n, width).uniform_(-1, 1) / width**0.5 for width in self.widths)
+        self.b = nn.ParameterList(torch.zeros(n) for _ in self.widths)
+        self._last: _Attended | None = None
+
+    def _check(self, maps: Sequence[Tensor]) -> None:
+        if len(maps) != len(self.widths):
+            raise ValueError(
+                f"iastp: wanted {len(self.widths)} maps, shallow to deep, of {self.widths} channels; got {len(maps)}"
+            )
+        for x, width in zip(maps, self.widths, strict=True):
+            check_map("iastp", x, width, self.spatial_dims + (self.frames is not None), self.W[0])
+            if self.frames is not None and x.shape[2] != self.frames:
+                raise ValueError(f"iastp: wanted {self.frames} frames (frames=); got a clip {tuple(x.shape)}")
+            if x.shape[0] != maps[-1].shape[0]:
+                raise ValueError(f"iastp: wanted maps of one batch; got {[m.shape[0] for m in maps]} samples")
+        if not self.resize and maps[-1].shape[-self.spatial_dims :] != self.size:
+            raise ValueError(
+                f"iastp: wanted a map of size {tuple(self.size)} (resize=False); got {tuple(maps[-1].shape)}"
+            )
+
+    def _pool(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """R: adaptive average pooling of (N, C, *S); nothing where the size is the same."""
+        if x.shape[2:] == torch.Size(size):
+            return x
+        return _AVERAGE[self.spatial_dims](x, tuple(size))
+
+    def _positions(self, x: Tensor) -> Float[Tensor, "n p c"]:
+        """X: (N, K·n, C), frame after frame."""
+        if self.frames is None:
+            return self._pool(x, self.size).flatten(2).mT
+        frames = self._pool(x.transpose(1, 2).flatten(0, 1), self.size).unflatten(0, (-1, self.frames))
+        return frames.flatten(3).transpose(2, 3).flatten(1, 2)
+
+    def attend(self, x: Tensor | Sequence[Tensor]) -> _Attended:
+        """Everything on the way: X of the current map, Y of each scale, a (softmax), A (normed) and M."""
+        maps = [x] if isinstance(x, Tensor) else list(x)
+        self._check(maps)
+        positions = [self._positions(one) for one in maps]
+        y = [w @ p.mT + b[:, None] for w, b, p in zip(self.W, self.b, positions, strict=True)]
+        fused = reduce(torch.maximum if self.fusion == "max" else torch.add, y)
+        softmax = torch.softmax(fused / len(y) if self.fusion == "mean" else fused, -1)
+        normed = F.normalize(softmax, dim=-1)
+        return _Attended(positions[-1], y, softmax, normed, normed @ positions[-1])
+
+    def forward(self, x: Float[Tensor, "n c *s"] | Sequence[Tensor]) -> Float[Tensor, "n c *t"]:
+        seen = self.attend(x)
+        record(self, affinity=Rows(self.size, lambda index: seen.normed[:, index]))
+        if self.training and not torch.compiler.is_exporting():
+            self._last = seen
+        current = x if isinstance(x, Tensor) else x[-1]
+        return self._pool(seen.m.mT.unflatten(2, self.size), current.shape[-self.spatial_dims :])
+
+    def losses(self) -> Losses:
+        """l_interactive and l_attn of the last forward pass in training, a value for each sample."""
+        if self._last is None:
+            raise RuntimeError("iastp: no losses yet; they are kept from a forward pass in training mode")
+        own = [torch.softmax(y, -1) for y in self._last.y]
+        interactive = interactive_loss(self._last.normed, self._last.x)
+        return Losses(interactive, attention_loss(self._last.softmax, own))
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_last": None}  # the last pass stays with its graph: a copy starts without one
+
+    def extra_repr(self) -> str:
+        return f"{self.widths}, size={tuple(self.size)}, fusion={self.fusion!r}, frames={self.frames}"

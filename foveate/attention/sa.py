@@ -1,0 +1,79 @@
+"""Shuffle Attention. arXiv:2102.00240."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.attention._capture import capturing, record
+from foveate.attention._maps import check_dims, check_groups, check_map
+from foveate.attention._registry import Deviation, Facts, register_attention
+
+FACTS = Facts(
+    title="SA-Net: Shuffle Attention for Deep Convolutional Neural Networks",
+    authors="Zhang, Yang",
+    year=2021,
+    source="ICASSP 2021, arXiv:2102.00240",
+    domain="mixed",
+    equation="per group [u, v]: u · σ(w_c mean(u) + b_c), v · σ(w_s GN(v) + b_s); then shuffle the channels by halves",
+    parameters="6*(C // (2*groups))",
+    macs="0",
+    deviations=(
+        Deviation("parameters that ResNet-50 gains", "300 (abstract)", "708", "708: 3·C/groups a module"),
+        Deviation("sharing", "—", "one set of parameters for all groups", "so"),
+        Deviation("norm of the spatial half", "group norm", "one group a channel (instance norm)", "so"),
+        Deviation("sa_resnet101()", "—", "returns None", "—"),
+    ),
+)
+
+
+@register_attention("sa", FACTS)
+class ShuffleAttention(nn.Module):
+    """In each group of channels gate one half by its means and the other half by its normalised map; then shuffle.
+
+        u' = u · σ(w_c · mean(u) + b_c)             first half of each group
+        v' = v · σ(w_s · (γ · norm(v) + β) + b_s)   second half; norm over the positions of each channel
+        y  = [u', v'] of all groups, the two halves of the channels interleaved
+
+    Args:
+        channels: C of the map, a multiple of 2·groups.
+        spatial_dims: number of spatial axes, 1, 2 or 3.
+        groups: G groups of neighbouring channels, which share all parameters; 64 in the paper and the code.
+
+    Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured, in the order of the input's channels: channel (N, C), each
+        channel's gate, averaged over positions for the spatial halves; spatial (N, *S), the spatial gates' mean.
+    Cost: 3·C/G parameters, no multiply-adds in matrix products; two reads of the map and one write.
+    Init: w_c = w_s = 0, b_c = b_s = 1, γ = 1, β = 0: every gate starts at σ(1) = 0.731. The shuffle is there from the
+        start, so a network with trained weights is changed by more than a factor.
+    Raises: ValueError: channels that are no multiple of 2·groups, a map of another rank or width.
+    """
+
+    def __init__(self, channels: int, *, spatial_dims: int = 2, groups: int = 64) -> None:
+        super().__init__()
+        check_dims("sa", spatial_dims)
+        check_groups("sa", channels, groups, parts=2)
+        self.channels, self.spatial_dims, self.groups = channels, spatial_dims, groups
+        width = channels // (2 * groups)
+        self.channel_weight = nn.Parameter(torch.zeros(width, 1))
+        self.channel_bias = nn.Parameter(torch.ones(width, 1))
+        self.spatial_weight = nn.Parameter(torch.zeros(width, 1))
+        self.spatial_bias = nn.Parameter(torch.ones(width, 1))
+        self.norm_weight = nn.Parameter(torch.ones(width, 1))
+        self.norm_bias = nn.Parameter(torch.zeros(width, 1))
+
+    def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+        check_map("sa", x, self.channels, self.spatial_dims, self.channel_weight)
+        halves = x.flatten(2).unflatten(1, (self.groups, 2, self.channels // (2 * self.groups)))
+        u, v = halves.unbind(2)
+        channel = torch.sigmoid(self.channel_weight * u.mean(-1, keepdim=True) + self.channel_bias).to(x.dtype)
+        centred = v - v.mean(-1, keepdim=True)
+        normed = centred * (centred.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
+        normed = self.norm_weight * normed + self.norm_bias
+        spatial = torch.sigmoid(self.spatial_weight * normed + self.spatial_bias).to(x.dtype)
+        if capturing():
+            gates = torch.stack((channel.squeeze(-1), spatial.mean(-1)), 2).flatten(1)
+            record(self, channel=gates, spatial=spatial.mean((1, 2)).unflatten(1, x.shape[2:]))
+        gated = torch.stack((u * channel, v * spatial), 2).flatten(1, 3)
+        return gated.unflatten(1, (2, self.channels // 2)).transpose(1, 2).reshape(x.shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, spatial_dims={self.spatial_dims}, groups={self.groups}"

@@ -1,0 +1,107 @@
+"""Squeeze-and-Excitation. arXiv:1709.01507."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.attention._capture import record
+from foveate.attention._maps import axes, check_dims, check_map, hidden_width, one_of, spread
+from foveate.attention._registry import Deviation, Facts, register_attention
+
+SQUEEZES = ("avg", "max", "avg+max", "std", "gem", "learned")
+
+FACTS = Facts(
+    title="Squeeze-and-Excitation Networks",
+    authors="Hu, Shen, Albanie, Sun, Wu",
+    year=2018,
+    source="CVPR 2018, arXiv:1709.01507",
+    domain="channel",
+    equation="y = x · σ(W₂ ReLU(W₁ squeeze(x) + b₁) + b₂)",
+    parameters="2*C*h + biases*(h + C) + (squeeze == 'gem') + (squeeze == 'learned')*C",
+    macs="(2 if squeeze == 'avg+max' else 1)*2*C*h + (squeeze == 'learned')*2*C*P",
+    where={"h": "C // reduction", "biases": "(variant == 'official') if bias is None else bias"},
+    deviations=(
+        Deviation(
+            "biases of the two layers", "none", "both layers (Caffe release)", "variant decides; bias= overrides"
+        ),
+        Deviation("smallest hidden width", "not said", "none: C < reduction fails", "an error that says what would do"),
+    ),
+)
+
+
+@register_attention("se", FACTS)
+class SqueezeExcitation(nn.Module):
+    """Gate each channel by a two-layer network over the squeezed map.
+
+        y = x · σ(W₂ ReLU(W₁ squeeze(x) + b₁) + b₂),  W₁: C → C // reduction
+
+    Args:
+        channels: C of the map.
+        spatial_dims: number of spatial axes, 1, 2 or 3.
+        reduction: r, at most `channels`.
+        squeeze: "avg" is the paper's. "max"; "avg+max" (the sum of the network's answers to both, as in CBAM); "std"
+            (standard deviation, biased); "gem" (generalised mean with a learned exponent, starting at 3); "learned"
+            (softmax-weighted mean with weights from a learned 1×1 map, starting as the mean).
+        variant: "official" (default: biases, as released) or "paper" (no biases).
+        bias: overrides what `variant` says of the biases.
+
+    Shape: x (N, C, *S) → y (N, C, *S), dtype of x.
+    Cost: 2·C·h weights (h = C // reduction) and as many multiply-adds a sample; one read for the squeeze, one read and
+        one write for the gate.
+    Init: torch's Linear default, as in the PyTorch releases (the Caffe files give none).
+    Raises: ValueError: channels < reduction, an unknown squeeze or variant, a map of another rank or width.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        spatial_dims: int = 2,
+        reduction: int = 16,
+        squeeze: str = "avg",
+        variant: str = "official",
+        bias: bool | None = None,
+    ) -> None:
+        super().__init__()
+        check_dims("se", spatial_dims)
+        one_of("se", "squeeze", squeeze, SQUEEZES)
+        one_of("se", "variant", variant, ("official", "paper"))
+        bias = variant == "official" if bias is None else bias
+        self.channels, self.spatial_dims, self.squeeze = channels, spatial_dims, squeeze
+        width = hidden_width("se", channels, reduction)
+        self.reduce = nn.Linear(channels, width, bias=bias)
+        self.expand = nn.Linear(width, channels, bias=bias)
+        if squeeze == "gem":
+            self.exponent = nn.Parameter(torch.tensor(3.0))
+        if squeeze == "learned":
+            self.weigh = nn.Parameter(torch.zeros(channels))
+
+    def _excite(self, squeezed: Tensor) -> Tensor:
+        return self.expand(torch.relu(self.reduce(squeezed)))
+
+    def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+        check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
+        over = axes(x)
+        match self.squeeze:
+            case "avg":
+                logits = self._excite(x.mean(over))
+            case "max":
+                logits = self._excite(x.amax(over))
+            case "avg+max":
+                logits = self._excite(x.mean(over)) + self._excite(x.amax(over))
+            case "std":
+                variance = (x - x.mean(over, keepdim=True)).square().mean(over)
+                logits = self._excite((variance + 1e-5).sqrt())
+            case "gem":
+                powered = x.clamp(min=1e-6).pow(self.exponent).mean(over)
+                logits = self._excite(powered.pow(1 / self.exponent))
+            case "learned":
+                flat = x.flatten(2)
+                where = torch.softmax(torch.einsum("ncp,c->np", flat, self.weigh), -1)
+                logits = self._excite(torch.einsum("ncp,np->nc", flat, where))
+        gate = torch.sigmoid(logits)
+        record(self, channel=gate)
+        return x * spread(gate, x)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, spatial_dims={self.spatial_dims}, squeeze={self.squeeze!r}"

@@ -1,0 +1,73 @@
+"""Spatial Group-wise Enhance. arXiv:1905.09646."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.attention._capture import capturing, record
+from foveate.attention._maps import check_dims, check_groups, check_map, one_of
+from foveate.attention._registry import Deviation, Facts, register_attention
+
+FACTS = Facts(
+    title="Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional Networks",
+    authors="Li, Hu, Yang",
+    year=2019,
+    source="arXiv:1905.09646",
+    domain="spatial",
+    equation="per group: t = Σ_c x_c · mean(x_c);  y = x · σ(w · (t − mean t)/(std t + ε) + b)",
+    parameters="2*groups",
+    macs="0",
+    deviations=(
+        Deviation("standard deviation", "biased (1/m)", "unbiased (1/(m − 1))", "variant decides"),
+        Deviation("ε = 1e-5", "outside the root", "outside the root", "outside the root"),
+        Deviation("map of one position", "gate σ(b)", "NaN (0/0)", "gate σ(b), the limit, in both variants"),
+    ),
+)
+
+
+@register_attention("sge", FACTS)
+class SpatialGroupEnhance(nn.Module):
+    """Within each group of channels, raise the positions that look like the group's mean.
+
+        t = Σ_c x_c · mean(x_c)                     for each group and position
+        y = x · σ(w · (t − mean(t)) / (std(t) + 1e-5) + b)
+
+    Args:
+        channels: C of the map, a multiple of `groups`.
+        spatial_dims: number of spatial axes, 1, 2 or 3.
+        groups: G groups of neighbouring channels; the paper's and the code's 64.
+        variant: "official" (default: the standard deviation divides by positions − 1) or "paper" (by positions).
+
+    Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured: the gates of the groups, group (N, G, *S), and their mean,
+        spatial (N, *S).
+    Cost: 2·G parameters, no multiply-adds in matrix products; two reads of the map and one write.
+    Init: w = 0, b = 1, so that every gate starts at σ(1) = 0.731.
+    Raises: ValueError: channels that do not split into the groups, an unknown variant, a map of another rank or width.
+    """
+
+    def __init__(self, channels: int, *, spatial_dims: int = 2, groups: int = 64, variant: str = "official") -> None:
+        super().__init__()
+        check_dims("sge", spatial_dims)
+        check_groups("sge", channels, groups)
+        one_of("sge", "variant", variant, ("official", "paper"))
+        self.channels, self.spatial_dims, self.groups = channels, spatial_dims, groups
+        self.unbiased = variant == "official"
+        self.weight = nn.Parameter(torch.zeros(groups))
+        self.bias = nn.Parameter(torch.ones(groups))
+
+    def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
+        check_map("sge", x, self.channels, self.spatial_dims, self.weight)
+        grouped = x.flatten(2).unflatten(1, (self.groups, self.channels // self.groups))
+        alike = (grouped * grouped.mean(-1, keepdim=True)).sum(2)
+        centred = alike - alike.mean(-1, keepdim=True)
+        unbiased = self.unbiased and alike.shape[-1] > 1
+        deviation = centred.std(-1, correction=int(unbiased), keepdim=True)
+        logits = centred / (deviation + 1e-5) * self.weight.unsqueeze(-1) + self.bias.unsqueeze(-1)
+        gate = torch.sigmoid(logits).to(x.dtype)
+        if capturing():
+            maps = gate.unflatten(2, x.shape[2:])
+            record(self, spatial=maps.mean(1), group=maps)
+        return (grouped * gate.unsqueeze(2)).reshape(x.shape)
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, spatial_dims={self.spatial_dims}, groups={self.groups}, unbiased={self.unbiased}"

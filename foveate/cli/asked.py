@@ -1,0 +1,65 @@
+"""What a person typed, as plain values."""
+
+import tomllib
+from typing import Any
+
+from foveate.spec import PLAIN
+
+
+def value(text: str) -> Any:
+    """A TOML value if it is one (3, 0.5, true, [1, 2]), else the text itself."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def pairs(texts: list[str], what: str) -> dict[str, Any]:
+    """["a=1", "b=x"] → {"a": 1, "b": "x"}. Raises: ValueError: one has no "="."""
+    found = {}
+    for text in texts:
+        key, equals, given = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{what}: wanted NAME=VALUE; got {text!r}")
+        found[key.strip()] = value(given.strip())
+    return found
+
+
+def attention(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """ "none,se,cbam:kernel_size=3:order=parallel" → [("none", {}), ("se", {}), ("cbam", {…})].
+
+    Raises: ValueError: an option without a value, an empty name. LookupError, TypeError: a name or an option that there
+        is not, with the nearest.
+    """
+    from foveate.attention import check_options
+
+    found = []
+    for part in text.split(","):
+        name, *options = part.strip().split(":")
+        if not name:
+            raise ValueError(f"--attention: wanted names parted by commas, such as none,se,cbam; got {text!r}")
+        given = pairs(options, f"--attention {name}")
+        if name != PLAIN:
+            check_options(name, given)
+        found.append((name, given))
+    return found
+
+
+def variants(text: str, at: str, init: str) -> list[dict[str, Any]]:
+    """The variants of a study, as plain values, all at the same place."""
+    where = at.split(",") if "," in at else at
+    return [
+        {"attention": name, "options": options} | ({} if name == PLAIN else {"at": where, "init": init})
+        for name, options in attention(text)
+    ]
+
+
+def seeds(text: str) -> Any:
+    """ "5" → 5 (seeds 0 to 4); "3,7,11" → those. Raises: ValueError."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds: wanted a number of seeds or seeds parted by commas; got {text!r}") from None
+    if len(numbers) == 1 and numbers[0] < 1:
+        raise ValueError(f"--seeds: wanted 1 or more; got {text}")
+    return numbers[0] if len(numbers) == 1 else numbers

@@ -1,0 +1,158 @@
+"""foveate list | show | sites | cost: look before you train."""
+
+import inspect
+import json
+from typing import Annotated, Any
+
+import typer
+
+from foveate.cli import asked
+from foveate.spec import PLAIN
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Model = Annotated[
+    str, typer.Argument(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.", show_default=False)
+]
+Size = Annotated[int, typer.Option(help="Side of the image in pixels.")]
+Classes = Annotated[int, typer.Option(help="Outputs of the classifier.")]
+
+
+def list_(pattern: Annotated[str, typer.Argument(help="A glob pattern.")] = "*", as_json: Json = False) -> None:
+    """List the mechanisms and our own networks by name.
+
+    Example: foveate list 'c*'
+    """
+    from foveate.attention import attention_facts, list_attention
+    from foveate.networks import list_networks
+
+    names, networks = list_attention(pattern), list_networks(pattern)
+    if not names and not networks:
+        raise LookupError(f"nothing is called {pattern!r}; foveate list shows every name")
+    if as_json:
+        typer.echo(json.dumps({"attention": names, "networks": networks}))
+        return
+    for name in names:
+        facts = attention_facts(name)
+        typer.echo(f"{name:16} {facts.domain:9} {facts.title} ({facts.year})" if facts else name)
+    if networks:
+        typer.echo("networks: " + ", ".join(networks))
+
+
+def show(name: Annotated[str, typer.Argument(help="A mechanism.", show_default=False)], as_json: Json = False) -> None:
+    """Show one mechanism: equation, paper, options, variants, costs, and where paper and code part.
+
+    Example: foveate show cbam
+    """
+    from dataclasses import asdict
+
+    from foveate.attention import attention_class, attention_facts, attention_options
+
+    cls, facts = attention_class(name), attention_facts(name)
+    options = {
+        key: None if default is inspect.Parameter.empty else default for key, default in attention_options(name).items()
+    }
+    if as_json:
+        typer.echo(json.dumps({"name": name, "options": options, **(asdict(facts) if facts else {})}, default=str))
+        return
+    typer.echo(f"{name}: {facts.title if facts else cls.__name__}")
+    if facts:
+        typer.echo(f"  {facts.authors}, {facts.source}; works on: {facts.domain}")
+        typer.echo(f"  equation    {facts.equation}")
+        typer.echo(f"  parameters  {facts.parameters}")
+        typer.echo(f"  multiply-adds a sample  {facts.macs}")
+        for key, expression in facts.where.items():
+            typer.echo(f"    where {key} = {expression}")
+    typer.echo("  options     " + ", ".join(f"{key}={default!r}" for key, default in options.items()))
+    if facts and facts.deviations:
+        typer.echo("  where paper, released code and this library part:")
+        for deviation in facts.deviations:
+            typer.echo(f"    {deviation.point}")
+            typer.echo(f"      paper: {deviation.paper}; released: {deviation.official}; here: {deviation.ours}")
+    typer.echo("")
+    typer.echo(inspect.cleandoc(cls.__doc__ or "").split("\n\nSource:")[0])
+
+
+def sites(
+    model: Model,
+    at: Annotated[str | None, typer.Option(help="block, stage, module, or glob patterns parted by commas.")] = None,
+    image_size: Size = 224,
+    channels: Annotated[int, typer.Option(help="Channels of the image.")] = 3,
+    num_classes: Classes = 1000,
+    as_json: Json = False,
+) -> None:
+    """Show the places of a network where attention can go.
+
+    Example: foveate sites timm:resnet50 --at block
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from foveate.insertion import format_sites
+    from foveate.insertion import sites as find
+    from foveate.networks import build_network
+
+    network = build_network(model, num_classes=num_classes, in_channels=channels)
+    where = at.split(",") if at and "," in at else at
+    found = find(network, torch.zeros(2, channels, image_size, image_size), where)
+    typer.echo(json.dumps([asdict(site) for site in found]) if as_json else format_sites(found))
+
+
+def cost(
+    model: Model,
+    attention: Annotated[str, typer.Option(help="Names parted by commas, options after colons.")] = "se,cbam",
+    at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns parted by commas.")] = "block",
+    image_size: Size = 224,
+    batch_size: Annotated[int, typer.Option()] = 1,
+    num_classes: Classes = 1000,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure what attention adds to a network: each variant against the plain network, in one run.
+
+    Example: foveate cost timm:resnet50 --attention se,cbam
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from foveate.costs import costs
+    from foveate.insertion import insert
+    from foveate.networks import build_network
+
+    if threads:
+        torch.set_num_threads(threads)
+    x = torch.randn(batch_size, 3, image_size, image_size)
+    where: Any = at.split(",") if "," in at else at
+    models = {PLAIN: build_network(model, num_classes=num_classes)}
+    for name, options in asked.attention(attention):
+        if name == PLAIN:
+            continue
+        label = name + "".join(f":{key}={value}" for key, value in options.items())
+        models[label] = build_network(model, num_classes=num_classes)
+        insert(models[label], name, at=where, example=x[:1], **options)
+    measured = costs(models, x, budget_s=5.0 * len(models))
+    if as_json:
+        typer.echo(json.dumps({name: asdict(cost) for name, cost in measured.items()}))
+        return
+    plain = measured[PLAIN]
+    typer.echo(f"{model}, batch {batch_size} of {image_size}×{image_size}, forward, {torch.get_num_threads()} threads")
+    head = f"{'':22}{'parameters':>14}{'multiply-adds':>16}{'bytes moved':>14}"
+    typer.echo(f"{head}{'latency ms (95 %)':>26}{'times plain (95 %)':>24}")
+    for name, found in measured.items():
+        time, ratio = found.latency_ms, found.latency_ratio
+        more = "" if name == PLAIN or ratio is None else f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+        typer.echo(
+            f"{name:22}{_delta(found.parameters, plain.parameters, 0):>14}{_delta(found.macs, plain.macs, 6):>16}"
+            f"{_delta(found.bytes_moved, plain.bytes_moved, 6):>14}"
+            f"{f'{time.median:.2f} ({time.low:.2f} to {time.high:.2f})':>26}{more:>24}"
+        )
+    typer.echo("plain: totals (multiply-adds and bytes in millions); the others: what they add")
+
+
+def _delta(value: int, plain: int, power: int) -> str:
+    scale = 10**power
+    if value == plain:
+        return f"{value / scale:,.0f}" if power == 0 else f"{value / scale:,.1f} M"
+    more = (value - plain) / scale
+    return f"{more:+,.0f}" if power == 0 else f"{more:+,.2f} M"

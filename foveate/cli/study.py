@@ -1,0 +1,163 @@
+"""foveate study run | status | resume | report."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foveate.cli import asked
+from foveate.spec import Study, check_study, read_study
+
+app = typer.Typer(
+    no_args_is_help=True, help="Compare attention mechanisms with paired seeds, intervals and equal-cost controls."
+)
+Folder = Annotated[Path, typer.Argument(help="The study's folder.", show_default=False)]
+
+
+@app.command()
+def run(
+    file: Annotated[
+        Path | None, typer.Argument(help="A study as TOML; flags given besides override it.", metavar="STUDY.toml")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the study. Default: the file's name, or foveate-study.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="'embedded', or a folder: of class folders, CIFAR-10, or parquet.")
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.")
+    ] = None,
+    attention: Annotated[
+        str | None, typer.Option(help="Names parted by commas, options after colons: none,se,cbam:kernel_size=3.")
+    ] = None,
+    at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns over module names.")] = "block",
+    init: Annotated[str, typer.Option(help="How the attention starts: paper or identity.")] = "paper",
+    seeds: Annotated[str | None, typer.Option(help="A number of seeds, or seeds parted by commas.")] = None,
+    epochs: Annotated[int | None, typer.Option()] = None,
+    batch_size: Annotated[int | None, typer.Option()] = None,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate; cosine down to 0.")] = None,
+    weight_decay: Annotated[float | None, typer.Option()] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
+    train_images: Annotated[int | None, typer.Option(help="Use only so many.")] = None,
+    test_images: Annotated[int | None, typer.Option(help="Use only so many.")] = None,
+    early_stop: Annotated[int | None, typer.Option(help="Epochs without a better held-out loss; 0: off.")] = None,
+    control: Annotated[str | None, typer.Option(help="Equal-cost control: size, latency or none.")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
+    amp: Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast.")] = None,
+    channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of one run.")] = None,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time. Default: cores / threads.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that holds the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Run a study, or go on with it: finished runs are never run again.
+
+    Example: foveate study run --data embedded --network foveate:resnet8 --attention none,se,cbam --seeds 5 --epochs 10
+    """
+    content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
+    given = {"network": network, "control": control, "seeds": None if seeds is None else asked.seeds(seeds)}
+    content |= {key: value for key, value in given.items() if value is not None}
+    if attention is not None or not file:
+        content["variants"] = asked.variants(attention or "none,se,cbam", at, init)
+    elif at != "block" or init != "paper":
+        raise ValueError("--at and --init go with --attention; a study file has its own under [[variants]]")
+    images = {"source": data, "image_size": image_size, "train_images": train_images, "test_images": test_images}
+    training = {
+        "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "optimizer": optimizer,
+        "early_stop": early_stop, "device": device, "amp": amp, "channels_last": channels_last, "threads": threads,
+    }  # fmt: skip
+    for name, flags in (("data", images), ("train", training)):
+        content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
+    study = check_study(content, where="study")
+    folder = out or Path(file.stem if file else "foveate-study")
+    command = shlex.join(["foveate", *sys.argv[1:]])
+    carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json)
+
+
+def carry_out(study: Study, folder: Path, *, jobs: int | None, wait: bool, command: str, as_json: bool = False) -> None:
+    """Run the study with its progress drawn, write the report, print the table and where the report is."""
+    from foveate.cli.progress import Progress
+    from foveate.study import run_study
+
+    progress = Progress(folder, quiet=as_json)
+    try:
+        with progress:
+            whole = run_study(study, folder, jobs=jobs, wait=wait, command=command, watcher=progress)
+    except KeyboardInterrupt:
+        typer.echo(f"\nstopped; go on with: foveate study resume {shlex.quote(str(folder))}", err=True)
+        raise typer.Exit(1) from None
+    write_and_print(folder, as_json=as_json)
+    if not whole:
+        raise typer.Exit(1)
+
+
+def write_and_print(folder: Path, *, as_json: bool) -> None:
+    """Draw the study's report, print its table (or its summary as JSON), and say where the page is."""
+    from rich.console import Console
+
+    from foveate.report import terminal_table, write_report
+    from foveate.study import summarise
+
+    summary = summarise(folder)
+    page = write_report(summary, folder / "report")
+    if as_json:
+        typer.echo(json.dumps(summary, indent=1, allow_nan=False))
+        return
+    console = Console()
+    console.print(terminal_table(summary))
+    console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
+
+
+@app.command()
+def resume(
+    folder: Folder,
+    jobs: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that holds the folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Go on with a study that was stopped or killed.
+
+    Example: foveate study resume foveate-study
+    """
+    from foveate.study.folder import STUDY
+
+    if not (folder / STUDY).is_file():
+        raise ValueError(f"{folder}: wanted the folder of a study; it holds no {STUDY}")
+    command = shlex.join(["foveate", "study", "run", str(folder / STUDY), "--out", str(folder)])
+    carry_out(read_study(folder / STUDY), folder, jobs=jobs, wait=wait, command=command, as_json=as_json)
+
+
+@app.command()
+def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Where a study stands: runs done, running, to do, failed.
+
+    Example: foveate study status foveate-study
+    """
+    from foveate.study.results import status as where
+
+    found = where(folder)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    typer.echo(", ".join(f"{count} {state}" for state, count in found["states"].items()))
+    for run in found["runs"]:
+        if run["state"] != "done":
+            again = f", attempt {run['attempts']}" if run["attempts"] > 1 else ""
+            why = f": {run['error']}" if run["error"] else ""
+            typer.echo(f"  {run['state']:8} {run['arm']}, seed {run['seed']}{again}{why}")
+
+
+@app.command()
+def report(
+    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False
+) -> None:
+    """Draw the report again from what is finished, without running anything.
+
+    Example: foveate study report foveate-study
+    """
+    write_and_print(folder, as_json=as_json)

@@ -1,0 +1,81 @@
+"""What a network costs: counted, and measured."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from foveate.costs._count import activation_bytes, bytes_moved, macs, parameters
+from foveate.costs._latency import Latency, forward_step, interval_of_the_median, time_interleaved
+
+__all__ = ["Cost", "Latency", "cost", "costs", "macs", "parameters"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one forward pass over a batch costs.
+
+    parameters; macs (multiply-adds of the batch); bytes_moved (read and written by its operators); activation_bytes
+    (kept for the backward pass); latency_ms (median, low, high of one pass); latency_ratio to the baseline, measured
+    round by round in the same run (1, 1, 1 for the baseline itself).
+    """
+
+    parameters: int
+    macs: int
+    bytes_moved: int
+    activation_bytes: int
+    latency_ms: Latency
+    latency_ratio: Latency | None = None
+
+
+def cost(
+    model: nn.Module, x: Tensor, baseline: nn.Module | None = None, *, repeats: int = 50, budget_s: float = 10.0
+) -> Cost:
+    """What the model costs on the batch x, in evaluation mode; with a baseline, measured against it in the same run.
+
+    Args:
+        model: any network; left as it was found (modes, gradients).
+        x: a batch on the device to measure.
+        baseline: another network for the same batch; gives `latency_ratio`.
+        repeats: rounds at most. budget_s: seconds of measuring at most (5 rounds at least).
+    """
+    models = {"model": model} if baseline is None else {"baseline": baseline, "model": model}
+    return costs(models, x, repeats=repeats, budget_s=budget_s)["model"]
+
+
+def costs(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 50, budget_s: float = 10.0) -> dict[str, Cost]:
+    """The cost of every model on the batch x, interleaved; the first is the baseline of the ratios."""
+    with contextlib.ExitStack() as stack:
+        for model in models.values():
+            stack.enter_context(_evaluating(model))
+        counted = {
+            name: (parameters(model), macs(model, x), bytes_moved(model, x), activation_bytes(model, x))
+            for name, model in models.items()
+        }
+        steps = {name: forward_step(model, x) for name, model in models.items()}
+        samples = time_interleaved(steps, repeats=repeats, budget_s=budget_s)
+    first = samples[next(iter(models))]
+    return {
+        name: Cost(
+            *counted[name],
+            latency_ms=interval_of_the_median(samples[name]),
+            latency_ratio=interval_of_the_median([a / b for a, b in zip(samples[name], first, strict=True)])
+            if len(models) > 1
+            else None,
+        )
+        for name in models
+    }
+
+
+@contextlib.contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,174 @@
+"""What lies in a folder of class folders: files by class and split, and whatever is wrong with the folder itself."""
+
+import hashlib
+import os
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
+ENDINGS = (*_JPEG, ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+TEST_NAMES = ("val", "valid", "validation", "test")  # the first that is there is used
+_NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something found in a user's folder.
+
+    Attributes:
+        path: of the file or folder.
+        reason: what is wrong, what was wanted.
+        kind: "file" or "folder": the data cannot be used; "note": they can.
+    """
+
+    path: Path
+    reason: str
+    kind: Literal["file", "folder", "note"] = "file"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """One file: its split ("" where the folder has none of its own), class, name inside the class folder, stat."""
+
+    path: Path
+    split: Literal["", "train", "test"]
+    label: str
+    name: str
+    size: int
+    mtime_ns: int
+
+    @property
+    def key(self) -> int:
+        """64 bits of its class and name: the same on any machine and in any order of listing."""
+        return int.from_bytes(hashlib.sha256(f"{self.label}/{self.name}".encode(errors="replace")).digest()[:8])
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A folder of class folders as found, nothing decoded yet; photos are in order of split, class and name."""
+
+    root: Path
+    classes: tuple[str, ...]
+    photos: tuple[Photo, ...]
+    problems: tuple[Problem, ...]
+    has_split: bool
+
+
+def list_photos(root: Path) -> Listing:
+    """Every file under root/<class>/ or root/train/<class>/ and root/val|valid|validation|test/<class>/."""
+    problems: list[Problem] = []
+    folders, loose = _visible(root, problems)
+    named = {folder.name.lower(): folder for folder in folders}
+    has_train = "train" in named and bool(_visible(named["train"], [])[0])
+    test_name = next((name for name in TEST_NAMES if name in named and _visible(named[name], [])[0]), None)
+    if has_train and test_name:
+        train = _classes(named["train"], "train", problems)
+        test = _classes(named[test_name], "test", problems)
+        _same_classes(named["train"], train, named[test_name], test, problems)
+        by_class = [train, test]
+        for name in set(named) - {"train", test_name}:
+            problems.append(Problem(named[name], "left out: neither the train nor the test folder", "note"))
+    elif has_train and len(folders) == 1:
+        wanted = f"wanted a test folder beside train ({', '.join(TEST_NAMES)}), got none; to hold some photos out"
+        problems.append(Problem(root, f"{wanted}, give {named['train']} itself", "folder"))
+        by_class = []
+    else:
+        by_class = [_classes(root, "", problems)]
+        _enough(root, by_class[0], loose, problems)
+    images = [file for file in loose if file.suffix.lower() in ENDINGS]
+    if images and by_class and any(by_class):
+        count = f"{len(images):,} loose image{'s' * (len(images) > 1)} beside the class folders left out"
+        problems.append(Problem(root, f"{count}: {images[0].name}{', …' * (len(images) > 1)}", "note"))
+    photos = [photo for classes in by_class for name in sorted(classes) for photo in classes[name]]
+    names = tuple(sorted(by_class[0])) if by_class else ()
+    return Listing(root, names, tuple(photos), tuple(problems), bool(has_train and test_name))
+
+
+def _classes(folder: Path, split: Literal["", "train", "test"], problems: list[Problem]) -> dict[str, list[Photo]]:
+    """The photos of every class folder; a class without any is a problem."""
+    found: dict[str, list[Photo]] = {}
+    for place in _visible(folder, problems)[0]:
+        label = unicodedata.normalize("NFC", place.name)
+        found[label] = []
+        for file in _walk(place, problems, set()):
+            name = unicodedata.normalize("NFC", file.relative_to(place).as_posix())
+            try:
+                stat = file.stat()
+            except OSError as error:
+                problems.append(Problem(file, "a link to nothing" if file.is_symlink() else _told(error)))
+                continue
+            if file.suffix.lower() not in ENDINGS:
+                problems.append(Problem(file, f"not an image file; wanted one of {' '.join(ENDINGS)}"))
+            elif not stat.st_size:
+                problems.append(Problem(file, "empty file (0 bytes)"))
+            else:
+                found[label].append(Photo(file, split, label, name, stat.st_size, stat.st_mtime_ns))
+        if not found[label]:
+            problems.append(Problem(place, f"class {label!r} has no images", "folder"))
+    return found
+
+
+def _enough(root: Path, classes: dict[str, list[Photo]], loose: list[Path], problems: list[Problem]) -> None:
+    images = sum(file.suffix.lower() in ENDINGS for file in loose)
+    wanted = f"wanted at least two class folders such as {root}/cats/1.jpg and {root}/dogs/1.jpg"
+    if not classes:
+        got = (
+            f"{images:,} loose image{'s' * (images > 1)} and no folder"
+            if images
+            else "no image"
+            if loose
+            else "an empty folder"
+        )
+        problems.append(Problem(root, f"{wanted}, got {got}", "folder"))
+    elif len(classes) == 1:
+        problems.append(Problem(root, f"wanted at least two class folders, got 1: {next(iter(classes))!r}", "folder"))
+    for label, photos in classes.items():
+        if len(photos) == 1:
+            reason = f"class {label!r} has 1 image, too few to hold one out for testing; wanted at least 2"
+            problems.append(Problem(root / label, reason, "folder"))
+
+
+def _same_classes(
+    train_folder: Path,
+    train: dict[str, list[Photo]],
+    test_folder: Path,
+    test: dict[str, list[Photo]],
+    problems: list[Problem],
+) -> None:
+    if len(train) == 1:
+        reason = f"wanted at least two class folders, got 1: {next(iter(train))!r}"
+        problems.append(Problem(train_folder, reason, "folder"))
+    for folder, names, other in ((train_folder, train, test_folder), (test_folder, test, train_folder)):
+        if missing := sorted({*train, *test} - set(names)):
+            reason = f"lacks the class {', '.join(map(repr, missing[:5]))} that {other.name} has"
+            problems.append(Problem(folder, reason, "folder"))
+
+
+def _visible(folder: Path, problems: list[Problem]) -> tuple[list[Path], list[Path]]:
+    """Its folders and its files, sorted; hidden ones and those an operating system leaves behind are passed over."""
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: unicodedata.normalize("NFC", entry.name))
+    except OSError as error:
+        problems.append(Problem(folder, _told(error), "folder"))
+        return [], []
+    entries = [entry for entry in entries if entry.name[0] != "." and entry.name.lower() not in _NOT_DATA]
+    return [entry for entry in entries if entry.is_dir()], [entry for entry in entries if not entry.is_dir()]
+
+
+def _walk(folder: Path, problems: list[Problem], seen: set[str]) -> list[Path]:
+    """All files below; a link that leads back to a folder already walked is not followed twice."""
+    real = os.path.realpath(folder)
+    if real in seen:
+        return []
+    seen.add(real)
+    folders, files = _visible(folder, problems)
+    return files + [file for inner in folders for file in _walk(inner, problems, seen)]
+
+
+def _told(error: OSError) -> str:
+    return f"cannot be read: {error.strerror or error}"

@@ -1,0 +1,192 @@
+"""Hangs a module on a host by swapping the host's class, and takes it off again.
+
+The host keeps its identity, its name in the state dict, its ``isinstance`` and its hooks; only ``forward`` gains one
+call. The swapped class is made once per base class and pickles by way of the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from foveate.insertion._branches import CONTAINERS
+from foveate.insertion._probe import CHILD
+from foveate.insertion._sites import Site
+
+SITE = "_foveate_site"
+"""Attribute of an inserted module that says for which :class:`Site` it was put in."""
+
+
+class Blend(nn.Module):
+    r"""Starts any attention as the identity: :math:`x + s\,(A(x) - x)` with a learnable scalar :math:`s = 0`.
+
+    Gradients reach ``s`` in the first step and the attention's weights from the second on. A mechanism whose own
+    initialisation is the identity says so with the class attribute ``starts_as_identity = True`` and is not wrapped.
+
+    Args:
+        attention: module ``(N, C, *S) -> (N, C, *S)``.
+        device: of ``strength``.
+        dtype: of ``strength``.
+
+    Shape:
+        (N, C, \*S) -> (N, C, \*S), in the dtype of the input, also under autocast.
+    """
+
+    def __init__(
+        self, attention: nn.Module, *, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__()
+        self.attention = attention
+        self.strength = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.lerp(x, self.attention(x).to(x.dtype), self.strength.to(x.dtype))
+
+
+@cache
+def swapped(base: Any, side: str) -> Any:
+    """The subclass of ``base`` whose output (or, with ``side="input"``, input) goes through its child ``foveate``."""
+
+    def after(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.foveate(base.forward(self, *args, **kwargs))
+
+    def before(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return base.forward(self, self.foveate(x), *args, **kwargs)
+
+    def reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
+        function, args, *rest = base.__reduce_ex__(self, max(2, protocol))
+        args = tuple(base if argument is type(self) else argument for argument in args)
+        return (rebuild, (side, function, args), *rest)
+
+    body = {
+        "__module__": base.__module__,
+        "__qualname__": base.__qualname__,
+        "__doc__": base.__doc__,
+        "__reduce_ex__": reduce,
+        "_foveate_swap": (base, side),
+        "forward": after if side == "output" else before,
+    }
+    if issubclass(base, CONTAINERS):
+        body |= _container_without_child(base)
+    return type(base)(base.__name__, (base,), body)
+
+
+def _container_without_child(base: type) -> dict[str, Any]:
+    """Iteration over a container, as its own ``forward`` does it, must not meet the child."""
+
+    def held(self: Any) -> dict[str, nn.Module]:
+        return {name: module for name, module in self._modules.items() if name != CHILD}
+
+    def length(self: Any) -> int:
+        return len(self._modules) - 1
+
+    if issubclass(base, nn.ModuleDict):
+        return {
+            "__len__": length,
+            "__iter__": lambda self: iter(held(self)),
+            "keys": lambda self: held(self).keys(),
+            "items": lambda self: held(self).items(),
+            "values": lambda self: held(self).values(),
+        }
+    return {"__len__": length, "__iter__": lambda self: iter(held(self).values())}
+
+
+def rebuild(side: str, function: Callable[..., nn.Module], args: tuple[Any, ...]) -> nn.Module:
+    """Unpickles a swapped module: the base as it rebuilds itself, then the swap."""
+    module = function(*args)
+    base: Any = type(module)
+    module.__class__ = swapped(base, side)
+    return module
+
+
+def swap_of(module: nn.Module) -> tuple[type[nn.Module], str] | None:
+    """Base class and side of a swapped module, None for all others."""
+    return vars(type(module)).get("_foveate_swap")
+
+
+def hosts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Names and modules of all hosts in ``model``."""
+    return ((name, module) for name, module in model.named_modules() if swap_of(module) is not None)
+
+
+def refusal(host: nn.Module, site: Site) -> str | None:
+    """Why nothing can be hung on ``host``, None if it can."""
+    if swap_of(host) is not None:
+        taken: Site = getattr(getattr(host, CHILD), SITE)
+        return (
+            f"{site.name}: {site.attached_to} already carries attention (put in at {taken.name}); remove(model) first"
+        )
+    if hasattr(host, CHILD):
+        return (
+            f"{site.name}: {site.attached_to} has an attribute {CHILD!r} of its own, under which attention would hang"
+        )
+    if isinstance(host, torch.jit.ScriptModule):
+        return f"{site.name}: {site.attached_to} is a TorchScript module, whose forward is fixed"
+    return None
+
+
+def attach(host: nn.Module, attention: nn.Module, site: Site) -> None:
+    """Hang ``attention`` on ``host``."""
+    assert refusal(host, site) is None
+    vars(attention)[SITE] = site
+    host.add_module(CHILD, attention)
+    base: Any = type(host)
+    host.__class__ = swapped(base, site.side)
+
+
+def detach(host: nn.Module) -> None:
+    """Undo :func:`attach`."""
+    swap = swap_of(host)
+    assert swap is not None
+    host.__class__ = swap[0]
+    del host._modules[CHILD]
+
+
+@contextmanager
+def bare(model: nn.Module) -> Iterator[None]:
+    """Without its attention for as long as this is open, so that looking finds the plain network's places."""
+    taken = [(host, type(host), dict(host._modules)) for _, host in hosts(model)]
+    try:
+        for host, _, _ in taken:
+            detach(host)
+        yield
+    finally:
+        for host, swapped_class, children in taken:
+            host._modules.clear()
+            host._modules.update(children)
+            host.__class__ = swapped_class
+
+
+def watch_loading(root: nn.Module) -> None:
+    """Let ``root`` load plain checkpoints, those without any attention key, with ``strict=True``."""
+    if not any(is_ours(hook) for hook in root._load_state_dict_pre_hooks.values()):
+        root.register_load_state_dict_pre_hook(keep_attention)
+
+
+def unwatch_loading(root: nn.Module) -> None:
+    """Undo :func:`watch_loading` in ``root`` and all below."""
+    for module in root.modules():
+        hooks = module._load_state_dict_pre_hooks
+        for key in [key for key, hook in hooks.items() if is_ours(hook)]:
+            del hooks[key]
+
+
+def is_ours(hook: Any) -> bool:
+    """Whether a registered hook is :func:`keep_attention`; torch wraps hooks that want their module."""
+    return getattr(hook, "hook", hook) is keep_attention
+
+
+def keep_attention(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Load hook: a checkpoint without any attention key is the plain network's, and leaves the attention as it is."""
+    ours = {
+        f"{prefix}{name}.{CHILD}.{key}".removeprefix("."): value
+        for name, host in hosts(module)
+        for key, value in getattr(host, CHILD).state_dict(keep_vars=True).items()
+    }
+    if not any(key in state_dict for key in ours):
+        state_dict.update(ours)

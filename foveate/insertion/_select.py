@@ -1,0 +1,223 @@
+"""Turns ``at=`` into sites."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from torch import nn
+
+from foveate.insertion._branches import Branch, consumer, gives_map, producer
+from foveate.insertion._probe import CHILD
+from foveate.insertion._sites import Places, Site, host_of, site_at
+
+KINDS = ("block", "stage", "module")
+Where = str | Sequence[str] | Sequence[Mapping[str, object]] | Callable[[str, nn.Module], bool]
+
+
+def select(model: nn.Module, places: Places, at: Where) -> list[Site]:
+    """Sites that ``at`` means, in the order in which the network reaches them.
+
+    Raises:
+        TypeError: ``at`` is none of the forms in :data:`Where`.
+        LookupError: nothing matches; names the nearest.
+        ValueError: what matches cannot carry attention (and why), or a wrong key in an mm-style entry.
+    """
+    if isinstance(at, str):
+        chosen = of_kind(places, at) if at in KINDS else _matching(model, places, [at])
+    elif callable(at):
+        wanted = at
+        names = [name for name, module in model.named_modules() if name and not _ours(name) and wanted(name, module)]
+        chosen = _usable(model, places, names, f"the modules for which {_title(at)} holds")
+        if not chosen:
+            raise LookupError(
+                f"{_title(at)} holds for none of the {len(places.trace.times)} modules; {_overview(places)}"
+            )
+    elif isinstance(at, Sequence) and len(at) > 0 and all(isinstance(entry, str) for entry in at):
+        chosen = _matching(model, places, [str(entry) for entry in at])
+    elif isinstance(at, Sequence) and len(at) > 0 and all(isinstance(entry, Mapping) for entry in at):
+        chosen = [site for entry in at if isinstance(entry, Mapping) for site in _positions(places, entry)]
+    else:
+        raise TypeError(
+            f"wanted at= one of {', '.join(map(repr, KINDS))}, a glob or a list of globs over module names, a function "
+            f"(name, module) -> bool, or a list of {{'stages': ..., 'position': 'after_conv3'}}; got {at!r}"
+        )
+    return chosen
+
+
+def distinct(chosen: list[Site]) -> list[Site]:
+    """Each place once, under the innermost name: ``layer3`` and its last block are one place."""
+    first: dict[tuple[str, str], Site] = {}
+    for site in chosen:
+        first.setdefault((site.attached_to, site.side), site)
+    return list(first.values())
+
+
+def of_kind(places: Places, kind: str) -> list[Site]:
+    """All sites of one kind.
+
+    Raises:
+        LookupError: there is none; says what there is.
+    """
+    trace = places.trace
+    if kind == "block":
+        ends = [b.at for b in places.branches] or places.units
+    elif kind == "stage":
+        ends = [end for end, _ in places.stages]
+    else:
+        ends = sorted((c for c in trace.calls if c.name and gives_map(trace, c)), key=lambda c: (c.ended, -c.index))
+    ends = [c for c in ends if trace.called_once(c.name) and trace.called_once(host_of(places, c).name)]
+    found = [site_at(places, call, kind) for call in dict.fromkeys(ends)]
+    if not found:
+        raise LookupError(f"no {kind} sites: {_why_none(places, kind)}")
+    return found
+
+
+def _why_none(places: Places, kind: str) -> str:
+    if not any(gives_map(places.trace, c) for c in places.trace.calls):
+        return "no module of this network gives a feature map (N, C, *S)"
+    if places.tokens:
+        shape = places.trace.nodes[places.tokens[0].end].shape
+        return (
+            f"the residual branches of this network end in {shape}, which is no map (N, C, *S) with channels second; "
+            "give globs over module names that yield such maps"
+        )
+    if kind == "block":
+        return (
+            "neither a residual branch that ends in a module nor repeated units with convolutions were seen; give globs"
+        )
+    return "its blocks are not modules of their own; give globs over module names"
+
+
+def _matching(model: nn.Module, places: Places, patterns: list[str]) -> list[Site]:
+    names = [name for name, _ in model.named_modules() if name and not _ours(name)]
+    hits: list[str] = []
+    for pattern in patterns:
+        matched = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not matched:
+            near = difflib.get_close_matches(pattern, [*KINDS, *names], n=3, cutoff=0.4)
+            raise LookupError(
+                f"at={pattern!r} matches none of the {len(names)} modules; "
+                + (f"nearest: {', '.join(near)}; " if near else "")
+                + _overview(places)
+            )
+        hits += matched
+    by_name = len(hits) == len(patterns) and set(hits) == set(patterns)
+    return _usable(model, places, hits, ", ".join(patterns), every=by_name)
+
+
+def _usable(model: nn.Module, places: Places, names: list[str], asked: str, *, every: bool = False) -> list[Site]:
+    """Those of ``names`` that give one map a pass; a ValueError with reasons if none (``every``: if not all) do."""
+    reasons, calls = {}, []
+    for name in dict.fromkeys(names):
+        reason = _unusable(model, places, name)
+        if reason is None:
+            calls.append(places.trace.call_of(name))
+        else:
+            reasons[name] = reason
+    if reasons and (every or not calls):
+        few = [f"{name}: {reason}" for name, reason in list(reasons.items())[:3]]
+        raise ValueError(f"no attention can stand at {asked}:\n  " + "\n  ".join(few))
+    calls.sort(key=lambda c: (c.ended, -c.index))
+    return [site_at(places, call, "module") for call in calls]
+
+
+def _unusable(model: nn.Module, places: Places, name: str) -> str | None:
+    trace = places.trace
+    times = trace.times.get(name, 0)
+    if times == 0:
+        return (
+            "it is never called in a forward pass in eval mode (unused, a plain list of modules, or its weights are "
+            "read directly by its parent, as MultiheadAttention does with out_proj)"
+        )
+    if times > 1:
+        return f"it is called {times} times in one forward pass, so one attention would stand at {times} places"
+    call = trace.call_of(name)
+    if call.output is None:
+        return f"it returns a {trace.kinds[name]}, no tensor (N, C, *S)"
+    node = trace.nodes[call.output]
+    if not node.is_map:
+        axis = "" if node.axis is None else f" with channels on axis {node.axis}"
+        return f"it gives a tensor {node.shape}{axis}, no map (N, C, *S) with one to three spatial axes"
+    if not trace.called_once(host_of(places, call).name):
+        return "the module that ends it is called several times in one forward pass"
+    return None
+
+
+def _positions(places: Places, entry: Mapping[str, object]) -> list[Site]:
+    """Sites of one mm-style entry ``{"stages": (False, True, True, True), "position": "after_conv3"}``."""
+    known = ("stages", "position")
+    for key in entry:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"wanted the keys 'stages' and 'position' in at=[{{...}}], got {key!r}{hint}")
+    position = entry.get("position", "after_conv3")
+    match = re.fullmatch(r"after_conv([1-9])", position) if isinstance(position, str) else None
+    if match is None:
+        raise ValueError(f"wanted position 'after_conv1', 'after_conv2' or 'after_conv3', got {position!r}")
+    stages = entry.get("stages", (True,) * len(places.stages))
+    if not isinstance(stages, Sequence) or isinstance(stages, str) or not all(isinstance(s, bool) for s in stages):
+        raise ValueError(f"wanted stages= a tuple of booleans, one a stage, got {stages!r}")
+    if len(stages) != len(places.stages):
+        raise ValueError(
+            f"wanted stages= {len(places.stages)} booleans, one a stage of this network, got {len(stages)}"
+        )
+    if not places.branches:
+        raise LookupError(
+            "position= speaks of residual branches, and this network has none; give globs over module names"
+        )
+    chosen = [b for b in places.branches if (s := places.stage_of(b.call)) is not None and stages[s - 1]]
+    number = int(match[1])
+    most = max((len(b.convolutions(places.trace)) for b in chosen), default=0)
+    if number > most:
+        raise LookupError(
+            f"position={position!r} matches nothing: the residual branches of the chosen stages have at most {most} "
+            f"convolutions" + (f"; nearest: 'after_conv{most}'" if most else "; no stage was chosen")
+        )
+    sites = [_after_convolution(places, b, number) for b in chosen]
+    return [site for site in sites if site is not None]
+
+
+def _after_convolution(places: Places, branch: Branch, number: int) -> Site | None:
+    """After the ``number``-th convolution of a branch, its norm and activation; None if the branch is shorter."""
+    trace = places.trace
+    convolutions = branch.convolutions(trace)
+    if number > len(convolutions):
+        return None
+    if number == len(convolutions):
+        return site_at(places, branch.at, "block")
+    following = convolutions[number]
+    before = next(n for n in trace.nodes[following].operands if n is not None)
+    made_by = producer(trace, before)
+    if made_by is not None:
+        return site_at(places, made_by, "module")
+    taken_by = consumer(trace, before, following)
+    if taken_by is None:
+        raise ValueError(
+            f"after_conv{number} of {trace.calls[branch.call].name}: no module that runs once gives or takes the map"
+        )
+    return site_at(places, taken_by, "module", side="input")
+
+
+def _ours(name: str) -> bool:
+    return CHILD in name.split(".")
+
+
+def _title(function: Callable[..., object]) -> str:
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _overview(places: Places) -> str:
+    """What one could have asked for."""
+    parts = []
+    for kind in ("block", "stage"):
+        try:
+            found = of_kind(places, kind)
+        except LookupError:
+            continue
+        shown = ", ".join(site.name for site in found[:3]) + (", ..." if len(found) > 3 else "")
+        parts.append(f"{len(found)} {kind} sites ({shown})")
+    return "found by looking: " + (" and ".join(parts) if parts else "no block or stage sites")

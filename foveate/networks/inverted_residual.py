@@ -1,0 +1,44 @@
+"""The inverted residual of MobileNetV2, with a place for attention on its wide part. arXiv:1801.04381."""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Attention = Callable[[int], nn.Module]  # channels → a module (N, C, H, W) → (N, C, H, W)
+
+
+class InvertedResidual(nn.Module):
+    """1×1 to round(expansion · channels), depthwise 3×3, attention if any, 1×1 to `width` without activation.
+
+    Args:
+        channels: of the input.
+        width: of the output.
+        stride: of the depthwise convolution.
+        expansion: of the hidden width; with 1 there is no first 1×1.
+        attention: made for the hidden width; stands after the depthwise convolution's ReLU6.
+
+    Shape: (N, channels, H, W) → (N, width, ⌈H/stride⌉, ⌈W/stride⌉); x is added where the shapes agree.
+    """
+
+    def __init__(
+        self, channels: int, width: int, *, stride: int = 1, expansion: float = 6, attention: Attention | None = None
+    ) -> None:
+        super().__init__()
+        hidden = round(channels * expansion)
+        self.adds = stride == 1 and channels == width
+        self.expand = None
+        if expansion != 1:
+            self.expand = nn.Sequential(nn.Conv2d(channels, hidden, 1, bias=False), nn.BatchNorm2d(hidden))
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(hidden, hidden, 3, stride, padding=1, groups=hidden, bias=False), nn.BatchNorm2d(hidden)
+        )
+        self.attention = attention(hidden) if attention else None
+        self.project = nn.Sequential(nn.Conv2d(hidden, width, 1, bias=False), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x if self.expand is None else F.relu6(self.expand(x))
+        y = F.relu6(self.depthwise(y))
+        y = y if self.attention is None else self.attention(y)
+        y = self.project(y)
+        return x + y if self.adds else y

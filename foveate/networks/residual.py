@@ -1,0 +1,120 @@
+"""Residual blocks, written once for every network that is made of them. arXiv:1512.03385."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Attention = Callable[[int], nn.Module]  # channels → a module (N, C, H, W) → (N, C, H, W)
+
+
+class PadShortcut(nn.Module):
+    """The parameter-free shortcut: every stride-th pixel, and zero channels before and behind."""
+
+    def __init__(self, extra: int, stride: int) -> None:
+        super().__init__()
+        self.extra, self.stride = extra, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        front = self.extra // 2
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.extra - front))
+
+
+def make_shortcut(
+    kind: str, first: nn.Conv2d, last: nn.BatchNorm2d, channels: int, width: int, stride: int
+) -> nn.Module:
+    """The way around a branch from `first` to `last`: "pad", "projection" (1×1 and batch norm) or "wide" (3×3)."""
+    if kind == "pad":
+        return PadShortcut(last.num_features - first.in_channels, stride)
+    if kind == "projection":
+        return nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+    if kind == "wide":
+        return nn.Sequential(nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width))
+    raise ValueError(f"shortcut must be 'pad', 'projection', 'wide' or None; got {kind!r}")
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions; the attention, if any, at the end of the branch, before the add.
+
+    Shape: (N, channels, H, W) → (N, width, ⌈H/stride⌉, ⌈W/stride⌉).
+    """
+
+    expansion = 1
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        stride: int = 1,
+        shortcut: str | None = None,
+        attention: Attention | None = None,
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.attention = attention(width) if attention else None
+        way = shortcut and make_shortcut(shortcut, self.conv1, self.bn2, channels, width, stride)
+        self.downsample = way or None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        y = y if self.attention is None else self.attention(y)
+        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nn.Module):
+    """1×1 to `width`, 3×3, 1×1 to 4·width; the attention, if any, at the end of the branch, before the add.
+
+    Args:
+        stride_on_first: the stride sits on the first 1×1 (Caffe) and not on the 3×3 (torch).
+        dilation: of the 3×3.
+        first_width: of the first 1×1, where it is not `width`.
+        out_channels: of the last 1×1, where it is not 4·width.
+        middle: makes what stands for the 3×3, its norm and its ReLU; the stride is then the maker's business.
+
+    Shape: (N, channels, H, W) → (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉).
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        channels: int,
+        width: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        dilation: int = 1,
+        stride_on_first: bool = False,
+        first_width: int | None = None,
+        out_channels: int | None = None,
+        middle: Attention | None = None,
+        shortcut: str | None = None,
+        attention: Attention | None = None,
+    ) -> None:
+        super().__init__()
+        first, second = (stride, 1) if stride_on_first else (1, stride)
+        first_width, out_channels = first_width or width, out_channels or width * self.expansion
+        self.conv1 = nn.Conv2d(channels, first_width, 1, first, bias=False)
+        self.bn1 = nn.BatchNorm2d(first_width)
+        self.middle = middle(width) if middle else None
+        if self.middle is None:
+            self.conv2 = nn.Conv2d(first_width, width, 3, second, dilation, dilation, groups, bias=False)
+            self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out_channels)
+        self.attention = attention(out_channels) if attention else None
+        way = shortcut and make_shortcut(shortcut, self.conv1, self.bn3, channels, out_channels, stride)
+        self.downsample = way or None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn2(self.conv2(y))) if self.middle is None else self.middle(y)
+        y = self.bn3(self.conv3(y))
+        y = y if self.attention is None else self.attention(y)
+        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))

@@ -1,0 +1,5 @@
+"""Official checkpoints and configurations → our modules and networks. One source, one file."""
+
+from foveate.official._recipes import list_official, load
+
+__all__ = ["list_official", "load"]

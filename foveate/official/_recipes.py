@@ -1,0 +1,152 @@
+"""How the classes of official code map to ours: constructor arguments there → our module and the names of its keys."""
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from torch import Tensor, nn
+
+Build = Callable[..., tuple[nn.Module, dict[str, str]]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One official class.
+
+    `build` has the official constructor's arguments as its own, defaults included, and returns our module and
+    {official key prefix: our key prefix}; keys under no prefix are called the same in both. A prefix may hold a `*`
+    for one numbered part. `infer`, if any, reads from the state dict arguments that the constructor call did not give
+    (classes of one name in several files).
+    """
+
+    source: str
+    cls: str
+    build: Build
+    infer: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None
+
+
+_RECIPES: dict[tuple[str, str], Recipe] = {}
+
+
+def official(
+    source: str, *classes: str, infer: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None
+) -> Callable[[Build], Build]:
+    """Decorator: this function builds these classes of that source (a GitHub owner/name)."""
+
+    def decorate(build: Build) -> Build:
+        for cls in classes:
+            assert (source, cls) not in _RECIPES, f"{source} {cls} has two recipes"
+            _RECIPES[source, cls] = Recipe(source, cls, build, infer)
+        return build
+
+    return decorate
+
+
+def list_official() -> list[tuple[str, str]]:
+    """Every (source, class) whose checkpoints `load` takes."""
+    package = importlib.import_module("foveate.official")
+    for module in pkgutil.iter_modules(package.__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"foveate.official.{module.name}")
+    return sorted(_RECIPES)
+
+
+def _find(source: str, cls: str) -> Recipe:
+    known = list_official()
+    if (source, cls) in _RECIPES:
+        return _RECIPES[source, cls]
+    sources = sorted({s for s, _ in known})
+    if source not in sources:
+        near = get_close_matches(source, sources, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise LookupError(f"no official source is called {source!r}{hint}; known: {', '.join(sources)}")
+    classes = [c for s, c in known if s == source]
+    if longest := max((c for c in classes if cls.endswith(f".{c}")), key=len, default=None):
+        return _RECIPES[source, longest]
+    tail = [c for c in classes if c.split(".")[-1] == cls.split(".")[-1]]
+    if len(tail) == 1:
+        return _RECIPES[source, tail[0]]
+    near = get_close_matches(cls, classes, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise LookupError(f"{source} has no class {cls!r} known here{hint}; known: {', '.join(classes)}")
+
+
+def load(source: str, cls: str, ctor: Mapping[str, Any] | None, state_dict: Mapping[str, Tensor]) -> nn.Module:
+    """Our module with the weights of an official one, in their dtype, in evaluation mode.
+
+    Args:
+        source: GitHub owner/name of the official code.
+        cls: the class (or graph) there.
+        ctor: its constructor arguments there.
+        state_dict: its state dict; keys may start with "module.". Values are copied.
+
+    Raises: LookupError: unknown source or class, with the known ones. TypeError: a constructor argument that the
+        official class does not have. ValueError: a missing, surplus or misshapen key, by its official name.
+    """
+    recipe = _find(source, cls)
+    given = dict(ctor or {})
+    known = inspect.signature(recipe.build).parameters
+    if unknown := [name for name in given if name not in known]:
+        raise TypeError(f"{cls} of {source} has no argument {unknown[0]!r}; it has {', '.join(known)}")
+    state = dict(state_dict)
+    if state and all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    if recipe.infer is not None:
+        given = {**recipe.infer(state), **given}
+    module, prefixes = recipe.build(**given)
+    ours = module.state_dict()
+    back = {}
+    for key, value in state.items():
+        name = to_ours(key, prefixes)
+        if name not in ours:
+            if key.endswith("num_batches_tracked"):
+                continue
+            raise ValueError(f"{cls}: surplus key {key!r} {tuple(value.shape)}: the class has no such tensor")
+        if _squeezed(value) != _squeezed(ours[name]) or value.numel() != ours[name].numel():
+            wanted = tuple(ours[name].shape)
+            raise ValueError(f"{cls}: misshapen key {key!r}: wanted {wanted}, got {tuple(value.shape)}")
+        back[name] = value.detach().clone().reshape(ours[name].shape)
+    official_name = {to_ours(key, prefixes): key for key in state}
+    for name, value in ours.items():
+        if name not in back:
+            if name.endswith("num_batches_tracked"):
+                back[name] = value
+                continue
+            theirs = official_name.get(name, to_official(name, prefixes))
+            raise ValueError(f"{cls}: missing key {theirs!r} {tuple(value.shape)}")
+    floating = [value.dtype for value in back.values() if value.is_floating_point()]
+    if floating:
+        module = module.to(floating[0])
+    module.load_state_dict(back, strict=True)
+    return module.eval()
+
+
+def _squeezed(value: Tensor) -> list[int]:
+    return [size for size in value.shape if size != 1]
+
+
+def _swap(key: str, pairs: list[tuple[str, str]]) -> str:
+    """The key with its longest matching prefix exchanged; `*` in a prefix stands for one part, kept in the result."""
+    parts = key.split(".")
+    for old, new in sorted(pairs, key=lambda pair: -len(pair[0].split("."))):
+        pattern = old.split(".")
+        if len(pattern) > len(parts) or any(p not in {"*", q} for p, q in zip(pattern, parts, strict=False)):
+            continue
+        stars = iter(q for p, q in zip(pattern, parts, strict=False) if p == "*")
+        head = [next(stars) if p == "*" else p for p in new.split(".")] if new else []
+        return ".".join([*head, *parts[len(pattern) :]])
+    return key
+
+
+def to_ours(key: str, prefixes: dict[str, str]) -> str:
+    """Our name of an official key."""
+    return _swap(key, list(prefixes.items()))
+
+
+def to_official(key: str, prefixes: dict[str, str]) -> str:
+    """The official name of one of our keys."""
+    return _swap(key, [(new, old) for old, new in prefixes.items()])

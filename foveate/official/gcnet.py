@@ -1,0 +1,54 @@
+"""The Global Context block as released: xvjiarui/GCNet."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from foveate.attention import create_attention
+from foveate.networks.residual import Bottleneck
+from foveate.official._recipes import official
+
+SOURCE = "xvjiarui/GCNet"
+KEYS = {"conv_mask": "mask", "channel_add_conv": "add", "channel_mul_conv": "mul"}
+FUSIONS = {("channel_add",): "add", ("channel_mul",): "mul", ("channel_add", "channel_mul"): "both"}
+
+
+def _options(ratio: float, pooling_type: str = "att", fusion_types: Sequence[str] = ("channel_add",)) -> dict[str, Any]:
+    kinds = (fusion_types,) if isinstance(fusion_types, str) else tuple(fusion_types)
+    if (fusion := FUSIONS.get(tuple(sorted(set(kinds))))) is None:
+        raise ValueError(f"ContextBlock: fusion_types must be of 'channel_add' and 'channel_mul'; got {fusion_types!r}")
+    return {"ratio": ratio, "pooling": pooling_type, "fusion": fusion}
+
+
+@official(SOURCE, "mmdet.ops.gcb.ContextBlock")
+def context_block(
+    inplanes: int, ratio: float, pooling_type: str = "att", fusion_types: Sequence[str] = ("channel_add",)
+) -> tuple[nn.Module, dict[str, str]]:
+    return create_attention("gc", inplanes, **_options(ratio, pooling_type, fusion_types)), KEYS
+
+
+@official(SOURCE, "mmdet resnet.Bottleneck")
+def bottleneck(
+    inplanes: int,
+    planes: int,
+    stride: int = 1,
+    dilation: int = 1,
+    downsample: bool = False,
+    style: str = "pytorch",
+    with_cp: bool = False,  # recomputation in training; the numbers are the same
+    gcb: Mapping[str, Any] | None = None,
+) -> tuple[nn.Module, dict[str, str]]:
+    if style not in ("pytorch", "caffe"):
+        raise ValueError(f"Bottleneck: style must be 'pytorch' or 'caffe'; got {style!r}")
+    block = Bottleneck(
+        inplanes,
+        planes,
+        stride=stride,
+        dilation=dilation,
+        stride_on_first=style == "caffe",
+        shortcut="projection" if downsample else None,
+        attention=None if gcb is None else partial(create_attention, "gc", **_options(**gcb)),
+    )
+    return block, {f"context_block.{theirs}": f"attention.{ours}" for theirs, ours in KEYS.items()}

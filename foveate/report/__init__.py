@@ -1,0 +1,9 @@
+"""A study's summary → one self-contained page, figures, a table for a spreadsheet and one for the terminal.
+
+Reads the summary and nothing else, so a report can be drawn again for ever without running anything.
+"""
+
+from foveate.report.page import write_report
+from foveate.report.table import terminal_table
+
+__all__ = ["terminal_table", "write_report"]

@@ -1,0 +1,73 @@
+"""Numbers as people read them, always with their unit or a sign that there is none to give."""
+
+from typing import Any
+
+NONE = "–"
+
+
+def whole(value: float | None) -> str:
+    """78042 → "78,042"."""
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def compact(value: float | None) -> str:
+    """Three significant digits with k, M or G: 12501000 → "12.5 M"."""
+    if value is None:
+        return NONE
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if abs(value) >= size * 0.9995:
+            shown = value / size
+            return f"{shown:.{2 if abs(shown) < 9.995 else 1 if abs(shown) < 99.95 else 0}f}{unit}"
+    return f"{value:.0f}"
+
+
+def signed(value: float | None, unit: str = "") -> str:
+    """1200 → "+1,200"; 0 → "0"."""
+    if value is None:
+        return NONE
+    return (f"{value:+,.0f}" if round(value) else "0").replace("-", "−") + unit
+
+
+def percent(value: float | None) -> str:
+    """A signed change: 0.43 → "+0.4 %"; 0.004 → "+0.004 %"; nothing but zero is shown as zero."""
+    if value is None:
+        return NONE
+    if value == 0:
+        return "0 %"
+    digits = next((d for d in (1, 2, 3) if abs(value) >= 0.5 * 10.0**-d), 4)
+    return f"{value:+.{digits}f} %".replace("-", "−")
+
+
+def milliseconds(value: float | None) -> str:
+    """Three significant digits, no exponent: 1.2345 → "1.23"; 2 → "2.00"; 1234.5 → "1235"."""
+    if value is None:
+        return NONE
+    digits = next((d for d, least in ((0, 99.95), (1, 9.995), (2, 0.9995), (3, 0.09995)) if value >= least), 4)
+    return f"{value:.{digits}f}"
+
+
+def spread(times: dict[str, float] | None) -> str:
+    """ "1.20 to 1.31" """
+    return NONE if not times else f"{milliseconds(times['low'])} to {milliseconds(times['high'])}"
+
+
+def ratio(change: dict[str, Any] | None) -> str:
+    """ "×1.20 (1.11 to 1.30)" """
+    return NONE if not change else f"×{change['ratio']:.2f} ({change['low']:.2f} to {change['high']:.2f})"
+
+
+def accuracy(found: dict[str, Any] | None) -> tuple[str, str]:
+    """Mean and half width of the 95 % interval, both in percent: ("84.2", "1.3"); no half width with one seed."""
+    if not found:
+        return NONE, ""
+    half = "" if found["low"] is None else f"{100 * (found['high'] - found['mean']):.1f}"
+    return f"{100 * found['mean']:.1f}", half
+
+
+def duration(seconds: float | None) -> str:
+    """221.4 → "3 min 41 s"."""
+    if seconds is None:
+        return NONE
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,168 @@
+"""Where results are kept: one SQLite file a study, written by its coordinator alone, read by anyone.
+
+One row a run, one row a run and a metric, one row a run, an epoch and a metric, one row an arm and a cost. The view
+`results` joins runs and metrics: seed, attention, site, options, metric, value, unit, machine, versions.
+"""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from foveate.spec import Run
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+  key TEXT PRIMARY KEY, state TEXT NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'running', 'done', 'failed')),
+  network TEXT NOT NULL, attention TEXT NOT NULL, site TEXT NOT NULL, options TEXT NOT NULL, init TEXT NOT NULL,
+  width REAL NOT NULL, seed INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, error TEXT,
+  started REAL, finished REAL, machine TEXT, versions TEXT, spec TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS metrics (
+  run TEXT NOT NULL REFERENCES runs (key), metric TEXT NOT NULL, value REAL NOT NULL, unit TEXT NOT NULL,
+  PRIMARY KEY (run, metric));
+CREATE TABLE IF NOT EXISTS history (
+  run TEXT NOT NULL REFERENCES runs (key), epoch INTEGER NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL,
+  PRIMARY KEY (run, epoch, metric));
+CREATE TABLE IF NOT EXISTS costs (
+  arm TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, low REAL, high REAL, unit TEXT NOT NULL,
+  machine TEXT NOT NULL, versions TEXT NOT NULL, PRIMARY KEY (arm, metric));
+CREATE VIEW IF NOT EXISTS results AS
+  SELECT key AS run, network, attention, site, options, init, width, seed, metric, value, unit, machine, versions
+  FROM runs JOIN metrics ON metrics.run = runs.key WHERE state = 'done';
+"""
+
+
+class Store:
+    """The results of one study folder. A finished run is frozen: it is never written again."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        if read_only:
+            if not path.is_file():
+                raise ValueError(f"{path.parent}: wanted the folder of a study; it holds no {path.name}")
+            self._db = sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True, timeout=30)
+        else:
+            self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(SCHEMA)
+        self._db.row_factory = sqlite3.Row
+
+    def close(self) -> None:
+        self._db.close()
+
+    def keep(self, name: str, value: Any) -> None:
+        """Remember a JSON value under a name."""
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+
+    def kept(self, name: str) -> Any:
+        """The value kept under a name, or None."""
+        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else json.loads(row["value"])
+
+    def plan(self, runs: Iterable[Run]) -> None:
+        """Add the runs that are not there yet."""
+        rows = [
+            (
+                run.key,
+                run.network,
+                run.variant.attention,
+                run.variant.at if isinstance(run.variant.at, str) else json.dumps(run.variant.at),
+                json.dumps(run.variant.options, sort_keys=True),
+                run.variant.init,
+                run.width,
+                run.seed,
+                run.model_dump_json(),
+            )
+            for run in runs
+        ]
+        columns = "key, network, attention, site, options, init, width, seed, spec"
+        self._db.executemany(f"INSERT OR IGNORE INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def start(self, key: str) -> int:
+        """A run begins (again); returns the number of this attempt, 1 for the first."""
+        change = (
+            "UPDATE runs SET state = 'running', attempts = attempts + 1, started = ? WHERE key = ? AND state != 'done'"
+        )
+        self._db.execute(change, (time.time(), key))
+        return self.attempts(key)
+
+    def state(self, key: str) -> str:
+        """'todo', 'running', 'done' or 'failed'."""
+        return str(self._db.execute("SELECT state FROM runs WHERE key = ?", (key,)).fetchone()[0])
+
+    def attempts(self, key: str) -> int:
+        """How often the run was started."""
+        return int(self._db.execute("SELECT attempts FROM runs WHERE key = ?", (key,)).fetchone()[0])
+
+    def finish(self, key: str, result: dict[str, Any]) -> None:
+        """A run is done: its metrics and history in one transaction.
+
+        result: {"metrics": {name: [value, unit]}, "history": [{"epoch", metric: value, …}], "machine", "versions"}.
+        """
+        with self._transaction():
+            metrics = [(key, name, value, unit) for name, (value, unit) in result["metrics"].items()]
+            self._db.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?)", metrics)
+            history = [
+                (key, entry["epoch"], name, value)
+                for entry in result["history"]
+                for name, value in entry.items()
+                if name != "epoch"
+            ]
+            self._db.executemany("INSERT INTO history VALUES (?, ?, ?, ?)", history)
+            change = (
+                "UPDATE runs SET state = 'done', error = NULL, finished = ?, machine = ?, versions = ? WHERE key = ?"
+            )
+            self._db.execute(change, (time.time(), result["machine"], json.dumps(result["versions"]), key))
+
+    def fail(self, key: str, error: str) -> None:
+        """A run ended with an error that would only come again."""
+        self._db.execute(
+            "UPDATE runs SET state = 'failed', error = ?, finished = ? WHERE key = ?", (error, time.time(), key)
+        )
+
+    def reset(self, states: tuple[str, ...]) -> None:
+        """Runs in these states are to do again (a coordinator that was killed leaves 'running' behind)."""
+        marks = ", ".join("?" * len(states))
+        self._db.execute(f"UPDATE runs SET state = 'todo' WHERE state IN ({marks}) AND state != 'done'", states)
+
+    def put_costs(
+        self, rows: Iterable[tuple[str, str, float, float | None, float | None, str]], about: dict[str, str]
+    ) -> None:
+        """Replace the costs: (arm, metric, value, low, high, unit), with machine and versions in `about`."""
+        with self._transaction():
+            self._db.execute("DELETE FROM costs")
+            full = [(*row, about["machine"], about["versions"]) for row in rows]
+            self._db.executemany("INSERT INTO costs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", full)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run with its state, in the order planned."""
+        return [dict(row) for row in self._db.execute("SELECT * FROM runs ORDER BY rowid")]
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every metric of every finished run."""
+        return [dict(row) for row in self._db.execute("SELECT * FROM results ORDER BY run, metric")]
+
+    def history(self) -> list[dict[str, Any]]:
+        """Every epoch's metrics of every finished run."""
+        return [dict(row) for row in self._db.execute("SELECT * FROM history ORDER BY run, epoch, metric")]
+
+    def costs(self) -> list[dict[str, Any]]:
+        """Every cost of every arm."""
+        return [dict(row) for row in self._db.execute("SELECT * FROM costs ORDER BY arm, metric")]
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+
+class _Transaction:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self._db.execute("ROLLBACK" if kind else "COMMIT")

@@ -1,0 +1,7 @@
+"""Studies: plan → run → store → analyse."""
+
+from foveate.study.analyse import what_seeds_can_show
+from foveate.study.results import status, summarise
+from foveate.study.run import Watcher, run_study
+
+__all__ = ["Watcher", "run_study", "status", "summarise", "what_seeds_can_show"]

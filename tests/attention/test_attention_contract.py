@@ -1,0 +1,306 @@
+"""The contract that every attention mechanism keeps, over the rows of attention_cases.py; none is named here."""
+
+import copy
+import inspect
+import math
+import re
+import sys
+from typing import Any
+
+import pytest
+import torch
+from attention_cases import BY_NAME, CASES, ODD, Case
+from conftest import golden_files
+from golden import check, golden_loader
+from torch.utils.flop_counter import FlopCounterMode
+
+import foveate
+from foveate.attention import attention_class, attention_facts, attention_options
+
+ROWS = [(case, options) for case in CASES for options in case.variants]
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+each_row = pytest.mark.parametrize(
+    ("case", "options"), ROWS, ids=[f"{c.name}-{','.join(f'{k}={v}' for k, v in o.items())}" for c, o in ROWS]
+)
+
+
+def create(case: Case, options: dict[str, Any], dims: int | None = None) -> torch.nn.Module:
+    return foveate.create_attention(case.name, case.channels, spatial_dims=dims or case.home, **options)
+
+
+def build(
+    case: Case, options: dict[str, Any], dims: int | None = None, dtype: torch.dtype = torch.float32
+) -> torch.nn.Module:
+    """The module with every parameter and buffer moved off its initial value, so that no zero hides a path."""
+    module = create(case, options, dims)
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for value in module.state_dict().values():
+            if value.is_floating_point():
+                value.add_(0.2 * torch.randn(value.shape, generator=generator)).abs_().add_(0.05)
+                value.mul_(torch.where(torch.rand(value.shape, generator=generator) < 0.5, 1.0, -1.0))
+        for name, value in module.named_buffers():
+            if name.endswith("running_var"):
+                value.abs_().add_(0.5)
+        if case.settle:
+            case.settle(module)
+    return module.to(dtype).eval()
+
+
+def map_for(
+    case: Case, size: tuple[int, ...], dims: int | None = None, dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    batch, *sides = size
+    sides = [max(case.minimum, side) for side in (*sides, 4, 3)[: dims or case.home]]
+    return torch.randn(batch, case.channels, *sides, generator=torch.Generator().manual_seed(2)).to(dtype)
+
+
+def inputs_for(case: Case, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    return (x,) if case.inputs == "x" else (x, torch.randn_like(x))
+
+
+def test_every_mechanism_has_a_row():
+    assert sorted(BY_NAME) == [
+        n for n in foveate.list_attention() if attention_class(n).__module__.startswith("foveate")
+    ]
+
+
+GOLDEN = [(case, path) for case in CASES for path in golden_files(*case.golden)]
+
+
+@pytest.mark.parametrize(("case", "path"), GOLDEN, ids=[path.stem for _, path in GOLDEN])
+def test_equals_the_official_numbers(case, path):
+    module, to_ours = golden_loader(path)
+    check(path, module, to_ours)
+
+
+@each_case
+def test_has_golden_files_where_they_are_shared(case, shared):
+    for pattern in case.golden:
+        assert golden_files(pattern), f"{case.name}: no golden file matches {pattern}"
+
+
+@each_row
+@pytest.mark.parametrize("size", ODD, ids=str)
+def test_odd_maps_keep_their_shape_and_have_true_gradients(case, options, size):
+    module = build(case, options, dtype=torch.float64)
+    x = map_for(case, size, dtype=torch.float64)
+    given = tuple(t.requires_grad_() for t in inputs_for(case, x))
+    assert module(*given).shape == x.shape
+    assert module(*given).isfinite().all()
+    if case.smooth:
+        assert torch.autograd.gradcheck(module, given, fast_mode=True, atol=1e-6)
+
+
+@each_row
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_one_two_and_three_dimensions(case, options, dims):
+    if dims not in case.dims:
+        with pytest.raises(ValueError, match=r"spatial_dims must be .*; got"):
+            create(case, options, dims)
+        return
+    module = build(case, options, dims).train()
+    x = map_for(case, (2, 6, 5), dims).requires_grad_()
+    y = module(*inputs_for(case, x))
+    assert y.shape == x.shape
+    y.square().sum().backward()
+    assert x.grad.isfinite().all()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, f"{name} gets no gradient"
+
+
+@each_row
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+def test_other_dtypes_agree_with_float32(case, options, dtype):
+    module = build(case, options)
+    x = map_for(case, (2, 7, 5))
+    given = inputs_for(case, x)
+    exact = copy.deepcopy(module).double()(*(t.double() for t in given))
+    actual = module.to(dtype)(*(t.to(dtype) for t in given))
+    assert actual.dtype == dtype
+    tolerance = 1e-9 if dtype == torch.float64 else 0.1
+    assert (actual.double() - exact).abs().max() <= tolerance * exact.abs().max()
+
+
+@each_row
+def test_autocast_and_channels_last_change_nothing_but_rounding(case, options):
+    module = build(case, options)
+    given = inputs_for(case, map_for(case, (2, 7, 5)))
+    plain = module(*given)
+    last = torch.channels_last_3d if case.home == 3 else torch.channels_last
+    torch.testing.assert_close(module(*(t.to(memory_format=last) for t in given)), plain)
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = module(*given)
+    assert (mixed.float() - plain).abs().max() <= 0.1 * plain.abs().max()
+
+
+@each_row
+def test_compiles_whole_exports_and_builds_on_meta(case, options):
+    module = build(case, options)
+    given = inputs_for(case, map_for(case, (2, 6, 6)))
+    torch._dynamo.reset()
+    torch.testing.assert_close(torch.compile(module, fullgraph=True, backend="aot_eager")(*given), module(*given))
+    exported = torch.export.export(module, given).module()
+    torch.testing.assert_close(exported(*given), module(*given))
+    with torch.device("meta"):
+        empty = create(case, options)
+        assert empty(*(torch.empty_like(t, device="meta") for t in given)).shape == given[0].shape
+
+
+@each_row
+def test_state_survives_a_copy_and_a_save(case, options, tmp_path):
+    module = build(case, options)
+    given = inputs_for(case, map_for(case, (2, 7, 5)))
+    torch.save(module.state_dict(), tmp_path / "state.pt")
+    fresh = create(case, options).eval()
+    fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True), strict=True)
+    for other in (fresh, copy.deepcopy(module)):
+        assert torch.equal(other(*given), module(*given))
+
+
+@each_row
+def test_costs_what_its_formulas_say(case, options):
+    facts = attention_facts(case.name)
+    module = build(case, options)
+    x = map_for(case, (1, 12, 10))
+    known = {
+        "C": case.channels,
+        "P": math.prod(x.shape[2:]),
+        "S": tuple(x.shape[2:]),
+        "d": case.home,
+        **attention_options(case.name),
+        **options,
+    }
+    known |= {
+        "int": int,
+        "abs": abs,
+        "log2": math.log2,
+        "len": len,
+        "max": max,
+        "min": min,
+        "sum": sum,
+        "prod": math.prod,
+    }
+    for name, expression in facts.where.items():
+        known[name] = eval(expression, {}, dict(known))
+    assert eval(facts.parameters, {}, dict(known)) == sum(p.numel() for p in module.parameters())
+    with FlopCounterMode(display=False) as counter:
+        module(*inputs_for(case, x))
+    assert eval(facts.macs, {}, dict(known)) == counter.get_total_flops() // 2
+
+
+@each_case
+def test_says_where_it_comes_from_and_what_it_costs(case):
+    cls = attention_class(case.name)
+    facts = attention_facts(case.name)
+    assert re.search(r"arXiv:\d{4}\.\d{4,5}|doi:10\.", sys.modules[cls.__module__].__doc__)
+    assert all(f"{word}:" in cls.__doc__ for word in ("Args", "Shape", "Cost", "Init", "Raises", "Source"))
+    assert all(deviation.point in cls.__doc__ for deviation in facts.deviations)
+    assert facts.year > 2010
+    assert facts.equation
+    options = [p for p in inspect.signature(cls).parameters.values() if p.name != "channels"]
+    assert all(p.kind is p.KEYWORD_ONLY for p in options), "options are keyword-only"
+    assert all(re.search(rf"\b{p.name}\b", inspect.getdoc(cls)) for p in options), "every option is described"
+
+
+@each_row
+def test_nan_in_gives_nan_out(case, options):
+    module = build(case, options)
+    x = map_for(case, (2, 7, 5))
+    x[0, 3, 1 % x.shape[2], 1 % x.shape[3]] = math.nan
+    y = module(*inputs_for(case, x))
+    assert y[0].isnan().any()
+    assert not y[1].isnan().any(), "a NaN in one sample spoils another"
+
+
+@each_row
+def test_a_batch_of_one_and_a_map_of_one_position_train(case, options):
+    module = build(case, options).train()
+    x = map_for(case, (1, 1, 1))
+    if case.train_from == 1 or x.shape[0] * x[0, 0].numel() >= case.train_from:
+        module(*inputs_for(case, x)).sum().backward()
+        return
+    if any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in module.modules()):
+        with pytest.raises(ValueError, match="more than 1 value per channel"):
+            module(*inputs_for(case, x))
+    else:
+        module(*inputs_for(case, x)).sum().backward()
+    module(*inputs_for(case, map_for(case, (case.train_from, 1, 1)))).sum().backward()
+
+
+@each_row
+def test_capture_shows_the_maps_and_leaves_the_output_alone(case, options):
+    module = torch.nn.Sequential()
+    module.add_module("here", build(case, options))
+    given = inputs_for(case, map_for(case, (2, 6, 5)))
+    side = given[0].shape[2:]
+    plain = module.here(*given)
+    with foveate.capture(module) as seen:
+        assert torch.equal(module.here(*given), plain)
+    if not case.maps:
+        return
+    sizes = {"n": [2], "c": [case.channels], "*s": [*side], "p": [side.numel()], "t": [side[0]]}
+    sizes |= {k: [v] for k, v in {**attention_options(case.name), **options}.items() if isinstance(v, int)}
+    assert seen.maps["here"].keys() <= case.maps.keys()
+    assert seen.maps["here"]
+    for key, value in seen.maps["here"].items():
+        wanted = [n for letter in case.maps[key].split() for n in sizes.get(letter, [letter])]
+        assert [str(n) for n in value.shape] == [str(n) for n in wanted], key
+        assert not value.requires_grad
+    module.here(*given)
+    with foveate.capture(module) as later:
+        pass
+    assert not later.maps
+
+
+@each_row
+@pytest.mark.parametrize("training", [False, True])
+def test_capture_shows_the_affinity_rows_that_are_asked_for(case, options, training):
+    if not case.affinity:
+        return
+    module = build(case, options).train(training)
+    given = inputs_for(case, map_for(case, (2, 6, 5)))
+    with foveate.capture(module, queries="all") as whole:
+        module(*given)
+    sizes = (case.channels,) if case.affinity == "channels" else (6, 5)
+    rows = whole.maps[""]["affinity"]
+    assert rows.shape[:2] == (2, math.prod(sizes))
+    points = [7, 0] if case.affinity == "channels" else [(1, 2), 0]
+    with foveate.capture(module, queries=points) as some:
+        module(*given)
+    torch.testing.assert_close(some.maps[""]["affinity"], rows[:, [7, 0]])
+    assert not rows.requires_grad
+    with pytest.raises(ValueError, match="is no position of the module"), foveate.capture(module, queries=[1000]):
+        module(*given)
+    with foveate.capture(module) as none:
+        module(*given)
+    assert "affinity" not in none.maps.get("", {})
+
+
+@each_case
+def test_wrong_maps_are_refused_in_one_line(case):
+    module = create(case, case.variants[0]).eval()
+    side = (6,) * case.home
+    wrong = [
+        torch.randn(2, case.channels + 1, *side),
+        torch.randn(2, case.channels, *side[1:]),
+        torch.randn(2, case.channels, *side, 6),
+    ]
+    if any(True for _ in module.parameters()):
+        wrong.append(torch.randn(2, case.channels, *side, dtype=torch.float64))
+    for x in wrong:
+        with pytest.raises(ValueError, match=rf"{case.name}.*: .*(wanted|weights are)") as error:
+            module(*inputs_for(case, x))
+        assert "\n" not in str(error.value)
+
+
+@each_case
+def test_wrong_options_are_refused_with_the_nearest(case):
+    name = next(iter(attention_options(case.name)), None)
+    with pytest.raises(TypeError, match=f"has no option .*{name or ''}"):
+        foveate.create_attention(case.name, case.channels, **{f"{name}x": 1})
+    with pytest.raises(ValueError, match="channels must be a positive whole number; got 0"):
+        foveate.create_attention(case.name, 0)
+    if "variant" in attention_options(case.name):
+        with pytest.raises(ValueError, match="variant must be one of"):
+            create(case, {"variant": "papr"})

@@ -1,0 +1,239 @@
+"""One row per attention mechanism: how to build it small, on which maps, and its golden files."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+ODD = ((2, 7, 5), (1, 1, 1), (3, 1, 9))  # batch, H, W
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the contract tests need to know of a mechanism that its own code does not say.
+
+    variants: sets of options, each of which every contract test runs with; the first is the default.
+    channels: a width that all of them can have.
+    dims: the spatial_dims it has a meaning for; for the others it must say why not.
+    home: the spatial_dims of the tests that do not vary it.
+    settle: brings the tests' random weights into the range the mechanism works in.
+    golden: glob of its golden files that `foveate.official.load` takes.
+    train_from: the smallest batch that training takes on a 1×1 map (2 where a batch norm sees one value a channel).
+    smooth: False where the gradient is not that of finite differences everywhere (ties, kinks at the test point).
+    inputs: "x", or "x, g" for a gate with two inputs.
+    minimum: smallest spatial size along each axis, in positions.
+    rtol_bfloat16: relative tolerance of a bfloat16 run against float32.
+    """
+
+    name: str
+    variants: tuple[dict[str, Any], ...] = ({},)
+    channels: int = 32
+    dims: tuple[int, ...] = (1, 2, 3)
+    home: int = 2
+    settle: Callable[[nn.Module], object] | None = None
+    golden: tuple[str, ...] = ()
+    train_from: int = 1
+    smooth: bool = True
+    inputs: str = "x"
+    minimum: int = 1
+    maps: dict[str, str] = field(default_factory=dict)  # what capture shows: key → shape, such as "n c" or "n *s"
+    affinity: str = ""  # "positions" or "channels": what a capture with queries shows the affinity rows of
+
+
+def near_identity(transformer: nn.Module) -> None:
+    """Frames that turn and shift the map by some pixels and do not throw all of it outside."""
+    last = transformer.regression[-1]
+    last.weight.mul_(1e-3)
+    last.bias.mul_(0.3).view(transformer.spatial_dims, -1).diagonal().add_(1.0)
+
+
+CASES = [
+    Case(
+        "se",
+        variants=(
+            {},
+            {"variant": "paper", "reduction": 4},
+            *({"squeeze": squeeze} for squeeze in ("max", "avg+max", "std", "gem", "learned")),
+        ),
+        golden=("senet__*",),
+        maps={"channel": "n c"},
+    ),
+    Case(
+        "eca",
+        variants=({}, {"kernel_size": 5}, {"variant": "paper"}, {"shared": False}, {"kernel_size": 1}),
+        golden=("eca__*",),
+        maps={"channel": "n c"},
+    ),
+    Case(
+        "cbam",
+        variants=(
+            {},
+            {"variant": "paper", "reduction": 8},
+            {"kernel_size": 3, "pools": ("avg",)},
+            {"pools": ("max",), "order": "spatial-channel"},
+            {"order": "parallel"},
+            {"spatial": False, "pools": ("avg", "max", "lp", "lse")},
+            {"channel": False},
+            {"descriptor": "conv", "kernel_size": 3},
+            {"descriptor": "bottleneck", "kernel_size": 3},
+        ),
+        golden=("cbam__*",),
+        train_from=2,
+        maps={"channel": "n c", "spatial": "n *s"},
+    ),
+    Case(
+        "nl",
+        variants=(
+            {},
+            {"variant": "paper", "sub_sample": True},
+            {"form": "gaussian", "sub_sample": True, "pool_first": False},
+            {"form": "dot_product", "sub_sample": True, "width": 5},
+            {"form": "concatenation", "norm": False},
+            {"form": "concatenation", "sub_sample": True, "out_bias": False, "variant": "paper"},
+        ),
+        golden=("nonlocal_*",),
+        train_from=2,
+        affinity="positions",
+    ),
+    Case(
+        "drsn_cw",
+        variants=({}, {"variant": "paper"}, {"reduction": 8}),
+        golden=("drsn__cw*",),
+        train_from=2,
+        maps={"threshold": "n c"},
+    ),
+    Case(
+        "drsn_cs",
+        variants=({}, {"reduction": 4}),
+        golden=("drsn__cs*",),
+        train_from=2,
+        maps={"threshold": "n 1"},
+    ),
+    Case(
+        "stn",
+        variants=(
+            {},
+            {"variant": "paper", "padding_mode": "border"},
+            {"padding_mode": "reflection", "widths": (4, 6), "kernel_sizes": (5, 3), "hidden": 8, "grid": 2},
+        ),
+        golden=("stn__*",),
+        settle=near_identity,
+        maps={"theta": "n 2 3", "grid": "n *s 2"},
+    ),
+    Case(
+        "danet_position",
+        variants=({}, {"reduction": 4}, {"variant": "paper"}),
+        golden=("danet__pam*",),
+        affinity="positions",
+    ),
+    Case("danet_channel", variants=({}, {"variant": "paper"}), golden=("danet__cam*",), affinity="channels"),
+    Case("ese", variants=({}, {"variant": "paper"}), maps={"channel": "n c"}),
+    Case("cse", variants=({}, {"reduction": 4, "bias": False}), maps={"channel": "n c"}),
+    Case("sse", variants=({}, {"bias": False}), maps={"spatial": "n *s"}),
+    Case(
+        "scse",
+        variants=({}, {"variant": "paper", "reduction": 8}, {"combine": "max", "bias": False}),
+        golden=("scse_*",),
+        maps={"channel": "n c", "spatial": "n *s"},
+    ),
+    Case(
+        "bam",
+        variants=(
+            {},
+            {"variant": "paper"},
+            {"reduction": 4, "layers": 2, "dilated": 1, "dilation": 2, "fusion": "sum"},
+            {"variant": "paper", "fusion": "product", "layers": 0, "dilated": 0},
+        ),
+        golden=("bam__*",),
+        train_from=2,
+        maps={"channel": "n c", "spatial": "n *s"},
+    ),
+    Case(
+        "sk",
+        variants=(
+            {},
+            {"branches": 3, "groups": 8, "width": 5},
+            {"form": "light"},
+            {"form": "light", "branches": 3, "minimum": 4, "kernel_size": 5},
+            {"reduction": 4, "minimum": 1, "groups": 1},
+        ),
+        golden=("sknet__*",),
+        train_from=2,
+        maps={"branch": "n branches c"},
+    ),
+    Case(
+        "sge",
+        variants=({}, {"groups": 8}, {"groups": 8, "variant": "paper"}, {"groups": 1}),
+        channels=64,
+        golden=("sge__*",),
+        maps={"spatial": "n *s", "group": "n groups *s"},
+    ),
+    Case(
+        "sa",
+        variants=({}, {"groups": 4}, {"groups": 1}),
+        channels=128,
+        golden=("sa__*",),
+        maps={"channel": "n c", "spatial": "n *s"},
+    ),
+    Case(
+        "gc",
+        variants=(
+            {},
+            {"ratio": 0.25, "fusion": "mul"},
+            {"fusion": "both", "pooling": "avg"},
+            {"ratio": 0.3, "fusion": "both"},
+            {"pooling": "avg", "ratio": 1 / 32},
+        ),
+        golden=("gcnet__*",),
+        maps={"spatial": "n *s", "channel": "n c", "added": "n c"},
+    ),
+    Case(
+        "ca",
+        variants=({}, {"reduction": 4, "minimum": 2}, {"minimum": 40}),
+        golden=("coordatt__*",),
+        maps={"height": "n c 6", "width": "n c 5"},
+    ),
+    Case(
+        "iastp",
+        variants=({}, {"fusion": "max"}, {"fusion": "mean"}),
+    ),
+    Case(
+        "temporal",
+        variants=({}, {"mode": "softmax", "kernel_size": 1}, {"reduction": 8, "kernel_size": 5}),
+        dims=(1, 3),
+        home=3,
+        maps={"temporal": "n t"},
+    ),
+    Case(
+        "cbam_temporal",
+        variants=(
+            {},
+            {"variant": "paper", "reduction": 8, "kernel_size": 3},
+            {"channel": False},
+            {"spatial": False, "temporal_kernel_size": 1},
+            {"temporal": False, "kernel_size": 3},
+        ),
+        dims=(3,),
+        home=3,
+        train_from=2,
+        maps={"channel": "n c", "spatial": "n *s", "temporal": "n t"},
+    ),
+    Case(
+        "attention_gate",
+        variants=(
+            {},
+            {"variant": "paper", "activation": "softplus"},
+            {"sub_sample": 1, "norms": True, "transform": "none", "width": 8},
+            {"normalise": "softmax", "gate_sub_sample": True, "transform": "conv"},
+            {"normalise": "sum", "activation": "none"},
+            {"normalise": "shifted_sum", "width": 8},
+            {"normalise": "range", "align_corners": True},
+        ),
+        golden=("attention_gate_*",),
+        inputs="x, g",
+        minimum=2,
+        maps={"spatial": "n *s"},
+    ),
+]
+BY_NAME = {case.name: case for case in CASES}

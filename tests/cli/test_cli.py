@@ -1,0 +1,120 @@
+"""The command line as a person meets it: every command's help, its answers, and its mistakes in one line."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def foveate(*arguments, cwd=None):
+    command = [sys.executable, "-m", "foveate", *map(str, arguments)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240, check=False)
+
+
+COMMANDS = [
+    ["demo"],
+    ["list"],
+    ["show"],
+    ["sites"],
+    ["cost"],
+    *(["study", name] for name in ("run", "status", "resume", "report")),
+    ["data", "make"],
+    ["data", "check"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(command):
+    answer = foveate(*command, "--help")
+    assert answer.returncode == 0
+    assert f"Example: foveate {' '.join(command)}" in " ".join(answer.stdout.split())
+
+
+def test_list_show_and_sites():
+    listed = json.loads(foveate("list", "--json").stdout)
+    assert {"se", "eca", "cbam"} <= set(listed["attention"])
+    shown = foveate("show", "cbam")
+    assert "arXiv:1807.06521" in shown.stdout
+    assert "[avg; max]; released: [max; mean]" in shown.stdout
+    sites = json.loads(foveate("sites", "foveate:resnet8", "--at", "block", "--image-size", 32, "--json").stdout)
+    assert [site["channels"] for site in sites] == [16, 32, 64]
+
+
+def test_cost_shows_deltas_against_the_plain_network():
+    answer = foveate("cost", "foveate:resnet8", "--attention", "se,cbam:kernel_size=3", "--image-size", 32, "--json")
+    costs = json.loads(answer.stdout)
+    assert list(costs) == ["none", "se", "cbam:kernel_size=3"]
+    assert costs["none"]["parameters"] < costs["se"]["parameters"] < costs["cbam:kernel_size=3"]["parameters"]
+    for found in costs.values():
+        assert found["latency_ms"]["low"] <= found["latency_ms"]["median"] <= found["latency_ms"]["high"]
+
+
+def test_a_study_from_flags_to_its_report(tmp_path):
+    flags = [
+        "--attention",
+        "none,se",
+        "--seeds",
+        "2",
+        "--epochs",
+        "1",
+        "--train-images",
+        "64",
+        "--test-images",
+        "40",
+        "--batch-size",
+        "16",
+    ]
+    first = foveate("study", "run", *flags, "--out", "out", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    assert "report:" in first.stdout
+    folder = tmp_path / "out"
+    assert {"study.toml", "results.db", "runs", "report"} <= {path.name for path in folder.iterdir()}
+    made = {path.name for path in (folder / "report").iterdir()}
+    assert {"index.html", "table.csv", "summary.json", "accuracy_latency.png", "curves.png"} <= made
+    states = json.loads(foveate("study", "status", folder, "--json").stdout)["states"]
+    assert states == {"done": 6, "running": 0, "todo": 0, "failed": 0}
+    again = foveate("study", "run", *flags, "--out", "out", "--json", cwd=tmp_path)
+    assert again.returncode == 0
+    labels = [arm["label"] for arm in json.loads(again.stdout)["arms"]]
+    assert labels[:2] == ["none", "se"]
+    assert labels[2].startswith("plain ×")
+    assert json.loads(foveate("study", "report", folder, "--json").stdout)["arms"] == json.loads(again.stdout)["arms"]
+
+
+MISTAKES = [
+    (["show", "cbma"], "did you mean 'cbam'"),
+    (["list", "zzz*"], "nothing is called"),
+    (["sites", "timm:resnet5O"], "did you mean 'resnet50"),
+    (["sites", "foveate:resnet8", "--at", "layer7.*"], "layer7"),
+    (["study", "run", "--attention", "none,cbma"], "did you mean 'cbam'"),
+    (["study", "run", "--attention", "cbam:kernal_size=3"], "did you mean 'kernel_size'"),
+    (["study", "run", "--network", "foveate:resnet9"], "did you mean"),
+    (["study", "run", "--data", "no/such/folder"], "no/such/folder"),
+    (["study", "run", "--seeds", "many"], "--seeds: wanted"),
+    (["study", "run", "--epochs", "0"], "train.epochs"),
+    (["study", "run", "none.toml"], "none.toml"),
+    (["study", "resume", "nowhere"], "wanted the folder of a study"),
+    (["study", "status", "nowhere"], "wanted the folder of a study"),
+    (["study", "report", "nowhere"], "wanted the folder of a study"),
+    (["data", "check", "nowhere"], "nowhere"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) for a, _ in MISTAKES])
+def test_a_mistake_is_one_line_and_status_2(arguments, message, tmp_path):
+    answer = foveate(*arguments, cwd=tmp_path)
+    assert answer.returncode == 2, answer.stderr
+    assert message in answer.stderr
+    assert "Traceback" not in answer.stderr
+    assert len(answer.stderr.strip().splitlines()) == 1, answer.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in {".db", ".safetensors"}], "nothing half written"
+
+
+def test_a_wrong_key_in_a_study_file_is_told_with_its_line(tmp_path):
+    (tmp_path / "s.toml").write_text("[train]\nepochz = 1\n")
+    answer = foveate("study", "run", "s.toml", cwd=tmp_path)
+    assert answer.returncode == 2
+    assert "s.toml:2: unknown key 'train.epochz'; did you mean 'epochs'?" in answer.stderr

@@ -1,0 +1,238 @@
+"""CIFAR-10 in its three forms holds the same pixels, and a pickle gets to run nothing."""
+
+import hashlib
+import io
+import json
+import pickle
+import struct
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from foveate.data import check_folder, open_data
+from foveate.data.cifar import CLASSES, read_pickle
+from foveate.spec import Data
+
+COUNT = 300  # images a hand-made batch
+
+
+@pytest.fixture(scope="module")
+def pack(shared, tmp_path_factory):
+    """The whole pack, decoded once."""
+    pytest.importorskip("pyarrow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FOVEATE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield open_data(Data(source=str(shared / "data" / "cifar10")))
+
+
+@pytest.fixture
+def pixels():
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (COUNT, 3, 32, 32), dtype=np.uint8), np.arange(COUNT) % 10
+
+
+def write_pickles(folder, x, y):
+    folder.mkdir(parents=True)
+    for name in ("data_batch_1", "data_batch_2", "test_batch"):
+        batch = {"data": x.reshape(len(x), 3072), "labels": y.tolist(), "batch_label": name}
+        (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
+    return folder
+
+
+def python2_pickle(x, y):
+    """Byte for byte how Python 2 wrote the original files: keys and pixels are its byte strings."""
+    text = lambda value: b"U" + bytes([len(value)]) + value  # noqa: E731
+    array = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85" + text(b"b") + b"\x87R(K\x01"
+    array += b"M" + struct.pack("<H", len(x)) + b"M\x00\x0c\x86cnumpy\ndtype\n" + text(b"u1") + b"K\x00K\x01\x87R(K\x03"
+    array += text(b"|") + b"NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89T" + struct.pack("<i", x.size) + x.tobytes()
+    array += b"tb"
+    labels = b"](" + b"".join(b"K" + bytes([label]) for label in y) + b"e"
+    return b"\x80\x02}(" + text(b"data") + array + text(b"labels") + labels + b"u."
+
+
+def test_the_pack_is_cifar10(pack, shared):
+    assert pack.classes == CLASSES
+    assert (len(pack.train), len(pack.test), pack.image_size, pack.channels) == (30000, 10000, (32, 32), 3)
+    info = json.loads((shared / "data" / "cifar10" / "info.json").read_text())
+    pixels = np.ascontiguousarray(pack.test.images.transpose(0, 2, 3, 1))
+    assert hashlib.sha256(pixels.tobytes()).hexdigest() == info["test"]["sha256_of_uint8_NHWC"]
+    assert hashlib.sha256(pack.test.labels.numpy().tobytes()).hexdigest() == info["test"]["sha256_of_int64_labels"]
+    assert pack.mean == pytest.approx(info["train"]["mean"], abs=1e-3)  # theirs are over all 50,000
+    assert pack.std == pytest.approx(info["train"]["std"], abs=1e-3)
+    assert "1 of 2 train shards" in pack.description
+    x, _ = pack.test.batch(range(0, 10000, 10), None)
+    assert x.mean((0, 2, 3)).abs().max() < 0.1
+
+
+def test_standard_files_hold_the_packs_pixels(pack, tmp_path):
+    x, y = pack.test.images[:COUNT], pack.test.labels[:COUNT].numpy()
+    folder = write_pickles(tmp_path / "set" / "cifar-10-batches-py", x, y)
+    binary = tmp_path / "cifar-10-batches-bin"
+    binary.mkdir()
+    records = np.concatenate([y[:, None].astype(np.uint8), x.reshape(COUNT, 3072)], 1).tobytes()
+    for name in ("data_batch_1", "data_batch_2", "test_batch"):
+        (binary / f"{name}.bin").write_bytes(records)
+    mean, std = (torch.tensor(v)[:, None, None] for v in (pack.mean, pack.std))
+    expected = pack.test.batch(range(COUNT), None)[0] * std + mean
+    for place in (folder, folder.parent, binary, binary.parent):
+        data = open_data(Data(source=str(place)))
+        assert (len(data.train), len(data.test), data.classes) == (2 * COUNT, COUNT, CLASSES)
+        assert "2 of 5 train batches" in data.description
+        mean, std = (torch.tensor(v)[:, None, None] for v in (data.mean, data.std))
+        got, labels = data.test.batch(range(COUNT), None)
+        assert torch.allclose(got * std + mean, expected, atol=1e-5)
+        assert np.array_equal(labels, y)
+
+
+def test_subsets_are_stratified_and_repeat(pack, tmp_path, pixels):
+    folder = write_pickles(tmp_path / "cifar-10-batches-py", *pixels)
+    one, two = (open_data(Data(source=str(folder), train_images=100, test_images=50)) for _ in range(2))
+    assert torch.bincount(one.train.labels).tolist() == [10] * 10
+    assert torch.bincount(one.test.labels).tolist() == [5] * 10
+    assert torch.equal(one.train.batch(range(100), (0, 0))[0], two.train.batch(range(100), (0, 0))[0])
+    assert one.fingerprint == two.fingerprint
+    larger = open_data(Data(source=str(folder), image_size=48, train_images=100))
+    assert larger.train.batch([0], (0, 0))[0].shape == (1, 3, 48, 48)
+
+
+def test_python_2_pickles(tmp_path, pixels):
+    (tmp_path / "data_batch_1").write_bytes(python2_pickle(*pixels))
+    x, y = read_pickle(tmp_path / "data_batch_1")
+    assert np.array_equal(x, pixels[0])
+    assert np.array_equal(y, pixels[1])
+
+
+class Evil:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("where", ["object", "labels", "codec"])
+def test_a_pickle_that_would_run_something_is_refused(tmp_path, pixels, where):
+    folder = write_pickles(tmp_path / "cifar-10-batches-py", *pixels)
+    batch = pickle.loads((folder / "data_batch_1").read_bytes())
+    touched = tmp_path / "touched"
+    if where == "object":
+        batch["data"] = np.array([Evil(str(touched))], object)
+    else:
+        batch["labels"] = Evil(str(touched))
+    content = pickle.dumps(batch, protocol=2)
+    if where == "codec":
+        content = b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x86R."
+    (folder / "data_batch_1").write_bytes(content)
+    with pytest.raises(ValueError, match=r"data_batch_1: not a CIFAR-10 batch: asks for .*wanted only arrays"):
+        open_data(Data(source=str(folder)))
+    assert not touched.exists()
+    (problem,) = check_folder(folder)
+    assert str(problem).startswith(f"{folder / 'data_batch_1'}: not a CIFAR-10 batch")
+
+
+def test_damaged_and_missing_files_are_named(tmp_path, pixels):
+    folder = write_pickles(tmp_path / "cifar-10-batches-py", *pixels)
+    whole = (folder / "data_batch_2").read_bytes()
+    batches = {
+        "not a CIFAR-10 batch": whole[:5000],
+        "wanted 'data' of uint8": pickle.dumps({"data": [1], "labels": [1]}),
+        "label for each of the 300 images, got 2": pickle.dumps({"data": pixels[0].reshape(300, -1), "labels": [1, 2]}),
+        "labels from 0 to 9, got 0 to 11": pickle.dumps({"data": pixels[0].reshape(300, -1), "labels": [0, 11] * 150}),
+        "wanted 'labels' of whole numbers": pickle.dumps({"data": pixels[0].reshape(300, -1), "labels": ["a"] * 300}),
+    }
+    for told, content in batches.items():
+        (folder / "data_batch_2").write_bytes(content)
+        with pytest.raises(ValueError, match=f"data_batch_2: .*{told}"):
+            open_data(Data(source=str(folder)))
+    (folder / "test_batch").unlink()
+    with pytest.raises(ValueError, match="got no test_batch"):
+        open_data(Data(source=str(folder)))
+    (tmp_path / "data_batch_1.bin").write_bytes(bytes(3073 * 2 + 5))
+    (tmp_path / "test_batch.bin").write_bytes(bytes(3073))
+    with pytest.raises(ValueError, match=r"data_batch_1\.bin: wanted records of 3,073 bytes, got 6,151"):
+        open_data(Data(source=str(tmp_path)))
+
+
+class TestParquet:
+    """Any folder of this layout, not only the pack."""
+
+    @pytest.fixture(autouse=True)
+    def own_cache(self, tmp_path, monkeypatch):
+        self.arrow, self.parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        self.cache = tmp_path / "cache"
+        monkeypatch.setenv("FOVEATE_CACHE", str(self.cache))
+
+    def write(self, path, x, y, *, column="img"):
+        from PIL import Image
+
+        cells = []
+        for image in x:
+            content = io.BytesIO()
+            Image.fromarray(image.transpose(1, 2, 0)).save(content, "PNG")
+            cells.append({"bytes": content.getvalue(), "path": None})
+        path.parent.mkdir(exist_ok=True, parents=True)
+        self.parquet.write_table(self.arrow.table({column: cells, "label": list(y)}), path)
+
+    @pytest.fixture
+    def folder(self, tmp_path, pixels):
+        x, y = pixels[0][:40, :, :20, :24], pixels[1][:40]
+        self.write(tmp_path / "mine" / "data" / "train-00000-of-00002.parquet", x[:20], y[:20], column="image")
+        self.write(tmp_path / "mine" / "data" / "train-00001-of-00002.parquet", x[20:], y[20:], column="image")
+        self.write(tmp_path / "mine" / "data" / "test-00000-of-00001.parquet", x[:10], y[:10])
+        return tmp_path / "mine"
+
+    def test_decoded_once_and_then_mapped(self, folder, pixels):
+        data = open_data(Data(source=str(folder)))
+        assert (data.name, data.classes, data.image_size) == ("mine", tuple("0123456789"), (20, 24))
+        assert np.array_equal(data.train.images, pixels[0][:40, :, :20, :24])
+        (kept,) = self.cache.iterdir()
+        stamp = (kept / "train_images.npy").stat().st_mtime_ns
+        again = open_data(Data(source=str(folder)))
+        assert torch.equal(again.train.batch(range(40), (0, 0))[0], data.train.batch(range(40), (0, 0))[0])
+        assert (kept / "train_images.npy").stat().st_mtime_ns == stamp
+        cut = (kept / "train_images.npy").read_bytes()[:3000]
+        (kept / "train_images.npy").unlink()  # the old one is still mapped
+        (kept / "train_images.npy").write_bytes(cut)
+        assert np.array_equal(open_data(Data(source=str(folder))).train.images, data.train.images)
+        assert [entry.name for entry in self.cache.iterdir()] == [kept.name]
+
+    def test_without_a_cache(self, folder, tmp_path, monkeypatch):
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "file" / "cache"))
+        assert len(open_data(Data(source=str(folder))).train) == 40
+
+    def test_bad_rows_are_named(self, folder, pixels):
+        shard = folder / "data" / "train-00001-of-00002.parquet"
+        table = self.parquet.read_table(shard).to_pydict()
+        for change, told in (
+            (lambda rows: rows["image"][7].update(bytes=b"junk"), "row 7: not a whole image"),
+            (lambda rows: rows["image"][7].update(bytes=None), "row 7: wanted the bytes of an image file"),
+            (lambda rows: rows["label"].__setitem__(3, None), "row 3: wanted a label from 0 upwards, got None"),
+            (
+                lambda rows: rows.update(image=rows.pop("image"), label=rows.pop("label")) or rows.pop("label"),
+                "columns",
+            ),
+        ):
+            rows = {key: [dict(v) if isinstance(v, dict) else v for v in values] for key, values in table.items()}
+            change(rows)
+            self.parquet.write_table(self.arrow.table(rows), shard)
+            with pytest.raises(ValueError, match=f"{shard.name}: .*{told}"):
+                open_data(Data(source=str(folder)))
+        self.write(shard, pixels[0][:20], pixels[1][:20])
+        with pytest.raises(ValueError, match="wanted 20×24 pixels, got 32×32 pixels"):
+            open_data(Data(source=str(folder)))
+        shard.write_bytes(b"PAR1 junk")
+        with pytest.raises(ValueError, match=shard.name):
+            open_data(Data(source=str(folder)))
+
+    def test_a_split_is_missing(self, folder):
+        (folder / "data" / "test-00000-of-00001.parquet").unlink()
+        with pytest.raises(ValueError, match=r"wanted train-\*.parquet and test-\*.parquet, got 2 and 0"):
+            open_data(Data(source=str(folder)))
+
+    def test_without_pyarrow(self, folder, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+        with pytest.raises(ValueError, match=r"needs pyarrow: pip install foveate\[parquet\]$"):
+            open_data(Data(source=str(folder)))

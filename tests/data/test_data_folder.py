@@ -1,0 +1,215 @@
+"""Folders of class folders: real photos open whatever their kind, and what cannot be used is listed before training."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from foveate.data import check_folder, open_data
+from foveate.spec import Data
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def photos(shared):
+    return sorted((shared / "data" / "imagenet_sample" / "images").iterdir())
+
+
+@pytest.fixture
+def folder(photos, tmp_path):
+    """20 real photos in two classes."""
+    root = tmp_path / "pets"
+    for index, photo in enumerate(photos[:20]):
+        place = root / ("cats" if index % 2 else "dogs")
+        place.mkdir(parents=True, exist_ok=True)
+        (place / photo.name).symlink_to(photo)
+    return root
+
+
+def refused(root, **options):
+    with pytest.raises(ValueError) as caught:
+        open_data(Data(source=str(root), **options))
+    return str(caught.value)
+
+
+def shown(split):
+    return [file.name for file in split.files]
+
+
+def test_opens(folder):
+    data = open_data(Data(source=str(folder), image_size=64))
+    assert (data.name, data.classes, data.channels, data.image_size) == ("pets", ("cats", "dogs"), 3, (64, 64))
+    assert (len(data.train), len(data.test)) == (16, 4)
+    assert torch.bincount(data.test.labels).tolist() == [2, 2]
+    assert not set(shown(data.train)) & set(shown(data.test))
+    for split in (data.train, data.test):
+        for file, label in zip(split.files, split.labels.tolist(), strict=True):
+            assert file.parent.name == data.classes[label]
+    assert open_data(Data(source=str(folder))).image_size == (224, 224)
+
+
+def test_split_is_the_same_in_any_order_of_listing_and_place(folder, tmp_path, monkeypatch):
+    from pathlib import Path
+
+    one = open_data(Data(source=str(folder)))
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: sorted(listed(self), reverse=True))
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache2"))
+    shutil.copytree(folder, tmp_path / "moved" / "pets")
+    other = open_data(Data(source=str(tmp_path / "moved" / "pets")))
+    assert (shown(one.train), shown(one.test)) == (shown(other.train), shown(other.test))
+    assert one.fingerprint == other.fingerprint
+
+
+def test_fingerprint_follows_names_and_contents_but_not_times(folder, photos):
+    before = open_data(Data(source=str(folder))).fingerprint
+    file = folder / "cats" / photos[1].name
+    file.unlink()
+    shutil.copy(photos[1], file)
+    os.utime(file, (1, 1))
+    assert open_data(Data(source=str(folder))).fingerprint == before
+    Image.open(file).rotate(90).save(file, "JPEG")
+    after = open_data(Data(source=str(folder))).fingerprint
+    assert after != before
+    file.rename(file.with_name("renamed.jpg"))
+    assert open_data(Data(source=str(folder))).fingerprint not in (before, after)
+
+
+def test_limits_are_stratified_and_obeyed(folder):
+    data = open_data(Data(source=str(folder), train_images=6, test_images=2, test_fraction=0.4))
+    assert torch.bincount(data.train.labels).tolist() == [3, 3]
+    assert torch.bincount(data.test.labels).tolist() == [1, 1]
+    assert "train_images=17; the data allow 2 (one a class) to 16" in refused(folder, train_images=17)
+
+
+def test_every_unusable_file_is_listed_with_its_path(folder, photos):
+    cats = folder / "cats"
+    (cats / "empty.jpg").touch()
+    (cats / "cut.jpg").write_bytes(photos[30].read_bytes()[:20000])
+    (cats / "text.png").write_text("not a picture")
+    (cats / "notes.txt").write_text("about cats")
+    (cats / "gone.jpg").symlink_to(folder / "nowhere.jpg")
+    Image.open(photos[31]).save(cats / "cut.png")
+    (cats / "cut.png").write_bytes((cats / "cut.png").read_bytes()[:5000])
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(cats / "float.tiff")
+    for ignored in (".hidden.jpg", "Thumbs.db", ".DS_Store"):
+        (cats / ignored).write_text("ignored")
+    told = refused(folder)
+    reasons = {
+        "empty.jpg": "empty file",
+        "cut.jpg": "corrupt or cut short: image file is truncated",
+        "cut.png": "corrupt or cut short",
+        "text.png": "not an image",
+        "notes.txt": "not an image file; wanted one of .jpg",
+        "gone.jpg": "a link to nothing",
+        "float.tiff": "floating-point",
+    }
+    for name, reason in reasons.items():
+        assert f"{cats / name}: {reason}" in told or (name == "float.tiff" and reason in told), told
+    assert f"{len(reasons)} problems" in told
+    assert not any(name in told for name in ("hidden", "Thumbs", "DS_Store"))
+    assert {problem.path.name for problem in check_folder(folder)} == set(reasons)
+    for name in reasons:
+        (cats / name).unlink()
+    assert check_folder(folder) == []
+    open_data(Data(source=str(folder)))
+
+
+def test_a_long_list_is_cut_but_counted(folder):
+    for index in range(33):
+        (folder / "dogs" / f"{index:02d}.jpg").write_bytes(b"junk")
+    told = refused(folder)
+    assert told.count("not an image") == 20
+    assert "… and 13 more" in told
+    assert len(check_folder(folder)) == 33
+
+
+def test_one_bad_file_is_one_line(folder):
+    (folder / "dogs" / "bad.jpg").write_bytes(b"junk")
+    assert refused(folder) == f"{folder / 'dogs' / 'bad.jpg'}: not an image, whatever its name says"
+
+
+def test_what_was_checked_is_not_decoded_again_until_it_changes(folder, photos, tmp_path):
+    asked = []
+    progress = lambda done, whole: asked.append((done, whole))  # noqa: E731
+    first = open_data(Data(source=str(folder)), progress=progress)
+    assert asked[-1] == (20, 20)
+    asked.clear()
+    assert open_data(Data(source=str(folder)), progress=progress).fingerprint == first.fingerprint
+    assert not asked
+    file = folder / "cats" / photos[1].name
+    file.unlink()
+    content = photos[1].read_bytes()
+    file.write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))  # of the same size
+    Image.open(file).verify()
+    os.truncate(file, len(content) // 2)
+    assert str(file) in refused(folder)
+    assert str(file) in refused(folder), "a failed check was remembered as passed"
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "Test", "validation"])
+def test_a_folder_with_its_own_split(folder, photos, tmp_path, name):
+    root = tmp_path / "own"
+    shutil.copytree(folder, root / "train")
+    for label, photo in (("cats", photos[40]), ("dogs", photos[41])):
+        (root / name / label / "deep").mkdir(parents=True)
+        shutil.copy(photo, root / name / label / "deep" / "1.JPG")
+    data = open_data(Data(source=str(root)))
+    assert (len(data.train), shown(data.test)) == (20, ["1.JPG", "1.JPG"])
+    shutil.copy(photos[1], root / name / "cats" / "again.jpg")
+    (note,) = check_folder(root)
+    assert (note.kind, "1 photo is both in the train and in the test folder" in note.reason) == ("note", True)
+    assert "both in the train and in the test folder" in open_data(Data(source=str(root))).description
+    shutil.rmtree(root / name / "dogs")
+    assert f"{root / name}: lacks the class 'dogs' that train has" in refused(root)
+    shutil.rmtree(root / name)
+    assert f"give {root / 'train'} itself" in refused(root)
+
+
+def test_folders_that_are_no_data_set(folder, tmp_path, photos):
+    assert f"did you mean '{folder}'?" in refused(tmp_path / "pet")
+    assert "did you mean 'embedded'?" in refused("embeded")
+    assert "got a file" in refused(photos[0])
+    (tmp_path / "nothing").mkdir()
+    assert "wanted at least two class folders" in refused(tmp_path / "nothing")
+    assert "got an empty folder" in refused(tmp_path / "nothing")
+    shutil.copy(photos[0], tmp_path / "nothing" / "loose.jpg")
+    assert "got 1 loose image and no folder" in refused(tmp_path / "nothing")
+    assert [problem.kind for problem in check_folder(tmp_path / "nothing")] == ["folder"]
+    assert "there is no such folder" in str(check_folder(tmp_path / "missing")[0])
+    shutil.rmtree(folder / "dogs")
+    assert refused(folder) == f"{folder}: wanted at least two class folders, got 1: 'cats'"
+    (folder / "mice").mkdir()
+    assert refused(folder) == f"{folder / 'mice'}: class 'mice' has no images"
+    shutil.copy(photos[0], folder / "mice" / "1.jpg")
+    assert "class 'mice' has 1 image, too few to hold one out" in refused(folder)
+
+
+def test_loose_images_are_left_out_and_told(folder, photos):
+    shutil.copy(photos[50], folder / "loose.jpg")
+    (folder / "README.md").write_text("mine")
+    (note,) = check_folder(folder)
+    assert note.kind == "note"
+    data = open_data(Data(source=str(folder)))
+    assert "1 loose image beside the class folders left out: loose.jpg" in data.description
+    assert len(data.train) + len(data.test) == 20
+
+
+def test_links_in_a_circle_end(folder):
+    (folder / "cats" / "again").symlink_to(folder / "cats")
+    assert len(open_data(Data(source=str(folder))).train) == 16
+
+
+def test_a_photo_lost_while_training_is_named(folder):
+    data = open_data(Data(source=str(folder), image_size=32))
+    file = data.train.files[0]
+    file.unlink()
+    with pytest.raises(ValueError, match=f"{file.name}.*cannot be read now"):
+        data.train.batch([0], None)

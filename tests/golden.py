@@ -1,0 +1,82 @@
+"""Golden files: read one, and hold a module to it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+import foveate
+from foveate.official._recipes import _find, to_ours
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["golden"]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def numbered(tensors: dict[str, Tensor], name: str) -> list[Tensor]:
+    if name in tensors:
+        return [tensors[name]]
+    return [tensors[f"{name}.{i}"] for i in range(len(tensors)) if f"{name}.{i}" in tensors]
+
+
+def assert_golden(actual: Tensor, expected: Tensor, what: str, scale: float | None = None) -> None:
+    """Equal as the golden README says; `scale` is the size that zero-by-theory gradients are compared against."""
+    assert actual.shape == expected.shape, f"{what}: {tuple(actual.shape)} against {tuple(expected.shape)}"
+    size = max(expected.abs().max().item(), scale or 0.0) if expected.numel() else 0.0
+    rtol, atol = (1e-9, 1e-10 * size) if expected.dtype == torch.float64 else (1e-4, 1e-5)
+    torch.testing.assert_close(actual, expected, rtol=rtol, atol=atol, msg=lambda text: f"{what}: {text}")
+
+
+def check(path: Path, module: nn.Module, to_ours: dict[str, str]) -> None:
+    """Outputs, input and parameter gradients and running statistics of the module against the file.
+
+    to_ours: official key → our key, for parameters and buffers.
+    """
+    header, tensors = read(path)
+    module.train(header["mode"] == "train")
+    given = numbered(tensors, "input") + numbered(tensors, "theta")
+    inputs = [x.clone().requires_grad_() for x in given]
+    names = (header.get("call") or "").replace(" ", "")
+    outputs = module(**_named(names, inputs)) if "=input" in names else module(*inputs)
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    expected, cotangents = numbered(tensors, "output"), numbered(tensors, "cotangent")
+    assert len(outputs) == len(expected)
+    for i, (y, wanted) in enumerate(zip(outputs, expected, strict=True)):
+        assert_golden(y, wanted, f"output {i}")
+    sum((y * c).sum() for y, c in zip(outputs, cotangents, strict=True)).backward()
+    input_gradients = numbered(tensors, "grad_input") + numbered(tensors, "grad_theta")
+    for i, (x, wanted) in enumerate(zip(inputs, input_gradients, strict=True)):
+        assert_golden(x.grad, wanted, f"input gradient {i}")
+    parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+    grads = part(tensors, "grad.")
+    assert grads or not parameters
+    scale = max((g.abs().max().item() for g in grads.values()), default=1.0)
+    for key, wanted in grads.items():
+        grad = parameters[to_ours[key]].grad
+        grad = torch.zeros_like(parameters[to_ours[key]]) if grad is None else grad
+        assert_golden(grad.reshape(wanted.shape), wanted, f"gradient of {key}", scale)
+    for key, wanted in {**part(tensors, "after."), **part(tensors, "after_tf.")}.items():
+        assert_golden(buffers[to_ours[key]], wanted, f"{key} after the step")
+
+
+def _named(call: str, inputs: list[Tensor]) -> dict[str, Tensor]:
+    """{"x": inputs[0], …} from a header's "m(x=input.0,g=input.1)|…"."""
+    inside = call[call.index("(") + 1 : call.index(")")]
+    return {name: inputs[int(at.split(".")[1])] for name, at in (p.split("=") for p in inside.split(","))}
+
+
+def golden_loader(path: Path) -> tuple[nn.Module, dict[str, str]]:
+    """Our module with the file's weights, by way of `foveate.official.load`, and {official key: our key}."""
+    header, tensors = read(path)
+    state = part(tensors, "param.")
+    module = foveate.official.load(header["source"], header["cls"], header["ctor"], state)
+    _, prefixes = _find(header["source"], header["cls"]).build(**header["ctor"])
+    return module, {key: to_ours(key, prefixes) for key in state}

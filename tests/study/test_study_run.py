@@ -1,0 +1,209 @@
+"""A study in its folder: killed and gone on with, held by one, planned before anything runs."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from foveate.data import open_data
+from foveate.spec import Data, Study, Training, Variant
+from foveate.study import Watcher, run_study, status, summarise
+from foveate.study.plan import make_plan, settled_facts
+
+SMALL = Data(train_images=128, test_images=50)
+
+
+def small_study(*attention, seeds=(0, 1), epochs=2, **changes):
+    variants = tuple(Variant(attention=name) for name in ("none", *attention))
+    train = Training(epochs=epochs, batch_size=16)
+    return Study(variants=variants, seeds=seeds, data=SMALL, train=train, **({"control": "none"} | changes))
+
+
+def rows(folder):
+    """Everything of the results that does not measure time."""
+    with sqlite3.connect(folder / "results.db") as db:
+        timed = "('seconds')"
+        metrics = db.execute(f"SELECT run, seed, metric, value FROM results WHERE metric NOT IN {timed} ORDER BY 1, 3")
+        history = db.execute("SELECT run, epoch, metric, value FROM history ORDER BY 1, 2, 3")
+        return metrics.fetchall(), history.fetchall()
+
+
+def start(folder, *flags):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "foveate", "study", "resume", str(folder), *flags]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def workers(folder):
+    found = subprocess.run(
+        ["pgrep", "-f", f"foveate.study.worker {folder}"], capture_output=True, text=True, check=False
+    )
+    return found.stdout.split()
+
+
+def wait_until(condition, seconds=90.0):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_killed_three_times_it_ends_with_the_rows_of_an_unbroken_study(tmp_path):
+    study = small_study("se", epochs=12)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert run_study(study, whole)
+    broken.mkdir()
+    (broken / "study.toml").write_text((whole / "study.toml").read_text())
+    for kill in range(3):
+        process = start(broken)
+        reached = wait_until(
+            lambda kill=kill: (
+                len(list(broken.glob("runs/*/checkpoint.safetensors"))) >= 1
+                and (broken / "results.db").is_file()
+                and status(broken)["states"]["done"] >= kill - 1
+            )
+        )
+        assert reached, process.communicate()
+        time.sleep(0.3 * kill)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+        assert wait_until(lambda: not workers(broken), 10), "workers die with their coordinator"
+    attempts = {run["key"]: run["attempts"] for run in status(broken)["runs"]}
+    finished_before = [run["key"] for run in status(broken)["runs"] if run["state"] == "done"]
+    last = start(broken)
+    out, err = last.communicate(timeout=120)
+    assert last.returncode == 0, err
+    assert rows(broken) == rows(whole)
+    after = {run["key"]: run["attempts"] for run in status(broken)["runs"]}
+    assert all(after[key] == attempts[key] for key in finished_before), "a finished run is not run again"
+    assert sum(after.values()) > len(after), "some were cut short and went on"
+    assert "report:" in out
+
+
+def test_two_processes_in_one_folder(tmp_path):
+    study = small_study(epochs=8)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    run_study(small_study(epochs=8, seeds=(0,)), tmp_path / "other", jobs=1)  # its toml, grown below
+    (folder / "study.toml").write_text((tmp_path / "other" / "study.toml").read_text().replace("[0]", "[0, 1]"))
+    first = start(folder)
+    assert wait_until(lambda: (folder / ".lock").is_file() and (folder / ".lock").read_text())
+    second = start(folder)
+    _, err = second.communicate(timeout=60)
+    assert second.returncode == 2
+    assert "is held by process" in err
+    assert str(first.pid) in err
+    assert len(err.strip().splitlines()) == 1
+    third = start(folder, "--wait")
+    _, err = first.communicate(timeout=120)
+    assert first.returncode == 0, err
+    _, err = third.communicate(timeout=60)
+    assert third.returncode == 0, err
+    assert "waiting for process" in err
+    assert all(run["attempts"] == 1 for run in status(folder)["runs"])
+    assert len(status(folder)["runs"]) == len(study.seeds)
+
+
+def test_a_run_that_diverges_is_told_and_the_others_go_on(tmp_path):
+    study = small_study(seeds=(0,)).model_copy(update={"train": Training(epochs=1, batch_size=16, lr=1e30)})
+    assert not run_study(study, tmp_path)
+    (run,) = status(tmp_path)["runs"]
+    assert run["state"] == "failed"
+    assert run["attempts"] == 1, "what would fail the same way is not tried again"
+    assert "the loss is" in run["error"]
+    assert "learning rate" in run["error"]
+    summary = summarise(tmp_path)
+    assert summary["failed"][0]["seed"] == 0
+
+
+def test_a_killed_worker_is_started_again_and_goes_on(tmp_path):
+    class Killer(Watcher):
+        killed = 0
+
+        def progressed(self, label, run, step, steps):
+            if step > steps // 2 and not self.killed:
+                self.killed += 1
+                for pid in workers(tmp_path):
+                    os.kill(int(pid), signal.SIGKILL)
+
+    killer = Killer()
+    assert run_study(small_study(seeds=(0,), epochs=20), tmp_path, jobs=1, watcher=killer)
+    (run,) = status(tmp_path)["runs"]
+    assert (killer.killed, run["state"], run["attempts"]) == (1, "done", 2)
+
+
+def test_a_study_may_grow_but_not_become_another(tmp_path):
+    run_study(small_study(seeds=(0,), epochs=1), tmp_path)
+    before = rows(tmp_path)[0]
+    run_study(small_study(seeds=(0, 1), epochs=1), tmp_path)
+    assert set(before) < set(rows(tmp_path)[0])
+    assert [run["attempts"] for run in status(tmp_path)["runs"]] == [1, 1]
+    with pytest.raises(ValueError, match=r"holds another study \(train.epochs: 1 there, 2 asked\)"):
+        run_study(small_study(seeds=(0,), epochs=2), tmp_path)
+    assert json.loads(json.dumps(status(tmp_path)))["states"]["done"] == 2
+
+
+def test_everything_is_checked_before_anything_runs(tmp_path):
+    folder = tmp_path / "study"
+    with pytest.raises(ValueError, match="variant 'cbma': .*did you mean 'cbam'"):
+        run_study(small_study("cbma"), folder)
+    wrong = [
+        (Variant(attention="se", options={"reduction": 64}), "variant 'se .*: se: channels // reduction must be"),
+        (Variant(attention="se", options={"reducton": 4}), "variant 'se .*did you mean 'reduction'"),
+        (Variant(attention="se", at="layer9.*"), "variant 'se .*layer9"),
+    ]
+    for variant, message in wrong:
+        with pytest.raises(ValueError, match=message):
+            run_study(small_study().model_copy(update={"variants": (Variant(), variant)}), folder)
+    with pytest.raises(ValueError, match="did you mean 'resnet"):
+        run_study(small_study(network="foveate:resnet9"), folder)
+    assert not (folder / "runs").exists()
+
+
+def test_an_output_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="cannot be written"):
+        run_study(small_study(), tmp_path / "file" / "study")
+
+
+def test_the_control_costs_what_the_variant_costs():
+    study = small_study("se", "cbam", control="size")
+    data = open_data(study.data)
+    plan = make_plan(study, data)
+    controls = [arm for arm in plan.arms if arm.kind == "control"]
+    assert {name for arm in controls for name in arm.matches} == {"se", "cbam"}
+    assert len(plan.runs) == len(plan.arms) * 2
+    assert len({run.key for run in plan.runs}) == len(plan.runs)
+    again = make_plan(study, data, settled_facts(plan))
+    assert again.arms == plan.arms
+
+    from foveate.costs import macs, parameters
+    from foveate.study.plan import _build, _example, _run
+
+    def size(arm):
+        run = _run(study, data, arm.variant, arm.width)
+        model = _build(run, data)
+        return parameters(model), macs(model, _example(run, data))
+
+    sizes = {arm.label: size(arm) for arm in plan.arms}
+    for arm in controls:
+        for name in arm.matches:
+            assert all(c >= v for c, v in zip(sizes[arm.label], sizes[name], strict=True))
+            assert all(c <= 1.08 * v for c, v in zip(sizes[arm.label], sizes[name], strict=True))
+
+
+def test_a_network_that_cannot_be_widened_is_said():
+    study = small_study("se", control="size", network="timm:densenet121")
+    study = study.model_copy(update={"data": SMALL.model_copy(update={"image_size": 32})})
+    plan = make_plan(study, open_data(study.data))
+    assert [arm.kind for arm in plan.arms] == ["plain", "attention"]
+    assert "cannot be widened" in plan.notes[0]
