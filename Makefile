@@ -34,7 +34,9 @@ bench: setup
 	$(BIN)/python benchmarks/gates.py
 
 docs: setup
-	$(BIN)/python docs/make.py
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(BIN)/python docs/make_mechanisms.py
+	$(BIN)/sphinx-build -q -W docs docs/_build
 
 demo: setup
 	$(BIN)/foveate demo

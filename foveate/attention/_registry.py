@@ -144,13 +144,14 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} has no option {option!r}; {hint}")
 
 
-def create_attention(name: str, channels: int, *, spatial_dims: int = 2, **options: Any) -> nn.Module:
+def create_attention(name: str, channels: int, *, spatial_dims: int | None = None, **options: Any) -> nn.Module:
     """Build a mechanism by name.
 
     Args:
         name: a registered name, see `list_attention`.
         channels: C of the map (N, C, *S).
-        spatial_dims: number of axes in S: 1 (signals), 2 (images) or 3 (volumes, clips).
+        spatial_dims: number of axes in S: 1 (signals), 2 (images) or 3 (volumes, clips). None: 2, or 3 for the
+            mechanisms that are made for clips.
         options: the mechanism's own, see `foveate show NAME`.
 
     Raises: UnknownNameError (a LookupError): no such name. TypeError: no such option; the nearest is named.
@@ -161,7 +162,8 @@ def create_attention(name: str, channels: int, *, spatial_dims: int = 2, **optio
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
         raise ValueError(f"{name}: channels must be a positive whole number; got {channels!r}")
     if "spatial_dims" in inspect.signature(cls).parameters:
-        options["spatial_dims"] = spatial_dims
-    elif spatial_dims != 2:
+        if spatial_dims is not None:
+            options["spatial_dims"] = spatial_dims
+    elif spatial_dims not in (None, 2):
         raise ValueError(f"{name} works on 2-D maps only (it takes no spatial_dims); got spatial_dims={spatial_dims}")
     return cls(channels, **options)

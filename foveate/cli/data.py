@@ -11,7 +11,8 @@ app = typer.Typer(no_args_is_help=True, help="Make the embedded set as files; ch
 @app.command()
 def make(
     out: Annotated[Path, typer.Argument(help="A folder that is not there yet, or empty.", show_default=False)],
-    images: Annotated[int, typer.Option(help="Number of images.")] = 3000,
+    images: Annotated[int, typer.Option(help="Training images.")] = 2000,
+    test_images: Annotated[int, typer.Option(help="Test images.")] = 1000,
     image_size: Annotated[int, typer.Option(help="Side in pixels.")] = 32,
     seed: Annotated[int, typer.Option()] = 0,
 ) -> None:
@@ -21,8 +22,8 @@ def make(
     """
     from foveate.data import make_embedded
 
-    made = make_embedded(out, images, image_size=image_size, seed=seed)
-    typer.echo(f"{images} images in {made}")
+    make_embedded(out, images, test_images=test_images, image_size=image_size, seed=seed)
+    typer.echo(f"{out}: {images} train and {test_images} test images of {image_size}×{image_size} pixels")
 
 
 @app.command()
@@ -33,6 +34,8 @@ def check(folder: Annotated[Path, typer.Argument(help="A data folder.", show_def
     """
     from foveate.data import check_folder
 
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: wanted a data folder; there is none")
     problems = check_folder(folder)
     for problem in problems:
         typer.echo(str(problem))

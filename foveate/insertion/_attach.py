@@ -125,8 +125,6 @@ def refusal(host: nn.Module, site: Site) -> str | None:
         return (
             f"{site.name}: {site.attached_to} has an attribute {CHILD!r} of its own, under which attention would hang"
         )
-    if isinstance(host, torch.jit.ScriptModule):
-        return f"{site.name}: {site.attached_to} is a TorchScript module, whose forward is fixed"
     return None
 
 

@@ -232,6 +232,8 @@ def probe(model: nn.Module, example: object) -> Trace:
     with undisturbed(model):
         try:
             for name, module in model.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue  # takes no hooks
 
                 def enter(m: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
                     watch.enter(name, m, args, kwargs)

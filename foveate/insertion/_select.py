@@ -7,6 +7,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+import torch
 from torch import nn
 
 from foveate.insertion._branches import Branch, consumer, gives_map, producer
@@ -127,6 +128,8 @@ def _usable(model: nn.Module, places: Places, names: list[str], asked: str, *, e
 def _unusable(model: nn.Module, places: Places, name: str) -> str | None:
     trace = places.trace
     times = trace.times.get(name, 0)
+    if isinstance(model.get_submodule(name), torch.jit.ScriptModule):
+        return "it is a TorchScript module, whose forward is fixed"
     if times == 0:
         return (
             "it is never called in a forward pass in eval mode (unused, a plain list of modules, or its weights are "

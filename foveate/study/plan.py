@@ -13,7 +13,6 @@ from foveate.data import ImageData
 from foveate.networks import build_variant, input_channels, widen_until
 from foveate.spec import PLAIN, Run, Study, Variant
 
-
 SHARED = 1.03  # a control may cost so many times what its variant costs, before the variant gets one of its own
 
 

@@ -67,8 +67,10 @@ def run_study(
     Raises: ValueError: bad data, network, variant or folder, before anything runs. FolderInUse (a ValueError).
     """
     watcher = watcher or Watcher()
+    data = open_data(study.data)
+    if not (out / RESULTS).is_file():
+        make_plan(study.model_copy(update={"control": "none"}), data)  # mistakes are told before anything is made
     with held(out, wait=wait, on_wait=watcher.waiting):
-        data = open_data(study.data)
         store = Store(out / RESULTS)
         try:
             return _Coordinator(study, out, data, store, watcher).run(jobs or _places(study), command)
@@ -172,7 +174,7 @@ class _Coordinator:
         folder.mkdir(parents=True)
         first = {label: next(run for run in self.plan.runs if self.labels[run.key] == label) for label in labels}
         channels = input_channels(self.study.network, self.data.channels)
-        asked = {
+        asked: dict[str, Any] = {
             "runs": {label: run.model_dump(mode="json") for label, run in first.items()},
             "shape": [min(LATENCY_BATCH, self.study.train.batch_size), channels, *self.data.image_size],
             "classes": len(self.data.classes),
@@ -187,7 +189,7 @@ class _Coordinator:
         if ended.status != 0:
             raise RuntimeError(f"the costs could not be measured: {ended.log}")
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        rows = []
+        rows: list[tuple[str, str, float, float | None, float | None, str]] = []
         for label, cost in result["costs"].items():
             for metric, unit in (("parameters", "parameters"), ("macs", "multiply-adds an image")):
                 rows.append((label, metric, cost[metric], None, None, unit))

@@ -92,7 +92,7 @@ def _costs(folder: Path) -> dict[str, Any]:
         x = torch.randn(asked["shape"], generator=torch.Generator().manual_seed(0))
         model = build_variant(run, num_classes=asked["classes"], example=x[:2])
         layout = torch.channels_last if run.train.channels_last else torch.contiguous_format
-        models[label] = model.to(run.train.device, memory_format=layout)
+        models[label] = model.to(run.train.device).to(memory_format=layout)
         x = x.to(run.train.device, memory_format=layout)
     measured = costs(models, x, repeats=asked["repeats"], budget_s=asked["budget_s"])
     rows = {}

@@ -32,7 +32,8 @@ def test_resnet20_reproduces_published_accuracy(shared):
     import numpy as np
     from PIL import Image
 
-    state = torch.load(shared / "data/weights/cifar10_resnet20-12fca82f.th", map_location="cpu", weights_only=True)["state_dict"]
+    path = shared / "data/weights/cifar10_resnet20-12fca82f.th"
+    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     state = {k.removeprefix("module.").replace("linear.", "fc."): v for k, v in state.items()}
     network = foveate.create_network("resnet20", num_classes=10).eval()
     network.load_state_dict(state, strict=True)

@@ -1,22 +1,17 @@
 """One training, from a run's specification to its metrics: one readable loop.
 
 Every batch is a pure function of (seed, epoch, position), the learning rate of the step, and a checkpoint holds the
-rest (weights, optimiser, generator), so a run killed at any moment goes on and ends with the weights of an unbroken one.
+rest (weights, optimiser, generator): a run killed at any moment goes on and ends with the weights of an unbroken one.
 """
 
 import contextlib
-import json
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -24,13 +19,10 @@ from foveate.data import ImageData, Split
 from foveate.networks import build_variant, input_channels
 from foveate.spec import Run, Training
 from foveate.tasks import Classification
+from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, write_whole
+from foveate.train.machine import machine, versions
 
-CHECKPOINT = "checkpoint.safetensors"
 HELD_OUT = 0.1  # of the training images, where early stopping needs something to look at
-
-
-class TrainingFailed(RuntimeError):
-    """A run that would fail the same way again: the loss is not finite, or the machine refuses (disk, memory)."""
 
 
 def train(
@@ -81,7 +73,7 @@ class _Loop:
         torch.manual_seed(run.seed)
         example = torch.zeros(2, self.channels, *data.image_size)
         model = build_variant(run, num_classes=len(data.classes), example=example)
-        self.model = model.to(self.device, memory_format=self.format)
+        self.model = model.to(self.device).to(memory_format=self.format)
         self.optimizer = make_optimizer(self.model, self.spec)
         self.step, self.history = 0, list[dict[str, float]]()
         self.losses: list[float] = []  # of this epoch's steps so far
@@ -147,8 +139,8 @@ class _Loop:
     def _finish(self) -> dict[str, Any]:
         metrics, right = self._evaluate(self.data.test, range(len(self.data.test)))
         state = {name: value.contiguous().cpu() for name, value in self.model.state_dict().items()}
-        _write(self.folder / "model.safetensors", {name: value.clone() for name, value in state.items()}, {})
-        _write(self.folder / "right.safetensors", {"right": right}, {})
+        write_whole(self.folder / "model.safetensors", {name: value.clone() for name, value in state.items()}, {})
+        write_whole(self.folder / "right.safetensors", {"right": right}, {})
         return {
             "metrics": {
                 "accuracy": [metrics["accuracy"], "fraction"],
@@ -202,13 +194,6 @@ class _Loop:
         return sorted(order[cut:]), sorted(order[:cut])
 
     def _save(self) -> None:
-        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        slots = self.optimizer.state_dict()["state"]
-        for index, slot in slots.items():
-            tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slot.items()}
-        tensors["generator"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["cuda_generator"] = torch.cuda.get_rng_state(self.device)
         facts = {
             "step": self.step,
             "history": self.history,
@@ -216,38 +201,16 @@ class _Loop:
             "best": [self.best_loss, self.best_epoch],
             "seconds": self._spent(),
         }
-        tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-        _write(self.folder / CHECKPOINT, tensors, {"key": self.run.key, "facts": json.dumps(facts)})
+        save_checkpoint(self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts)
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        try:
-            with safetensors.safe_open(path, "pt") as file:
-                about = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (safetensors.SafetensorError, OSError) as error:
-            raise TrainingFailed(f"{path}: not a checkpoint ({error}); delete it to begin this run again") from None
-        if about.get("key") != self.run.key:
-            raise TrainingFailed(f"{path} belongs to another run ({about.get('key')}, wanted {self.run.key})")
-        facts = json.loads(about["facts"])
+        facts = load_checkpoint(path, self.run.key, self.model, self.optimizer)
         self.step, self.history = facts["step"], facts["history"]
         self.losses, self.seconds = facts["losses"], facts["seconds"]
         self.best_loss, self.best_epoch = facts["best"]
-        self.model.load_state_dict(_under("model.", tensors))
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in _under("optimizer.", tensors).items():
-            index, slot = name.split(".", 1)
-            state.setdefault(int(index), {})[slot] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-        torch.set_rng_state(tensors["generator"])
-        if "cuda_generator" in tensors:
-            torch.cuda.set_rng_state(tensors["cuda_generator"], self.device)
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def make_optimizer(model: nn.Module, spec: Training) -> torch.optim.Optimizer:
@@ -282,37 +245,3 @@ def _deterministic() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn)
-
-
-def _write(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
-    """Write the file whole or not at all; what stood there before stays until the new one is on the disk."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(safetensors.torch.save(tensors, about))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise TrainingFailed(f"{path}: cannot be written ({error.strerror}); the one before is whole") from None
-
-
-def machine() -> str:
-    """This machine in words: processor, cores, system, and the GPU if there is one."""
-    name = platform.processor() or platform.machine()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
-    gpu = f", {torch.cuda.get_device_name()}" if torch.cuda.is_available() else ""
-    return f"{name}, {os.cpu_count()} cores, {platform.system()}{gpu}"
-
-
-def versions() -> dict[str, str]:
-    """Versions that the numbers depend on."""
-    import foveate
-
-    return {"foveate": foveate.__version__, "torch": torch.__version__, "python": platform.python_version()}

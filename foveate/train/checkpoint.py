@@ -1,0 +1,80 @@
+"""A run's checkpoint: one safetensors file, replaced whole or not at all."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+CHECKPOINT = "checkpoint.safetensors"
+
+
+class TrainingFailed(RuntimeError):
+    """A run that would fail the same way again: the loss is not finite, or the machine refuses (disk, memory)."""
+
+
+def save_checkpoint(
+    path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+) -> None:
+    """Weights, optimiser state, generators and the JSON facts of a run, in one file.
+
+    Raises: TrainingFailed: it cannot be written; the one before is whole.
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    for index, slot in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slot.items()}
+    tensors["generator"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["cuda_generator"] = torch.cuda.get_rng_state()
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
+    write_whole(path, tensors, {"key": key, "facts": json.dumps(facts)})
+
+
+def load_checkpoint(path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Put a checkpoint's state back into the model, the optimiser and torch's generators; returns its facts.
+
+    Raises: TrainingFailed: it is cut short, or another run's.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            about = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise TrainingFailed(f"{path}: not a checkpoint ({error}); delete it to begin this run again") from None
+    if about.get("key") != key:
+        raise TrainingFailed(f"{path} belongs to another run ({about.get('key')}, wanted {key})")
+    model.load_state_dict(_under("model.", tensors))
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under("optimizer.", tensors).items():
+        index, slot = name.split(".", 1)
+        state.setdefault(int(index), {})[slot] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["generator"])
+    if "cuda_generator" in tensors and torch.cuda.is_available():
+        torch.cuda.set_rng_state(tensors["cuda_generator"])
+    facts: dict[str, Any] = json.loads(about["facts"])
+    return facts
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def write_whole(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+    """Write the file whole or not at all; what stood there before stays until the new one is on the disk."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(safetensors.torch.save(tensors, about))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise TrainingFailed(f"{path}: cannot be written ({error.strerror}); the one before is whole") from None
