@@ -27,7 +27,8 @@ class Seen:
     def __init__(self, model: nn.Module, queries: Queries | None = None) -> None:
         self.maps: dict[str, dict[str, Any]] = {}
         self.queries = queries
-        self._names = {id(module): _site(name) for name, module in model.named_modules()}
+        modules = dict(model.named_modules())
+        self._names = {id(module): _site(name, modules) for name, module in modules.items()}
 
     def _add(self, module: nn.Module, maps: dict[str, Any]) -> None:
         if (name := self._names.get(id(module))) is None:
@@ -65,10 +66,14 @@ def _indices(queries: Queries, sizes: Sequence[int], name: str) -> list[int] | N
     return chosen
 
 
-def _site(name: str) -> str:
-    """The site's own name: what stands before the inserted child `foveate`, or the module's name."""
+def _site(name: str, modules: dict[str, nn.Module]) -> str:
+    """The name of the site that an inserted module stands at, as `foveate.sites` gives it; else the module's name."""
     parts = name.split(".")
-    return ".".join(parts[: parts.index("foveate")]) if "foveate" in parts else name
+    if "foveate" not in parts:
+        return name
+    above = parts.index("foveate")
+    site = getattr(modules[".".join(parts[: above + 1])], "_foveate_site", None)
+    return site.name if site is not None else ".".join(parts[:above])
 
 
 _open: list[Seen] = []

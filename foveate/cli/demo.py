@@ -29,5 +29,5 @@ def demo_study() -> Study:
         variants=tuple(Variant(attention=name) for name in ("none", "se", "eca", "cbam")),
         seeds=(0, 1, 2),
         data=Data(),
-        train=Training(epochs=6, optimizer="adamw", lr=0.02, weight_decay=0.01),
+        train=Training(epochs=5, optimizer="adamw", lr=0.02, weight_decay=0.01),
     )

@@ -108,7 +108,7 @@ def write_and_print(folder: Path, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(summary, indent=1, allow_nan=False))
         return
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(terminal_table(summary))
     console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.costs._count import activation_bytes, bytes_moved, macs, parameters
-from foveate.costs._latency import Latency, forward_step, interval_of_the_median, time_interleaved
+from foveate.costs._latency import Latency, forward_step, interval_of_the_median, time_interleaved, training_step
 
 __all__ = ["Cost", "Latency", "cost", "costs", "macs", "parameters"]
 
@@ -19,7 +19,8 @@ class Cost:
 
     parameters; macs (multiply-adds of the batch); bytes_moved (read and written by its operators); activation_bytes
     (kept for the backward pass); latency_ms (median, low, high of one pass); latency_ratio to the baseline, measured
-    round by round in the same run (1, 1, 1 for the baseline itself).
+    round by round in the same run (1, 1, 1 for the baseline itself); train_step_ms of one forward and backward pass in
+    training mode, where asked for.
     """
 
     parameters: int
@@ -28,6 +29,7 @@ class Cost:
     activation_bytes: int
     latency_ms: Latency
     latency_ratio: Latency | None = None
+    train_step_ms: Latency | None = None
 
 
 def cost(
@@ -45,8 +47,13 @@ def cost(
     return costs(models, x, repeats=repeats, budget_s=budget_s)["model"]
 
 
-def costs(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 50, budget_s: float = 10.0) -> dict[str, Cost]:
-    """The cost of every model on the batch x, interleaved; the first is the baseline of the ratios."""
+def costs(
+    models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 50, budget_s: float = 10.0, training: bool = False
+) -> dict[str, Cost]:
+    """The cost of every model on the batch x, interleaved; the first is the baseline of the ratios.
+
+    training: measure a training step as well, for as long again; changes batch-norm statistics and clears gradients.
+    """
     with contextlib.ExitStack() as stack:
         for model in models.values():
             stack.enter_context(_evaluating(model))
@@ -56,6 +63,10 @@ def costs(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 50, budg
         }
         steps = {name: forward_step(model, x) for name, model in models.items()}
         samples = time_interleaved(steps, repeats=repeats, budget_s=budget_s)
+    trained: dict[str, list[float]] = {}
+    if training:
+        steps = {name: training_step(model, x) for name, model in models.items()}
+        trained = time_interleaved(steps, repeats=repeats, budget_s=budget_s)
     first = samples[next(iter(models))]
     return {
         name: Cost(
@@ -64,6 +75,7 @@ def costs(models: Mapping[str, nn.Module], x: Tensor, *, repeats: int = 50, budg
             latency_ratio=interval_of_the_median([a / b for a, b in zip(samples[name], first, strict=True)])
             if len(models) > 1
             else None,
+            train_step_ms=interval_of_the_median(trained[name]) if training else None,
         )
         for name in models
     }

@@ -64,3 +64,15 @@ def forward_step(model: nn.Module, x: Tensor) -> Callable[[], object]:
             model(x)
 
     return step
+
+
+def training_step(model: nn.Module, x: Tensor) -> Callable[[], object]:
+    """One forward and backward pass in training mode, of the mean of the squared outputs; no optimiser."""
+
+    def step() -> None:
+        model.train()
+        model.zero_grad(set_to_none=True)
+        model(x).float().square().mean().backward()
+        model.zero_grad(set_to_none=True)
+
+    return step

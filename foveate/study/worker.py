@@ -94,7 +94,7 @@ def _costs(folder: Path) -> dict[str, Any]:
         layout = torch.channels_last if run.train.channels_last else torch.contiguous_format
         models[label] = model.to(run.train.device).to(memory_format=layout)
         x = x.to(run.train.device, memory_format=layout)
-    measured = costs(models, x, repeats=asked["repeats"], budget_s=asked["budget_s"])
+    measured = costs(models, x, repeats=asked["repeats"], budget_s=asked["budget_s"], training=True)
     rows = {}
     for label, cost in measured.items():
         row: dict[str, Any] = {
@@ -104,8 +104,9 @@ def _costs(folder: Path) -> dict[str, Any]:
             "activation_bytes": cost.activation_bytes,
             "latency_ms": vars(cost.latency_ms),
         }
-        if cost.latency_ratio is not None:
-            row["latency_ratio"] = vars(cost.latency_ratio)
+        for name in ("latency_ratio", "train_step_ms"):
+            if (time := getattr(cost, name)) is not None:
+                row[name] = vars(time)
         rows[label] = row
     return {"costs": rows, "machine": machine(), "versions": versions()}
 

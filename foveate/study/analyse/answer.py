@@ -9,7 +9,8 @@ Row = dict[str, Any]
 
 def answer(summary: Row) -> dict[str, str]:
     """`question`, `short` ("Yes", "Not detectably", …) and `text`."""
-    data = str(summary["about"].get("data") or "these data")
+    about = summary["about"]
+    data = str(about.get("name") or about.get("data") or "these data")
     subject = data if len(data) <= 60 else data[:60].rsplit(" ", 1)[0].rstrip(",;:(") + " …"
     question = f"Does attention help {summary['study']['network']} on {subject}?"
     short, text = _answer(summary)
