@@ -14,7 +14,7 @@ import torch
 import foveate
 from foveate.data import open_data
 from foveate.spec import Data, Run, Training, Variant
-from foveate.train import CHECKPOINT, TrainingFailed, epoch_order, learning_rate, train
+from foveate.train import CHECKPOINT, TrainingFailed, batches_an_epoch, epoch_order, evenly, learning_rate, train
 
 
 def make_run(attention="se", seed=0, **training):
@@ -159,3 +159,12 @@ def test_training_leaves_the_process_as_it_was(tmp_path, digits):
     before = torch.are_deterministic_algorithms_enabled(), foveate.__version__
     train(make_run(epochs=1), digits, tmp_path)
     assert before == (torch.are_deterministic_algorithms_enabled(), foveate.__version__)
+
+
+@pytest.mark.parametrize(("images", "batch_size"), [(120, 64), (65, 64), (64, 64), (3, 64), (160, 32), (7, 2)])
+def test_every_image_is_used_and_no_small_batch_is_left_over(images, batch_size):
+    parts = evenly(list(range(images)), batches_an_epoch(images, batch_size))
+    assert [i for part in parts for i in part] == list(range(images))
+    sizes = [len(part) for part in parts]
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1

@@ -72,7 +72,9 @@ def _train(folder: Path) -> dict[str, Any]:
 
 
 def _steps(run: Any, images: int) -> int:
-    return int(run.train.epochs * max(1, images // run.train.batch_size))
+    from foveate.train import batches_an_epoch
+
+    return int(run.train.epochs * batches_an_epoch(images, run.train.batch_size))
 
 
 def _costs(folder: Path) -> dict[str, Any]:

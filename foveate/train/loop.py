@@ -67,7 +67,7 @@ class _Loop:
         self.channels = input_channels(run.network, data.channels)
         self.task = Classification(label_smoothing=self.spec.label_smoothing)
         self.train_indices, self.held_out = self._parts()
-        self.batches_an_epoch = max(1, len(self.train_indices) // self.spec.batch_size)
+        self.batches_an_epoch = batches_an_epoch(len(self.train_indices), self.spec.batch_size)
         self.steps = self.batches_an_epoch * self.spec.epochs
 
         torch.manual_seed(run.seed)
@@ -88,8 +88,7 @@ class _Loop:
             epoch, first = divmod(self.step, self.batches_an_epoch)
             self.model.train()
             order = epoch_order(self.train_indices, self.run.seed, epoch)
-            size = min(self.spec.batch_size, len(order))
-            parts = [order[i * size : (i + 1) * size] for i in range(first, self.batches_an_epoch)]
+            parts = evenly(order, self.batches_an_epoch)[first:]
             augment = (self.run.seed, epoch) if self.run.data.augment else None
             for x, labels in self._batches(self.data.train, parts, augment):
                 self.losses.append(self._learn(x, labels))
@@ -229,6 +228,16 @@ def learning_rate(step: int, steps: int, batches_an_epoch: int, spec: Training) 
     if step < warmup:
         return spec.lr * (step + 1) / (warmup + 1)
     return spec.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+
+
+def batches_an_epoch(images: int, batch_size: int) -> int:
+    """How many batches of at most `batch_size` use every image once."""
+    return max(1, math.ceil(images / batch_size))
+
+
+def evenly(order: list[int], count: int) -> list[list[int]]:
+    """The order cut into so many parts, none more than one longer than another: no small batch is left over."""
+    return [order[i * len(order) // count : (i + 1) * len(order) // count] for i in range(count)]
 
 
 def epoch_order(indices: list[int], seed: int, epoch: int) -> list[int]:
