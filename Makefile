@@ -32,6 +32,7 @@ test-slow: setup
 
 bench: setup
 	$(BIN)/python benchmarks/gates.py
+	$(BIN)/python benchmarks/insertion.py
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

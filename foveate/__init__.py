@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from foveate import official
     from foveate.attention import capture, create_attention, list_attention, register_attention
     from foveate.costs import cost
-    from foveate.insertion import insert, remove, sites
+    from foveate.insertion import insert, parameter_groups, remove, sites, unfreeze
     from foveate.networks import create_network, list_networks
+    from foveate.saving import load, save
 
 _HOME = {
     "capture": "foveate.attention",
@@ -23,9 +24,13 @@ _HOME = {
     "insert": "foveate.insertion",
     "list_attention": "foveate.attention",
     "list_networks": "foveate.networks",
+    "load": "foveate.saving",
+    "parameter_groups": "foveate.insertion",
     "register_attention": "foveate.attention",
     "remove": "foveate.insertion",
+    "save": "foveate.saving",
     "sites": "foveate.insertion",
+    "unfreeze": "foveate.insertion",
 }
 
 __all__ = [
@@ -36,10 +41,14 @@ __all__ = [
     "insert",
     "list_attention",
     "list_networks",
+    "load",
     "official",
+    "parameter_groups",
     "register_attention",
     "remove",
+    "save",
     "sites",
+    "unfreeze",
 ]
 
 

@@ -11,7 +11,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 PLAIN = "none"
 
@@ -19,7 +28,21 @@ PLAIN = "none"
 class Frozen(BaseModel):
     """A value: nothing may be changed, nothing unknown may be given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _plain_values(options: dict[str, Any]) -> dict[str, Any]:
+    """The options themselves. Raises: ValueError: one is no plain, finite value, such as a date."""
+    for key, value in options.items():
+        try:
+            same = json.loads(json.dumps(value, allow_nan=False)) == value
+        except (TypeError, ValueError):
+            same = False
+        if not same:
+            raise ValueError(
+                f"option {key!r}: wanted text, a finite number, true, false or a list of them; got {value!r}"
+            )
+    return options
 
 
 class Variant(Frozen):
@@ -30,6 +53,17 @@ class Variant(Frozen):
     at: str | list[str] | list[dict[str, Any]] = "block"
     init: Literal["paper", "identity"] = "paper"
     label: str = ""
+
+    @field_validator("options")
+    @classmethod
+    def _can_be_kept(cls, value: dict[str, Any]) -> dict[str, Any]:
+        return _plain_values(value)
+
+    @model_validator(mode="after")
+    def _plain_takes_nothing(self) -> "Variant":
+        if self.attention == PLAIN and (self.options or self.at != "block" or self.init != "paper"):
+            raise ValueError(f"attention {PLAIN!r} is the plain network; it takes no options, at or init")
+        return self
 
     @property
     def name(self) -> str:
@@ -71,7 +105,19 @@ class Training(Frozen):
     threads: int = Field(1, ge=1, description="CPU threads of one run; part of what makes it repeatable")
 
 
-class Run(Frozen):
+class Starting(Frozen):
+    """What starts from a file of weights or, as most things do, from fresh ones; then nothing is said of it."""
+
+    weights: str | None = Field(None, description="file of the plain network's weights; None: fresh ones")
+
+    @model_serializer(mode="wrap")
+    def _without_absent_weights(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        absent = [key for key in ("weights", "weights_fingerprint") if content.get(key, "") is None]
+        return {key: value for key, value in content.items() if key not in absent}
+
+
+class Run(Starting):
     """One training: a pure function of these values and of the folder it works in."""
 
     network: str
@@ -80,6 +126,7 @@ class Run(Frozen):
     variant: Variant
     data: Data
     fingerprint: str = Field("", description="of the data's files, so that changed data are a new run")
+    weights_fingerprint: str | None = Field(None, description="of the weights' file, for the same reason")
     train: Training
     seed: int
 
@@ -92,7 +139,7 @@ class Run(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class Study(Frozen):
+class Study(Starting):
     """A question: does any of these variants help this network on these data, and what does it cost?"""
 
     name: str = "study"
@@ -111,13 +158,24 @@ class Study(Frozen):
     @field_validator("seeds", mode="before")
     @classmethod
     def _count_means_first(cls, value: Any) -> Any:
-        return tuple(range(value)) if isinstance(value, int) and not isinstance(value, bool) else value
+        if isinstance(value, (list, tuple)):
+            return value
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"wanted a number of seeds, 1 or more, or a list of seeds; got {value!r}")
+        return tuple(range(value))
 
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or len(set(value)) != len(value) or min(value) < 0:
             raise ValueError(f"wanted one or more different seeds, none negative; got {list(value)}")
+        return value
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _many(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            raise ValueError("wanted a list of variants: [[variants]] with two brackets")
         return value
 
     @field_validator("variants")
@@ -178,7 +236,7 @@ def _one_line(error: ValidationError, where: str, text: str) -> str:
     first = error.errors()[0]
     path = [part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
     keys = [part for part in path if isinstance(part, str)]
-    line = _line_of(text, path)
+    line = line_of(text, path)
     place = f"{where}:{line}" if line else where
     named = ".".join(str(part) for part in path) or "study"
     if first["type"] == "extra_forbidden":
@@ -199,21 +257,27 @@ def _model_at(keys: list[str]) -> type[Frozen]:
     return _PARTS[keys[0]] if keys and keys[0] in _PARTS else Study
 
 
-def _line_of(text: str, path: list[Any]) -> int | None:
-    """The line of TOML text that sets the key at this path: its table (counted, for [[variants]]), then the key."""
-    table, count, wanted_table = "", -1, ".".join(str(p) for p in path[:-1] if isinstance(p, str))
-    index = next((part for part in path if isinstance(part, int)), None)
-    fallback = None
+def line_of(text: str, path: list[Any]) -> int | None:
+    """The line of TOML text that sets the key at this path, else the nearest table or key that holds it."""
+    wanted = [str(part) for part in path]
+    table: list[str] = []
+    counts: dict[str, int] = {}  # of each array of tables, such as [[variants]]
+    best, found = 0, None
     for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*\[+\s*([\w.\"-]+)\s*\]+", line):
-            table = header[1].strip('"')
-            count += table == "variants"
-            if path and table == str(path[-1]):
-                return number
-        elif path and re.match(rf"\s*\"?{re.escape(str(path[-1]))}\"?\s*=", line):
-            fallback = fallback or number
-            if table == wanted_table and (index is None or table != "variants" or count == index):
-                return number
-        elif path and (whole := re.match(r"\s*(\w+)\s*=", line)) and table == "" and whole[1] == str(path[0]):
-            fallback = fallback or number
-    return fallback
+        if header := re.match(r"\s*(\[\[?)([^\[\]]+)\]", line):
+            table = here = _key_parts(header[2])
+            if header[1] == "[[":
+                counts[table[0]] = counts.get(table[0], -1) + 1
+        elif key := re.match(r"\s*([\w.\"' -]+?)\s*=", line):
+            here = [*table, *_key_parts(key[1])]
+        else:
+            continue
+        if here[0] in counts:
+            here = [here[0], str(counts[here[0]]), *here[1:]]
+        if here == wanted[: len(here)] and len(here) > best:
+            best, found = len(here), number
+    return found
+
+
+def _key_parts(dotted: str) -> list[str]:
+    return [part.strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^\s.\"']+", dotted)] or [dotted]

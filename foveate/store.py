@@ -36,18 +36,31 @@ CREATE VIEW IF NOT EXISTS results AS
 
 
 class Store:
-    """The results of one study folder. A finished run is frozen: it is never written again."""
+    """The results of one study folder. A finished run is frozen: it is never written again.
+
+    Raises: ValueError: there is no such file to read, or it is none of ours.
+    """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         if read_only:
             if not path.is_file():
                 raise ValueError(f"{path.parent}: wanted the folder of a study; it holds no {path.name}")
-            self._db = sqlite3.connect(f"file:{path.resolve()}?mode=ro", uri=True, timeout=30)
+            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
         else:
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.executescript(SCHEMA)
+        try:
+            if not read_only:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=FULL")
+                self._db.executescript(SCHEMA)
+            self._db.execute("SELECT name FROM facts")
+        except sqlite3.DatabaseError as error:
+            self._db.close()
+            if isinstance(error, sqlite3.OperationalError) and not read_only:
+                raise  # the disk is full, or the like
+            raise ValueError(
+                f"{path}: not a study's results ({error}); move it away and resume: finished runs are kept in runs/"
+            ) from None
         self._db.row_factory = sqlite3.Row
 
     def close(self) -> None:

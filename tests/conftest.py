@@ -7,6 +7,7 @@ import pytest
 import torch
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+OWN_GOLDEN = Path(__file__).resolve().parent / "golden"
 
 
 @pytest.fixture(autouse=True)
@@ -28,6 +29,5 @@ def shared() -> Path:
 
 def golden_files(*patterns: str) -> list[Path]:
     """Golden files for parametrisation: those beside the project, or else the small ones kept in tests/golden."""
-    own = Path(__file__).parent / "golden"
-    folder = SHARED / "golden" if (SHARED / "golden").is_dir() else own
+    folder = SHARED / "golden" if (SHARED / "golden").is_dir() else OWN_GOLDEN
     return sorted(path for pattern in patterns for path in folder.glob(pattern))

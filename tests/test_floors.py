@@ -14,7 +14,7 @@ FLOORS = [
     {"attention"},  # the mechanisms
     {"insertion"},  # sites, insert, remove
     {"networks"},  # whole networks
-    {"data", "official"},  # what comes from outside
+    {"data", "official", "saving"},  # what comes from outside, what goes there
     {"tasks"},  # head, loss, metrics over data
     {"train", "costs"},  # work
     {"study", "report"},  # story

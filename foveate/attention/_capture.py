@@ -21,6 +21,7 @@ class Rows(NamedTuple):
 class Seen:
     """What a capture holds. `maps` is {module name: {"channel": (N, C), "spatial": (N, *S), …}}, detached.
 
+    Names are those of the model inside torch.compile and the data-parallel wrappers; the model itself is "".
     A module that runs several times within the capture keeps its last maps.
     """
 
@@ -70,10 +71,20 @@ def _site(name: str, modules: dict[str, nn.Module]) -> str:
     """The name of the site that an inserted module stands at, as `foveate.sites` gives it; else the module's name."""
     parts = name.split(".")
     if "foveate" not in parts:
-        return name
+        return _unwrapped(parts, modules)
     above = parts.index("foveate")
     site = getattr(modules[".".join(parts[: above + 1])], "_foveate_site", None)
-    return site.name if site is not None else ".".join(parts[:above])
+    return site.name if site is not None else _unwrapped(parts[:above], modules)
+
+
+def _unwrapped(parts: list[str], modules: dict[str, nn.Module]) -> str:
+    """The name without the parts that torch.compile and the data-parallel wrappers put into it."""
+    kept = []
+    for i, part in enumerate(parts):
+        wraps = isinstance(modules[".".join(parts[:i])], nn.DataParallel | nn.parallel.DistributedDataParallel)
+        if part != "_orig_mod" and not (wraps and part == "module"):
+            kept.append(part)
+    return ".".join(kept)
 
 
 _open: list[Seen] = []

@@ -82,9 +82,10 @@ def one_of(name: str, option: str, value: object, allowed: tuple[object, ...]) -
 
 def check_map(name: str, x: Tensor, channels: int, spatial_dims: int, weight: Tensor | None = None) -> None:
     """Raise ValueError unless x is (N, channels, *S) with so many spatial axes, none empty, in the weights' dtype."""
-    if x.dim() != spatial_dims + 2 or x.shape[1] != channels:
+    if not isinstance(x, Tensor) or x.dim() != spatial_dims + 2 or x.shape[1] != channels:
         letters = ", ".join("DHW"[-spatial_dims:] if spatial_dims > 1 else "L")
-        raise ValueError(f"{name}: wanted a map (N, {channels}, {letters}); got shape {tuple(x.shape)}")
+        got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
+        raise ValueError(f"{name}: wanted a map (N, {channels}, {letters}); got {got}")
     if torch.compiler.is_compiling():
         return
     if x.numel() == 0 and x.shape[0] != 0:

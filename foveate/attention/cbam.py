@@ -72,8 +72,8 @@ class ChannelGate(nn.Module):
             match pool:
                 case "avg":
                     pooled = x.mean(over)
-                case "max":
-                    pooled = x.amax(over)
+                case "max":  # among equal values the first takes the gradient, as in the released code
+                    pooled = x.flatten(2).max(2).values
                 case "lp":
                     pooled = torch.linalg.vector_norm(x, 2, over)
                 case "lse":
@@ -111,7 +111,7 @@ class SpatialGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.descriptor == "pools":
-            pooled = [x.amax(1, keepdim=True), x.mean(1, keepdim=True)]
+            pooled = [x.max(1, keepdim=True).values, x.mean(1, keepdim=True)]
             x = torch.cat(pooled if self.max_first else pooled[::-1], 1)
         elif self.descriptor == "conv":
             x = self.describe(x)

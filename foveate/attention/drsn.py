@@ -82,7 +82,7 @@ class BiasedBatchNorm(nn.modules.batchnorm._BatchNorm):
         assert input.dim() >= 2, f"wanted (N, C, *S), got shape {tuple(input.shape)}"
 
     def forward(self, input: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or (not torch.compiler.is_compiling() and input.numel() == 0):
             return super().forward(input)
         count = input.numel() // self.num_features
         mean, variance = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
@@ -142,6 +142,8 @@ class ChannelWiseShrinkage(nn.Module):
         batch of one.
     """
 
+    replaces = "activation"
+
     def __init__(
         self,
         channels: int,
@@ -189,6 +191,8 @@ class ChannelSharedShrinkage(nn.Module):
     Init: TFLearn's: He normal cut at two deviations, biases 0, batch-norm weights N(1, 0.002).
     Raises: ValueError: channels < reduction, a map of another rank or width; in training, a batch of one.
     """
+
+    replaces = "activation"
 
     def __init__(self, channels: int, *, spatial_dims: int = 2, reduction: int = 1) -> None:
         super().__init__()

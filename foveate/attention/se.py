@@ -25,6 +25,13 @@ FACTS = Facts(
             "biases of the two layers", "none", "both layers (Caffe release)", "variant decides; bias= overrides"
         ),
         Deviation("smallest hidden width", "not said", "none: C < reduction fails", "an error that says what would do"),
+        Deviation("rounding of the hidden width", "C / r", "C // r (timm rounds to a multiple of 8)", "C // r"),
+        Deviation(
+            "place in a residual block",
+            "standard; pre, post and identity in the ablation",
+            "standard: the end of the branch, before the add",
+            "insert: the end of the branch; placement= of foveate's residual blocks and resnet8 … has all four",
+        ),
     ),
 )
 
@@ -44,6 +51,9 @@ class SqueezeExcitation(nn.Module):
             (softmax-weighted mean with weights from a learned 1×1 map, starting as the mean).
         variant: "official" (default: biases, as released) or "paper" (no biases).
         bias: overrides what `variant` says of the biases.
+
+    Where it stands in a block is the block's to say: `create_network("resnet8", attention="se", placement="pre")` has
+    the paper's "standard", "pre", "post" and "identity".
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x.
     Cost: 2·C·h weights (h = C // reduction) and as many multiply-adds a sample; one read for the squeeze, one read and

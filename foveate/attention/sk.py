@@ -78,6 +78,8 @@ class SelectiveKernel(nn.Module):
         .eval() or a larger batch).
     """
 
+    replaces = "convolution"
+
     def __init__(
         self,
         channels: int,

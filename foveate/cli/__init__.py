@@ -1,5 +1,6 @@
 """The door: `foveate COMMAND`. Thin; torch is imported when a command needs it, so that help is quick."""
 
+import errno
 import os
 import sys
 
@@ -25,19 +26,29 @@ app.add_typer(data.app, name="data")
 
 __all__ = ["app", "main"]
 
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # no mistake of the user's
+
 
 def main() -> None:
     """Run the command line. Exit status 0; 1: it failed; 2: a mistake in what was asked, told in one line."""
     try:
         app()
-    except (ValueError, LookupError, TypeError, OSError) as error:
+    except Exception as error:
         if os.environ.get("FOVEATE_DEBUG"):
             raise
-        text = str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
+        status, text = _told(error)
         print(f"foveate: {text}", file=sys.stderr)  # noqa: T201
-        sys.exit(2)
-    except RuntimeError as error:
-        if os.environ.get("FOVEATE_DEBUG"):
-            raise
-        print(f"foveate: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        sys.exit(status)
+
+
+def _told(error: Exception) -> tuple[int, str]:
+    """Exit status and message; FOVEATE_DEBUG=1 shows where the error arose."""
+    text = str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
+    if isinstance(error, (ValueError, LookupError, TypeError)):
+        return 2, text
+    if isinstance(error, OSError):
+        return (1 if error.errno in _MACHINE else 2), text
+    if type(error) is RuntimeError:
+        return 1, text
+    first = text.splitlines()[0] if text else "no message"
+    return 1, f"{type(error).__name__}: {first} (FOVEATE_DEBUG=1 shows where)"

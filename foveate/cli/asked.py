@@ -21,6 +21,8 @@ def pairs(texts: list[str], what: str) -> dict[str, Any]:
         key, equals, given = text.partition("=")
         if not equals or not key:
             raise ValueError(f"{what}: wanted NAME=VALUE; got {text!r}")
+        if key.strip() in found:
+            raise ValueError(f"{what}: {key.strip()} is given twice")
         found[key.strip()] = value(given.strip())
     return found
 
@@ -28,25 +30,23 @@ def pairs(texts: list[str], what: str) -> dict[str, Any]:
 def attention(text: str) -> list[tuple[str, dict[str, Any]]]:
     """ "none,se,cbam:kernel_size=3:order=parallel" → [("none", {}), ("se", {}), ("cbam", {…})].
 
-    Raises: ValueError: an option without a value, an empty name. LookupError, TypeError: a name or an option that there
-        is not, with the nearest.
-    """
-    from foveate.attention import check_options
+    Whether there is such a mechanism with such an option is asked later, once a network's own file was read.
 
+    Raises: ValueError: an option without a value or given twice, an empty name.
+    """
     found = []
     for part in text.split(","):
         name, *options = part.strip().split(":")
         if not name:
             raise ValueError(f"--attention: wanted names parted by commas, such as none,se,cbam; got {text!r}")
-        given = pairs(options, f"--attention {name}")
-        if name != PLAIN:
-            check_options(name, given)
-        found.append((name, given))
+        found.append((name, pairs(options, f"--attention {name}")))
     return found
 
 
 def variants(text: str, at: str, init: str) -> list[dict[str, Any]]:
     """The variants of a study, as plain values, all at the same place."""
+    if not at.strip(","):
+        raise ValueError(f"--at: wanted block, stage, or glob patterns parted by commas; got {at!r}")
     where = at.split(",") if "," in at else at
     return [
         {"attention": name, "options": options} | ({} if name == PLAIN else {"at": where, "init": init})

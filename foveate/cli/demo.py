@@ -10,7 +10,7 @@ from foveate.spec import Data, Study, Training, Variant
 
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the study.")] = Path("demo"),
-    jobs: Annotated[int | None, typer.Option(help="Runs at a time. Default: one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: one a core.")] = None,
 ) -> None:
     """Does attention help a small network find digits in clutter? A study of se, eca and cbam against plain, 3 seeds.
 

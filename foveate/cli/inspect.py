@@ -13,8 +13,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[
     str, typer.Argument(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.", show_default=False)
 ]
-Size = Annotated[int, typer.Option(help="Side of the image in pixels.")]
-Classes = Annotated[int, typer.Option(help="Outputs of the classifier.")]
+Size = Annotated[int, typer.Option(min=1, help="Side of the image in pixels.")]
+Classes = Annotated[int, typer.Option(min=1, help="Outputs of the classifier.")]
 
 
 def list_(pattern: Annotated[str, typer.Argument(help="A glob pattern.")] = "*", as_json: Json = False) -> None:
@@ -56,7 +56,7 @@ def show(name: Annotated[str, typer.Argument(help="A mechanism.", show_default=F
         return
     typer.echo(f"{name}: {facts.title if facts else cls.__name__}")
     if facts:
-        typer.echo(f"  {facts.authors}, {facts.source}; works on: {facts.domain}")
+        typer.echo(f"  {facts.authors}, {facts.source} ({facts.year}); works on: {facts.domain}")
         typer.echo(f"  equation    {facts.equation}")
         typer.echo(f"  parameters  {facts.parameters}")
         typer.echo(f"  multiply-adds a sample  {facts.macs}")
@@ -74,28 +74,50 @@ def show(name: Annotated[str, typer.Argument(help="A mechanism.", show_default=F
 
 def sites(
     model: Model,
-    at: Annotated[str | None, typer.Option(help="block, stage, module, or glob patterns parted by commas.")] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(help="block, block/2, stage, module, nonlocal-5, or glob patterns; several parted by commas."),
+    ] = None,
+    attention: Annotated[
+        str | None, typer.Option(help="A name, options after colons: show what it would add at each place.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Put it instead of the convolution or activation there.")
+    ] = False,
     image_size: Size = 224,
-    channels: Annotated[int, typer.Option(help="Channels of the image.")] = 3,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 3,
     num_classes: Classes = 1000,
     as_json: Json = False,
 ) -> None:
-    """Show the places of a network where attention can go.
+    """Show the places of a network where attention can go, and what a mechanism would add there.
 
-    Example: foveate sites timm:resnet50 --at block
+    Example: foveate sites timm:resnet50 --at nonlocal-5 --attention nl:sub_sample=true
     """
     from dataclasses import asdict
 
     import torch
 
-    from foveate.insertion import format_sites
+    from foveate.insertion import draw, format_sites, insert
     from foveate.insertion import sites as find
     from foveate.networks import build_network
 
     network = build_network(model, num_classes=num_classes, in_channels=channels)
     where = at.split(",") if at and "," in at else at
-    found = find(network, torch.zeros(2, channels, image_size, image_size), where)
-    typer.echo(json.dumps([asdict(site) for site in found]) if as_json else format_sites(found))
+    example = torch.zeros(2, channels, image_size, image_size)
+    if attention is None:
+        if replace:
+            raise ValueError("--replace wants --attention NAME, such as --attention sk --at 'layer*.conv2'")
+        found = find(network, example, where)
+        drawn = f"{draw(network, example, where)}\n\n{format_sites(found)}"
+        typer.echo(json.dumps([asdict(site) for site in found]) if as_json else drawn)
+        return
+    wanted = asked.attention(attention)
+    if len(wanted) != 1 or wanted[0][0] == PLAIN:
+        raise ValueError(f"--attention: wanted one mechanism, got {attention!r}; foveate cost compares several")
+    name, options = wanted[0]
+    report = insert(network, name, at=where, example=example, replace=replace, dry_run=True, **options)
+    rows = [{**asdict(p.site), "attention": p.attention, "parameters": p.parameters, "macs": p.macs} for p in report]
+    typer.echo(json.dumps(rows) if as_json else str(report))
 
 
 def cost(
@@ -103,9 +125,9 @@ def cost(
     attention: Annotated[str, typer.Option(help="Names parted by commas, options after colons.")] = "se,cbam",
     at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns parted by commas.")] = "block",
     image_size: Size = 224,
-    batch_size: Annotated[int, typer.Option()] = 1,
+    batch_size: Annotated[int, typer.Option(min=1)] = 1,
     num_classes: Classes = 1000,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure what attention adds to a network: each variant against the plain network, in one run.

@@ -26,7 +26,7 @@ class Progress(Watcher):
             TextColumn("runs"),
             TimeElapsedColumn(),
             TextColumn("left"),
-            TimeRemainingColumn(elapsed_when_finished=True),
+            TimeRemainingColumn(),
             console=self.console,
             refresh_per_second=4,
         )
@@ -37,7 +37,8 @@ class Progress(Watcher):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.bars.stop()
+        if self.bars.live.is_started:
+            self.bars.stop()
 
     def planned(self, study: Study, data: ImageData, plan: Plan, done: int) -> None:
         compared = sum(v.attention != PLAIN for v in study.variants)

@@ -31,6 +31,9 @@ def run(
     network: Annotated[
         str | None, typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="File that every network starts from: safetensors or a torch checkpoint.")
+    ] = None,
     attention: Annotated[
         str | None, typer.Option(help="Names parted by commas, options after colons: none,se,cbam:kernel_size=3.")
     ] = None,
@@ -51,7 +54,7 @@ def run(
     amp: Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast.")] = None,
     channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of one run.")] = None,
-    jobs: Annotated[int | None, typer.Option(help="Runs at a time. Default: cores / threads.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: cores / threads.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that holds the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -59,11 +62,14 @@ def run(
 
     Example: foveate study run --data embedded --network foveate:resnet8 --attention none,se,cbam --seeds 5 --epochs 10
     """
+    from foveate.study import check_names
+
     content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
-    given = {"network": network, "control": control, "seeds": None if seeds is None else asked.seeds(seeds)}
+    given = {"network": network, "weights": weights, "control": control}
+    given |= {"seeds": None if seeds is None else asked.seeds(seeds)}
     content |= {key: value for key, value in given.items() if value is not None}
     if attention is not None or not file:
-        content["variants"] = asked.variants(attention or "none,se,cbam", at, init)
+        content["variants"] = asked.variants("none,se,cbam" if attention is None else attention, at, init)
     elif at != "block" or init != "paper":
         raise ValueError("--at and --init go with --attention; a study file has its own under [[variants]]")
     images = {"source": data, "image_size": image_size, "train_images": train_images, "test_images": test_images}
@@ -74,6 +80,7 @@ def run(
     for name, flags in (("data", images), ("train", training)):
         content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
     study = check_study(content, where="study")
+    check_names(study, file=file)
     folder = out or Path(file.stem if file else "foveate-study")
     command = shlex.join(["foveate", *sys.argv[1:]])
     carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json)
@@ -116,7 +123,7 @@ def write_and_print(folder: Path, *, as_json: bool) -> None:
 @app.command()
 def resume(
     folder: Folder,
-    jobs: Annotated[int | None, typer.Option(help="Runs at a time.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that holds the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:

@@ -1,12 +1,13 @@
 """Counted costs: parameters, multiply-adds, bytes moved, bytes kept for the backward pass."""
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 
 def parameters(model: nn.Module) -> int:
@@ -16,9 +17,20 @@ def parameters(model: nn.Module) -> int:
 
 def macs(model: nn.Module, x: Tensor) -> int:
     """Multiply-adds of one forward pass: convolutions, linear layers, matrix products and attention; half the FLOPs."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=_MISSING) as counter:
         model(x)
     return counter.get_total_flops() // 2
+
+
+def _attention_flops(query: Any, key: Any, value: Any, *_: Any, out_shape: Any = None, **__: Any) -> int:
+    """Of softmax(q kᵀ) v, with q (…, n, d), k (…, m, d), v (…, m, e)."""
+    *batch, n, d = query
+    m, e = key[-2], value[-1]
+    return int(2 * math.prod(batch) * n * m * (d + e))
+
+
+_ON_CPU = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_MISSING = {} if _ON_CPU in flop_registry else {_ON_CPU: _attention_flops}  # torch < 2.12 counts nothing for it
 
 
 class _Traffic(TorchDispatchMode):

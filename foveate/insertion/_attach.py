@@ -48,15 +48,32 @@ class Blend(nn.Module):
         return torch.lerp(x, self.attention(x).to(x.dtype), self.strength.to(x.dtype))
 
 
+class Crossfade(Blend):
+    r"""A :class:`Blend` from what a replaced module ``f`` gives: :math:`f(x) + s\,(A(x) - f(x))` with :math:`s = 0`."""
+
+    def forward(self, x: torch.Tensor, replaced: torch.Tensor | None = None) -> torch.Tensor:
+        assert replaced is not None
+        return torch.lerp(replaced, self.attention(x).to(replaced.dtype), self.strength.to(replaced.dtype))
+
+
 @cache
 def swapped(base: Any, side: str) -> Any:
-    """The subclass of ``base`` whose output (or, with ``side="input"``, input) goes through its child ``foveate``."""
+    """The subclass of ``base`` whose output (``side="input"``: input) goes through its child ``foveate``.
+
+    With ``side="instead"`` the child takes the input, and ``base`` runs only to be blended with.
+    """
 
     def after(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self.foveate(base.forward(self, *args, **kwargs))
 
     def before(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
         return base.forward(self, self.foveate(x), *args, **kwargs)
+
+    def instead(self: Any, x: Any) -> Any:
+        if not isinstance(self.foveate, Crossfade):
+            return self.foveate(x)
+        kept = x.clone() if getattr(self, "inplace", False) else x
+        return self.foveate(kept, base.forward(self, x))
 
     def reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
         function, args, *rest = base.__reduce_ex__(self, max(2, protocol))
@@ -69,7 +86,7 @@ def swapped(base: Any, side: str) -> Any:
         "__doc__": base.__doc__,
         "__reduce_ex__": reduce,
         "_foveate_swap": (base, side),
-        "forward": after if side == "output" else before,
+        "forward": {"output": after, "input": before, "instead": instead}[side],
     }
     if issubclass(base, CONTAINERS):
         body |= _container_without_child(base)

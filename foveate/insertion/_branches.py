@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
+from foveate.insertion._layouts import layout_of
 from foveate.insertion._probe import CONVOLUTIONS, PRODUCTS, Call, Node, Trace
 
 ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
@@ -27,8 +28,9 @@ class Branch:
         return [n for n in self.path if trace.nodes[n].op in CONVOLUTIONS]
 
 
-def gives_map(trace: Trace, call: Call) -> bool:
-    return call.output is not None and trace.nodes[call.output].is_map
+def gives_features(trace: Trace, call: Call) -> bool:
+    """Whether the call's output is a map, in any layout."""
+    return call.output is not None and layout_of(trace, call.output) is not None
 
 
 def producer(trace: Trace, node: int, *, trivial: bool = False) -> Call | None:
@@ -53,16 +55,11 @@ def _empty(call: Call) -> bool:
     return isinstance(call.module, CONTAINERS) and not len(call.module)
 
 
-def find_branches(trace: Trace, *, maps: bool = True) -> list[Branch]:
-    """Residual branches of feature maps or, with ``maps=False``, of tokens and other layouts."""
+def find_branches(trace: Trace) -> list[Branch]:
+    """Residual branches in the order of their adds, whatever the layout of their tensors."""
     found = []
     for node in trace.nodes:
-        if (
-            node.op in ADDITIONS
-            and node.is_map == maps
-            and len(node.shape) > 2
-            and len(set(node.operands) - {None}) == 2
-        ):
+        if node.op in ADDITIONS and len(node.shape) > 2 and len(set(node.operands) - {None}) == 2:
             branch = _branch(trace, node)
             if branch is not None:
                 found.append(branch)
@@ -88,6 +85,10 @@ def _branch(trace: Trace, add: Node) -> Branch | None:
     if any(scope not in trace.nodes[n].scope for n in path) or _goes_down_and_up(trace, path):
         return None  # a pyramid or decoder that adds what other modules made, not a block around its own branch
     end = path[-1]
+    axis, ended = trace.nodes[fork].axis, trace.nodes[end]
+    if len(trace.nodes[fork].shape) == len(ended.shape) and axis is not None and axis != ended.axis:
+        trace.nodes[end] = replace(ended, axis=axis)  # of x + f(x), x knows it better
+        trace.layouts.pop(end, None)
     at = _end_of(trace, fork, end)
     return None if at is None else Branch(scope, fork, end, tuple(path), at)
 
@@ -150,5 +151,5 @@ def _end_of(trace: Trace, fork: int, end: int) -> Call | None:
         if len(parents) != 1 or parents[0] <= fork or trace.nodes[parents[0]].shape != shape:
             return producer(trace, end, trivial=True)
         here = parents[0]
-        if not trace.nodes[here].is_map:
+        if layout_of(trace, here) is None:
             return producer(trace, end, trivial=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,22 +10,26 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from foveate.attention import create_attention
-from foveate.insertion._attach import SITE, Blend, attach, bare, detach, hosts, refusal, unwatch_loading, watch_loading
-from foveate.insertion._probe import CHILD, Trace, probe
+from foveate.insertion._attach import SITE, bare, detach, hosts, refusal, unwatch_loading
+from foveate.insertion._build import Attention, build
+from foveate.insertion._preview import added_macs, drawing
+from foveate.insertion._probe import CHILD, probe
+from foveate.insertion._replacing import instead
 from foveate.insertion._report import Placement, Report
 from foveate.insertion._select import Where, distinct, of_kind, select
 from foveate.insertion._sites import Places, Site, find_places
-from foveate.insertion._undisturbed import run, undisturbed
+from foveate.insertion._tuning import freeze_network, thaw_everything
+from foveate.insertion._verify import attach_all
 
-Attention = str | Callable[..., nn.Module]
+Mechanisms = Attention | Mapping[str, str | tuple[str, Mapping[str, Any]]]
 
 
 def sites(model: nn.Module, example: object, at: Where | None = None) -> list[Site]:
     """Places where attention can stand, found by running the model once on ``example`` and looking.
 
     Args:
-        model: any module whose feature maps are ``(N, C, *S)``. Run in eval mode without gradients, left as found.
+        model: any module whose features are maps ``(N, C, *S)`` or ``(N, *S, C)``, or tokens ``(N, L, C)`` of a grid.
+            Run in eval mode without gradients, left as found.
         example: a batch ``(N, C, *S)``, or a tuple of arguments.
         at: as in :func:`insert`; by default all block and stage sites. ``"module"``: every module that gives a map.
 
@@ -37,27 +40,24 @@ def sites(model: nn.Module, example: object, at: Where | None = None) -> list[Si
         LookupError: there is none; the message says what was found instead.
         TypeError, ValueError: a wrong ``at`` or ``example``.
     """
+    return _find(model, _look(model, example), at)
+
+
+def draw(model: nn.Module, example: object, at: Where | None = None) -> str:
+    """A plain-text drawing of the network's stages and blocks with the sites marked; arguments as of :func:`sites`."""
     places = _look(model, example)
-    if at is not None:
-        return select(model, places, at)
-    found: list[Site] = []
-    for kind in ("block", "stage"):
-        try:
-            found += of_kind(places, kind)
-        except LookupError as error:
-            reason = error
-    if not found:
-        raise reason
-    return sorted(found, key=lambda site: places.trace.call_of(site.name).ended)
+    return drawing(places, distinct(_find(model, places, at)))
 
 
 def insert(
     model: nn.Module,
-    attention: Attention,
+    attention: Mechanisms,
     *,
-    at: Where = "block",
+    at: Where | None = None,
     example: object,
     init: str = "paper",
+    replace: bool = False,
+    freeze: str | None = None,
     dry_run: bool = False,
     seed: int | None = None,
     **options: Any,
@@ -70,15 +70,23 @@ def insert(
 
     Args:
         model: any module.
-        attention: a registered name, or a class or function ``(channels, spatial_dims=2, **options) -> module``.
-        at: where. ``"block"``: the end of each residual branch, before its add (without residual branches: the output
-            of each repeated unit); ``"stage"``: the last map before resolution or width changes; ``"module"``:
-            everywhere; a glob or list of globs over dotted module names (``"layer3.*.conv2"``); a function
-            ``(name, module) -> bool``; or ``[{"stages": (False, True, True, True), "position": "after_conv2"}]``
-            (after that convolution of each residual branch, its norm and activation).
+        attention: a registered name, or a class or function ``(channels, spatial_dims=2, **options) -> module``; or
+            different ones at different places, ``{"layer1.?": "se", "block/2": ("nl", {"sub_sample": True})}``, whose
+            keys are single strings of ``at=``.
+        at: where. ``"block"``, the default: the end of each residual branch, before its add (without residual
+            branches: the output of each repeated unit); ``"block/2"``: those of every second block; ``"stage"``: the
+            last map before resolution or width changes; ``"module"``: everywhere; ``"nonlocal-1"``, ``"nonlocal-5"``,
+            ``"nonlocal-10"``: after so many blocks, as the non-local paper places them; a glob over dotted module
+            names (``"layer3.*.conv2"``); a list of such strings; a function ``(name, module) -> bool``; or
+            ``[{"stages": (False, True, True, True), "position": "after_conv2"}]`` (after that convolution of each
+            residual branch, its norm and activation).
         example: a batch on the model's device, or a tuple of arguments; the model is run on it twice.
         init: ``"paper"``, the mechanism's own; ``"identity"``, the outputs of the network do not change at insertion.
-        dry_run: only report what would be put where.
+        replace: put mechanisms that replace a convolution (``sk``) or an activation (``drsn_cw``) instead of the module
+            at each site, which keeps its weights and is bypassed; with ``init="identity"`` it is blended out from.
+        freeze: ``"base"``: only the attention takes gradients, and norms with running statistics stay in eval mode;
+            :func:`unfreeze` and :func:`remove` undo it. None: nothing is frozen.
+        dry_run: only report what would be put where; the report then has a drawing and the multiply-adds too.
         seed: draw the new weights from this seed and leave torch's global random state alone; without it they are drawn
             from the global state.
         **options: the mechanism's own.
@@ -92,28 +100,37 @@ def insert(
     """
     if init not in ("paper", "identity"):
         raise ValueError(f"wanted init='paper' or 'identity', got {init!r}")
+    if freeze not in (None, "base"):
+        raise ValueError(f"wanted freeze=None or 'base', got {freeze!r}")
     places = _look(model, example)
     if any(isinstance(m, DistributedDataParallel) for m in model.modules()):
         raise ValueError("DistributedDataParallel would not see the new weights; insert first, then wrap the model")
-    chosen = distinct(select(model, places, at))
+    chosen: list[tuple[Site, Attention, dict[str, Any]]] = []
+    for place, mechanism, own in _wishes(attention, at, options):
+        for site in distinct(select(model, places, place)):
+            placed = instead(places, site, mechanism, own) if replace else (site, own)
+            chosen.append((placed[0], mechanism, placed[1]))
+    chosen.sort(key=lambda wish: places.trace.call_of(wish[0].name).ended)
     modules = dict(model.named_modules())
-    refused = [reason for site in chosen if (reason := refusal(modules[site.attached_to], site))]
-    shared = [s for i, s in enumerate(chosen) if s.attached_to in {t.attached_to for t in chosen[:i]}]
-    refused += [f"{s.name}: both the input and the output of {s.attached_to} were chosen" for s in shared]
-    if refused:
-        raise ValueError("\n".join(refused))
+    _refuse(modules, [site for site, _, _ in chosen])
     with _drawing(seed, dry_run):
-        built = [_build(model, attention, site, places, init, options) for site in chosen]
+        built = [build(model, mechanism, site, places, init, own) for site, mechanism, own in chosen]
     if not dry_run:
-        _attach_all(
-            model, example, [(modules[s.attached_to], new, s) for s, (new, _) in zip(chosen, built, strict=True)]
-        )
-    name = attention if isinstance(attention, str) else getattr(attention, "__name__", type(attention).__name__)
+        new = [(modules[s.attached_to], module, s) for (s, _, _), (module, _) in zip(chosen, built, strict=True)]
+        attach_all(model, example, places, new)
+        if freeze:
+            freeze_network(model, places)
     placements = [
-        Placement(site, name, sum(p.numel() for p in new.parameters()), start)
-        for site, (new, start) in zip(chosen, built, strict=True)
+        Placement(
+            site,
+            mechanism if isinstance(mechanism, str) else getattr(mechanism, "__name__", type(mechanism).__name__),
+            sum(p.numel() for p in module.parameters()),
+            start,
+            added_macs(places, site, module) if dry_run else None,
+        )
+        for (site, mechanism, _), (module, start) in zip(chosen, built, strict=True)
     ]
-    return Report(tuple(placements), dry_run)
+    return Report(tuple(placements), dry_run, drawing(places, [site for site, _, _ in chosen]))
 
 
 def remove(model: nn.Module) -> nn.Module:
@@ -125,6 +142,7 @@ def remove(model: nn.Module) -> nn.Module:
     Returns:
         The same object: state dict, outputs, classes and hooks as before the insertion.
     """
+    thaw_everything(model)
     for _, host in list(hosts(model)):
         detach(host)
     unwatch_loading(model)
@@ -150,6 +168,53 @@ def _look(model: nn.Module, example: object) -> Places:
         return find_places(probe(model, example))
 
 
+def _find(model: nn.Module, places: Places, at: Where | None) -> list[Site]:
+    if at is not None:
+        return select(model, places, at)
+    found: list[Site] = []
+    for kind in ("block", "stage"):
+        try:
+            found += of_kind(places, kind)
+        except LookupError as error:
+            reason = error
+    if not found:
+        raise reason
+    return sorted(found, key=lambda site: places.trace.call_of(site.name).ended)
+
+
+def _wishes(
+    attention: Mechanisms, at: Where | None, options: dict[str, Any]
+) -> list[tuple[Where, Attention, dict[str, Any]]]:
+    """What was asked for, as places with a mechanism and its options each."""
+    if not isinstance(attention, Mapping):
+        return [("block" if at is None else at, attention, options)]
+    if at is not None or options:
+        given = ", ".join([*(["at"] if at is not None else []), *options])
+        raise TypeError(f"a mapping says where each mechanism goes and with which options; got {given} beside it")
+    wishes: list[tuple[Where, Attention, dict[str, Any]]] = []
+    for place, mechanism in attention.items():
+        name, own = mechanism if isinstance(mechanism, tuple) and len(mechanism) == 2 else (mechanism, {})
+        if not isinstance(place, str) or isinstance(name, tuple) or not isinstance(own, Mapping):
+            raise TypeError(f"wanted {{place: 'name' or ('name', {{options}})}}, got {place!r}: {mechanism!r}")
+        wishes.append((place, name, dict(own)))
+    if not wishes:
+        raise TypeError("wanted at least one place with a mechanism, got an empty mapping")
+    return wishes
+
+
+def _refuse(modules: dict[str, nn.Module], chosen: list[Site]) -> None:
+    """A ValueError with all reasons if some place cannot carry what was chosen for it."""
+    refused = [reason for site in chosen if (reason := refusal(modules[site.attached_to], site))]
+    for i, site in enumerate(chosen):
+        sides = {other.side for other in chosen[:i] if other.attached_to == site.attached_to}
+        if site.side in sides:
+            refused.append(f"{site.name}: chosen for two mechanisms; one place carries one")
+        elif sides:
+            refused.append(f"{site.name}: both the input and the output of {site.attached_to} were chosen")
+    if refused:
+        raise ValueError("\n".join(refused))
+
+
 @contextmanager
 def _drawing(seed: int | None, dry_run: bool) -> Iterator[None]:
     """Weights are drawn on the CPU, so that they do not depend on the device."""
@@ -157,107 +222,3 @@ def _drawing(seed: int | None, dry_run: bool) -> Iterator[None]:
         if seed is not None:
             torch.default_generator.manual_seed(seed)
         yield
-
-
-def _build(
-    model: nn.Module, attention: Attention, site: Site, places: Places, init: str, options: dict[str, Any]
-) -> tuple[nn.Module, str]:
-    """The module for one site, with its kind of start, on the site's device and in the host's dtype and mode."""
-    host = model.get_submodule(site.attached_to)
-    device, dtype = _device_and_dtype(model, site, places.trace)
-    with torch.device("meta" if device.type == "meta" else "cpu"):
-        new = _create(attention, site, options)
-        start = "paper"
-        if init == "identity":
-            start = "identity" if _is_identity(new, site) else "blend"
-            new = new if start == "identity" else Blend(new)
-    new = new.to(device=device, dtype=dtype)
-    return new.train(host.training), start
-
-
-def _create(attention: Attention, site: Site, options: dict[str, Any]) -> nn.Module:
-    dims = len(site.shape)
-    if isinstance(attention, str):
-        return create_attention(attention, site.channels, spatial_dims=dims, **options)
-    if isinstance(attention, nn.Module) or not callable(attention):
-        raise TypeError(
-            "wanted attention= a registered name, or a class or function that makes a module for a number of channels "
-            f"(each site needs its own); got {type(attention).__name__}"
-            + (" instance" if isinstance(attention, nn.Module) else f" {attention!r}")
-        )
-    takes = inspect.signature(attention).parameters.values()
-    knows_dims = any(p.name == "spatial_dims" or p.kind is p.VAR_KEYWORD for p in takes)
-    if not knows_dims and dims != 2:
-        raise ValueError(
-            f"{attention} takes no spatial_dims, so it can stand at 2-D maps only; {site.name} has {dims} axes"
-        )
-    new = attention(site.channels, **({"spatial_dims": dims} if knows_dims else {}), **options)
-    if not isinstance(new, nn.Module):
-        raise TypeError(f"wanted {attention} to make a torch.nn.Module, got {type(new).__name__}")
-    return new
-
-
-def _device_and_dtype(model: nn.Module, site: Site, trace: Trace) -> tuple[torch.device, torch.dtype]:
-    """Where the site's tensor lives; the dtype of the nearest weights, which autocast does not change."""
-    call = trace.call_of(site.attached_to)
-    assert call.device is not None
-    assert call.dtype is not None
-    name = site.attached_to
-    while True:
-        weights = [p for p in model.get_submodule(name).parameters() if p.is_floating_point()]
-        if weights:
-            return call.device, weights[0].dtype
-        if not name:
-            return call.device, call.dtype
-        name = name.rpartition(".")[0]
-
-
-def _is_identity(new: nn.Module, site: Site) -> bool:
-    """Whether a mechanism that says so starts as the identity does, to 1e-6; on the meta device its word is taken."""
-    if not getattr(new, "starts_as_identity", False):
-        return False
-    x = torch.empty(2, site.channels, *(min(size, 32) for size in site.shape))
-    if x.is_meta:
-        return True
-    x.normal_(generator=torch.Generator().manual_seed(0))
-    with undisturbed(new):
-        y = new(x)
-    return y.shape == x.shape and bool((y - x).abs().max() <= 1e-6 * x.abs().max())
-
-
-def _attach_all(model: nn.Module, example: object, new: list[tuple[nn.Module, nn.Module, Site]]) -> None:
-    """Attach, run once, and take everything off again unless each module ran once and kept its map's shape."""
-    done: list[nn.Module] = []
-    times = [0] * len(new)
-    handles = []
-    try:
-        for index, (host, module, site) in enumerate(new):
-            attach(host, module, site)
-            done.append(host)
-
-            def check(m: nn.Module, args: Any, output: Any, index: int = index, site: Site = site) -> None:
-                times[index] += 1
-                if not isinstance(output, torch.Tensor) or output.shape != args[0].shape:
-                    got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-                    raise ValueError(
-                        f"{site.name}: attention must keep the shape {tuple(args[0].shape)}, it gave {got}"
-                    )
-
-            handles.append(module.register_forward_hook(check))
-        with undisturbed(model):
-            run(model, example)
-        wrong = [f"{s.name}: ran {t} times" for t, (_, _, s) in zip(times, new, strict=True) if t != 1]
-        if wrong:
-            raise ValueError(
-                "each attention must run exactly once in a forward pass, but\n  "
-                + "\n  ".join(wrong[:3])
-                + "\n(the host's forward is bypassed, called directly, or its parent iterates over its children)"
-            )
-    except BaseException:
-        for host in done:
-            detach(host)
-        raise
-    finally:
-        for handle in handles:
-            handle.remove()
-    watch_loading(model)

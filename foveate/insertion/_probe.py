@@ -38,6 +38,7 @@ class Node:
     scope: tuple[int, ...]
     axis: int | None
     operands: tuple[int | None, ...] = ()
+    joined: tuple[int, int] | None = None  # of a concatenation on axis 1: what precedes its longest operand, and that
 
     @property
     def is_map(self) -> bool:
@@ -75,6 +76,7 @@ class Trace:
     ancestors: list[int] = field(default_factory=list)  # bit sets
     times: dict[str, int] = field(default_factory=dict)  # module name -> calls
     kinds: dict[str, str] = field(default_factory=dict)  # module name -> what its last call returned
+    layouts: dict[int, object] = field(default_factory=dict)  # what _layouts has already read out of nodes
 
     def lineage(self, node: int) -> int:
         """Bit set of ``node`` and all that it was made from."""
@@ -105,9 +107,11 @@ def _channel_axis(
     """The channel axis of what ``op`` made of ``source``, None where it cannot be told."""
     if any(known in op for known in _CHANNEL_SECOND):
         return 1
-    if op in _CHANNEL_LAST:
-        return len(shape) - 1
     axis = source.axis
+    if op in _CHANNEL_LAST:
+        if op == "linear" and axis is not None and 0 < axis < len(shape) - 1 == len(source.shape) - 1:
+            return axis  # mixes positions, as an MLP-Mixer does
+        return len(shape) - 1
     if axis is None:
         return None
     if op in ("permute", "transpose", "swapaxes", "swapdims"):
@@ -131,6 +135,18 @@ def _channel_axis(
     )
 
 
+def _joined(op: str, args: tuple[Any, ...], kwargs: dict[str, Any], known: set[int]) -> tuple[int, int] | None:
+    """Of a concatenation on axis 1: the length before its longest activation (one of ``known``), and that one's."""
+    if op not in ("cat", "concat", "concatenate"):
+        return None
+    parts = list(tensors_in(args[0] if args else kwargs.get("tensors")))
+    axis = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
+    if not parts or parts[0].dim() < 2 or axis not in (1, 1 - parts[0].dim()):
+        return None
+    longest = max((i for i, part in enumerate(parts) if id(part) in known), key=lambda i: parts[i].shape[1])
+    return sum(part.shape[1] for part in parts[:longest]), parts[longest].shape[1]
+
+
 class _Watch(TorchFunctionMode):
     """Records every operation on an activation. Weights are no activations: they are never recorded."""
 
@@ -145,12 +161,12 @@ class _Watch(TorchFunctionMode):
         return found
 
     def note(self, tensor: torch.Tensor, op: str, parents: tuple[int, ...] = (), axis: int | None = None,
-             operands: tuple[int | None, ...] = ()) -> int:  # fmt: skip
+             operands: tuple[int | None, ...] = (), joined: tuple[int, int] | None = None) -> int:  # fmt: skip
         trace, index = self.trace, len(self.trace.nodes)
         past = 0
         for parent in parents:
             past |= trace.lineage(parent)
-        trace.nodes.append(Node(index, op, parents, tuple(tensor.shape), tuple(self.stack), axis, operands))
+        trace.nodes.append(Node(index, op, parents, tuple(tensor.shape), tuple(self.stack), axis, operands, joined))
         trace.ancestors.append(past)
         self._where[tensor] = index
         return index
@@ -172,6 +188,7 @@ class _Watch(TorchFunctionMode):
         op = getattr(func, "__name__", type(func).__name__)
         parents = tuple(dict.fromkeys(node for _, node in known))
         operands = tuple(self.find(a) if isinstance(a, torch.Tensor) else None for a in args)
+        joined = _joined(op, args, kwargs, set(before))
         changed = [args[0]] if op == "__setitem__" and isinstance(args[0], torch.Tensor) else tensors_in(result)
         for tensor in changed:
             version = None if tensor.is_inference() else tensor._version
@@ -180,7 +197,7 @@ class _Watch(TorchFunctionMode):
             shape = tuple(tensor.shape)
             sources = [self.trace.nodes[p] for p in parents]
             axes = (_channel_axis(op, args, kwargs, s, shape) for s in sorted(sources, key=lambda s: s.shape != shape))
-            self.note(tensor, op, parents, next((a for a in axes if a is not None), None), operands)
+            self.note(tensor, op, parents, next((a for a in axes if a is not None), None), operands, joined)
         return result
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -18,20 +18,30 @@ class Placement:
         parameters: number of weights that it adds.
         start: ``"paper"`` (its own initialisation), ``"identity"`` (that is the identity) or ``"blend"`` (made the
             identity by a :class:`~foveate.insertion.Blend`).
+        macs: multiply-adds that it adds for one sample of the example's size, less those of a convolution that it
+            bypasses; None without ``dry_run`` and for a module that cannot be counted on the meta device.
     """
 
     site: Site
     attention: str
     parameters: int
     start: str
+    macs: int | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What :func:`~foveate.insertion.insert` put where; ``str(report)`` is a table."""
+    """What :func:`~foveate.insertion.insert` put where; ``str(report)`` is a table.
+
+    Attributes:
+        placements: in the order in which the network reaches them.
+        dry_run: whether nothing was done.
+        drawing: the network's stages with a dot where each module lies; part of ``str(report)`` of a dry run.
+    """
 
     placements: tuple[Placement, ...]
     dry_run: bool = False
+    drawing: str = ""
 
     @property
     def parameters(self) -> int:
@@ -44,39 +54,46 @@ class Report:
     def __iter__(self) -> Iterator[Placement]:
         return iter(self.placements)
 
+    @property
+    def macs(self) -> int | None:
+        """Multiply-adds added in all, for one sample; None where some are not known."""
+        known = [p.macs for p in self.placements if p.macs is not None]
+        return sum(known) if len(known) == len(self) else None
+
     def __str__(self) -> str:
-        header = ("site", "kind", "channels", "shape", "attention", "start", "parameters")
-        rows = [
-            (
-                _place(p.site),
-                p.site.kind,
-                str(p.site.channels),
-                _shape(p.site),
-                p.attention,
-                p.start,
-                f"{p.parameters:,}",
-            )
-            for p in self.placements
-        ]
+        header = ["site", "kind", "layout", "channels", "shape", "attention", "start", "parameters"]
+        rows = []
+        for p in self.placements:
+            site = p.site
+            place = [_place(site), site.kind, site.layout, str(site.channels), _shape(site)]
+            rows.append([*place, p.attention, p.start, f"{p.parameters:,}"])
         verb = "would be put in" if self.dry_run else "put in"
-        modules = "module" if len(self) == 1 else "modules"
-        return f"{_table(header, rows)}\n{len(self)} {modules} {verb}, {self.parameters:,} parameters"
+        total = f"{len(self)} {'module' if len(self) == 1 else 'modules'} {verb}, {self.parameters:,} parameters"
+        if not self.dry_run:
+            return f"{_table(header, rows)}\n{total}"
+        rows = [[*row, _number(p.macs)] for row, p in zip(rows, self.placements, strict=True)]
+        total += f", {_number(self.macs)} multiply-adds a sample"
+        return f"{self.drawing}\n\n{_table([*header, 'multiply-adds'], rows)}\n{total}"
 
 
 def format_sites(sites: Sequence[Site]) -> str:
-    """A plain-text table: name, kind, channels, spatial shape, stage and class of each site."""
-    header = ("site", "kind", "channels", "shape", "stage", "module")
-    rows = [
-        (_place(s), s.kind, str(s.channels), _shape(s), "-" if s.stage is None else str(s.stage), s.module)
-        for s in sites
-    ]
+    """A plain-text table: name, kind, layout, channels, spatial shape, stage and class of each site."""
+    header = ("site", "kind", "layout", "channels", "shape", "stage", "module")
+    rows = []
+    for s in sites:
+        stage = "-" if s.stage is None else str(s.stage)
+        rows.append((_place(s), s.kind, s.layout, str(s.channels), _shape(s), stage, s.module))
     return _table(header, rows)
 
 
 def _place(site: Site) -> str:
     if site.attached_to != site.name:
         return f"{site.name} (at {site.attached_to})"
-    return f"{site.name} (its input)" if site.side == "input" else site.name
+    return site.name + {"output": "", "input": " (its input)", "instead": " (instead of it)"}[site.side]
+
+
+def _number(value: int | None) -> str:
+    return "unknown" if value is None else f"{value:,}"
 
 
 def _shape(site: Site) -> str:
@@ -85,7 +102,7 @@ def _shape(site: Site) -> str:
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    right = {"channels", "shape", "stage", "parameters"}
+    right = {"channels", "shape", "stage", "parameters", "multiply-adds"}
     lines = [header, ["-" * width for width in widths], *rows]
     return "\n".join(
         "  ".join(

@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from foveate.insertion._branches import Branch, consumer, gives_map, producer
+from foveate.insertion._branches import Branch, consumer, gives_features, producer
+from foveate.insertion._layouts import layout_of, what_is_seen
 from foveate.insertion._probe import CHILD
+from foveate.insertion._rules import counted
 from foveate.insertion._sites import Places, Site, host_of, site_at
 
 KINDS = ("block", "stage", "module")
+RULES = ("block/2", "nonlocal-1", "nonlocal-5", "nonlocal-10")
 Where = str | Sequence[str] | Sequence[Mapping[str, object]] | Callable[[str, nn.Module], bool]
 
 
@@ -27,7 +30,7 @@ def select(model: nn.Module, places: Places, at: Where) -> list[Site]:
         ValueError: what matches cannot carry attention (and why), or a wrong key in an mm-style entry.
     """
     if isinstance(at, str):
-        chosen = of_kind(places, at) if at in KINDS else _matching(model, places, [at])
+        chosen = _spoken(model, places, [at])
     elif callable(at):
         wanted = at
         names = [name for name, module in model.named_modules() if name and not _ours(name) and wanted(name, module)]
@@ -37,13 +40,14 @@ def select(model: nn.Module, places: Places, at: Where) -> list[Site]:
                 f"{_title(at)} holds for none of the {len(places.trace.times)} modules; {_overview(places)}"
             )
     elif isinstance(at, Sequence) and len(at) > 0 and all(isinstance(entry, str) for entry in at):
-        chosen = _matching(model, places, [str(entry) for entry in at])
+        chosen = _spoken(model, places, [str(entry) for entry in at])
     elif isinstance(at, Sequence) and len(at) > 0 and all(isinstance(entry, Mapping) for entry in at):
         chosen = [site for entry in at if isinstance(entry, Mapping) for site in _positions(places, entry)]
     else:
         raise TypeError(
-            f"wanted at= one of {', '.join(map(repr, KINDS))}, a glob or a list of globs over module names, a function "
-            f"(name, module) -> bool, or a list of {{'stages': ..., 'position': 'after_conv3'}}; got {at!r}"
+            f"wanted at= one of {', '.join(map(repr, KINDS))}, 'block/2', 'nonlocal-5', a glob over module names, a "
+            "list of these, a function (name, module) -> bool, or a list of "
+            f"{{'stages': ..., 'position': 'after_conv3'}}; got {at!r}"
         )
     return chosen
 
@@ -68,7 +72,9 @@ def of_kind(places: Places, kind: str) -> list[Site]:
     elif kind == "stage":
         ends = [end for end, _ in places.stages]
     else:
-        ends = sorted((c for c in trace.calls if c.name and gives_map(trace, c)), key=lambda c: (c.ended, -c.index))
+        ends = sorted(
+            (c for c in trace.calls if c.name and gives_features(trace, c)), key=lambda c: (c.ended, -c.index)
+        )
     ends = [c for c in ends if trace.called_once(c.name) and trace.called_once(host_of(places, c).name)]
     found = [site_at(places, call, kind) for call in dict.fromkeys(ends)]
     if not found:
@@ -77,19 +83,32 @@ def of_kind(places: Places, kind: str) -> list[Site]:
 
 
 def _why_none(places: Places, kind: str) -> str:
-    if not any(gives_map(places.trace, c) for c in places.trace.calls):
-        return "no module of this network gives a feature map (N, C, *S)"
-    if places.tokens:
-        shape = places.trace.nodes[places.tokens[0].end].shape
+    if places.unknown:
         return (
-            f"the residual branches of this network end in {shape}, which is no map (N, C, *S) with channels second; "
-            "give globs over module names that yield such maps"
+            f"the residual branches of this network end in {what_is_seen(places.trace, places.unknown[0].end)}; "
+            "give globs over module names that yield maps"
         )
+    if not any(gives_features(places.trace, c) for c in places.trace.calls):
+        return "no module of this network gives a feature map (N, C, *S) or (N, *S, C), nor tokens (N, L, C) of a grid"
     if kind == "block":
         return (
             "neither a residual branch that ends in a module nor repeated units with convolutions were seen; give globs"
         )
     return "its blocks are not modules of their own; give globs over module names"
+
+
+def _spoken(model: nn.Module, places: Places, texts: list[str]) -> list[Site]:
+    """Sites of strings: kinds, counting rules and globs."""
+    chosen, globs = [], []
+    for text in texts:
+        ruled = of_kind(places, text) if text in KINDS else counted(places, text)
+        if ruled is None:
+            globs.append(text)
+        else:
+            chosen += ruled
+    if globs:
+        chosen += _matching(model, places, globs)
+    return sorted(chosen, key=lambda s: (call := places.trace.call_of(s.name), call.ended, -call.index)[1:])
 
 
 def _matching(model: nn.Module, places: Places, patterns: list[str]) -> list[Site]:
@@ -98,7 +117,7 @@ def _matching(model: nn.Module, places: Places, patterns: list[str]) -> list[Sit
     for pattern in patterns:
         matched = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
         if not matched:
-            near = difflib.get_close_matches(pattern, [*KINDS, *names], n=3, cutoff=0.4)
+            near = difflib.get_close_matches(pattern, [*KINDS, *RULES, *names], n=3, cutoff=0.4)
             raise LookupError(
                 f"at={pattern!r} matches none of the {len(names)} modules; "
                 + (f"nearest: {', '.join(near)}; " if near else "")
@@ -140,10 +159,8 @@ def _unusable(model: nn.Module, places: Places, name: str) -> str | None:
     call = trace.call_of(name)
     if call.output is None:
         return f"it returns a {trace.kinds[name]}, no tensor (N, C, *S)"
-    node = trace.nodes[call.output]
-    if not node.is_map:
-        axis = "" if node.axis is None else f" with channels on axis {node.axis}"
-        return f"it gives a tensor {node.shape}{axis}, no map (N, C, *S) with one to three spatial axes"
+    if layout_of(trace, call.output) is None:
+        return f"it gives {what_is_seen(trace, call.output)}"
     if not trace.called_once(host_of(places, call).name):
         return "the module that ends it is called several times in one forward pass"
     return None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from foveate.insertion._branches import CONTAINERS, Branch, find_branches
+from foveate.insertion._branches import CONTAINERS, Branch, find_branches, gives_features
+from foveate.insertion._layouts import layout_of
 from foveate.insertion._probe import Call, Trace
 from foveate.insertion._stages import above, find_chains, find_stages, find_units
 
@@ -17,13 +18,16 @@ class Site:
         name: dotted name of the module that was asked for, such as ``"layer3"``.
         kind: ``"block"`` (end of a residual branch or of a repeated unit), ``"stage"`` (last map before resolution or
             width changes) or ``"module"`` (any module that gives a map).
-        channels: C of the map ``(N, C, *S)`` there.
-        shape: S, the spatial sizes at the example that was probed.
+        channels: C of the features there.
+        shape: S, the spatial sizes at the example that was probed; of tokens, those of their grid.
         stage: number of the stage it lies in, from 1; None outside of all stages.
         attached_to: dotted name of the module that carries the attention; differs from ``name`` for containers, whose
             last child stands for them.
-        side: ``"output"``, or ``"input"`` where only the next module's input is the wanted tensor.
+        side: ``"output"``; ``"input"`` where only the next module's input is the wanted tensor; ``"instead"`` where
+            the module itself is bypassed.
         module: class name of the module called ``name``.
+        layout: ``"NCHW"``, ``"NHWC"``, ``"NLC+1"``, ...: channels second, channels last, or tokens (here behind one
+            class token). Attention sees ``(N, C, *S)`` in each.
     """
 
     name: str
@@ -34,6 +38,12 @@ class Site:
     attached_to: str
     side: str = "output"
     module: str = ""
+    layout: str = "NCHW"
+
+    @property
+    def prefix(self) -> int:
+        """Tokens before the grid, which attention never sees."""
+        return int(self.layout.partition("+")[2] or 0)
 
 
 @dataclass
@@ -44,7 +54,7 @@ class Places:
     branches: list[Branch] = field(default_factory=list)
     units: list[Call] = field(default_factory=list)
     stages: list[tuple[Call, list[Call]]] = field(default_factory=list)
-    tokens: list[Branch] = field(default_factory=list)  # residual branches of tensors that are no maps (N, C, *S)
+    unknown: list[Branch] = field(default_factory=list)  # residual branches of tensors whose layout is not understood
 
     def stage_of(self, call: int) -> int | None:
         """Number, from 1, of the stage whose units hold the call, or whose units alone lie in the same parent."""
@@ -61,11 +71,12 @@ class Places:
 
 def find_places(trace: Trace) -> Places:
     """Branches, units and stages of a trace."""
-    places = Places(trace, branches=find_branches(trace))
+    branches = find_branches(trace)
+    known = [branch for branch in branches if gives_features(trace, branch.at)]
+    places = Places(trace, known, unknown=[branch for branch in branches if branch not in known])
     places.units = find_units(trace, places.branches)
     if not places.branches and len(places.units) < 2:
-        places.tokens = find_branches(trace, maps=False)
-        places.units = [] if places.tokens else find_chains(trace)
+        places.units = [] if places.unknown else find_chains(trace)
     places.stages = find_stages(trace, places.units)
     return places
 
@@ -76,11 +87,13 @@ def site_at(places: Places, call: Call, kind: str, side: str = "output") -> Site
     node = call.output if side == "output" else call.inputs[0]
     assert node is not None, call.name
     host = host_of(places, call) if side == "output" else call
-    shape = trace.nodes[node].shape
+    layout = layout_of(trace, node)
+    assert layout is not None, call.name
     stage = places.stage_of(call.index)
     if kind == "stage":
         stage = next(i for i, (end, _) in enumerate(places.stages, 1) if end is call)
-    return Site(call.name, kind, shape[1], shape[2:], stage, host.name, side, type(call.module).__name__)
+    title = type(call.module).__name__
+    return Site(call.name, kind, layout.channels, layout.shape, stage, host.name, side, title, layout.name)
 
 
 def host_of(places: Places, call: Call) -> Call:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from foveate.insertion._branches import CONTAINERS, Branch, gives_map, producer
+from foveate.insertion._branches import CONTAINERS, Branch, gives_features, producer
+from foveate.insertion._layouts import Layout, layout_of
 from foveate.insertion._probe import CONVOLUTIONS, PRODUCTS, Call, Trace
 
 
@@ -20,13 +21,13 @@ def find_units(trace: Trace, branches: list[Branch]) -> list[Call]:
 
     def within(call: Call) -> list[Call]:
         inside = call.parent is not None
-        if inside and gives_map(trace, call) and (call.index in innermost or type(call.module) in classes):
+        if inside and gives_features(trace, call) and (call.index in innermost or type(call.module) in classes):
             return [call]
         found = [unit for child in call.children for unit in within(trace.calls[child])]
         whole = len(found) == 1 and isinstance(found[0].module, CONTAINERS) and not isinstance(call.module, CONTAINERS)
-        if whole and inside and gives_map(trace, call) and convolutions[call.index] > convolutions[found[0].index]:
+        if whole and inside and gives_features(trace, call) and convolutions[call.index] > convolutions[found[0].index]:
             return [call]  # a list of convolutions and the one that fuses them
-        if found or not inside or type(call.module) in CONTAINERS or not gives_map(trace, call):
+        if found or not inside or type(call.module) in CONTAINERS or not gives_features(trace, call):
             return found
         return [call] if convolutions.get(call.index, 0) >= 2 else []
 
@@ -73,19 +74,19 @@ def find_stages(trace: Trace, units: list[Call]) -> list[tuple[Call, list[Call]]
 
     Where the width changes at nearly every unit, as in DPN or GoogLeNet, only the resolution counts.
     """
-    runs, by_size = _runs(trace, units, from_axis=1), _runs(trace, units, from_axis=2)
+    runs, by_size = _runs(trace, units, width=True), _runs(trace, units, width=False)
     if len(runs) >= 0.6 * len(units) and len(runs) > 2 * len(by_size):
         runs = by_size
     return [(_stage_end(trace, run, units), run) for run in runs]
 
 
-def _runs(trace: Trace, units: list[Call], from_axis: int) -> list[list[Call]]:
-    """Neighbours whose outputs agree in all axes from this one on."""
+def _runs(trace: Trace, units: list[Call], *, width: bool) -> list[list[Call]]:
+    """Neighbours whose outputs agree in resolution and, if asked for, width."""
     runs: list[list[Call]] = []
     seen = None
     for unit in units:
-        assert unit.output is not None
-        shape = trace.nodes[unit.output].shape[from_axis:]
+        layout = _features(trace, unit)
+        shape = (layout.shape, layout.channels if width else None)
         if shape == seen:
             runs[-1].append(unit)
         else:
@@ -97,15 +98,24 @@ def _runs(trace: Trace, units: list[Call], from_axis: int) -> list[list[Call]]:
 def _stage_end(trace: Trace, run: list[Call], units: list[Call]) -> Call:
     """The outermost module that holds units of this run only and ends at the same resolution."""
     end = run[-1]
-    assert end.output is not None
-    size = trace.nodes[end.output].shape[2:]
+    size = _features(trace, end).shape
     outside = {up for unit in units if unit not in run for up in above(trace, unit.index)}
     for index in above(trace, end.index):
         call = trace.calls[index]
-        if call.parent is None or index in outside or not gives_map(trace, call) or not trace.called_once(call.name):
+        if (
+            call.parent is None
+            or index in outside
+            or not gives_features(trace, call)
+            or not trace.called_once(call.name)
+        ):
             break
-        assert call.output is not None
-        if trace.nodes[call.output].shape[2:] != size:
+        if _features(trace, call).shape != size:
             break
         end = call
     return end
+
+
+def _features(trace: Trace, call: Call) -> Layout:
+    layout = None if call.output is None else layout_of(trace, call.output)
+    assert layout is not None, call.name
+    return layout

@@ -1,16 +1,24 @@
 """Whole networks by name: ours, and whatever timm, torchvision or a person's own file can build."""
 
-from foveate.networks._build import build_network, build_variant, input_channels
+from foveate.networks._build import build_network, build_variant, input_channels, read_own_file
+from foveate.networks._origin import Origin, origin_of
 from foveate.networks._registry import create_network, list_networks, register_network
+from foveate.networks._weights import load_weights, read_weights, weights_fingerprint
 from foveate.networks._widen import widen_until, widened
 
 __all__ = [
+    "Origin",
     "build_network",
     "build_variant",
     "create_network",
     "input_channels",
     "list_networks",
+    "load_weights",
+    "origin_of",
+    "read_own_file",
+    "read_weights",
     "register_network",
+    "weights_fingerprint",
     "widen_until",
     "widened",
 ]

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from foveate.networks._origin import Origin, note_origin
+
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
@@ -69,5 +71,9 @@ def create_network(name: str, *, num_classes: int = 1000, **options: Any) -> nn.
     known = list_networks()
     if name not in _BUILDERS:
         raise LookupError(f"no network is called {name!r}; {nearest(name, known)}")
-    check_options(name, _BUILDERS[name], {"num_classes": num_classes, **options})
-    return _BUILDERS[name](num_classes=num_classes, **options)
+    builder = _BUILDERS[name]
+    check_options(name, builder, {"num_classes": num_classes, **options})
+    network = builder(num_classes=num_classes, **options)
+    of_its_own = inspect.signature(builder).parameters.get("in_channels")
+    in_channels = options.pop("in_channels", 3 if of_its_own is None else of_its_own.default)
+    return note_origin(network, Origin(f"foveate:{name}", num_classes, in_channels, options))

@@ -16,15 +16,25 @@ class InvertedResidual(nn.Module):
         width: of the output.
         stride: of the depthwise convolution.
         expansion: of the hidden width; with 1 there is no first 1×1.
-        attention: made for the hidden width; stands after the depthwise convolution's ReLU6.
+        attention: made for the width it stands at.
+        place: "wide" (after the depthwise convolution's ReLU6) or "narrow" (after the last norm, before the add).
 
     Shape: (N, channels, H, W) → (N, width, ⌈H/stride⌉, ⌈W/stride⌉); x is added where the shapes agree.
     """
 
     def __init__(
-        self, channels: int, width: int, *, stride: int = 1, expansion: float = 6, attention: Attention | None = None
+        self,
+        channels: int,
+        width: int,
+        *,
+        stride: int = 1,
+        expansion: float = 6,
+        attention: Attention | None = None,
+        place: str = "wide",
     ) -> None:
         super().__init__()
+        if place not in ("wide", "narrow"):
+            raise ValueError(f"place must be 'wide' or 'narrow'; got {place!r}")
         hidden = round(channels * expansion)
         self.adds = stride == 1 and channels == width
         self.expand = None
@@ -33,12 +43,14 @@ class InvertedResidual(nn.Module):
         self.depthwise = nn.Sequential(
             nn.Conv2d(hidden, hidden, 3, stride, padding=1, groups=hidden, bias=False), nn.BatchNorm2d(hidden)
         )
-        self.attention = attention(hidden) if attention else None
+        self.place = place
+        self.attention = attention(hidden if place == "wide" else width) if attention else None
         self.project = nn.Sequential(nn.Conv2d(hidden, width, 1, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
         y = x if self.expand is None else F.relu6(self.expand(x))
         y = F.relu6(self.depthwise(y))
-        y = y if self.attention is None else self.attention(y)
+        y = self.attention(y) if self.attention is not None and self.place == "wide" else y
         y = self.project(y)
+        y = self.attention(y) if self.attention is not None and self.place == "narrow" else y
         return x + y if self.adds else y

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Attention = Callable[[int], nn.Module]  # channels → a module (N, C, H, W) → (N, C, H, W)
+PLACEMENTS = ("standard", "pre", "post", "identity")
 
 
 class PadShortcut(nn.Module):
@@ -34,8 +35,25 @@ def make_shortcut(
     raise ValueError(f"shortcut must be 'pad', 'projection', 'wide' or None; got {kind!r}")
 
 
+def attend(block: nn.Module, placement: str, x: Tensor) -> Tensor:
+    """The block's attention over x if this is where the block has it; else x itself."""
+    return block.attention(x) if block.attention is not None and block.placement == placement else x  # type: ignore[operator]
+
+
+def check_placement(placement: str) -> str:
+    """The placement itself. Raises: ValueError: an unknown one."""
+    if placement not in PLACEMENTS:
+        raise ValueError(f"placement must be one of {', '.join(map(repr, PLACEMENTS))}; got {placement!r}")
+    return placement
+
+
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions; the attention, if any, at the end of the branch, before the add.
+    """Two 3×3 convolutions, and attention in one of the places of the SE paper's ablation.
+
+    Args:
+        placement: where the attention stands: "standard" (the end of the branch, before the add), "pre" (the branch's
+            input; the shortcut is not gated), "post" (after the add and its ReLU) or "identity" (the end of the
+            shortcut).
 
     Shape: (N, channels, H, W) → (N, width, ⌈H/stride⌉, ⌈W/stride⌉).
     """
@@ -50,31 +68,34 @@ class BasicBlock(nn.Module):
         stride: int = 1,
         shortcut: str | None = None,
         attention: Attention | None = None,
+        placement: str = "standard",
     ) -> None:
         super().__init__()
+        self.placement = check_placement(placement)
         self.conv1 = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
-        self.attention = attention(width) if attention else None
+        self.attention = attention(channels if placement == "pre" else width) if attention else None
         way = shortcut and make_shortcut(shortcut, self.conv1, self.bn2, channels, width, stride)
         self.downsample = way or None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        y = y if self.attention is None else self.attention(y)
-        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y = torch.relu(self.bn1(self.conv1(attend(self, "pre", x))))
+        y = attend(self, "standard", self.bn2(self.conv2(y)))
+        way = attend(self, "identity", x if self.downsample is None else self.downsample(x))
+        return attend(self, "post", torch.relu(y + way))
 
 
 class Bottleneck(nn.Module):
-    """1×1 to `width`, 3×3, 1×1 to 4·width; the attention, if any, at the end of the branch, before the add.
+    """1×1 to `width`, 3×3, 1×1 to 4·width, and attention in one of the places of the SE paper's ablation.
 
     Args:
         stride_on_first: the stride sits on the first 1×1 (Caffe) and not on the 3×3 (torch).
         dilation: of the 3×3.
         first_width: of the first 1×1, where it is not `width`.
         out_channels: of the last 1×1, where it is not 4·width.
+        placement: of the attention, as in `BasicBlock`.
         middle: makes what stands for the 3×3, its norm and its ReLU; the stride is then the maker's business.
 
     Shape: (N, channels, H, W) → (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉).
@@ -96,8 +117,10 @@ class Bottleneck(nn.Module):
         middle: Attention | None = None,
         shortcut: str | None = None,
         attention: Attention | None = None,
+        placement: str = "standard",
     ) -> None:
         super().__init__()
+        self.placement = check_placement(placement)
         first, second = (stride, 1) if stride_on_first else (1, stride)
         first_width, out_channels = first_width or width, out_channels or width * self.expansion
         self.conv1 = nn.Conv2d(channels, first_width, 1, first, bias=False)
@@ -108,13 +131,13 @@ class Bottleneck(nn.Module):
             self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.attention = attention(out_channels) if attention else None
+        self.attention = attention(channels if placement == "pre" else out_channels) if attention else None
         way = shortcut and make_shortcut(shortcut, self.conv1, self.bn3, channels, out_channels, stride)
         self.downsample = way or None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.bn1(self.conv1(x)))
+        y = torch.relu(self.bn1(self.conv1(attend(self, "pre", x))))
         y = torch.relu(self.bn2(self.conv2(y))) if self.middle is None else self.middle(y)
-        y = self.bn3(self.conv3(y))
-        y = y if self.attention is None else self.attention(y)
-        return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y = attend(self, "standard", self.bn3(self.conv3(y)))
+        way = attend(self, "identity", x if self.downsample is None else self.downsample(x))
+        return attend(self, "post", torch.relu(y + way))

@@ -72,6 +72,8 @@ def _find(source: str, cls: str) -> Recipe:
         return _RECIPES[source, tail[0]]
     near = get_close_matches(cls, classes, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
+    if len(classes) > 20:
+        classes = [*classes[:20], f"and {len(classes) - 20} more (foveate.official.list_official)"]
     raise LookupError(f"{source} has no class {cls!r} known here{hint}; known: {', '.join(classes)}")
 
 
@@ -85,20 +87,23 @@ def load(source: str, cls: str, ctor: Mapping[str, Any] | None, state_dict: Mapp
         state_dict: its state dict; keys may start with "module.". Values are copied.
 
     Raises: LookupError: unknown source or class, with the known ones. TypeError: a constructor argument that the
-        official class does not have. ValueError: a missing, surplus or misshapen key, by its official name.
+        official class does not have, or one that it wants and is not given. ValueError: a missing, surplus or
+        misshapen key, by its official name.
     """
     recipe = _find(source, cls)
     given = dict(ctor or {})
     known = inspect.signature(recipe.build).parameters
     if unknown := [name for name in given if name not in known]:
         raise TypeError(f"{cls} of {source} has no argument {unknown[0]!r}; it has {', '.join(known)}")
+    if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in given]:
+        raise TypeError(f"{cls} of {source} wants the argument {missing[0]!r}; given: {', '.join(given) or 'none'}")
     state = dict(state_dict)
     if state and all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
     if recipe.infer is not None:
         given = {**recipe.infer(state), **given}
     module, prefixes = recipe.build(**given)
-    ours = module.state_dict()
+    ours, exact = module.state_dict(), _exact(module)
     back = {}
     for key, value in state.items():
         name = to_ours(key, prefixes)
@@ -106,7 +111,7 @@ def load(source: str, cls: str, ctor: Mapping[str, Any] | None, state_dict: Mapp
             if key.endswith("num_batches_tracked"):
                 continue
             raise ValueError(f"{cls}: surplus key {key!r} {tuple(value.shape)}: the class has no such tensor")
-        if _squeezed(value) != _squeezed(ours[name]) or value.numel() != ours[name].numel():
+        if not _fits(value, ours[name], name in exact):
             wanted = tuple(ours[name].shape)
             raise ValueError(f"{cls}: misshapen key {key!r}: wanted {wanted}, got {tuple(value.shape)}")
         back[name] = value.detach().clone().reshape(ours[name].shape)
@@ -125,8 +130,22 @@ def load(source: str, cls: str, ctor: Mapping[str, Any] | None, state_dict: Mapp
     return module.eval()
 
 
-def _squeezed(value: Tensor) -> list[int]:
-    return [size for size in value.shape if size != 1]
+def _exact(module: nn.Module) -> set[str]:
+    """The names of our tensors whose official twins have the very same shape: batch norms and biases."""
+    names = set()
+    for path, part in module.named_modules():
+        norm = isinstance(part, nn.modules.batchnorm._BatchNorm)
+        if norm or isinstance(part, nn.Linear | nn.modules.conv._ConvNd):
+            own = part.state_dict().keys() if norm else {"bias"}
+            names |= {f"{path}.{name}".removeprefix(".") for name in own}
+    return names
+
+
+def _fits(value: Tensor, ours: Tensor, exact: bool) -> bool:
+    """Whether the shapes are the same, but for axes of one: a 1×1 convolution there may be a linear layer here."""
+    if exact or value.dim() == ours.dim():
+        return value.shape == ours.shape
+    return [size for size in value.shape if size != 1] == [size for size in ours.shape if size != 1]
 
 
 def _swap(key: str, pairs: list[tuple[str, str]]) -> str:

@@ -1,19 +1,32 @@
 """Efficient Channel Attention as released: BangguWu/ECANet."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from foveate.attention import create_attention
+from foveate.networks.inverted_residual import InvertedResidual
 from foveate.networks.residual import BasicBlock, Bottleneck
 from foveate.official._recipes import official
 
 SOURCE = "BangguWu/ECANet"
 
 
-@official(SOURCE, "eca_module.eca_layer")
-def layer(channel: int, k_size: int = 3) -> tuple[nn.Module, dict[str, str]]:
-    return create_attention("eca", channel, kernel_size=k_size), {"conv": ""}
+def kernels_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Whether the kernel is shared, which the weight's rows tell: eca_module.py has one row, eca_ns.py C of them."""
+    weight = state.get("conv.weight")
+    return {"shared": weight is None or weight.shape[0] == 1}
+
+
+def layer(channel: int, k_size: int = 3, shared: bool = True) -> tuple[nn.Module, dict[str, str]]:
+    return create_attention("eca", channel, kernel_size=k_size, shared=shared), {"conv": ""}
+
+
+official(SOURCE, "eca_layer", infer=kernels_of)(layer)
+official(SOURCE, "eca_module.eca_layer")(partial(layer, shared=True))
+official(SOURCE, "eca_ns.eca_layer")(partial(layer, shared=False))
 
 
 def _block(
@@ -36,3 +49,16 @@ def basic_block(
     inplanes: int, planes: int, stride: int = 1, downsample: bool = False, k_size: int = 3
 ) -> tuple[nn.Module, dict[str, str]]:
     return _block(BasicBlock, inplanes, planes, stride, downsample, k_size)
+
+
+@official(SOURCE, "eca_mobilenetv2.InvertedResidual")
+def inverted_residual(
+    inp: int, oup: int, stride: int, expand_ratio: float, k_size: int
+) -> tuple[nn.Module, dict[str, str]]:
+    if stride not in (1, 2):
+        raise ValueError(f"InvertedResidual: stride must be 1 or 2; got {stride!r}")
+    attention = partial(create_attention, "eca", kernel_size=k_size)
+    block = InvertedResidual(inp, oup, stride=stride, expansion=expand_ratio, attention=attention, place="narrow")
+    wide = ["depthwise"] if expand_ratio == 1 else ["expand", "depthwise"]
+    keys = {f"conv.{i}": ours for i, ours in enumerate([*wide, "project.0", "project.1"])}
+    return block, {**keys, f"conv.{len(keys)}.conv": "attention"}

@@ -38,8 +38,17 @@ def bottleneck(
     downsample: bool = False,
     style: str = "pytorch",
     with_cp: bool = False,  # recomputation in training; the numbers are the same
+    conv_cfg: Mapping[str, Any] | None = None,
+    norm_cfg: Mapping[str, Any] | None = None,
+    dcn: Mapping[str, Any] | None = None,
     gcb: Mapping[str, Any] | None = None,
+    gen_attention: Mapping[str, Any] | None = None,
 ) -> tuple[nn.Module, dict[str, str]]:
+    """Plain convolutions and batch norms only: the file's deformable and generalised-attention blocks are not ours."""
+    if dcn is not None or gen_attention is not None or (conv_cfg or {}).get("type", "Conv") != "Conv":
+        raise ValueError("Bottleneck: dcn, gen_attention and a conv_cfg other than 'Conv' are not known here")
+    if (norm_cfg or {}).get("type", "BN") not in ("BN", "SyncBN"):
+        raise ValueError(f"Bottleneck: norm_cfg's type must be 'BN' or 'SyncBN'; got {norm_cfg!r}")
     if style not in ("pytorch", "caffe"):
         raise ValueError(f"Bottleneck: style must be 'pytorch' or 'caffe'; got {style!r}")
     block = Bottleneck(

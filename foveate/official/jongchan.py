@@ -1,5 +1,6 @@
 """CBAM and BAM as Jongchan Park released them: Jongchan/attention-module."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from torch import nn
@@ -22,18 +23,18 @@ CBAM_KEYS = {
 def cbam(
     gate_channels: int,
     reduction_ratio: int = 16,
-    pool_types: tuple[str, ...] = ("avg", "max"),
+    pool_types: Sequence[str] = ("avg", "max"),
     no_spatial: bool = False,
 ) -> tuple[nn.Module, dict[str, str]]:
     module = create_attention(
-        "cbam", gate_channels, reduction=reduction_ratio, pools=tuple(pool_types), spatial=not no_spatial
+        "cbam", gate_channels, reduction=reduction_ratio, pools=pool_types, spatial=not no_spatial
     )
     return module, CBAM_KEYS
 
 
 @official(SOURCE, "cbam.ChannelGate")
 def cbam_channel_gate(
-    gate_channels: int, reduction_ratio: int = 16, pool_types: tuple[str, ...] = ("avg", "max")
+    gate_channels: int, reduction_ratio: int = 16, pool_types: Sequence[str] = ("avg", "max")
 ) -> tuple[nn.Module, dict[str, str]]:
     module, _ = cbam(gate_channels, reduction_ratio, pool_types, no_spatial=True)
     return module, {"mlp.1": "channel_gate.reduce", "mlp.3": "channel_gate.expand"}
@@ -92,7 +93,7 @@ def channel_gate(
     reduction_ratio: int = 16,
     num_layers: int = 1,
     gate_channels: int | None = None,
-    pool_types: tuple[str, ...] = ("avg", "max"),
+    pool_types: Sequence[str] = ("avg", "max"),
 ) -> tuple[nn.Module, dict[str, str]]:
     """Both files have a class of this name: `gate_channel` is bam.py's argument, `gate_channels` cbam.py's."""
     if gate_channel is not None:

@@ -33,8 +33,11 @@ def bottleneck(
     groups: int = 1,
     base_width: int = 64,
     dilation: int = 1,
+    norm_layer: type[nn.Module] | None = None,
     sa_groups: int = 64,  # the official block always has 64
 ) -> tuple[nn.Module, dict[str, str]]:
+    if norm_layer not in (None, nn.BatchNorm2d):
+        raise ValueError(f"SABottleneck: norm_layer must be None or BatchNorm2d; got {norm_layer!r}")
     block = Bottleneck(
         inplanes,
         int(planes * (base_width / 64)) * groups,

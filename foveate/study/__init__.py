@@ -1,7 +1,8 @@
 """Studies: plan → run → store → analyse."""
 
 from foveate.study.analyse import what_seeds_can_show
+from foveate.study.names import check_names
 from foveate.study.results import status, summarise
 from foveate.study.run import Watcher, run_study
 
-__all__ = ["Watcher", "run_study", "status", "summarise", "what_seeds_can_show"]
+__all__ = ["Watcher", "check_names", "run_study", "status", "summarise", "what_seeds_can_show"]

@@ -56,9 +56,9 @@ def keep_study(folder: Path, study: Study) -> None:
     path = folder / STUDY
     if path.is_file():
         before, now = read_study(path).model_dump(mode="json"), study.model_dump(mode="json")
-        for part in ("network", "network_options", "data", "train"):
-            if before[part] != now[part]:
-                key, old, new = _difference(part, before[part], now[part])
+        for part in ("network", "network_options", "weights", "data", "train"):
+            if before.get(part) != now.get(part):
+                key, old, new = _difference(part, before.get(part), now.get(part))
                 raise ValueError(
                     f"{folder} holds another study ({key}: {old!r} there, {new!r} asked); use another --out"
                 )

@@ -10,7 +10,7 @@ from torch import nn
 
 from foveate.costs import costs, macs, parameters
 from foveate.data import ImageData
-from foveate.networks import build_variant, input_channels, widen_until
+from foveate.networks import build_variant, input_channels, weights_fingerprint, widen_until
 from foveate.spec import PLAIN, Run, Study, Variant
 
 SHARED = 1.03  # a control may cost so many times what its variant costs, before the variant gets one of its own
@@ -65,6 +65,10 @@ def make_plan(study: Study, data: ImageData, settled: dict[str, Any] | None = No
     notes: list[str] = []
     if settled is not None:
         widths, notes = {float(w): names for w, names in settled["widths"].items()}, settled["notes"]
+    elif study.weights is not None:
+        notes = [f"every network starts from the weights in {study.weights} ({weights_fingerprint(study.weights)})"]
+        if study.control != "none":
+            notes.append("no equal-cost control: these weights do not fit a widened network")
     elif study.control != "none":
         widths, notes = _control_widths(study, data, runs, sizes)
     by = "size" if study.control == "size" else "latency"
@@ -82,6 +86,8 @@ def _run(study: Study, data: ImageData, variant: Variant, width: float = 1.0, se
         variant=variant,
         data=study.data,
         fingerprint=data.fingerprint,
+        weights=study.weights,
+        weights_fingerprint=None if study.weights is None else weights_fingerprint(study.weights),
         train=study.train,
         seed=study.seeds[0] if seed is None else seed,
     )
@@ -99,8 +105,8 @@ def _checked(name: str, run: Run, data: ImageData) -> tuple[int, int]:
     """Parameters and multiply-adds (of a batch of two) of a variant; its name stands before any error."""
     try:
         return _size(run, data)
-    except (LookupError, TypeError, ValueError, RuntimeError) as error:
-        text = error.args[0] if error.args else error
+    except Exception as error:  # a network of one's own may raise anything
+        text = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
         raise ValueError(f"variant {name!r}: {text}") from error
 
 
@@ -125,8 +131,8 @@ def _control_widths(
         enough = _as_large(study, data, sizes[name]) if study.control == "size" else _as_slow(study, data, run)
         try:
             width = widen_until(enough)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # a constructor or a forward pass refuses these widths in its own way
+            reason = (str(error) or type(error).__name__).splitlines()[0]
             notes.append(f"no equal-cost control: {study.network} cannot be widened layer by layer ({reason})")
             return {}, notes
         if width is None:

@@ -4,9 +4,12 @@ The coordinator alone writes the database. A study killed at any moment goes on:
 the others continue from their checkpoints.
 """
 
+import contextlib
 import json
 import os
+import shlex
 import shutil
+import sqlite3
 import time
 from collections import deque
 from pathlib import Path
@@ -18,6 +21,7 @@ from foveate.spec import Run, Study
 from foveate.store import Store
 from foveate.study.folder import RESULTS, held, keep_study, study_toml
 from foveate.study.local import Ended, LocalProcesses
+from foveate.study.names import check_names
 from foveate.study.plan import Plan, make_plan, settled_facts
 from foveate.study.worker import write_json
 from foveate.train import CHECKPOINT
@@ -66,17 +70,21 @@ def run_study(
         command: what a person would type to do this again, for the report.
 
     Raises: ValueError: bad data, network, variant or folder, before anything runs. FolderInUse (a ValueError).
+        RuntimeError: the folder's disk is full or broken; the study can go on once that is mended.
     """
     watcher = watcher or Watcher()
+    check_names(study)
     data = open_data(study.data)
     if not (out / RESULTS).is_file():
         make_plan(study.model_copy(update={"control": "none"}), data)  # mistakes are told before anything is made
-    with held(out, wait=wait, on_wait=watcher.waiting):
-        store = Store(out / RESULTS)
-        try:
+    try:
+        with held(out, wait=wait, on_wait=watcher.waiting), contextlib.closing(Store(out / RESULTS)) as store:
             return _Coordinator(study, out, data, store, watcher).run(jobs or _places(study), command)
-        finally:
-            store.close()
+    except (OSError, sqlite3.OperationalError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise RuntimeError(
+            f"{out}: {reason}; once that is mended: foveate study resume {shlex.quote(str(out))}"
+        ) from error
 
 
 def _places(study: Study) -> int:
@@ -105,7 +113,7 @@ class _Coordinator:
         self.store.reset(("running", "failed"))
         self._keep_about(command)
         for key in self.by_key:
-            if (self._folder(key) / "result.json").is_file():
+            if self._is_whole(key):
                 self._finish(key)  # the coordinator was killed between a run's end and its row
         done = sum(self.store.state(key) == "done" for key in self.by_key)
         self.watcher.planned(self.study, self.data, self.plan, done)
@@ -141,7 +149,7 @@ class _Coordinator:
     def _end(self, ended: Ended) -> bool:
         """Keep what the worker left; True if the run is to be tried again."""
         key = ended.folder.name
-        if ended.status == 0 and (ended.folder / "result.json").is_file():
+        if ended.status == 0 and self._is_whole(key):
             self._finish(key)
             self.watcher.ended(self.labels[key], self.by_key[key], None)
             return False
@@ -157,6 +165,17 @@ class _Coordinator:
         self.store.fail(key, error)
         self.watcher.ended(self.labels[key], self.by_key[key], error)
         return False
+
+    def _is_whole(self, key: str) -> bool:
+        """Has the run left a result? One that is cut short is thrown away, so that the run is done again."""
+        path = self._folder(key) / "result.json"
+        try:
+            return "metrics" in json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        except ValueError:
+            path.unlink()
+            return False
 
     def _finish(self, key: str) -> None:
         folder = self._folder(key)

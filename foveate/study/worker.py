@@ -16,7 +16,10 @@ from typing import Any
 def write_json(path: Path, value: Any) -> None:
     """Write the file whole or not at all."""
     temporary = path.with_name(path.name + ".part")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
@@ -114,7 +117,10 @@ def _costs(folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    code = main(Path(sys.argv[1]))
+    try:
+        code = main(Path(sys.argv[1]))
+    except BaseException:  # told in the log already
+        code = 4
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # the watching thread sits in a read that an orderly exit would wait for

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from attention_cases import BY_NAME, CASES, ODD, Case
-from conftest import golden_files
+from conftest import OWN_GOLDEN, golden_files
 from golden import check, golden_loader
-from torch.utils.flop_counter import FlopCounterMode
 
 import foveate
 from foveate.attention import attention_class, attention_facts, attention_options
+from foveate.costs import macs
 
 ROWS = [(case, options) for case in CASES for options in case.variants]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -59,6 +59,17 @@ def inputs_for(case: Case, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return (x,) if case.inputs == "x" else (x, torch.randn_like(x))
 
 
+class OneInput(torch.nn.Module):
+    """The module with its inputs as one tuple."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, given: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return self.module(*given)
+
+
 def test_every_mechanism_has_a_row():
     assert sorted(BY_NAME) == [
         n for n in foveate.list_attention() if attention_class(n).__module__.startswith("foveate")
@@ -75,9 +86,11 @@ def test_equals_the_official_numbers(case, path):
 
 
 @each_case
-def test_has_golden_files_where_they_are_shared(case, shared):
+def test_has_golden_files_here_and_where_they_are_shared(case, shared):
     for pattern in case.golden:
         assert golden_files(pattern), f"{case.name}: no golden file matches {pattern}"
+        for path in (shared / "golden").glob(pattern):
+            assert (OWN_GOLDEN / path.name).read_bytes() == path.read_bytes(), "tests/golden keeps a copy of each"
 
 
 @each_row
@@ -184,9 +197,7 @@ def test_costs_what_its_formulas_say(case, options):
     for name, expression in facts.where.items():
         known[name] = eval(expression, {}, dict(known))
     assert eval(facts.parameters, {}, dict(known)) == sum(p.numel() for p in module.parameters())
-    with FlopCounterMode(display=False) as counter:
-        module(*inputs_for(case, x))
-    assert eval(facts.macs, {}, dict(known)) == counter.get_total_flops() // 2
+    assert eval(facts.macs, {}, dict(known)) == macs(OneInput(module), inputs_for(case, x))
 
 
 @each_case

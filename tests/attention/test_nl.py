@@ -149,3 +149,15 @@ def test_the_official_channel_attention_looks_at_unlike_channels_and_the_paper_a
             module(x)
         found[variant] = seen.maps[""]["affinity"][0, 0].argmax().item()
     assert found == {"official": 2, "paper": 0}
+
+
+@pytest.mark.parametrize("sub_sample", [False, True])
+@pytest.mark.parametrize("form", nl.FORMS)
+def test_the_affinity_that_is_shown_is_the_one_that_is_used(form, sub_sample):
+    module = randomised("nl", 6, form=form, sub_sample=sub_sample, norm=False)
+    x = torch.randn(2, 6, 5, 4, dtype=torch.float64)
+    with foveate.capture(module, queries="all") as seen:
+        y = module(x)
+    values = module.g(torch.nn.functional.max_pool2d(x, 2) if sub_sample else x).flatten(2)
+    mixed = (seen.maps[""]["affinity"] @ values.mT).mT.unflatten(2, (5, 4))
+    torch.testing.assert_close(y, x + module.out(mixed))

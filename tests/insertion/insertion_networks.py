@@ -161,3 +161,71 @@ class Attending(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.conv(x).flatten(2).mT
         return self.attend(tokens, tokens, tokens)[0]
+
+
+class Heads(nn.Module):
+    """(N, L, C) to (N, heads, L, C / heads)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.unflatten(2, (2, x.shape[2] // 2)).transpose(1, 2)
+
+
+class Mix(nn.Module):
+    """Self-attention written out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.heads = Heads()
+        self.out = nn.Linear(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.heads(x)
+        return self.out(F.scaled_dot_product_attention(y, y, y).transpose(1, 2).flatten(2)) * 0.5
+
+
+class TokenBlock(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.mix = Mix(channels)
+        self.mlp = nn.Sequential(nn.Linear(channels, 20), nn.GELU(), nn.Linear(20, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.mix(self.norm1(x))
+        return self.mlp(self.norm2(x)) + x
+
+
+class Tokens(nn.Module):
+    """Patches cut by a convolution, a class token before them, two blocks in a list; may drop some tokens."""
+
+    def __init__(self, drop: int = 0) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 12, 8, 8)
+        self.first = nn.Parameter(torch.zeros(1, 1, 12))
+        self.blocks = nn.ModuleList([TokenBlock(12), TokenBlock(12)])
+        self.head = nn.Linear(12, 3)
+        self.drop = drop
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.drop:
+            x = F.interpolate(x, size=64)
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.first.expand(len(x), -1, -1), x], dim=1)
+        x = x[:, self.drop :]
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x[:, 0])
+
+
+class SequenceFirst(nn.Module):
+    """Tokens (L, N, C)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches, self.mix = nn.Conv2d(3, 12, 2, 2), nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).permute(2, 0, 1)
+        return (x + self.mix(x)).mean(0)

@@ -126,8 +126,8 @@ def test_the_report() -> None:
     model = resnet()
     report = insert(model, "se", example=X, at="stage", init="identity")
     lines = str(report).splitlines()
-    assert lines[0].split() == ["site", "kind", "channels", "shape", "attention", "start", "parameters"]
-    assert lines[2].split() == ["layer1", "(at", "layer1.1)", "stage", "64", "8×8", "se", "blend", "581"]
+    assert lines[0].split() == ["site", "kind", "layout", "channels", "shape", "attention", "start", "parameters"]
+    assert lines[2].split() == ["layer1", "(at", "layer1.1)", "stage", "NCHW", "64", "8×8", "se", "blend", "581"]
     added = sum(p.numel() for n, p in model.named_parameters() if ".foveate." in n)
     assert report.parameters == added
     assert lines[-1] == f"4 modules put in, {added:,} parameters"
@@ -138,7 +138,7 @@ def test_dry_run_changes_nothing() -> None:
     before = everything(model)
     report = insert(model, "se", example=X, dry_run=True)
     assert (len(report), inserted(model), everything(model) == before) == (8, {}, True)
-    assert str(report).endswith("8 modules would be put in, 89,080 parameters")
+    assert str(report).endswith("8 modules would be put in, 89,080 parameters, 87,040 multiply-adds a sample")
     assert torch.equal(random, torch.get_rng_state())
 
 

@@ -28,6 +28,7 @@ BLOCKS = [
     (MOSKOMULE, "SEBottleneck"),
     (MOSKOMULE, "SEBasicBlock"),
 ]
+NARROW = {"inp": 8, "oup": 12, "stride": 2, "k_size": 1}
 CASES: list[tuple[str, str, dict[str, Any], int]] = [
     *((source, cls, HALVING, 16) for source, cls in BLOCKS),
     *((source, cls, PLAIN, 64) for source, cls in BLOCKS if cls.endswith("Bottleneck")),
@@ -60,6 +61,9 @@ CASES: list[tuple[str, str, dict[str, Any], int]] = [
     ("implus/SKNet", "models/sknet101.prototxt, block conv4_1", {**UNIT, "stride": 2}, 8),
     ("implus/SKNet", "models/sknet50.prototxt, block conv5_3", {**UNIT, "d": 3, "branches": 3}, 8),
     ("implus/SKNet", "models/sknet50.prototxt, SK convolution of block conv3_1", {"channels": 32, "stride": 2}, 32),
+    ("BangguWu/ECANet", "eca_ns.eca_layer", {"channel": 8, "k_size": 5}, 8),
+    ("BangguWu/ECANet", "eca_mobilenetv2.InvertedResidual", {**NARROW, "expand_ratio": 6}, 8),
+    ("BangguWu/ECANet", "eca_mobilenetv2.InvertedResidual", {**NARROW, "expand_ratio": 1}, 8),
     ("wofmanaf/SA-Net", "sa_layer", {"channel": 128}, 128),
     ("wofmanaf/SA-Net", "SABottleneck", {**HALVING, "planes": 32}, 16),
     ("wofmanaf/SA-Net", "SABottleneck", {**PLAIN, "groups": 2, "base_width": 128, "dilation": 2, "sa_groups": 8}, 64),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from conftest import golden_files
 from golden import part, read
 
 import foveate
@@ -46,8 +47,8 @@ def test_a_missing_or_surplus_key_is_named_as_it_is_called_there():
         foveate.official.load(ALEXHEX7, "non_local_gaussian.NONLocalBlock1D", ctor, state("dot_product"))
 
 
-def test_mmcv_options_that_the_golden_files_leave_out(shared):
-    header, tensors = read(shared / "golden/nonlocal_mmcv__embedded_2d_bn_eval.safetensors")
+def test_mmcv_options_that_the_golden_files_leave_out():
+    header, tensors = read(*golden_files("nonlocal_mmcv__embedded_2d_bn_eval*"))
     given = part(tensors, "param.")
     plain = foveate.official.load(header["source"], "NonLocal2d", header["ctor"], given)
     ctor = header["ctor"] | {"norm_cfg": {"type": "SyncBN", "eps": 0.1, "requires_grad": False}, "conv_cfg": None}
@@ -76,3 +77,46 @@ def test_three_dimensional_squeezes_and_their_default_reduction():
     one = foveate.official.load(source, "ChannelSELayer3D", {"num_channels": 8}, part(given, "cSE."))
     two = foveate.official.load(source, "SpatialSELayer3D", {"num_channels": 8}, part(given, "sSE."))
     torch.testing.assert_close(both(x), torch.max(one(x), two(x)))
+
+
+def test_eca_reads_from_its_weight_which_of_its_two_files_a_layer_is_of():
+    source, ctor = "BangguWu/ECANet", {"channel": 6, "k_size": 3}
+    for rows, cls in ((1, "eca_module.eca_layer"), (6, "eca_ns.eca_layer")):
+        given = {"conv.weight": torch.randn(rows, 1, 3)}
+        for name in (cls, "eca_layer"):
+            assert foveate.official.load(source, name, ctor, given).shared == (rows == 1)
+    with pytest.raises(ValueError, match=r"misshapen key 'conv.weight': wanted \(1, 1, 3\), got \(6, 1, 3\)"):
+        foveate.official.load(source, "eca_module.eca_layer", ctor, given)
+
+
+def test_mistakes_in_a_call_are_named_in_one_line():
+    source = "Cadene/pretrained-models.pytorch"
+    good = {"fc1.weight": torch.randn(2, 4, 1, 1), "fc1.bias": torch.randn(2)}
+    good |= {"fc2.weight": torch.randn(4, 2, 1, 1), "fc2.bias": torch.randn(4)}
+    ctor = {"channels": 4, "reduction": 2}
+    module = foveate.official.load(source, "SEModule", ctor, {f"module.{k}": v for k, v in good.items()})
+    assert torch.equal(module.reduce.weight, good["fc1.weight"].flatten(1))
+    for key, bad in (("fc1.bias", (2, 1)), ("fc1.weight", (4, 2, 1, 1)), ("fc2.weight", (4, 3, 1, 1))):
+        with pytest.raises(ValueError, match=f"misshapen key '{key}'"):
+            foveate.official.load(source, "SEModule", ctor, good | {key: torch.randn(bad)})
+    with pytest.raises(TypeError, match=r"SEModule of .* wants the argument 'reduction'; given: channels"):
+        foveate.official.load(source, "SEModule", {"channels": 4}, good)
+    with pytest.raises(TypeError, match="has no argument 'ratio'; it has channels, reduction"):
+        foveate.official.load(source, "SEModule", ctor | {"ratio": 2}, good)
+    with pytest.raises(LookupError, match=r"did you mean 'SEModule'\?; known: SEBottleneck"):
+        foveate.official.load(source, "SEModul", ctor, good)
+    with pytest.raises(LookupError, match=r"did you mean 'Cadene/pretrained-models.pytorch'\?; known: AlexHex7"):
+        foveate.official.load("Cadene/pretrained-models", "SEModule", ctor, good)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_weights_keep_their_dtype_and_need_not_be_contiguous(dtype):
+    wide = torch.randn(4, 2, 1, 1).to(dtype)
+    given = {"fc1.weight": wide.transpose(0, 1), "fc1.bias": torch.randn(4, dtype=dtype)[::2]}
+    given |= {"fc2.weight": wide.to(memory_format=torch.channels_last), "fc2.bias": torch.randn(4, dtype=dtype)}
+    ctor = {"channels": 4, "reduction": 2}
+    module = foveate.official.load("Cadene/pretrained-models.pytorch", "SEModule", ctor, given)
+    assert {p.dtype for p in module.parameters()} == {dtype}
+    assert torch.equal(module.reduce.weight, wide.flatten(1).T)
+    assert torch.equal(module.reduce.bias, given["fc1.bias"])
+    assert not module.training

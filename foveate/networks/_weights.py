@@ -1,0 +1,108 @@
+"""Weights of a file for a network by name: opened without running anything in it, checked to the last key."""
+
+import hashlib
+import warnings
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+_NESTS = ("state_dict", "model")  # where training scripts keep the weights beside their optimiser
+_COUNTER = "num_batches_tracked"  # absent from files of before torch 0.4.1, and used by no forward pass
+
+
+def weights_fingerprint(path: str | Path) -> str:
+    """16 hexadecimal digits of a hash of the file. Raises: ValueError: it cannot be read."""
+    try:
+        with Path(path).expanduser().open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise ValueError(f"weights {path}: cannot be read: {error.strerror or error}") from None
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or a torch checkpoint (opened with `weights_only=True`), by their names.
+
+    A checkpoint may keep them under "state_dict" or "model"; "module." of a parallel wrapper is taken off the names.
+
+    Raises: ValueError: no such file, or no file of weights.
+    """
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise ValueError(f"weights {path}: wanted a safetensors file or a torch checkpoint; there is no such file")
+    content = _safetensors(place) if _is_safetensors(place) else _checkpoint(place)
+    for nest in _NESTS:
+        if isinstance(content.get(nest), dict):
+            content = content[nest]
+    odd = next((key for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)), "")
+    if odd != "" or not content:
+        got = f"{odd!r}: {type(content[odd]).__name__}" if content else "nothing"
+        raise ValueError(f"weights {path}: wanted tensors by name, at the top or under {_NESTS}; got {got}")
+    return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def load_weights(model: nn.Module, path: str | Path, *, num_classes: int) -> list[str]:
+    """Put a file's weights into a plain network. On the meta device nothing is copied, only checked.
+
+    A classifier for another number of classes keeps its fresh weights: a tensor whose first side is `num_classes` here
+    and another number in the file, and whose other sides agree.
+
+    Returns: the names of the tensors that stay fresh.
+    Raises: ValueError: a missing, surplus or misshapen tensor, by name; the model is as it was.
+    """
+    given = read_weights(path)
+    wanted: dict[str, Tensor] = model.state_dict()
+    surplus = next((key for key in given if key not in wanted), None)
+    missing = next((key for key in wanted if key not in given and not key.endswith(_COUNTER)), None)
+    if missing is not None or surplus is not None:
+        raise ValueError(f"weights {path}: {_difference(missing, surplus, wanted, given)}")
+    fresh = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    for key in fresh:
+        here, there = tuple(wanted[key].shape), tuple(given[key].shape)
+        if not here or here[:1] != (num_classes,) or len(here) != len(there) or here[1:] != there[1:]:
+            raise ValueError(f"weights {path}: {key}: wanted the shape {here}, got {there}")
+    with torch.no_grad():
+        for key, value in wanted.items():
+            if key in given and key not in fresh and not value.is_meta:
+                value.copy_(given[key])
+    return fresh
+
+
+def _difference(missing: str | None, surplus: str | None, wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    if missing is None:
+        assert surplus is not None
+        near = get_close_matches(surplus, list(wanted), 1)
+        return f"{surplus!r} is surplus: the network has no such tensor" + (f"; nearest: {near[0]!r}" if near else "")
+    unused = [key for key in given if key not in wanted]
+    near = get_close_matches(missing, unused, 1) or unused[:1]
+    return f"{missing!r} is missing" + (f"; the file has {near[0]!r}, which the network has not" if near else "")
+
+
+def _is_safetensors(path: Path) -> bool:
+    """By content: eight bytes of length, then the opening brace of the header."""
+    with path.open("rb") as file:
+        return file.read(9)[8:] == b"{"
+
+
+def _safetensors(path: Path) -> dict[str, Any]:
+    try:
+        return dict(safetensors.torch.load_file(path))
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ValueError(f"weights {path}: a damaged safetensors file ({error})") from None
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old formats
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damage shows in many ways
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(f"weights {path}: no torch checkpoint of tensors alone ({reason[:200]})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"weights {path}: wanted tensors by name, got a {type(content).__name__}")
+    return content

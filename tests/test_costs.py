@@ -1,0 +1,94 @@
+"""Costs: counts against counts by hand, intervals against their definition, networks left as they were."""
+
+import torch
+from torch import nn
+
+import foveate
+from foveate.costs import costs, macs, parameters
+from foveate.costs._count import activation_bytes, bytes_moved
+from foveate.costs._latency import interval_of_the_median, time_interleaved
+
+X = torch.randn(2, 3, 8, 10)
+FLOAT = 4
+
+
+def test_counts_by_hand():
+    conv = nn.Conv2d(3, 5, 3, padding=1)
+    assert parameters(conv) == 5 * 3 * 9 + 5
+    assert macs(conv, X) == 2 * 80 * 5 * 3 * 9
+    assert bytes_moved(conv, X) == FLOAT * (X.numel() + parameters(conv) + 2 * 5 * 80)
+    linear = nn.Linear(7, 4, bias=False)
+    assert macs(linear, torch.randn(6, 7)) == 6 * 7 * 4
+
+
+def test_elementwise_reduction_and_views_move_what_they_move():
+    class Steps(nn.Module):
+        def forward(self, x):
+            y = x.relu()  # read x, write y
+            z = y.flatten(1).transpose(0, 1)  # views move nothing
+            return z.sum()  # read y, write one number
+
+    assert bytes_moved(Steps(), X) == FLOAT * (3 * X.numel() + 1)
+
+
+def test_what_is_kept_for_the_backward_pass():
+    n = FLOAT * X.numel()
+    given = X.clone().requires_grad_()
+    assert activation_bytes(nn.ReLU(), given) == n
+    assert activation_bytes(nn.Sequential(nn.ReLU(), nn.ReLU()), given) == 2 * n
+    assert activation_bytes(nn.Conv2d(3, 5, 3), given) == n, "the weights are not counted"
+
+
+def test_shared_parameters_count_once():
+    a = nn.Linear(4, 4)
+    assert parameters(nn.Sequential(a, a)) == 20
+
+
+def test_the_interval_of_the_median_covers_it():
+    """Distribution-free 95 %: of 400 samples of 25 from a skewed distribution, at least 92 % cover its median."""
+    generator = torch.Generator().manual_seed(3)
+    covered = 0
+    for _ in range(400):
+        found = interval_of_the_median(torch.rand(25, generator=generator).log().neg().tolist())
+        assert found.low <= found.median <= found.high
+        covered += found.low <= 0.6931471805599453 <= found.high
+    assert covered >= 0.92 * 400
+
+
+def test_steps_are_run_in_turns_equally_often():
+    calls = []
+    samples = time_interleaved({name: (lambda name=name: calls.append(name)) for name in "abc"}, repeats=7, budget_s=60)
+    assert {name: len(times) for name, times in samples.items()} == {"a": 7, "b": 7, "c": 7}
+    measured = calls[6:]
+    assert [set(measured[i : i + 3]) for i in range(0, 21, 3)] == [set("abc")] * 7
+    assert measured[:3] != measured[3:6], "no step is always first"
+
+
+def test_a_cost_against_a_baseline_leaves_both_networks_as_they_were():
+    plain, other = foveate.create_network("resnet8", num_classes=3), foveate.create_network("resnet8", num_classes=3)
+    x = torch.randn(2, 3, 16, 16)
+    foveate.insert(other, "se", example=x)
+    other.train()
+    other.layer1.eval()
+    before = {key: value.clone() for key, value in other.state_dict().items()}
+    found = foveate.cost(other, x, baseline=plain, repeats=5, budget_s=0.0)
+    assert found.parameters - parameters(plain) == sum(2 * c * (c // 16) + c // 16 + c for c in (16, 32, 64))
+    assert found.macs > macs(plain.eval(), x)
+    assert found.latency_ms.low <= found.latency_ms.median <= found.latency_ms.high
+    assert found.latency_ratio is not None
+    assert other.training
+    assert not other.layer1.training
+    assert not other.layer1[0].bn1.training
+    assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
+    assert all(p.grad is None for p in other.parameters())
+    trained = costs({"none": plain, "se": other}, x, repeats=5, budget_s=0.0, training=True)
+    assert trained["se"].train_step_ms.median > 0
+    assert other.training
+
+
+def test_scaled_dot_product_attention_is_counted():
+    class Attend(nn.Module):
+        def forward(self, x):
+            return nn.functional.scaled_dot_product_attention(x, x, x)
+
+    assert macs(Attend(), torch.randn(2, 3, 7, 4)) == 2 * 3 * 7 * 7 * 4 * 2
