@@ -1,5 +1,6 @@
 """What a person typed, as plain values."""
 
+import re
 import tomllib
 from typing import Any
 
@@ -35,7 +36,7 @@ def attention(text: str) -> list[tuple[str, dict[str, Any]]]:
     Raises: ValueError: an option without a value or given twice, an empty name.
     """
     found = []
-    for part in text.split(","):
+    for part in re.split(r",(?![^\[]*\])", text):  # not the commas inside [a, b]
         name, *options = part.strip().split(":")
         if not name:
             raise ValueError(f"--attention: wanted names parted by commas, such as none,se,cbam; got {text!r}")
