@@ -56,6 +56,24 @@ def test_a_study_written_as_toml_reads_back_the_same(tmp_path):
         ("control = 'cost'\n", r"s\.toml:1: control: Input should be 'size', 'latency' or 'none'; got 'cost'"),
         ("seeds = \n", r"s\.toml: not TOML: .*line 1"),
         ("[[variants]]\nattention='se'\n[[variants]]\nattention='se'\n", "two variants are both called 'se'"),
+        ("[variants]\nattention='se'\n", r"s\.toml:1: variants: wanted a list of variants: \[\[variants\]\]"),
+        ("seeds = 'three'\n", r"s\.toml:1: seeds: wanted a number of seeds, 1 or more, or a list"),
+        ("seeds = 0\n", r"s\.toml:1: seeds: wanted a number of seeds, 1 or more, or a list"),
+        ("[train]\nepochs = 3\nlr = inf\n", r"s\.toml:3: train\.lr: Input should be a finite number"),
+        ("[data]\nlr = 3\n[train]\nx = 1\n", r"s\.toml:2: unknown key 'data\.lr'"),
+        ("seeds = 2\ndata.sourc = 'x'\n", r"s\.toml:2: unknown key 'data\.sourc'; did you mean 'source'"),
+        (
+            "[[variants]]\n[[variants]]\nattention='se'\noptions={x=nan}\n",
+            r"s\.toml:4: variants\.1\.options: option 'x'",
+        ),
+        (
+            "[[variants]]\n[[variants]]\nattention='se'\noptions={x=2020-01-01}\n",
+            r"s\.toml:4: .*finite number.*got datetime",
+        ),
+        (
+            "[[variants]]\nattention='se'\n[[variants]]\ninit='identity'\n",
+            r"s\.toml:3: variants\.1: attention 'none' is",
+        ),
     ],
 )
 def test_mistakes_in_a_file_are_told_in_one_line(tmp_path, text, message):

@@ -90,13 +90,16 @@ def carry_out(study: Study, folder: Path, *, jobs: int | None, wait: bool, comma
     """Run the study with its progress drawn, write the report, print the table and where the report is."""
     from foveate.cli.progress import Progress
     from foveate.study import run_study
+    from foveate.study.folder import STUDY
 
     progress = Progress(folder, quiet=as_json)
     try:
         with progress:
             whole = run_study(study, folder, jobs=jobs, wait=wait, command=command, watcher=progress)
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; go on with: foveate study resume {shlex.quote(str(folder))}", err=True)
+        kept = (folder / STUDY).is_file()
+        more = f"go on with: foveate study resume {shlex.quote(str(folder))}" if kept else "nothing was made yet"
+        typer.echo(f"\nstopped; {more}", err=True)
         raise typer.Exit(1) from None
     write_and_print(folder, as_json=as_json)
     if not whole:

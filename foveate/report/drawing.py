@@ -51,10 +51,10 @@ def bounds(
 ) -> tuple[float, float]:
     """From-to that holds every mark, and every interval end that is not `reach` times farther out than the marks."""
     low, high = min(marks), max(marks)
-    span = max(high - low, 0.01 * abs(high), 1e-6)
+    span = max(high - low, 0.01 * abs(high)) or 1.0
     low = max(min([low, *ends]), low - reach * span)
     high = min(max([high, *ends]), high + reach * span)
-    pad = margin * max(high - low, 1e-6)
+    pad = max(margin * (high - low), (span - (high - low)) / 2)  # equal values get room for round ticks
     return low - pad, high + pad
 
 

@@ -47,7 +47,7 @@ def learning_curves(summary: dict[str, Any], metric: str = "test_accuracy") -> D
             drawing.path([(x(p["epoch"]), y(factor * p["mean"])) for p in plain], "plain curve thin")
         _curve(drawing, lines[arm["label"]], x, y, factor, arm["kind"])
         drawing.unclip()
-    drawing.turned(14, (height - 26) / 2, title, style="muted")
+    drawing.turned(10, (height - 26) / 2, title, style="muted")
     foot = (
         "Epoch (the first may lie outside). Line: mean over seeds; band: lowest to highest; thin grey: plain network."
     )

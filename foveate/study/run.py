@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sqlite3
 import time
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from foveate.data import ImageData, open_data
 from foveate.networks import input_channels
 from foveate.spec import Run, Study
 from foveate.store import Store
-from foveate.study.folder import RESULTS, held, keep_study, study_toml
+from foveate.study.folder import RESULTS, STUDY, held, keep_study, study_toml
 from foveate.study.local import Ended, LocalProcesses
 from foveate.study.names import check_names
 from foveate.study.plan import Plan, make_plan, settled_facts
@@ -75,7 +75,7 @@ def run_study(
     watcher = watcher or Watcher()
     check_names(study)
     data = open_data(study.data)
-    if not (out / RESULTS).is_file():
+    if not (out / STUDY).is_file():
         make_plan(study.model_copy(update={"control": "none"}), data)  # mistakes are told before anything is made
     try:
         with held(out, wait=wait, on_wait=watcher.waiting), contextlib.closing(Store(out / RESULTS)) as store:
@@ -100,9 +100,12 @@ class _Coordinator:
         asked = study.model_dump(mode="json") | {"fingerprint": data.fingerprint}
         before = store.kept("plan")
         same = before is not None and before["study"] == asked
+        if not (out / STUDY).is_file():
+            keep_study(out, study)  # planning may measure latencies; killed meanwhile, the study can be gone on with
         self.plan = make_plan(study, data, before["settled"] if same else None)
         self.labels = {run.key: self.plan.label_of(run) for run in self.plan.runs}
         self.by_key = {run.key: run for run in self.plan.runs}
+        self.starts: Counter[str] = Counter()  # of each run, by this coordinator
         keep_study(out, study)
         store.keep("plan", {"study": asked, "settled": settled_facts(self.plan)})
         store.keep("arms", [arm.row() for arm in self.plan.arms])
@@ -138,6 +141,7 @@ class _Coordinator:
         (folder / "error.json").unlink(missing_ok=True)
         write_json(folder / "run.json", run.model_dump(mode="json"))
         attempt = self.store.start(key)
+        self.starts[key] += 1
         self.watcher.started(self.labels[key], run, attempt)
         return folder
 
@@ -153,15 +157,12 @@ class _Coordinator:
             self._finish(key)
             self.watcher.ended(self.labels[key], self.by_key[key], None)
             return False
-        said = ended.folder / "error.json"
-        if said.is_file():
-            error = str(json.loads(said.read_text(encoding="utf-8"))["error"])
-        elif self.store.attempts(key) < ATTEMPTS:
+        error = _said(ended)
+        if error is None and self.starts[key] < ATTEMPTS:
             return True
-        else:
+        if error is None:
             how = f"killed by signal {-ended.status}" if ended.status < 0 else f"exit status {ended.status}"
-            last = ended.log.splitlines()[-1] if ended.log else "no log"
-            error = f"the worker ended {ATTEMPTS} times without a result ({how}): {last}"
+            error = f"the worker ended {ATTEMPTS} times without a result ({how}): {_last_line(ended)}"
         self.store.fail(key, error)
         self.watcher.ended(self.labels[key], self.by_key[key], error)
         return False
@@ -207,7 +208,7 @@ class _Coordinator:
             places = deque([folder])
             ended = next(executor.work(lambda: places.popleft() if places else None))
         if ended.status != 0:
-            raise RuntimeError(f"the costs could not be measured: {ended.log}")
+            raise RuntimeError(f"the costs could not be measured: {_said(ended) or _last_line(ended)}")
         result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
         rows: list[tuple[str, str, float, float | None, float | None, str]] = []
         for label, cost in result["costs"].items():
@@ -237,3 +238,15 @@ class _Coordinator:
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.keep("about", about)
+
+
+def _said(ended: Ended) -> str | None:
+    """The error that the worker gave as its reason, if it could."""
+    try:
+        return str(json.loads((ended.folder / "error.json").read_text(encoding="utf-8"))["error"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _last_line(ended: Ended) -> str:
+    return ended.log.splitlines()[-1] if ended.log else "no log"

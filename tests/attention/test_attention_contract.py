@@ -5,11 +5,10 @@ import inspect
 import math
 import re
 import sys
-from typing import Any
 
 import pytest
 import torch
-from attention_cases import BY_NAME, CASES, ODD, Case
+from attention_cases import BY_NAME, CASES, ODD, OneInput, build, create, inputs_for, map_for
 from conftest import OWN_GOLDEN, golden_files
 from golden import check, golden_loader
 
@@ -22,52 +21,6 @@ each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 each_row = pytest.mark.parametrize(
     ("case", "options"), ROWS, ids=[f"{c.name}-{','.join(f'{k}={v}' for k, v in o.items())}" for c, o in ROWS]
 )
-
-
-def create(case: Case, options: dict[str, Any], dims: int | None = None) -> torch.nn.Module:
-    return foveate.create_attention(case.name, case.channels, spatial_dims=dims or case.home, **options)
-
-
-def build(
-    case: Case, options: dict[str, Any], dims: int | None = None, dtype: torch.dtype = torch.float32
-) -> torch.nn.Module:
-    """The module with every parameter and buffer moved off its initial value, so that no zero hides a path."""
-    module = create(case, options, dims)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for value in module.state_dict().values():
-            if value.is_floating_point():
-                value.add_(0.2 * torch.randn(value.shape, generator=generator)).abs_().add_(0.05)
-                value.mul_(torch.where(torch.rand(value.shape, generator=generator) < 0.5, 1.0, -1.0))
-        for name, value in module.named_buffers():
-            if name.endswith("running_var"):
-                value.abs_().add_(0.5)
-        if case.settle:
-            case.settle(module)
-    return module.to(dtype).eval()
-
-
-def map_for(
-    case: Case, size: tuple[int, ...], dims: int | None = None, dtype: torch.dtype = torch.float32
-) -> torch.Tensor:
-    batch, *sides = size
-    sides = [max(case.minimum, side) for side in (*sides, 4, 3)[: dims or case.home]]
-    return torch.randn(batch, case.channels, *sides, generator=torch.Generator().manual_seed(2)).to(dtype)
-
-
-def inputs_for(case: Case, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    return (x,) if case.inputs == "x" else (x, torch.randn_like(x))
-
-
-class OneInput(torch.nn.Module):
-    """The module with its inputs as one tuple."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, given: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        return self.module(*given)
 
 
 def test_every_mechanism_has_a_row():

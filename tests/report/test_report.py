@@ -20,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 from foveate.report import numbers, terminal_table, write_report
-from foveate.report.drawing import scale, shorten
+from foveate.report.drawing import bounds, scale, shorten
 from foveate.report.labels import Box, place
 from foveate.report.page import page
 
@@ -270,3 +270,17 @@ def test_page_draws_in_a_browser_without_network(usual: dict[str, Any], tmp_path
     with Image.open(tmp_path / "page.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 22) or []}
     assert {(0, 104, 168), (192, 83, 0), (61, 72, 84)} <= colours  # variant, control and plain are drawn
+
+
+def test_equal_values_get_an_axis_that_can_be_read() -> None:
+    for value in (0.0, 1 / 6, 100 / 6, 100.0):
+        axis = scale(*bounds([value, value], [value]), 0.0, 100.0)
+        assert len(axis.ticks) >= 3
+        assert max(len(axis.label(tick)) for tick in axis.ticks) <= 6
+
+
+def test_what_the_planner_noted_stands_on_the_page_and_in_the_terminal(usual: dict[str, Any]) -> None:
+    noted = copy.deepcopy(usual)
+    noted["about"]["notes"] = ["no equal-cost control: net.py:f cannot be widened"]
+    assert "Note: no equal-cost control: net.py:f cannot be widened." in terminal(noted)
+    assert "Note: no equal-cost control: net.py:f cannot be widened." in Reader(page(noted)).seen

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -11,7 +12,7 @@ import time
 import pytest
 
 from foveate.data import open_data
-from foveate.spec import Data, Study, Training, Variant
+from foveate.spec import Data, Study, Training, Variant, read_study
 from foveate.study import Watcher, run_study, status, summarise
 from foveate.study.plan import make_plan, settled_facts
 
@@ -207,3 +208,54 @@ def test_a_network_that_cannot_be_widened_is_said():
     plan = make_plan(study, open_data(study.data))
     assert [arm.kind for arm in plan.arms] == ["plain", "attention"]
     assert "cannot be widened" in plan.notes[0]
+
+
+def test_a_result_cut_short_or_results_taken_away_do_not_end_a_study(tmp_path):
+    study = small_study(seeds=(0,), epochs=1)
+    run_study(study, tmp_path)
+    before = rows(tmp_path)
+    (tmp_path / "results.db").unlink()
+    assert run_study(study, tmp_path)
+    assert rows(tmp_path) == before
+    (run,) = status(tmp_path)["runs"]
+    assert run["attempts"] == 0, "taken up from what runs/ holds"
+    (tmp_path / "results.db").unlink()
+    (tmp_path / "runs" / run["key"] / "result.json").write_text('{"metr')
+    assert run_study(study, tmp_path)
+    assert rows(tmp_path) == before
+
+
+def test_a_study_killed_while_it_is_planned_can_be_gone_on_with(tmp_path):
+    class Stopped(Exception):
+        pass
+
+    class Stop(Watcher):
+        def planned(self, *_):
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run_study(small_study(seeds=(0,), epochs=1), tmp_path, watcher=Stop())
+    assert read_study(tmp_path / "study.toml").seeds == (0,)
+    assert status(tmp_path)["states"]["done"] == 0
+
+
+def test_what_the_worker_could_not_measure_is_told_in_one_line(tmp_path):
+    study = small_study(seeds=(0,), network="timm:resnet18")
+    study = study.model_copy(
+        update={"train": Training(epochs=1, batch_size=1), "data": SMALL.model_copy(update={"image_size": 16})}
+    )
+    with pytest.raises(RuntimeError, match=r"^the costs could not be measured: Expected more than 1 value.*$") as told:
+        run_study(study, tmp_path)
+    assert len(str(told.value).splitlines()) == 1
+
+
+def test_a_folder_that_takes_no_more_is_told_and_the_study_can_go_on(tmp_path):
+    study = small_study(seeds=(0,), epochs=1)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))  # no file may grow beyond 600 bytes
+    try:
+        with pytest.raises(RuntimeError, match=r"once that is mended: foveate study resume"):
+            run_study(study, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert run_study(study, tmp_path)
