@@ -38,8 +38,9 @@ def check(folder: Annotated[Path, typer.Argument(help="A data folder.", show_def
         raise ValueError(f"{folder}: wanted a data folder; there is none")
     problems = check_folder(folder)
     for problem in problems:
-        typer.echo(str(problem))
-    if problems:
-        typer.echo(f"{len(problems)} problems in {folder}", err=True)
+        typer.echo(f"note: {problem}" if problem.kind == "note" else str(problem))
+    serious = sum(problem.kind != "note" for problem in problems)
+    if serious:
+        typer.echo(f"{serious} problem{'s' * (serious > 1)} in {folder}", err=True)
         raise typer.Exit(1)
     typer.echo(f"{folder}: every file can be read")

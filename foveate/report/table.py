@@ -76,7 +76,7 @@ def terminal_table(summary: dict[str, Any]) -> "Group":
     answer = summary["answer"]
     head = Text(f"{answer['question']}\n") + Text(answer["short"], style="bold") + Text(f". {answer['text']}\n")
     notes = ["Intervals: 95 % Student t over seeds; differences paired by seed. Verdicts: Holm-corrected."]
-    notes += [f"Note: {note}." for note in summary["about"].get("notes") or []]
+    notes += [f"Note: {note}." for note in summary["about"].get("notes", [])]
     if summary["failed"]:
         many = len(summary["failed"]) > 1
         notes.append(

@@ -141,3 +141,16 @@ def test_results_that_are_none_are_told(command, tmp_path):
     status, said = command("study", "resume", str(tmp_path))
     assert status == 2
     assert "not a study's results" in said
+
+
+def test_a_note_on_a_folder_is_no_problem(command, tmp_path):
+    from PIL import Image
+
+    for label, colour in (("cat", "red"), ("dog", "blue")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(3):
+            Image.new("RGB", (9, 9 + number), colour).save(tmp_path / "photos" / label / f"{number}.png")
+    (tmp_path / "photos" / "loose.png").write_bytes((tmp_path / "photos" / "cat" / "0.png").read_bytes())
+    assert command("data", "check", "photos") == (0, "")
+    (tmp_path / "photos" / "cat" / "0.png").write_bytes(b"")
+    assert command("data", "check", "photos") == (1, "1 problem in photos\n")
