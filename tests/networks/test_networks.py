@@ -127,3 +127,10 @@ def test_the_same_seed_gives_every_variant_the_same_plain_weights():
         assert torch.equal(value, cbam[key])
     assert len(se) > len(plain)
     assert not torch.equal(plain["conv1.weight"], other["conv1.weight"])
+
+
+def test_no_weights_are_downloaded_for_a_backbone(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with torch.device("meta"):
+        build_network("torchvision:lraspp_mobilenet_v3_large", num_classes=3)
+    assert not list(tmp_path.rglob("*.pth*"))

@@ -259,3 +259,11 @@ def test_a_folder_that_takes_no_more_is_told_and_the_study_can_go_on(tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert run_study(study, tmp_path)
+
+
+def test_a_worker_that_crashes_leaves_the_reason_last_in_its_log(tmp_path):
+    command = [sys.executable, "-m", "foveate.study.worker", str(tmp_path)]  # without a run.json
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
+        last = worker.stderr.read().splitlines()[-1]
+        assert worker.wait() == 4
+    assert "FileNotFoundError" in last
