@@ -28,6 +28,6 @@ def demo_study() -> Study:
         network="foveate:resnet8",
         variants=tuple(Variant(attention=name) for name in ("none", "se", "eca", "cbam")),
         seeds=(0, 1, 2),
-        data=Data(),
-        train=Training(epochs=5, optimizer="adamw", lr=0.02, weight_decay=0.01),
+        data=Data(train_images=1600, test_images=500),
+        train=Training(epochs=5, batch_size=32, optimizer="adamw", lr=0.01, weight_decay=0.01),
     )
