@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from foveate.cli import data, demo, inspect, study
+from foveate.cli import data, demo, guidelines, inspect, study
 
 app = typer.Typer(
     name="foveate",
@@ -23,6 +23,7 @@ app.command("sites")(inspect.sites)
 app.command("cost")(inspect.cost)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
+app.add_typer(guidelines.app, name="guidelines")
 
 __all__ = ["app", "main"]
 

@@ -9,8 +9,23 @@ from torch import Tensor, nn
 
 from foveate.costs._count import activation_bytes, bytes_moved, macs, parameters
 from foveate.costs._latency import Latency, forward_step, interval_of_the_median, time_interleaved, training_step
+from foveate.costs._machine import Machine, device_there, machine
+from foveate.costs._microbenchmarks import Experiment, experiment, experiments
 
-__all__ = ["Cost", "Latency", "cost", "costs", "macs", "parameters"]
+__all__ = [
+    "Cost",
+    "Experiment",
+    "Latency",
+    "Machine",
+    "cost",
+    "costs",
+    "device_there",
+    "experiment",
+    "experiments",
+    "machine",
+    "macs",
+    "parameters",
+]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 Reads the summary and nothing else, so a report can be drawn again for ever without running anything.
 """
 
+from foveate.report.experiments import experiments_table, write_experiments
 from foveate.report.page import write_report
 from foveate.report.table import terminal_table
 
-__all__ = ["terminal_table", "write_report"]
+__all__ = ["experiments_table", "terminal_table", "write_experiments", "write_report"]

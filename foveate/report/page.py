@@ -1,13 +1,12 @@
 """The report's folder: a page that asks nothing of the network, the figures as files, and the numbers beside them."""
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from foveate.report import numbers
 from foveate.report.colours import DARK, FONT, LIGHT, VARIABLES, drawing_rules
+from foveate.report.files import replace_file
 from foveate.report.forest import forest
 from foveate.report.learning import METRICS, learning_curves
 from foveate.report.scatter import accuracy_latency
@@ -51,7 +50,7 @@ def write_report(summary: dict[str, Any], folder: Path | str) -> Path:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        _replace(folder / name, content)
+        replace_file(folder / name, content)
     return folder / "index.html"
 
 
@@ -90,19 +89,3 @@ def _has(summary: dict[str, Any], metric: str) -> bool:
 
 def _first_metric(summary: dict[str, Any]) -> str:
     return next((metric for metric in METRICS if _has(summary, metric)), "test_accuracy")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one, never half of one."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OSError(error.errno, f"the report cannot be written ({error.strerror})", str(path)) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise OSError(error.errno, f"the report cannot be written ({error.strerror})", str(path)) from None

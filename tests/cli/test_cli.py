@@ -23,6 +23,7 @@ COMMANDS = [
     *(["study", name] for name in ("run", "status", "resume", "report")),
     ["data", "make"],
     ["data", "check"],
+    ["guidelines", "study"],
 ]
 
 
@@ -100,6 +101,8 @@ MISTAKES = [
     (["study", "status", "nowhere"], "wanted the folder of a study"),
     (["study", "report", "nowhere"], "wanted the folder of a study"),
     (["data", "check", "nowhere"], "nowhere"),
+    (["guidelines", "study", "--guideline", "G1,G7"], "wanted some of G1, G2, G3, G4; got 'G7'"),
+    (["guidelines", "study", "--device", "gpu"], "wanted one of this machine's"),
 ]
 
 

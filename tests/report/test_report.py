@@ -179,7 +179,7 @@ def test_written_whole_or_not_at_all(usual: dict[str, Any], tmp_path: Path) -> N
 def test_folder_that_cannot_be_written_is_named(usual: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").mkdir()
-    with pytest.raises(OSError, match="report cannot be written") as caught:
+    with pytest.raises(OSError, match="file cannot be written") as caught:
         write_report(usual, tmp_path / "report")
     assert str(caught.value.filename).endswith("index.html")
     assert not list((tmp_path / "report").glob(".*"))

@@ -1,0 +1,184 @@
+"""What this machine can do at best: bytes moved, multiply-adds, launches; measured, for one dtype and thread count."""
+
+import contextlib
+import functools
+import os
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from foveate.costs._latency import time_interleaved
+
+MIB = 2**20
+WORKING_SETS = {"cpu": (1, 4, 16, 64, 256), "cuda": (4, 16, 64, 256, 1024)}  # MiB read and written by one copy
+MATRICES = {"cpu": (256, 512, 1024), "cuda": (1024, 4096, 8192)}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The roofs of one device, for one dtype and number of CPU threads; each the best of its repeats.
+
+    copy_gb_s: gigabytes read and written a second by a copy, against the bytes that it reads and writes; the first
+    stays in a cache, the last comes from memory. read_gb_s: read by a sum, from memory. gmacs_s: 10⁹ multiply-adds a
+    second of a matrix product. launch_us: microseconds of an operator on one number; convolution_launch_us: of a
+    convolution of one number.
+    """
+
+    device: str
+    name: str
+    threads: int
+    dtype: str
+    copy_gb_s: tuple[tuple[int, float], ...]
+    read_gb_s: float
+    gmacs_s: float
+    launch_us: float
+    convolution_launch_us: float
+
+    @property
+    def memory_gb_s(self) -> float:
+        """Of a copy too large for every cache."""
+        return self.copy_gb_s[-1][1]
+
+    @property
+    def cache_gb_s(self) -> float:
+        """Of a copy that stays in a cache."""
+        return self.copy_gb_s[0][1]
+
+    def bandwidth(self, moved: int) -> float:
+        """Gigabytes a second of an operator that reads and writes so many bytes; in between, interpolated."""
+        (below, rate), *others = self.copy_gb_s
+        if moved <= below:
+            return rate
+        for size, found in others:
+            if moved <= size:
+                return rate + (found - rate) * (moved - below) / (size - below)
+            below, rate = size, found
+        return rate
+
+    def milliseconds(self, macs: int, moved: int, *, convolution: bool = False) -> float:
+        """Of one operator at the roof: its launch, then the slower of its arithmetic and its traffic."""
+        launch = self.convolution_launch_us if convolution else self.launch_us
+        return launch / 1e3 + max(macs / self.gmacs_s, moved / self.bandwidth(moved)) / 1e6
+
+
+def machine(
+    device: str | torch.device = "cpu", *, dtype: torch.dtype = torch.float32, threads: int | None = None
+) -> Machine:
+    """Measure the roofs of a device; about two seconds the first time, then remembered until the process ends.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", …
+        dtype: of the numbers; a floating one.
+        threads: CPU threads; torch's present number where not given. Put back afterwards.
+
+    Raises: ValueError: no such device, no floating dtype, less than one thread.
+    """
+    return _measured(str(device_there(device)), dtype, torch.get_num_threads() if threads is None else threads)
+
+
+def device_there(device: str | torch.device) -> torch.device:
+    """The device. Raises: ValueError: this machine has none of that name."""
+    kinds = ["cpu"]
+    if torch.accelerator.is_available() and (accelerator := torch.accelerator.current_accelerator()):
+        kinds.append(accelerator.type)
+    try:
+        found = torch.device(device)
+        there = found.type in kinds and (found.type == "cpu" or (found.index or 0) < torch.accelerator.device_count())
+    except RuntimeError:
+        there = False
+    if not there:
+        raise ValueError(f"device: wanted one of this machine's ({', '.join(kinds)}); got {str(device)!r}")
+    return found
+
+
+@functools.cache
+def _measured(device: str, dtype: torch.dtype, threads: int) -> Machine:
+    if not dtype.is_floating_point:
+        raise ValueError(f"dtype: wanted a floating one such as torch.float32; got {dtype}")
+    if threads < 1:
+        raise ValueError(f"threads: wanted 1 or more; got {threads}")
+    kind = torch.device(device).type
+    sizes = [mib * MIB for mib in WORKING_SETS.get(kind, WORKING_SETS["cuda"])]
+    matrices = MATRICES.get(kind, MATRICES["cuda"])
+    with with_threads(threads), torch.inference_mode():
+        copies = {size: _copy(size, device, dtype) for size in sizes}
+        products = {n: _product(n, device, dtype) for n in matrices}
+        many = torch.zeros(sizes[-1] // dtype.itemsize, device=device, dtype=dtype)
+        one = torch.ones(1, 1, 1, 1, device=device, dtype=dtype)
+        steps: dict[str, Callable[[], object]] = {f"copy {size}": copy for size, copy in copies.items()}
+        steps |= {f"product {n}": product for n, product in products.items()}
+        steps["read"] = many.sum
+        steps["launch"] = _hundred(lambda: torch.relu(one))
+        steps["convolution"] = _hundred(lambda: torch.conv2d(one, one))
+        best = {name: min(times) for name, times in time_interleaved(steps, repeats=15, budget_s=2.0).items()}
+    return Machine(
+        device=device,
+        name=device_name(device),
+        threads=threads,
+        dtype=str(dtype).removeprefix("torch."),
+        copy_gb_s=tuple((size, size * _repeats(size) / best[f"copy {size}"] / 1e6) for size in sizes),
+        read_gb_s=sizes[-1] / best["read"] / 1e6,
+        gmacs_s=max(n**3 / best[f"product {n}"] / 1e6 for n in matrices),
+        launch_us=10 * best["launch"],
+        convolution_launch_us=10 * best["convolution"],
+    )
+
+
+def _repeats(size: int) -> int:
+    """So many copies are timed at once that the clock's own cost vanishes."""
+    return max(1, 8 * MIB // size)
+
+
+def _copy(size: int, device: str, dtype: torch.dtype) -> Callable[[], object]:
+    source = torch.ones(size // dtype.itemsize // 2, device=device, dtype=dtype)
+    target = torch.zeros_like(source)
+
+    def step() -> None:
+        for _ in range(_repeats(size)):
+            target.copy_(source)
+
+    return step
+
+
+def _product(n: int, device: str, dtype: torch.dtype) -> Callable[[], object]:
+    matrix = torch.ones(n, n, device=device, dtype=dtype) / n
+    result = torch.zeros_like(matrix)
+    return lambda: torch.mm(matrix, matrix, out=result)
+
+
+def _hundred(call: Callable[[], object]) -> Callable[[], object]:
+    def step() -> None:
+        for _ in range(100):
+            call()
+
+    return step
+
+
+@contextlib.contextmanager
+def with_threads(threads: int | None) -> Iterator[None]:
+    """So many CPU threads inside, as many as before outside; None changes nothing."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def device_name(device: str | torch.device) -> str:
+    """The processor or accelerator in words."""
+    kind = torch.device(device).type
+    if kind == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    if kind == "cpu":
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/cpuinfo").read_text().splitlines():
+                if line.startswith("model name"):
+                    name = line.split(":", 1)[1].strip()
+                    break
+        return f"{name}, {os.cpu_count()} cores"
+    return f"{kind} of {name}"

@@ -1,0 +1,40 @@
+"""Files written whole, and drawings as pictures."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from foveate.report.drawing import Drawing
+
+
+def write_picture(drawing: Drawing, path: Path | str) -> None:
+    """Write a drawing as .png or .svg, as the name ends.
+
+    Raises: ValueError: another ending. OSError: it cannot be written; it names the file.
+    """
+    path = picture_path(path)
+    replace_file(path, drawing.png() if path.suffix.lower() == ".png" else drawing.standalone().encode())
+
+
+def picture_path(path: Path | str) -> Path:
+    """The path of a picture, before anything is drawn. Raises: ValueError: it ends neither in .png nor in .svg."""
+    path = Path(path)
+    if path.suffix.lower() not in {".png", ".svg"}:
+        raise ValueError(f"wanted the name of a picture that ends in .png or .svg; got {str(path)!r}")
+    return path
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write beside, then rename: a reader sees the old file or the new one, never half of one."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise OSError(error.errno, f"the file cannot be written ({error.strerror})", str(path)) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise OSError(error.errno, f"the file cannot be written ({error.strerror})", str(path)) from None
