@@ -8,8 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
-from foveate.attention._maps import axes, check_dims, check_map, odd_kernel, one_of, spread
+from foveate.attention._maps import check_dims, check_map, odd_kernel, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels import gate_map, pool_planes, share
 
 FACTS = Facts(
     title="ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks",
@@ -81,7 +82,8 @@ class EfficientChannelAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("eca", x, self.channels, self.spatial_dims, self.weight)
-        means = x.mean(axes(x))
+        shared = share(x)
+        (means,) = pool_planes(shared, ("mean",))
         padding = self.kernel_size // 2
         if self.shared:
             logits = F.conv1d(means.unsqueeze(1), self.weight, padding=padding).squeeze(1)
@@ -90,7 +92,7 @@ class EfficientChannelAttention(nn.Module):
             logits = torch.einsum("nck,ck->nc", windows, self.weight.squeeze(1))
         gate = torch.sigmoid(logits)
         record(self, channel=gate)
-        return x * spread(gate, x)
+        return gate_map(shared, channel=gate)
 
     def extra_repr(self) -> str:
         return (

@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
-from foveate.attention._maps import axes, check_dims, check_map, hidden_width, one_of, spread
+from foveate.attention._maps import axes, check_dims, check_map, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels import gate_map, pool_planes, share
 
 SQUEEZES = ("avg", "max", "avg+max", "std", "gem", "learned")
 
@@ -91,16 +92,16 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
-        over = axes(x)
+        over, shared = axes(x), share(x)
         match self.squeeze:
             case "avg":
-                logits = self._excite(x.mean(over))
+                logits = self._excite(*pool_planes(shared, ("mean",)))
             case "max":
                 logits = self._excite(x.amax(over))
             case "avg+max":
-                logits = self._excite(x.mean(over)) + self._excite(x.amax(over))
+                logits = self._excite(*pool_planes(shared, ("mean",))) + self._excite(x.amax(over))
             case "std":
-                variance = (x - x.mean(over, keepdim=True)).square().mean(over)
+                (variance,) = pool_planes(shared, ("variance",))
                 logits = self._excite((variance + 1e-5).sqrt())
             case "gem":
                 powered = x.clamp(min=1e-6).pow(self.exponent).mean(over)
@@ -111,7 +112,7 @@ class SqueezeExcitation(nn.Module):
                 logits = self._excite(torch.einsum("ncp,np->nc", flat, where))
         gate = torch.sigmoid(logits)
         record(self, channel=gate)
-        return x * spread(gate, x)
+        return gate_map(shared, channel=gate)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, squeeze={self.squeeze!r}"

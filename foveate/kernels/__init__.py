@@ -1,0 +1,12 @@
+"""Fused passes over feature maps: a primitive a file, its meaning in plain torch first, its quick forms after it.
+
+`impl=None` takes the quickest form that can run, `impl="reference"`, `"cpu"` or `"triton"` that form or an error that
+says why not.
+"""
+
+from foveate.kernels._dispatch import IMPLS, why_not
+from foveate.kernels.gate_map import gate_map
+from foveate.kernels.pool_planes import pool_planes
+from foveate.kernels.shared import Shared, share
+
+__all__ = ["IMPLS", "Shared", "gate_map", "pool_planes", "share", "why_not"]

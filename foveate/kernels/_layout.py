@@ -1,0 +1,70 @@
+"""Maps as the C passes see them: x[N][I][J], with the pointer, the sizes and the type in a function's name."""
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from foveate.kernels import _native
+
+PAST_THE_CACHE = 8 << 20  # bytes of a map from which on its writes go past the cache
+_SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float64: "f64"}
+
+
+class Layout(NamedTuple):
+    """How a dense map (N, C, *S) lies in memory: I rows of J values a sample; channels are the columns if `last`."""
+
+    n: int
+    rows: int
+    columns: int
+    last: bool
+
+
+def layout_of(x: Tensor) -> Layout:
+    """The layout of a map that is contiguous or channels-last."""
+    n, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+    if x.is_contiguous():
+        return Layout(n, channels, positions, False)
+    assert x.movedim(1, -1).is_contiguous()
+    return Layout(n, positions, channels, True)
+
+
+def dense(x: Tensor) -> Tensor:
+    """The map itself if it lies in one of the two layouts, else a contiguous copy."""
+    return x if x.is_contiguous() or x.movedim(1, -1).is_contiguous() else x.contiguous()
+
+
+def like(dy: Tensor, x: Tensor) -> Tensor:
+    """dy in the layout of the dense map x, copied only if it lies otherwise."""
+    if dy.stride() == x.stride():
+        return dy
+    return torch.empty_like(x).copy_(dy)
+
+
+def computed(dtype: torch.dtype) -> torch.dtype:
+    """What the passes compute in: float64 for float64, else float32."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def small(value: Tensor | None, x: Tensor) -> Tensor | None:
+    """A small tensor as the passes read it: contiguous, in the dtype that x is computed in."""
+    return None if value is None else value.to(computed(x.dtype)).contiguous()
+
+
+def pointer(value: Tensor | None) -> int | None:
+    return None if value is None else value.data_ptr()
+
+
+def run(name: str, x: Tensor, *given: Any) -> None:
+    """Call the C function of this name for x's dtype: tensors and None become pointers, numbers stay.
+
+    Every argument is 64 bits wide (a pointer or int64_t); the number of threads is put behind the others.
+    """
+    function = getattr(_native.library(), f"{name}_{_SUFFIX[x.dtype]}")
+    function.restype = None
+    function(*[_argument(value) for value in given], _argument(torch.get_num_threads()))
+
+
+def _argument(value: Any) -> Any:
+    return _native.word(value.data_ptr() if isinstance(value, Tensor) else 0 if value is None else int(value))

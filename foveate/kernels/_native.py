@@ -1,0 +1,123 @@
+"""The C sources of this package as a loaded library: compiled with the system's C compiler when first used, then kept.
+
+The library is kept in $FOVEATE_CACHE/native (or $XDG_CACHE_HOME/foveate/native, or ~/.cache/foveate/native) under a
+hash of the sources, the compiler, its flags and the processor. FOVEATE_NATIVE=0 switches all of it off.
+"""
+
+import ctypes
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import threading
+from pathlib import Path
+
+SOURCES = Path(__file__).parent / "native"
+FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-fno-math-errno", "-fopenmp-simd")
+
+word = ctypes.c_int64  # what every argument of a C pass is as wide as: a pointer, or a whole number
+
+_lock = threading.Lock()
+_library: ctypes.CDLL | None = None
+_reason: str | None = None  # why there is no library, once that is known
+
+
+def why_not() -> str | None:
+    """The reason why native code cannot run, or None; the first call compiles what is not yet in the cache."""
+    if _library is not None:
+        return None
+    if os.environ.get("FOVEATE_NATIVE") == "0":
+        return "FOVEATE_NATIVE=0 switches native code off"
+    with _lock:
+        if _library is None and _reason is None:
+            _load()
+    return _reason
+
+
+def library() -> ctypes.CDLL:
+    """The library, once `why_not` has said None."""
+    assert _library is not None
+    return _library
+
+
+def _load() -> None:
+    global _library, _reason
+    try:
+        _library = ctypes.CDLL(str(_compiled()))
+    except (OSError, subprocess.SubprocessError) as error:
+        _reason = _one_line(error)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, subprocess.CalledProcessError):
+        said = [line for line in error.stderr.splitlines() if "error" in line] or error.stderr.splitlines() or [""]
+        return f"the C compiler failed: {said[0].strip()}"
+    if isinstance(error, subprocess.TimeoutExpired):
+        return f"the C compiler was stopped after {error.timeout:g} s"
+    return str(error)
+
+
+def _compiled() -> Path:
+    """The library's file, built if it is not there. Raises: OSError, SubprocessError: why it cannot be had."""
+    compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
+    if compiler is None:
+        raise OSError("no C compiler (cc, gcc or clang) was found")
+    runtime = _openmp()
+    flags = (*FLAGS, "-fopenmp") if runtime is not None else FLAGS
+    found = os.stat(os.path.realpath(compiler))
+    facts = hashlib.sha256(repr((compiler, found.st_size, found.st_mtime_ns, flags, _processor())).encode())
+    for source in sorted(SOURCES.iterdir()):
+        facts.update(source.read_bytes())
+    folder = _folder()
+    kept = folder / f"kernels-{facts.hexdigest()[:32]}.so"
+    if not kept.exists():
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            compiled, linked = Path(scratch) / "kernels.o", Path(scratch) / "kernels.so"
+            # Linked without the OpenMP library: its names are found in the one that torch has loaded.
+            for command in (
+                [compiler, *flags, "-c", str(SOURCES / "kernels.c"), "-o", str(compiled)],
+                [compiler, "-shared", str(compiled), "-o", str(linked), "-lm"],
+            ):
+                subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
+            os.replace(linked, kept)
+    return kept
+
+
+def _openmp() -> ctypes.CDLL | None:
+    """GNU OpenMP as torch has loaded it, its names made visible to ours; None where torch has another or none."""
+    try:
+        loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libgomp" in line}
+        return ctypes.CDLL(loaded.pop(), mode=ctypes.RTLD_GLOBAL | os.RTLD_NOLOAD) if len(loaded) == 1 else None
+    except (OSError, AttributeError):
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine() + platform.processor()
+    return platform.machine() + next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def _folder() -> Path:
+    """A folder that only this user can write to: the cache, or else one in the temporary folder."""
+    cache = os.environ.get("FOVEATE_CACHE")
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    refused: list[str] = []
+    for folder in (
+        (Path(cache) if cache else home / "foveate") / "native",
+        Path(tempfile.gettempdir()) / f"foveate-native-{os.getuid()}",
+    ):
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = folder.lstat()
+            if found.st_uid != os.getuid() or found.st_mode & 0o022:
+                raise PermissionError(f"{folder} can be written by others")
+            with tempfile.TemporaryFile(dir=folder):
+                return folder
+        except OSError as error:
+            refused.append(str(error))
+    raise OSError("no folder to keep the compiled kernels in: " + "; ".join(refused))

@@ -1,0 +1,144 @@
+"""y = x · channel · position + added: a gate of each channel, of each position, or of both, in one read and one write.
+
+The gradients of the gates come from one read of x and dy; that of the map is left to its root (see `shared`).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from foveate.kernels._dispatch import Pass
+from foveate.kernels._layout import PAST_THE_CACHE, computed, layout_of, like, run, small
+from foveate.kernels.shared import Shared, backward_form, share
+
+
+# ---- reference ------------------------------------------------------------------------------------------------------
+def reference(x: Tensor, channel: Tensor | None, position: Tensor | None, added: Tensor | None) -> Tensor:
+    ones = (1,) * (x.dim() - 2)
+    if channel is not None:
+        x = x * channel.reshape(*channel.shape, *ones)
+    if position is not None:
+        x = x * position.unsqueeze(1)
+    return x if added is None else x + added.reshape(*added.shape, *ones)
+
+
+# ---- cpu ------------------------------------------------------------------------------------------------------------
+_gate = Pass(
+    "gate_map(Tensor x, Tensor? channel, Tensor? position, Tensor? added) -> Tensor",
+    lambda x, channel, position, added: torch.empty_like(x),
+)
+
+
+@_gate.form("cpu")
+def _gate_cpu(x: Tensor, channel: Tensor | None, position: Tensor | None, added: Tensor | None) -> Tensor:
+    n, rows, columns, last = layout_of(x)
+    y = torch.empty_like(x)
+    given = (position, channel, None, added) if last else (channel, position, added, None)
+    run("scale", x, x, *given, y, n, rows, columns, y.nbytes >= PAST_THE_CACHE)
+    return y
+
+
+def _sums_like(x: Tensor, dy: Tensor, channel: Any, position: Any, wants: list[bool]) -> list[Tensor]:
+    of_channel, of_position = x.shape[:2], (x.shape[0], x[0, 0].numel())
+    return [x.new_empty(shape, dtype=computed(x.dtype)) for shape in (of_channel, of_position, of_channel)]
+
+
+# Gradients of channel (N, C), position (N, P) and added (N, C); those not wanted hold nothing of use.
+_sums = Pass(
+    "gate_gradients(Tensor x, Tensor dy, Tensor? channel, Tensor? position, bool[] wants) -> Tensor[]", _sums_like
+)
+
+
+@_sums.form("cpu")
+def _sums_cpu(
+    x: Tensor, dy: Tensor, channel: Tensor | None, position: Tensor | None, wants: list[bool]
+) -> list[Tensor]:
+    n, rows, columns, last = layout_of(x)
+    sums = _sums_like(x, dy, channel, position, wants)
+    wanted = [tensor if want else None for tensor, want in zip(sums, wants, strict=True)]
+    by_column = [wanted[0], wanted[2]] if last else [wanted[1], None]
+    by_row = [wanted[1], None] if last else [wanted[0], wanted[2]]
+    segments = 1 if rows < 64 else min(rows // 32, max(1, 16 // n))
+    parts = [None if t is None else t.new_empty(n, segments, columns) for t in by_column]
+    factors = (position, channel) if last else (channel, position)
+    run("products", x, x, dy, *factors, by_row[0], parts[0], by_row[1], parts[1], segments, n, rows, columns)
+    for part, whole in zip(parts, by_column, strict=True):
+        if part is not None and whole is not None:
+            torch.sum(part, 1, out=whole)
+    return sums
+
+
+# ---- gradient -------------------------------------------------------------------------------------------------------
+class _Gate(Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        token: Tensor | None,
+        shared: Shared,
+        channel: Tensor | None,
+        position: Tensor | None,
+        added: Tensor | None,
+    ) -> Tensor:
+        ctx.shared_impl, ctx.ledger = shared.impl, shared.ledger
+        ctx.save_for_backward(x, channel, position)
+        return _gate(shared.impl, x, channel, position, added)
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> Any:
+        (dy,) = given
+        x, channel, position = ctx.saved_tensors
+        _, of_token, _, *wants = ctx.needs_input_grad
+        impl = backward_form(ctx.shared_impl, dy)
+        if impl == "reference":
+            by = (x * dy).flatten(2)
+            d_channel = (by if position is None else by * position.unsqueeze(1)).sum(2)
+            d_position = (by if channel is None else by * channel.unsqueeze(2)).sum(1)
+            sums = [d_channel, d_position, dy.flatten(2).sum(2)]
+        elif any(wants):
+            dy = like(dy, x)
+            sums = _sums(impl, x, dy, channel, position, wants)
+        if of_token:
+            ctx.ledger.terms().scaled.append((dy, channel, position))
+        gradients = [sums[k] if want else None for k, want in enumerate(wants)]
+        return None, dy.new_zeros(()) if of_token else None, None, *gradients
+
+
+# ---- dispatch -------------------------------------------------------------------------------------------------------
+def gate_map(
+    x: Tensor | Shared,
+    *,
+    channel: Tensor | None = None,
+    position: Tensor | None = None,
+    added: Tensor | None = None,
+    impl: str | None = None,
+) -> Tensor:
+    """Scale the map by its gates and add a number to each channel.
+
+    Args:
+        x: (N, C, *S), floating, or a shared map.
+        channel: (N, C), a factor for each channel.
+        position: (N, *S), a factor for each position.
+        added: (N, C), added to each channel after the factors.
+        impl: see `share`.
+
+    Returns: (N, C, *S), of the dtype that torch's promotion gives.
+    Raises: ValueError: a gate of another shape; what `share` raises.
+    """
+    shared = share(x, primitive="gate_map", impl=impl)
+    x = shared.tensor
+    wanted = {"channel": x.shape[:2], "position": (x.shape[0], *x.shape[2:]), "added": x.shape[:2]}
+    for name, value in (("channel", channel), ("position", position), ("added", added)):
+        if value is not None and value.shape != wanted[name]:
+            raise ValueError(f"gate_map: {name} must be {tuple(wanted[name])}; got {tuple(value.shape)}")
+    gates = [value for value in (channel, position, added) if value is not None]
+    wider = any(torch.promote_types(x.dtype, value.dtype) != x.dtype for value in gates)
+    if shared.impl == "reference" or not _gate.has(shared.impl) or wider:
+        return reference(x, channel, position, added)
+    channel, position, added = small(channel, x), small(position, x), small(added, x)
+    position = None if position is None else position.flatten(1)
+    if not torch.is_grad_enabled() or not any(t.requires_grad for t in (x, *gates)):
+        return _gate(shared.impl, x, channel, position, added)
+    return _Gate.apply(x, shared.token, shared, channel, position, added)

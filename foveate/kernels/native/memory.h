@@ -1,0 +1,99 @@
+// Reading rows as float or double, and writing them past the cache where the map is too large to stay in it.
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#ifdef _OPENMP
+extern int omp_get_thread_num(void);
+extern int omp_get_num_threads(void);
+#define PARALLEL _Pragma("omp parallel num_threads((int)threads) if (threads > 1)")
+#else
+#define PARALLEL
+#define omp_get_thread_num() 0
+#define omp_get_num_threads() 1
+#endif
+
+// The share of `count` tasks of this thread: LO ≤ task < HI.
+#define LO(count) ((count) * omp_get_thread_num() / omp_get_num_threads())
+#define HI(count) ((count) * (omp_get_thread_num() + 1) / omp_get_num_threads())
+#define SIMD _Pragma("omp simd")
+#define MIN(a, b) ((a) < (b) ? (a) : (b))
+#define CHUNK 1024  // values of a row in work at a time
+#define STRIP 512   // columns in work at a time
+
+static inline void stream(void *to, const void *from, size_t bytes) {
+#if defined(__SSE2__)
+    char *out = to;
+    const char *in = from;
+    size_t head = MIN((64 - (uintptr_t)out % 64) % 64, bytes);
+    memcpy(out, in, head);
+    out += head, in += head, bytes -= head;
+    for (; bytes >= 64; out += 64, in += 64, bytes -= 64) {
+#if defined(__AVX512F__)
+        _mm512_stream_si512((void *)out, _mm512_loadu_si512(in));
+#elif defined(__AVX__)
+        _mm256_stream_si256((void *)out, _mm256_loadu_si256((const void *)in));
+        _mm256_stream_si256((void *)(out + 32), _mm256_loadu_si256((const void *)(in + 32)));
+#else
+        for (int k = 0; k < 64; k += 16)
+            _mm_stream_si128((void *)(out + k), _mm_loadu_si128((const void *)(in + k)));
+#endif
+    }
+    memcpy(out, in, bytes);
+#else
+    memcpy(to, from, bytes);
+#endif
+}
+
+static inline void streamed(void) {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
+
+typedef uint16_t bf16;
+
+static inline const float *load_f32(const float *from, int64_t n, float *buffer) {
+    (void)n, (void)buffer;
+    return from;
+}
+
+static inline const double *load_f64(const double *from, int64_t n, double *buffer) {
+    (void)n, (void)buffer;
+    return from;
+}
+
+static inline const float *load_bf16(const bf16 *from, int64_t n, float *buffer) {
+    uint32_t bits[CHUNK];
+    SIMD for (int64_t j = 0; j < n; j++) bits[j] = (uint32_t)from[j] << 16;
+    memcpy(buffer, bits, (size_t)n * 4);
+    return buffer;
+}
+
+// Where to compute a piece of a row: in place if it is stored as it is computed and may stay in the cache.
+static inline float *target_f32(float *to, float *buffer, int past) { return past ? buffer : to; }
+static inline double *target_f64(double *to, double *buffer, int past) { return past ? buffer : to; }
+static inline float *target_bf16(bf16 *to, float *buffer, int past) { return (void)to, (void)past, buffer; }
+
+static inline void finish_f32(float *to, const float *from, int64_t n, int past) {
+    if (past) stream(to, from, (size_t)n * sizeof(float));
+}
+
+static inline void finish_f64(double *to, const double *from, int64_t n, int past) {
+    if (past) stream(to, from, (size_t)n * sizeof(double));
+}
+
+static inline void finish_bf16(bf16 *to, const float *from, int64_t n, int past) {
+    uint32_t bits[CHUNK];
+    bf16 rounded[CHUNK];
+    memcpy(bits, from, (size_t)n * 4);
+    SIMD for (int64_t j = 0; j < n; j++) {
+        uint32_t b = bits[j], even = (b + 0x7fffu + ((b >> 16) & 1)) >> 16;
+        rounded[j] = (bf16)((b & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : even);
+    }
+    if (past) stream(to, rounded, (size_t)n * 2);
+    else memcpy(to, rounded, (size_t)n * 2);
+}

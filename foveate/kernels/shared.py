@@ -1,0 +1,85 @@
+"""A map that is read several times and whose gradient is written once.
+
+A mechanism reads its map to pool it and again to gate it. Left to autograd, each of these nodes writes a gradient as
+large as the map, and these are read back and added. Here the nodes that read a shared map hand small terms to a ledger,
+and one node at its root, which autograd runs after all of them, writes their sum (see `map_gradient`).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from foveate.kernels._dispatch import choose, is_plain
+from foveate.kernels._layout import dense
+from foveate.kernels.map_gradient import Terms, map_gradient
+
+
+class Shared:
+    """A map as the primitives take it. Made by `share`; lives for one forward pass.
+
+    tensor: the map, dense unless impl is "reference".
+    impl: the form that its primitives take.
+    token: a number without meaning whose gradient tells the root that a reader is done; None without gradients.
+    """
+
+    def __init__(self, tensor: Tensor, impl: str) -> None:
+        self.impl = impl
+        self.tensor = tensor if impl == "reference" else dense(tensor)
+        self.ledger = Ledger(impl)
+        self.token: Tensor | None = None
+        if impl != "reference" and torch.is_grad_enabled() and tensor.requires_grad:
+            self.token = _Root.apply(self.tensor, self.ledger)
+
+
+class Ledger:
+    """The terms that the readers have handed in during one run of autograd."""
+
+    def __init__(self, impl: str) -> None:
+        self.impl = impl
+        self._terms = Terms()
+        self._run = -1
+
+    def terms(self) -> Terms:
+        """Where to put a term; what an earlier run of autograd left that did not reach the root is dropped."""
+        if (run := torch._C._current_graph_task_id()) != self._run:
+            self._terms, self._run = Terms(), run
+        return self._terms
+
+    def settle(self, x: Tensor) -> Tensor:
+        terms = self.terms()
+        self._terms = Terms()
+        return map_gradient(x, terms, backward_form(self.impl, *(dy for dy, *_ in terms.scaled)))
+
+
+def backward_form(impl: str, *given: Tensor) -> str:
+    """The form of a backward pass: the forward's, or the reference where the result must itself be differentiable."""
+    return impl if not torch.is_grad_enabled() and all(is_plain(t) for t in given) else "reference"
+
+
+class _Root(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ledger: Ledger) -> Tensor:
+        ctx.ledger = ledger
+        ctx.save_for_backward(x)
+        return x.new_zeros(())
+
+    @staticmethod
+    def backward(ctx: Any, *_: Any) -> Any:
+        return ctx.ledger.settle(*ctx.saved_tensors), None
+
+
+def share(x: Tensor | Shared, *, primitive: str = "share", impl: str | None = None) -> Shared:
+    """The map for the primitives of this package, which then write its gradient once.
+
+    Args:
+        x: (N, C, *S), floating, or a map already shared.
+        primitive: named in error messages.
+        impl: "reference", "cpu" or "triton". None: the quickest that can run on x.
+
+    Raises: ValueError: another impl. RuntimeError: one asked for by name that cannot run on x, and why.
+    """
+    if isinstance(x, Shared):
+        return x if impl in (None, x.impl) else Shared(x.tensor, choose(primitive, impl, x.tensor))
+    return Shared(x, choose(primitive, impl, x))
