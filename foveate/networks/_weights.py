@@ -38,11 +38,23 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     for nest in _NESTS:
         if isinstance(content.get(nest), dict):
             content = content[nest]
+    content = _with_lists(content)
     odd = next((key for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)), "")
     if odd != "" or not content:
         got = f"{odd!r}: {type(content[odd]).__name__}" if content else "nothing"
         raise ValueError(f"weights {path}: wanted tensors by name, at the top or under {_NESTS}; got {got}")
     return {key.removeprefix("module."): value for key, value in content.items()}
+
+
+def _with_lists(content: dict[str, Any]) -> dict[str, Any]:
+    """A list of tensors by name, as quantised weights come, under "list.0.name", "list.1.name", …"""
+    flat: dict[str, Any] = {}
+    for key, value in content.items():
+        if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
+            flat |= {f"{key}.{place}.{name}": part for place, entry in enumerate(value) for name, part in entry.items()}
+        else:
+            flat[key] = value
+    return flat
 
 
 def load_weights(model: nn.Module, path: str | Path, *, num_classes: int) -> list[str]:

@@ -82,4 +82,4 @@ class CifarResNet(nn.Module):
 
 
 for _depth in DEPTHS:
-    register_network(f"resnet{_depth}")(partial(CifarResNet, _depth))
+    register_network(f"resnet{_depth}", shape=(3, 32, 32))(partial(CifarResNet, _depth))

@@ -8,21 +8,9 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.attention.drsn import BiasedBatchNorm, he_truncated_
+from foveate.networks.same_padding import tensorflow_same
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
-
-
-def tensorflow_same(x: Tensor, kernel_size: Sequence[int], stride: int) -> Tensor:
-    """Zeros around x so that a convolution gives ⌈side/stride⌉: an odd one goes behind, as TensorFlow has it.
-
-    With stride 2, kernel 3 and an even side that is one zero behind and none before, where padding=1 would shift the
-    result by a position.
-    """
-    pad: list[int] = []
-    for side, kernel in zip(reversed(x.shape[2:]), reversed(kernel_size), strict=True):
-        total = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-        pad += [total // 2, total - total // 2]
-    return F.pad(x, pad)
 
 
 class ShrinkageBlock(nn.Module):

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 Build = Callable[..., tuple[nn.Module, dict[str, str]]]
+Decode = Callable[[Mapping[str, Any]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -20,27 +21,32 @@ class Recipe:
     `build` has the official constructor's arguments as its own, defaults included, and returns our module and
     {official key prefix: our key prefix}; keys under no prefix are called the same in both. A prefix may hold a `*`
     for one numbered part. `infer`, if any, reads from the state dict arguments that the constructor call did not give
-    (classes of one name in several files).
+    (classes of one name in several files). `decode`, if any, makes a state dict of weights that are kept otherwise
+    (quantised, of another order of channels).
     """
 
     source: str
     cls: str
     build: Build
     infer: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None
+    decode: Decode | None = None
 
 
 _RECIPES: dict[tuple[str, str], Recipe] = {}
 
 
 def official(
-    source: str, *classes: str, infer: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None
+    source: str,
+    *classes: str,
+    infer: Callable[[Mapping[str, Tensor]], dict[str, Any]] | None = None,
+    decode: Decode | None = None,
 ) -> Callable[[Build], Build]:
     """Decorator: this function builds these classes of that source (a GitHub owner/name)."""
 
     def decorate(build: Build) -> Build:
         for cls in classes:
             assert (source, cls) not in _RECIPES, f"{source} {cls} has two recipes"
-            _RECIPES[source, cls] = Recipe(source, cls, build, infer)
+            _RECIPES[source, cls] = Recipe(source, cls, build, infer, decode)
         return build
 
     return decorate
@@ -100,6 +106,8 @@ def load(source: str, cls: str, ctor: Mapping[str, Any] | None, state_dict: Mapp
     state = dict(state_dict)
     if state and all(key.startswith("module.") for key in state):
         state = {key.removeprefix("module."): value for key, value in state.items()}
+    if recipe.decode is not None:
+        state = recipe.decode(state)
     if recipe.infer is not None:
         given = {**recipe.infer(state), **given}
     module, prefixes = recipe.build(**given)

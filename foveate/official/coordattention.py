@@ -6,7 +6,9 @@ from torch import nn
 
 from foveate.attention import create_attention
 from foveate.networks.inverted_residual import InvertedResidual
+from foveate.networks.mobilenet_v2 import MobileNetV2
 from foveate.official._recipes import official
+from foveate.official.vision import mobilenet_keys
 
 SOURCE = "houqb/CoordAttention"
 SHARED_KEYS = {"conv1": "reduce", "bn1": "norm"}
@@ -37,8 +39,20 @@ def inverted_residual(inp: int, oup: int, stride: int, expand_ratio: float) -> t
     plain = expand_ratio == 1
     attention = None if plain else partial(create_attention, "ca")
     block = InvertedResidual(inp, oup, stride=stride, expansion=expand_ratio, attention=attention)
+    return block, _block_keys(expand_ratio)
+
+
+def _block_keys(expand_ratio: float) -> dict[str, str]:
+    plain = expand_ratio == 1
     parts = ["depthwise.0", "depthwise.1", "", "project.0", "project.1"]
     if not plain:
         parts = ["expand.0", "expand.1", "", "depthwise.0", "depthwise.1", "", "attention", "project.0", "project.1"]
     keys = {f"conv.{i}": ours for i, ours in enumerate(parts) if ours}
-    return block, keys if plain else {**keys, **{f"conv.6.{a}": f"attention.{b}" for a, b in MBV2_KEYS.items()}}
+    return keys if plain else {**keys, **{f"conv.6.{a}": f"attention.{b}" for a, b in MBV2_KEYS.items()}}
+
+
+@official(SOURCE, "mbv2_ca.MBV2_CA", "mbv2_ca.mbv2_ca")
+def mbv2_ca(num_classes: int = 1000, width_mult: float = 1.0) -> tuple[nn.Module, dict[str, str]]:
+    divisor = 4 if width_mult == 0.1 else 8
+    network = MobileNetV2(num_classes, width=width_mult, attention="ca", dropout=0.1, divisor=divisor)
+    return network, mobilenet_keys(_block_keys, last="conv")

@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.networks.inverted_residual import InvertedResidual
+from foveate.networks.mobilenet_v2 import MobileNetV2
 from foveate.networks.residual import BasicBlock, Bottleneck
 from foveate.official._recipes import official
+from foveate.official.vision import mobilenet_keys
 
 SOURCE = "BangguWu/ECANet"
 
@@ -59,6 +61,16 @@ def inverted_residual(
         raise ValueError(f"InvertedResidual: stride must be 1 or 2; got {stride!r}")
     attention = partial(create_attention, "eca", kernel_size=k_size)
     block = InvertedResidual(inp, oup, stride=stride, expansion=expand_ratio, attention=attention, place="narrow")
+    return block, _mobile_keys(expand_ratio)
+
+
+def _mobile_keys(expand_ratio: float) -> dict[str, str]:
     wide = ["depthwise"] if expand_ratio == 1 else ["expand", "depthwise"]
     keys = {f"conv.{i}": ours for i, ours in enumerate([*wide, "project.0", "project.1"])}
-    return block, {**keys, f"conv.{len(keys)}.conv": "attention"}
+    return {**keys, f"conv.{len(keys)}.conv": "attention"}
+
+
+@official(SOURCE, "eca_mobilenetv2.ECA_MobileNetV2", "eca_mobilenet_v2")
+def mobilenet_v2(num_classes: int = 1000, width_mult: float = 1.0) -> tuple[nn.Module, dict[str, str]]:
+    network = MobileNetV2(num_classes, width=width_mult, attention="eca", dropout=0.25, divisor=1)
+    return network, mobilenet_keys(_mobile_keys)

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.attention.stn import affine_sample
+from foveate.networks.stn import TutorialNet
 from foveate.official._recipes import official
 
 SOURCE = "pytorch/tutorials"
@@ -35,3 +36,10 @@ def sampler(
 def tutorial(align_corners: bool = False) -> tuple[nn.Module, dict[str, str]]:
     module = create_attention("stn", 1, align_corners=align_corners, conv_padding="valid")
     return module, {"localization": "localisation", "fc_loc": "regression"}
+
+
+@official(SOURCE, "Net")
+def network(align_corners: bool = False) -> tuple[nn.Module, dict[str, str]]:
+    """The whole digits network; its log-softmax is left to the loss."""
+    parts = {"localization": "stn.localisation", "fc_loc": "stn.regression"}
+    return TutorialNet(align_corners=align_corners), parts
