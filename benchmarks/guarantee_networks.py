@@ -20,13 +20,17 @@ TIMM = {
     convnext_atto convnextv2_atto poolformer_s12 poolformerv2_s12 mobilevit_xxs mobilevitv2_050 edgenext_xx_small
     efficientvit_b0 efficientvit_m0 fastvit_t8 repvit_m0_9 starnet_s050 gernet_s lambda_resnet26t pvt_v2_b0
     inception_next_atto swiftformer_xs fasternet_t0 resnetblur50 mobilenet_edgetpu_v2_xs convformer_s18 shvit_s1""",
-    224: "efficientformerv2_s0",
+    224: "efficientformerv2_s0 vit_tiny_patch16_224 levit_128s mixer_s32_224 swin_tiny_patch4_window7_224",
 }
 TORCHVISION = """resnet18 resnet50 mobilenet_v2 mobilenet_v3_small shufflenet_v2_x0_5 squeezenet1_1 mnasnet0_5
     densenet121 googlenet regnet_y_400mf efficientnet_b0 alexnet convnext_tiny"""
 DENSE = ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"]
+DETECTION = ["fasterrcnn_mobilenet_v3_large_320_fpn"]
 VIDEO = ["r3d_18", "mc3_18", "r2plus1d_18"]
-_KEYWORDS = {"googlenet": {"aux_logits": False}}
+_KEYWORDS = {
+    "googlenet": {"aux_logits": False},
+    "fasterrcnn_mobilenet_v3_large_320_fpn": {"min_size": 64, "max_size": 64, "box_score_thresh": 0.0},
+}
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Case:
 
 
 def enliven(model: nn.Module) -> nn.Module:
-    """Random norms and layer scales, so that no residual branch is silent (timm starts the last norms at zero)."""
+    """Random norms, layer scales and zero weights, so that no branch is silent (timm starts last norms at zero)."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if hasattr(module, "running_mean") or isinstance(module, nn.GroupNorm | nn.LayerNorm):
@@ -57,8 +61,10 @@ def enliven(model: nn.Module) -> nn.Module:
                 if tensor is not None:
                     tensor.data.uniform_(low, high, generator=generator)
     for name, weight in model.named_parameters():
-        if name.endswith(("gamma", "skipinit_gain")) or "layer_scale" in name or "layerscale" in name:
+        if name.endswith(("gamma", "gain")) or "layer_scale" in name or "layerscale" in name:
             weight.data.uniform_(0.5, 1.5, generator=generator)
+        elif weight.dim() > 1 and not weight.any():
+            weight.data.normal_(std=weight[0].numel() ** -0.5, generator=generator)
     return model.eval()
 
 
@@ -71,8 +77,9 @@ def networks() -> Iterator[Case]:
     for name in TORCHVISION.split():
         make = partial(get, name, num_classes=7, **_KEYWORDS.get(name, {}))
         yield Case(make, (2, 3, 64, 64), "torchvision", name)
-    for name in DENSE:
-        yield Case(partial(get, name, num_classes=7, weights_backbone=None), (2, 3, 64, 64), "torchvision", name)
+    for name in DENSE + DETECTION:
+        make = partial(get, name, num_classes=7, weights_backbone=None, **_KEYWORDS.get(name, {}))
+        yield Case(make, (2, 3, 64, 64), "torchvision", name)
     for name in VIDEO:
         yield Case(partial(get, name, num_classes=7), (1, 3, 4, 32, 32), "torchvision", name)
     for kind, shape in ((Residual, (2, 3, 32, 32)), (Signal, (2, 3, 64)), (Volume, (2, 3, 6, 8, 8)),

@@ -11,6 +11,7 @@ from foveate.insertion._layouts import layout_of
 from foveate.insertion._probe import CONVOLUTIONS, PRODUCTS, Call, Node, Trace
 
 ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
+TRANSPOSITIONS = frozenset({"transpose", "permute", "swapaxes", "swapdims", "mT", "t"})
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -122,7 +123,9 @@ def _main_path(trace: Trace, fork: int, end: int) -> list[int] | None:
 
 def _goes_down_and_up(trace: Trace, path: list[int]) -> bool:
     """Whether the way leads through a smaller map than it ends in, as in decoders."""
-    sizes = [math.prod(n.shape[2:]) for n in (trace.nodes[i] for i in path) if n.axis == 1 and n.is_map]
+    nodes = (trace.nodes[i] for i in path)
+    maps = (n for n in nodes if n.axis == 1 and n.is_map and (len(n.shape) > 3 or n.op in CONVOLUTIONS))
+    sizes = [math.prod(n.shape[2:]) for n in maps]  # of three axes, a linear layer may be what changed the last
     return bool(sizes) and min(sizes) < sizes[-1]
 
 
@@ -149,7 +152,16 @@ def _end_of(trace: Trace, fork: int, end: int) -> Call | None:
             return found
         parents = trace.nodes[here].parents
         if len(parents) != 1 or parents[0] <= fork or trace.nodes[parents[0]].shape != shape:
-            return producer(trace, end, trivial=True)
+            return producer(trace, end, trivial=True) or _before_transposing(trace, here)
         here = parents[0]
         if layout_of(trace, here) is None:
             return producer(trace, end, trivial=True)
+
+
+def _before_transposing(trace: Trace, node: int) -> Call | None:
+    """The module that gave what was only transposed into the node, as an MLP-Mixer's mixing of tokens."""
+    made = trace.nodes[node]
+    if made.op not in TRANSPOSITIONS or len(made.parents) != 1:
+        return None
+    call = producer(trace, made.parents[0])
+    return call if call is not None and gives_features(trace, call) else None

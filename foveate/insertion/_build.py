@@ -61,7 +61,7 @@ def create(attention: Attention, site: Site, options: dict[str, Any]) -> nn.Modu
 
 def fitted(new: nn.Module, site: Site, start: str) -> nn.Module:
     """A mechanism in what its site needs: a view as a map, and a blend if that is how it starts."""
-    if not site.layout.startswith("NC"):
+    if not site.layout.startswith("NC") or "(" in site.layout:
         new = OnMap(new, Layout(site.layout, site.channels, site.shape, site.prefix))
     if start != "blend":
         return new

@@ -115,9 +115,10 @@ def insert(
     _refuse(modules, [site for site, _, _ in chosen])
     with _drawing(seed, dry_run):
         built = [build(model, mechanism, site, places, init, own) for site, mechanism, own in chosen]
+    unread: set[str] = set()
     if not dry_run:
         new = [(modules[s.attached_to], module, s) for (s, _, _), (module, _) in zip(chosen, built, strict=True)]
-        attach_all(model, example, places, new)
+        unread = attach_all(model, example, places, new)
         if freeze:
             freeze_network(model, places)
     placements = [
@@ -127,6 +128,7 @@ def insert(
             sum(p.numel() for p in module.parameters()),
             start,
             added_macs(places, site, module) if dry_run else None,
+            site.name in unread,
         )
         for (site, mechanism, _), (module, start) in zip(chosen, built, strict=True)
     ]

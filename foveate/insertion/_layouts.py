@@ -20,7 +20,7 @@ class Layout:
 
     Attributes:
         name: ``"NCHW"`` (``"NCL"``, ``"NCDHW"``), ``"NHWC"`` (``"NDHWC"``), or ``"NLC"``; ``"NLC+1"`` has one class or
-            register token before the grid.
+            register token before the grid, ``"NC(HW)"`` has the grid on one axis behind the channels.
         channels: C.
         shape: spatial sizes; of tokens, those of the grid that they were made from.
         prefix: tokens before the grid, which attention never sees.
@@ -33,14 +33,15 @@ class Layout:
 
 
 class OnMap(nn.Module):
-    r"""Runs an attention for maps on a tensor whose channels are last.
+    r"""Runs an attention for maps on a tensor whose channels are last, or whose positions share one axis.
 
     Args:
         attention: module ``(N, C, *S) -> (N, C, *S)``.
         layout: of the tensor that comes in.
 
     Shape:
-        (N, \*S, C) or (N, prefix + L, C), and out as it came in; the first ``prefix`` tokens are handed past.
+        (N, \*S, C), (N, prefix + L, C) or (N, C, L), and out as it came in; the first ``prefix`` tokens are handed
+        past.
         Tokens of another number than at insertion are taken for a grid of the same aspect.
 
     Raises:
@@ -51,9 +52,11 @@ class OnMap(nn.Module):
         super().__init__()
         self.attention = attention
         self.prefix, self.grid = layout.prefix, layout.shape
-        self.tokens = layout.name.startswith("NLC")
+        self.tokens, self.flat = layout.name.startswith("NLC"), layout.name.startswith("NC(")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.flat:
+            return self.attention(x.unflatten(2, self._grid(x.shape[2]))).flatten(2)
         if not self.tokens:
             return self.attention(x.movedim(-1, 1)).movedim(1, -1)
         maps = x[:, self.prefix :].mT.unflatten(2, self._grid(x.shape[1] - self.prefix))
@@ -90,6 +93,9 @@ def layout_of(trace: Trace, index: int) -> Layout | None:
 def _layout(trace: Trace, node: Node) -> Layout | None:
     rank, shape = len(node.shape) - 2, node.shape
     if node.is_map:
+        found = _grid_of(trace, node, shape[2]) if rank == 1 else None
+        if found is not None and found[0] == 0 and len(found[1]) > 1:
+            return Layout(f"NC({_AXES[len(found[1]) - 1]})", shape[1], found[1])
         return Layout(f"NC{_AXES[rank - 1]}", shape[1], shape[2:])
     if rank not in (1, 2, 3) or node.axis != rank + 1 or shape[0] not in _batches(trace, node):
         return None

@@ -20,6 +20,8 @@ class Placement:
             identity by a :class:`~foveate.insertion.Blend`).
         macs: multiply-adds that it adds for one sample of the example's size, less those of a convolution that it
             bypasses; None without ``dry_run`` and for a module that cannot be counted on the meta device.
+        unread: nothing that the model gives depends on it, as on the patches of a last block of which only the class
+            token is read; it gets no gradient. Not looked for with ``dry_run``.
     """
 
     site: Site
@@ -27,6 +29,7 @@ class Placement:
     parameters: int
     start: str
     macs: int | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,13 @@ class Report:
         verb = "would be put in" if self.dry_run else "put in"
         total = f"{len(self)} {'module' if len(self) == 1 else 'modules'} {verb}, {self.parameters:,} parameters"
         if not self.dry_run:
-            return f"{_table(header, rows)}\n{total}"
+            notes = [
+                f"{p.site.name}: only the tokens before the grid are read behind it; attention here has no effect and "
+                "gets no gradient"
+                for p in self.placements
+                if p.unread
+            ]
+            return "\n".join([_table(header, rows), total, *notes])
         rows = [[*row, _number(p.macs)] for row, p in zip(rows, self.placements, strict=True)]
         total += f", {_number(self.macs)} multiply-adds a sample"
         return f"{self.drawing}\n\n{_table([*header, 'multiply-adds'], rows)}\n{total}"

@@ -27,7 +27,7 @@ class Site:
             the module itself is bypassed.
         module: class name of the module called ``name``.
         layout: ``"NCHW"``, ``"NHWC"``, ``"NLC+1"``, ...: channels second, channels last, or tokens (here behind one
-            class token). Attention sees ``(N, C, *S)`` in each.
+            class token), ``"NC(HW)"``: tokens second. Attention sees ``(N, C, *S)`` in each.
     """
 
     name: str

@@ -55,10 +55,10 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
             torch.clear_autocast_cache()
 
 
-def run(model: nn.Module, example: object) -> None:
-    """Run ``model`` on ``example``: a tuple is a list of arguments, everything else is the one argument."""
+def run(model: nn.Module, example: object) -> object:
+    """What ``model`` gives on ``example``: a tuple is a list of arguments, everything else is the one argument."""
     try:
-        model(*example) if isinstance(example, tuple) else model(example)
+        return model(*example) if isinstance(example, tuple) else model(example)
     except Exception as error:
         error.add_note(
             "foveate ran the model once on `example` to see where its feature maps are, and this run failed."

@@ -9,12 +9,18 @@ import torch
 from torch import nn
 
 from foveate.insertion._attach import attach, detach, watch_loading
+from foveate.insertion._probe import tensors_in
 from foveate.insertion._sites import Places, Site
 from foveate.insertion._undisturbed import run, undisturbed
 
 
-def attach_all(model: nn.Module, example: object, places: Places, new: list[tuple[nn.Module, nn.Module, Site]]) -> None:
-    """Attach, run once, and take everything off again unless each module ran once and gave the shape of its site."""
+def attach_all(
+    model: nn.Module, example: object, places: Places, new: list[tuple[nn.Module, nn.Module, Site]]
+) -> set[str]:
+    """Attach, run once, and take everything off again unless each module ran once and gave the shape of its site.
+
+    Returns the names of sites without any influence on what the model gives: see :func:`_unread`.
+    """
     done: list[nn.Module] = []
     times = [0] * len(new)
     try:
@@ -41,6 +47,41 @@ def attach_all(model: nn.Module, example: object, places: Places, new: list[tupl
         for _, module, _ in new:
             vars(module).pop("forward", None)
     watch_loading(model)
+    return _unread(model, example, new)
+
+
+def _unread(model: nn.Module, example: object, new: list[tuple[nn.Module, nn.Module, Site]]) -> set[str]:
+    """Sites on tokens behind which only the tokens before the grid are read, as in the last block of many a ViT.
+
+    Each attention's tokens are scaled by a number that is one, and the outputs differentiated by it.
+    """
+    asked = [(module, site) for _, module, site in new if site.prefix and not _on_meta(module)]
+    if not asked:
+        return set()
+    scales = [torch.ones((), requires_grad=True) for _ in asked]
+    try:
+        for (module, site), scale in zip(asked, scales, strict=True):
+            vars(module)["forward"] = _scaled(module.forward, site.prefix, scale)
+        with undisturbed(model), torch.enable_grad():
+            given = [y for y in tensors_in(run(model, example)) if y.requires_grad]
+            total = sum(y.double().square().sum() for y in given)
+            found = torch.autograd.grad(total, scales, allow_unused=True) if given else [None] * len(scales)
+    finally:
+        for module, _ in asked:
+            vars(module).pop("forward", None)
+    return {site.name for (_, site), g in zip(asked, found, strict=True) if g is None or not g.abs() > 0}
+
+
+def _on_meta(module: nn.Module) -> bool:
+    return any(t.is_meta for t in (*module.parameters(), *module.buffers()))
+
+
+def _scaled(forward: Callable[..., torch.Tensor], prefix: int, scale: torch.Tensor) -> Callable[..., torch.Tensor]:
+    def scaled(*args: Any) -> torch.Tensor:
+        y = forward(*args)
+        return torch.cat([y[:, :prefix], y[:, prefix:] * scale.to(y)], 1)
+
+    return scaled
 
 
 def _expected(places: Places, site: Site) -> tuple[int, ...]:

@@ -31,6 +31,8 @@ NETWORKS = {
     "convnext": timm_model("convnext_atto", depths=(1, 1, 1, 1)),
     "levit": timm_model("levit_128s", img_size=64),
     "pvt": timm_model("pvt_v2_b0"),
+    "mixer": timm_model("mixer_s32_224", img_size=64),
+    "gated mixer": timm_model("gmixer_12_224", img_size=64),
     "torchvision swin": lambda: lively(
         torchvision.models.SwinTransformer([4, 4], 24, [2, 2], [1, 2], [4, 4], num_classes=3)
     ),
@@ -78,6 +80,20 @@ CLASS_TOKEN = {"vit", "vit with registers", "deit", "torchvision vit", "tokens"}
             ["stages.0", "stages.1", "stages.2", "stages.3"],
         ),
         (
+            "mixer",
+            16,
+            ("blocks.0.mlp_tokens.fc2", "NC(HW)", (2, 2)),
+            ("blocks.0.mlp_channels.fc2", "NLC", (2, 2)),
+            ["blocks"],
+        ),
+        (
+            "gated mixer",
+            24,
+            ("blocks.0.mlp_tokens.fc2", "NC(HW)", (4, 4)),
+            ("blocks.0.mlp_channels.fc2", "NLC", (4, 4)),
+            ["blocks"],
+        ),
+        (
             "torchvision swin",
             8,
             ("features.1.0.attn", "NHWC", (16, 16)),
@@ -121,10 +137,12 @@ def test_identity_removal_and_copies(name: str) -> None:
         assert (result.missing_keys, result.unexpected_keys) == ([], [])
         model(x).square().sum().backward()
         silent = 0
-        for module in inserted(model).values():
+        for placement, module in zip(report, inserted(model).values(), strict=True):
             assert isinstance(module, Blend)
             assert module.strength.grad is not None
-            silent += int(module.strength.grad == 0)
+            assert placement.unread == bool(module.strength.grad == 0)
+            assert (f"{placement.site.name}: only the tokens before" in str(report)) == placement.unread
+            silent += placement.unread
             module.strength.data.fill_(0.7)
         assert silent == (name in CLASS_TOKEN) * (2 if kind == "block" else 1)
         changed = model(x)
