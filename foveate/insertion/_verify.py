@@ -64,8 +64,8 @@ def _unread(model: nn.Module, example: object, new: list[tuple[nn.Module, nn.Mod
             vars(module)["forward"] = _scaled(module.forward, site.prefix, scale)
         with undisturbed(model), torch.enable_grad():
             given = [y for y in tensors_in(run(model, example)) if y.requires_grad]
-            total = sum(y.double().square().sum() for y in given)
-            found = torch.autograd.grad(total, scales, allow_unused=True) if given else [None] * len(scales)
+            sums = [y.double().square().sum() for y in given]
+            found = torch.autograd.grad(sums, scales, allow_unused=True) if given else [None] * len(scales)
     finally:
         for module, _ in asked:
             vars(module).pop("forward", None)
