@@ -207,9 +207,10 @@ def _checked(content: Any, where: str) -> Recipe:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "recipe"
         raise ValueError(f"{where}: {place}: {first['msg']}; got {str(first['input'])[:80]!r}") from None
+    tables = {"attention_options"} if recipe.network.name.rpartition(":")[0] in ("", "foveate") else set()
     for options in (recipe.network.options, *(entry.options for entry in recipe.insertions)):
         for key, value in options.items():
-            if not _is_plain(value):
+            if not _is_plain(value, tables=key in tables and options is recipe.network.options):
                 raise ValueError(f"{where}: option {key!r}: wanted numbers, words or lists of them; got {value!r:.80}")
     for key in recipe.network.options:
         if _FORBIDDEN & set(key.lower().split("_")):
@@ -217,9 +218,12 @@ def _checked(content: Any, where: str) -> Recipe:
     return recipe
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
+def _is_plain(value: Any, depth: int = 0, *, tables: bool = False) -> bool:
+    if tables and isinstance(value, dict):
+        value = [*value, *value.values()]
     if isinstance(value, list):
-        return depth < _DEPTH and len(value) <= 1000 and all(_is_plain(item, depth + 1) for item in value)
+        few = depth < _DEPTH and len(value) <= 1000
+        return few and all(_is_plain(item, depth + 1, tables=tables) for item in value)
     if isinstance(value, str):
         return len(value) <= 100
     return value is None or isinstance(value, bool) or (isinstance(value, int | float) and abs(value) <= MOST_NUMBER)

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from residual_cases import deep_are_slow
 
 import foveate
 from foveate.costs import macs
@@ -11,7 +12,7 @@ NAMES = foveate.list_networks()
 LIGHT = ("mobilenet", "drsn", "shufflenet", "stn", "capsnet")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", deep_are_slow(NAMES))
 def test_builds_and_runs_in_both_directions_without_memory(name):
     shape = usual_shape(name)
     with torch.device("meta"):

@@ -96,7 +96,8 @@ def test_attention_keeps_its_own_first_weights():
 
 def test_a_mistaken_placement_is_refused():
     with pytest.raises(
-        ValueError, match="placement must be one of 'standard', 'pre', 'post', 'identity'; got 'before'"
+        ValueError,
+        match="placement must be one of 'standard', 'pre', 'post', 'identity', 'kernel', 'stage'; got 'before'",
     ):
         foveate.create_network("resnet8", num_classes=5, attention="se", placement="before")
     with pytest.raises(ValueError, match="want attention=; got none"):

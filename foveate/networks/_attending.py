@@ -1,0 +1,91 @@
+"""Where a residual network has attention, and with which options in which stage."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from foveate.attention import attention_class, create_attention
+from foveate.networks.residual import PLACEMENTS, Attention
+
+WHERE = (*PLACEMENTS, "kernel", "stage")
+Options = Mapping[str, Any]
+Blocks = Sequence[bool | Sequence[int]]
+
+
+class Attending:
+    """What a network was asked for, checked once: makers of attention by stage and block.
+
+    Args:
+        name: of a mechanism; None: no attention anywhere.
+        options: of the mechanism, or a list of them, one for each stage.
+        placement: of `WHERE`.
+        chosen: for each stage whether its blocks have attention, or which; None: all, with "stage" all but the last.
+        blocks: number of blocks of each stage.
+        block: the kind of block.
+    """
+
+    def __init__(
+        self,
+        name: str | None,
+        options: Options | Sequence[Options] | None,
+        placement: str,
+        chosen: Blocks | None,
+        blocks: Sequence[int],
+        block: str,
+    ) -> None:
+        if placement not in WHERE:
+            raise ValueError(f"placement must be one of {', '.join(map(repr, WHERE))}; got {placement!r}")
+        if name is None and (options or chosen is not None or placement != "standard"):
+            raise ValueError("attention_options, attention_blocks and placement want attention=; got none")
+        if placement == "kernel":
+            if block != "bottleneck":
+                raise ValueError(f"placement='kernel' stands for the 3×3 of block='bottleneck'; got block={block!r}")
+            if getattr(attention_class(str(name)), "replaces", None) != "convolution":
+                raise ValueError(
+                    f"placement='kernel' wants a mechanism that is a convolution, such as 'sk'; got {name!r}"
+                )
+        self.name, self.placement = name, placement
+        self.options = (
+            [options or {}] * len(blocks) if options is None or isinstance(options, Mapping) else list(options)
+        )
+        if len(self.options) != len(blocks):
+            raise ValueError(
+                f"attention_options must be options, or a list of them, one for each of {len(blocks)} stages;"
+                f" got {len(self.options)}"
+            )
+        self.chosen = _chosen(chosen, blocks, placement)
+
+    def within(self, stage: int, index: int) -> Attention | None:
+        """The maker of the attention on a block's branch, input, output or shortcut."""
+        return None if self.placement in ("kernel", "stage") else self._maker(stage, index)
+
+    def kernel(self, stage: int, index: int, stride: int) -> Attention | None:
+        """The maker of what stands for a block's 3×3, norm and ReLU."""
+        maker = self._maker(stage, index) if self.placement == "kernel" else None
+        return maker and partial(maker, stride=stride)
+
+    def after(self, stage: int) -> Attention | None:
+        """The maker of what follows the stage."""
+        return self._maker(stage, 0) if self.placement == "stage" else None
+
+    def _maker(self, stage: int, index: int) -> "partial[nn.Module] | None":
+        if self.name is None or index not in self.chosen[stage]:
+            return None
+        return partial(create_attention, self.name, **self.options[stage])
+
+
+def _chosen(chosen: Blocks | None, blocks: Sequence[int], placement: str) -> list[set[int]]:
+    if chosen is None:
+        chosen = [placement != "stage" or stage + 1 < len(blocks) for stage in range(len(blocks))]
+    if len(chosen) != len(blocks):
+        raise ValueError(f"attention_blocks must have an entry for each of {len(blocks)} stages; got {len(chosen)}")
+    found = []
+    for stage, (entry, count) in enumerate(zip(chosen, blocks, strict=True)):
+        count = 1 if placement == "stage" else count
+        indices = set(range(count) if entry else ()) if isinstance(entry, bool) else set(entry)
+        if odd := sorted(indices - set(range(count))):
+            raise ValueError(f"attention_blocks: stage {stage} has the blocks 0 to {count - 1}; got {odd[0]!r}")
+        found.append(indices)
+    return found
