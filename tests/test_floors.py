@@ -11,6 +11,7 @@ import foveate
 FLOORS = [
     {"spec"},  # facts: what a run is
     {"store"},  # facts: where results are kept
+    {"counting"},  # what operators compute and move
     {"kernels"},  # fused passes over maps
     {"attention"},  # the mechanisms
     {"insertion"},  # sites, insert, remove

@@ -7,24 +7,30 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foveate.costs._count import activation_bytes, bytes_moved, macs, parameters
 from foveate.costs._latency import Latency, forward_step, interval_of_the_median, time_interleaved, training_step
 from foveate.costs._machine import Machine, device_there, machine
 from foveate.costs._microbenchmarks import Experiment, experiment, experiments
+from foveate.costs._stages import stages_of
+from foveate.counting import Count, Row, Sums, count
 
 __all__ = [
     "Cost",
+    "Count",
     "Experiment",
     "Latency",
     "Machine",
+    "Row",
+    "Sums",
     "cost",
     "costs",
+    "count",
     "device_there",
     "experiment",
     "experiments",
     "machine",
     "macs",
     "parameters",
+    "stages_of",
 ]
 
 
@@ -72,10 +78,7 @@ def costs(
     with contextlib.ExitStack() as stack:
         for model in models.values():
             stack.enter_context(_evaluating(model))
-        counted = {
-            name: (parameters(model), macs(model, x), bytes_moved(model, x), activation_bytes(model, x))
-            for name, model in models.items()
-        }
+        counted = {name: _counts(model, x) for name, model in models.items()}
         steps = {name: forward_step(model, x) for name, model in models.items()}
         samples = time_interleaved(steps, repeats=repeats, budget_s=budget_s)
     trained: dict[str, list[float]] = {}
@@ -94,6 +97,21 @@ def costs(
         )
         for name in models
     }
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of parameters, each counted once."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def macs(model: nn.Module, x: Tensor | tuple[Tensor, ...]) -> int:
+    """Multiply-adds of one forward pass: convolutions, linear layers, matrix products and attention; half the FLOPs."""
+    return count(model, x, kept=False).macs
+
+
+def _counts(model: nn.Module, x: Tensor) -> tuple[int, int, int, int]:
+    found = count(model, x).total
+    return found.parameters, found.macs, found.bytes_moved, found.activation_bytes
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from foveate.counting import count
 from foveate.insertion._attach import Crossfade
 from foveate.insertion._layouts import layout_of
 from foveate.insertion._probe import Call
@@ -63,19 +63,13 @@ def added_macs(places: Places, site: Site, new: nn.Module) -> int | None:
         try:
             twin = copy.deepcopy(new).float().to("meta").eval()
             if site.side != "instead":
-                return _count(twin, x)
+                return count(twin, x, kept=False).macs
             host = copy.deepcopy(call.module).float().to("meta")
             if isinstance(twin, Crossfade):
-                return _count(twin, x, host(x))
-            return _count(twin, x) - _count(host, x)
-        except (NotImplementedError, RuntimeError):
+                return count(twin, (x, host(x)), kept=False).macs
+            return count(twin, x, kept=False).macs - count(host, x, kept=False).macs
+        except (NotImplementedError, RuntimeError, ValueError):
             return None
-
-
-def _count(module: nn.Module, *inputs: torch.Tensor) -> int:
-    with FlopCounterMode(display=False) as counter:
-        module(*inputs)
-    return int(counter.get_total_flops()) // 2
 
 
 def _call(places: Places, site: Site) -> Call:

@@ -1,0 +1,14 @@
+"""What the operators of one forward pass compute, move and keep: counted where they are dispatched.
+
+    found = count(model, x)      rows, an operator each; sums over all, an operator, a module, a stage
+    found.macs, found.unknown    multiply-adds (one FLOP pair each); operators nothing is known of, never counted as 0
+
+Knows no network, no mechanism and no kernel by name. An operator of one's own says what it computes with
+`register_operator`.
+"""
+
+from foveate.counting._rows import Count, Kept, Row, Sums
+from foveate.counting._watch import count, module_paths
+from foveate.counting._work import Work, register_operator
+
+__all__ = ["Count", "Kept", "Row", "Sums", "Work", "count", "module_paths", "register_operator"]
