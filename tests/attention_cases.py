@@ -275,14 +275,3 @@ def map_for(
 
 def inputs_for(case: Case, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     return (x,) if case.inputs == "x" else (x, torch.randn_like(x))
-
-
-class OneInput(torch.nn.Module):
-    """The module with its inputs as one tuple."""
-
-    def __init__(self, module: torch.nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, given: tuple[torch.Tensor, ...]) -> torch.Tensor:
-        return self.module(*given)

@@ -4,6 +4,7 @@
 says why not.
 """
 
+from foveate.kernels import _counts  # noqa: F401  says what the passes compute
 from foveate.kernels._dispatch import IMPLS, why_not
 from foveate.kernels.gate_map import gate_map
 from foveate.kernels.pool_planes import pool_planes

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import torch
-from attention_cases import BY_NAME, CASES, ODD, OneInput, build, create, inputs_for, map_for
+from attention_cases import BY_NAME, CASES, ODD, build, create, inputs_for, map_for
 from conftest import OWN_GOLDEN, golden_files
 from golden import check, golden_loader
 
