@@ -59,9 +59,9 @@ class Machine:
         return rate
 
     def milliseconds(self, macs: int, moved: int, *, convolution: bool = False) -> float:
-        """Of one operator at the roof: its launch, then the slower of its arithmetic and its traffic."""
+        """Of one operator at these rates: its launch, its arithmetic and its traffic, one after another."""
         launch = self.convolution_launch_us if convolution else self.launch_us
-        return launch / 1e3 + max(macs / self.gmacs_s, moved / self.bandwidth(moved)) / 1e6
+        return launch / 1e3 + (macs / self.gmacs_s + moved / self.bandwidth(moved)) / 1e6
 
 
 def machine(

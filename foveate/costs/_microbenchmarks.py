@@ -17,8 +17,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from foveate.costs._latency import Latency, forward_step, interval_of_the_median, time_interleaved
+from foveate.costs._latency import Latency, forward_step, interval_of_the_median
 from foveate.costs._machine import device_there, with_threads
+from foveate.costs._settled import time_settled
 
 SIDE, BLOCKS = 56, 10
 CLAIMS = {
@@ -226,7 +227,7 @@ def experiment(
         for name, one in networks.items():
             x = torch.randn(batch_size, one.channels, SIDE, SIDE, device=where)
             steps[name] = forward_step(one.build().eval().to(where), x)
-        samples = time_interleaved(steps, repeats=repeats, budget_s=budget_s)
+        samples = time_settled(steps, repeats=repeats, budget_s=budget_s)
     ratios = {
         name: interval_of_the_median(
             [a / b * first.macs / one.macs for a, b in zip(samples[name], samples[first.name], strict=True)]

@@ -13,10 +13,10 @@ def test_bandwidth_is_interpolated_between_the_working_sets():
     assert (ROOFS.cache_gb_s, ROOFS.memory_gb_s) == (80.0, 20.0)
 
 
-def test_an_operator_at_the_roof_takes_its_launch_and_the_slower_of_two():
+def test_an_operator_takes_its_launch_its_arithmetic_and_its_traffic():
     assert ROOFS.milliseconds(0, 0) == pytest.approx(0.002)
-    assert ROOFS.milliseconds(50_000_000, 1000, convolution=True) == pytest.approx(0.008 + 1.0)
-    assert ROOFS.milliseconds(50, 40_000_000) == pytest.approx(0.002 + 2.0)
+    assert ROOFS.milliseconds(50_000_000, 800, convolution=True) == pytest.approx(0.008 + 1.0 + 0.00001)
+    assert ROOFS.milliseconds(0, 40_000_000) == pytest.approx(0.002 + 2.0)
 
 
 def test_measured_roofs_are_sane_and_remembered():
