@@ -1,15 +1,19 @@
 """Dual attention: positions attend to positions, channels to channels. arXiv:1809.02983."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate.attention._budget import blocks_mib, check_budget, keep_within, pairs_mib, tokens_mib, trains
 from foveate.attention._capture import Rows, record
 from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels._blocks import uncast, wide
+from foveate.kernels.attend import attend
 
 POSITION = Facts(
     title="Dual Attention Network for Scene Segmentation",
@@ -44,12 +48,6 @@ CHANNEL = replace(
 )
 
 
-def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """softmax(queries · keys) values over (N, tokens, width), unscaled."""
-    queries, keys, values = queries.unsqueeze(1), keys.unsqueeze(1), values.unsqueeze(1)
-    return F.scaled_dot_product_attention(queries, keys, values, scale=1.0).squeeze(1)
-
-
 def _weights(queries: Tensor, keys: Tensor) -> Tensor:
     """The rows of softmax(queries · keys), (N, Q, tokens), in float32 or better."""
     logits = queries @ keys.mT
@@ -66,22 +64,32 @@ class PositionAttention(nn.Module):
         channels: C of the map.
         spatial_dims: number of spatial axes, 1, 2 or 3.
         reduction: what the width of q and k is less by. None: what `variant` says.
+        attention_budget_mib: refuse a map for which queries, keys, values, response and the pairs held at a time, in
+            training with their gradients, would take more MiB than this. None: no bound.
         variant: "official" (default: reduction 8) or "paper" (1: q and k keep all channels).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Affinity rows on demand: (N, queries, P), P positions.
     Cost: C² + 2·C·h weights (h = C // reduction), as many multiply-adds a position, and P² pairs of h + C of them; no
-        P×P map is kept where a fused kernel takes the shapes. Softmax in float32 or better.
+        P×P map is held, forward or backward. Softmax in float32 or better.
     Init: γ = 0: the identity; convolutions torch's default.
-    Raises: ValueError: channels < reduction, an unknown variant, a map of another rank or width.
+    Raises: ValueError: channels < reduction, an unknown variant, a map of another rank or width, one over the budget.
     """
 
     starts_as_identity = True
 
     def __init__(
-        self, channels: int, *, spatial_dims: int = 2, reduction: int | None = None, variant: str = "official"
+        self,
+        channels: int,
+        *,
+        spatial_dims: int = 2,
+        reduction: int | None = None,
+        attention_budget_mib: float | None = None,
+        variant: str = "official",
     ) -> None:
         super().__init__()
         check_dims("danet_position", spatial_dims)
+        check_budget("danet_position", attention_budget_mib)
+        self.attention_budget_mib = attention_budget_mib
         one_of("danet_position", "variant", variant, ("official", "paper"))
         if reduction is None:
             reduction = 8 if variant == "official" else 1
@@ -93,11 +101,23 @@ class PositionAttention(nn.Module):
         self.value = layer(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
 
+    def _keep_within_budget(self, x: Tensor) -> None:
+        training, width = trains(self, x), self.query.out_channels
+
+        def need(sides: Sequence[int]) -> float:
+            positions = math.prod(sides)
+            tokens = positions * 2 * (width + self.channels)
+            return tokens_mib(len(x), tokens, x, training) + blocks_mib(len(x), positions, positions, x, training)
+
+        keep_within("danet_position", self.attention_budget_mib, x.shape[2:], need, {})
+
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("danet_position", x, self.channels, self.spatial_dims, self.gamma)
+        if self.attention_budget_mib is not None:
+            self._keep_within_budget(x)
         queries, keys, values = (layer(x).flatten(2).mT for layer in (self.query, self.key, self.value))
         record(self, affinity=Rows(x.shape[2:], lambda at: _weights(queries[:, at], keys)))
-        mixed = _attend(queries, keys, values).mT.unflatten(2, x.shape[2:])
+        mixed = attend(queries, keys, values, scale=1.0).mT.unflatten(2, x.shape[2:])
         return x + (self.gamma * mixed).to(x.dtype)
 
     def extra_repr(self) -> str:
@@ -113,31 +133,63 @@ class ChannelAttention(nn.Module):
     Args:
         channels: C of the map.
         spatial_dims: number of spatial axes, 1, 2 or 3.
+        attention_budget_mib: refuse a map for which the pairs of channels and the response, in training with their
+            gradients, would take more MiB than this. None: no bound.
         variant: "official" (default: the sign as above, as released) or "paper" (softmax of +x_c · x_d).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Affinity rows on demand, by channel: (N, queries, C).
-    Cost: 1 parameter, 2·C² multiply-adds a position; no C×C map is kept where a fused kernel takes the shapes. Softmax
-        in float32 or better.
+    Cost: 1 parameter, 2·C² multiply-adds a position. The C×C map is held where it is no larger than the map itself,
+        else it is gone through in blocks. Products and softmax in float32 or better.
     Init: γ = 0: the identity.
-    Raises: ValueError: an unknown variant, a map of another rank or width.
+    Raises: ValueError: an unknown variant, a map of another rank or width, one over the budget.
     """
 
     starts_as_identity = True
 
-    def __init__(self, channels: int, *, spatial_dims: int = 2, variant: str = "official") -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        spatial_dims: int = 2,
+        attention_budget_mib: float | None = None,
+        variant: str = "official",
+    ) -> None:
         super().__init__()
         check_dims("danet_channel", spatial_dims)
+        check_budget("danet_channel", attention_budget_mib)
+        self.attention_budget_mib = attention_budget_mib
         one_of("danet_channel", "variant", variant, ("official", "paper"))
         self.channels, self.spatial_dims = channels, spatial_dims
         self.sign = -1.0 if variant == "official" else 1.0
         self.gamma = nn.Parameter(torch.zeros(1))
 
+    def _weights(self, some: Tensor, flat: Tensor) -> Tensor:
+        """The rows of these channels; their products are sums over all positions, too long for half precision."""
+        with uncast(flat):
+            return _weights(self.sign * some.to(wide(flat)), flat.to(wide(flat)))
+
+    def _keep_within_budget(self, x: Tensor) -> None:
+        training = trains(self, x)
+
+        def need(sides: Sequence[int]) -> float:
+            n, c, positions = len(x), self.channels, math.prod(sides)
+            if c <= positions:
+                return tokens_mib(n, c * positions, x, training) + pairs_mib(n, c, c, x, 2 + 2 * training)
+            return tokens_mib(n, 3 * c * positions, x, training) + blocks_mib(n, c, c, x, training)
+
+        keep_within("danet_channel", self.attention_budget_mib, x.shape[2:], need, {})
+
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("danet_channel", x, self.channels, self.spatial_dims, self.gamma)
+        if self.attention_budget_mib is not None:
+            self._keep_within_budget(x)
         flat = x.flatten(2)
-        record(self, affinity=Rows((self.channels,), lambda at: _weights(self.sign * flat[:, at], flat)))
-        mixed = _attend(self.sign * flat, flat, flat).unflatten(2, x.shape[2:])
-        return x + (self.gamma * mixed).to(x.dtype)
+        record(self, affinity=Rows((self.channels,), lambda at: self._weights(flat[:, at], flat)))
+        if torch.compiler.is_exporting() or self.channels <= flat.shape[2]:
+            mixed = self._weights(flat, flat).to(flat.dtype) @ flat
+        else:
+            mixed = attend(self.sign * flat, flat, flat, scale=1.0)
+        return x + (self.gamma * mixed.unflatten(2, x.shape[2:])).to(x.dtype)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, sign={self.sign:+.0f}"

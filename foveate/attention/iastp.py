@@ -3,15 +3,18 @@
 No code was released and the paper's text leaves choices open: what is ours is said in the deviations.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from foveate.attention._budget import check_budget, keep_within, pairs_mib, tokens_mib, trains
 from foveate.attention._capture import Rows, record
 from foveate.attention._maps import check_dims, check_map, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
@@ -22,6 +25,7 @@ _AVERAGE: dict[int, Callable[..., Tensor]] = {
     3: F.adaptive_avg_pool3d,
 }
 FUSIONS = ("sum", "mean", "max")
+AT_ONCE = 2**24  # entries of a map of pairs from which on the layer goes through its rows in parts
 
 FACTS = Facts(
     title="Interaction-aware Spatio-temporal Pyramid Attention Networks for Action Classification",
@@ -142,12 +146,16 @@ class InteractionAwarePyramid(nn.Module):
         resize: whether a current map of another size is pooled to `size` and the result back; False refuses it.
         fusion: F, "sum", "mean" or "max" over the scales.
         frames: K of a clip (N, C, K, *S), whose frames become one map; None: a map (N, C, *S).
+        attention_budget_mib: refuse maps for which X of each scale, M and the pairs held at a time, in training all
+            pairs as `losses()` holds them, would take more MiB than this. None: no bound.
 
     Shape: x, or [shallow, …, x], each (N, C_j, *S_j) or (N, C_j, K, *S_j) → (N, C, *S), dtype of x. Captured, for the
         positions asked for: affinity, rows of A (N, Q, K·n).
-    Cost: n·(ΣC_j + N) parameters and n·n·K·(ΣC_j + C) multiply-adds a sample (N scales).
+    Cost: n·(ΣC_j + N) parameters and n·n·K·(ΣC_j + C) multiply-adds a sample (N scales). Many pairs (2²⁴) are gone
+        through in parts and computed again in the backward pass; `losses()` holds them all.
     Init: W uniform in ±1/√C_j, b zero; the paper gives none.
-    Raises: ValueError: unknown fusion, maps of other rank, width or number, another size with resize=False.
+    Raises: ValueError: unknown fusion, maps of other rank, width or number, another size with resize=False, maps
+        over the budget.
         RuntimeError: losses() before a forward pass in training.
     """
 
@@ -161,6 +169,7 @@ class InteractionAwarePyramid(nn.Module):
         resize: bool = True,
         fusion: str = "sum",
         frames: int | None = None,
+        attention_budget_mib: float | None = None,
     ) -> None:
         super().__init__()
         check_dims("iastp", spatial_dims)
@@ -170,12 +179,14 @@ class InteractionAwarePyramid(nn.Module):
             raise ValueError(f"iastp: size must have {spatial_dims} positive numbers; got {size!r}")
         if frames is not None and frames < 1:
             raise ValueError(f"iastp: frames must be a positive number or None; got {frames!r}")
+        check_budget("iastp", attention_budget_mib)
+        self.attention_budget_mib = attention_budget_mib
         self.widths, self.spatial_dims = (*shallower, channels), spatial_dims
         self.resize, self.fusion, self.frames = resize, fusion, frames
         n = self.size.numel()
         self.W = nn.ParameterList(torch.empty(n, width).uniform_(-1, 1) / width**0.5 for width in self.widths)
         self.b = nn.ParameterList(torch.zeros(n) for _ in self.widths)
-        self._last: _Attended | None = None
+        self._last: Callable[[], _Attended] | None = None
 
     def _check(self, maps: Sequence[Tensor]) -> None:
         if len(maps) != len(self.widths):
@@ -206,32 +217,74 @@ class InteractionAwarePyramid(nn.Module):
         frames = self._pool(x.transpose(1, 2).flatten(0, 1), self.size).unflatten(0, (-1, self.frames))
         return frames.flatten(3).transpose(2, 3).flatten(1, 2)
 
-    def attend(self, x: Tensor | Sequence[Tensor]) -> _Attended:
-        """Everything on the way: X of the current map, Y of each scale, a (softmax), A (normed) and M."""
-        maps = [x] if isinstance(x, Tensor) else list(x)
-        self._check(maps)
-        positions = [self._positions(one) for one in maps]
-        y = [w @ p.mT + b[:, None] for w, b, p in zip(self.W, self.b, positions, strict=True)]
+    def _keep_within_budget(self, maps: Sequence[Tensor]) -> None:
+        x, training = maps[-1], trains(self, maps[-1])
+        maps_held = (len(maps) + 2) * (1 + training)  # Y of each scale, a and A
+
+        def need(size: Sequence[int]) -> float:
+            n, keys = math.prod(size), math.prod(size) * (self.frames or 1)
+            held = n if self.training else min(n, max(AT_ONCE // (len(x) * keys or 1), 1))
+            tokens = keys * sum(self.widths) + n * self.widths[-1]
+            return tokens_mib(len(x), tokens, x, training) + pairs_mib(len(x), held, keys, x, maps_held)
+
+        keep_within("iastp", self.attention_budget_mib, self.size, need, {}, "size")
+
+    def _weights(self, positions: list[Tensor], rows: slice | Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Of these rows: Y of each scale, a (softmax) and A (normed)."""
+        y = [w[rows] @ p.mT + b[rows, None] for w, b, p in zip(self.W, self.b, positions, strict=True)]
         fused = reduce(torch.maximum if self.fusion == "max" else torch.add, y)
         softmax = torch.softmax(fused / len(y) if self.fusion == "mean" else fused, -1)
-        normed = F.normalize(softmax, dim=-1)
+        return y, softmax, F.normalize(softmax, dim=-1)
+
+    def _whole(self, positions: list[Tensor]) -> _Attended:
+        y, softmax, normed = self._weights(positions, slice(None))
         return _Attended(positions[-1], y, softmax, normed, normed @ positions[-1])
 
+    def _part(self, start: int, stop: int, *positions: Tensor) -> Tensor:
+        """These rows of M."""
+        return self._weights(list(positions), slice(start, stop))[2] @ positions[-1]
+
+    def _all_positions(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
+        maps = [x] if isinstance(x, Tensor) else list(x)
+        self._check(maps)
+        if self.attention_budget_mib is not None:
+            self._keep_within_budget(maps)
+        return [self._positions(one) for one in maps]
+
+    def attend(self, x: Tensor | Sequence[Tensor]) -> _Attended:
+        """Everything on the way: X of the current map, Y of each scale, a (softmax), A (normed) and M."""
+        return self._whole(self._all_positions(x))
+
     def forward(self, x: Float[Tensor, "n c *s"] | Sequence[Tensor]) -> Float[Tensor, "n c *t"]:
-        seen = self.attend(x)
-        record(self, affinity=Rows(self.size, lambda index: seen.normed[:, index]))
+        positions = self._all_positions(x)
+        record(self, affinity=Rows(self.size, lambda index: self._weights(positions, index)[2]))
+        n, last = self.size.numel(), positions[-1]
+        a_row = last.shape[0] * last.shape[1]
+        if torch.compiler.is_compiling() or n * a_row <= AT_ONCE:
+            seen = self._whole(positions)
+            m, later = seen.m, partial(_Attended, *seen)
+        else:
+            rows = max(AT_ONCE // a_row, 1)
+            m = torch.cat(
+                [
+                    checkpoint(self._part, start, min(start + rows, n), *positions, use_reentrant=False)
+                    for start in range(0, n, rows)
+                ],
+                1,
+            )
+            later = partial(self._whole, positions)
         if self.training and not torch.compiler.is_exporting():
-            self._last = seen
+            self._last = later
         current = x if isinstance(x, Tensor) else x[-1]
-        return self._pool(seen.m.mT.unflatten(2, self.size), current.shape[-self.spatial_dims :])
+        return self._pool(m.mT.unflatten(2, self.size), current.shape[-self.spatial_dims :])
 
     def losses(self) -> Losses:
         """l_interactive and l_attn of the last forward pass in training, a value for each sample."""
         if self._last is None:
             raise RuntimeError("iastp: no losses yet; they are kept from a forward pass in training mode")
-        own = [torch.softmax(y, -1) for y in self._last.y]
-        interactive = interactive_loss(self._last.normed, self._last.x)
-        return Losses(interactive, attention_loss(self._last.softmax, own))
+        seen = self._last()
+        own = [torch.softmax(y, -1) for y in seen.y]
+        return Losses(interactive_loss(seen.normed, seen.x), attention_loss(seen.softmax, own))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}  # the last pass stays with its graph: a copy starts without one

@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from foveate.attention._budget import blocks_mib, check_budget, keep_within, tokens_mib, trains
 from foveate.attention._capture import Rows, record
 from foveate.attention._maps import batch_norm, check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels.attend import attend
+from foveate.kernels.sum_relu import sum_relu
 
 FORMS = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
-AT_ONCE = 2**24  # entries of a pairwise map that the concatenation form holds at a time
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 FACTS = Facts(
@@ -60,7 +62,7 @@ FACTS = Facts(
             "concatenation",
             "ReLU(w_f [θ, φ])",
             "every pair of vectors held; cannot be trained in mmcv with torch 2.15",
-            "w_f in two: ReLU(a_i + b_j), queries in parts",
+            "w_f in two: ReLU(a_i + b_j), pairs in blocks",
         ),
     ),
 )
@@ -83,14 +85,16 @@ class NonLocal(nn.Module):
         scale: divide the softmax's logits by the root of the vectors' length. None: as `variant`, embedded form only.
         norm: batch norm after the last convolution.
         out_bias: bias of the last convolution (mmcv leaves it out beside a norm).
+        attention_budget_mib: refuse a map for which queries, keys, values, response and the pairs held at a time, in
+            training with their gradients, would take more MiB than this. None: no bound.
         variant: "official" (default: scaled, pool first, weights N(0, 0.01)) or "paper" (unscaled, convolve first, He).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Affinity rows on demand: (N, queries, N').
     Cost: 4·C·w weights (w the width) and as many multiply-adds a position; N·N' pairs of 2·w multiply-adds, which the
-        dot product saves. Softmax in float32 or better; no N×N' map is kept where a fused kernel takes the shapes.
+        dot product saves. Softmax in float32 or better; no form holds the N×N' map, forward or backward.
     Init: the last norm's weight and bias 0, or without norm the last convolution's: the identity.
     Raises: ValueError: an unknown form or variant, a width below 1, a window of another length, a scale or an order of
-        pooling where there is nothing to scale or pool, a map of another rank or width.
+        pooling where there is nothing to scale or pool, a map of another rank or width, one over the budget.
     """
 
     starts_as_identity = True
@@ -107,6 +111,7 @@ class NonLocal(nn.Module):
         scale: bool | None = None,
         norm: bool = True,
         out_bias: bool = True,
+        attention_budget_mib: float | None = None,
         variant: str = "official",
     ) -> None:
         super().__init__()
@@ -120,6 +125,8 @@ class NonLocal(nn.Module):
             raise ValueError(f"nl: scale=True wants a softmax form (gaussian, embedded_gaussian); got form={form!r}")
         if pool_first is not None and not sub_sample:
             raise ValueError(f"nl: pool_first={pool_first} orders nothing without sub_sample=True")
+        check_budget("nl", attention_budget_mib)
+        self.attention_budget_mib = attention_budget_mib
         official = variant == "official"
         self.channels, self.spatial_dims, self.form = channels, spatial_dims, form
         self.window = _window(sub_sample, spatial_dims)
@@ -184,17 +191,37 @@ class NonLocal(nn.Module):
         return torch.softmax(logits * self.scale, -1, dtype=wide)
 
     def _respond(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """Σ_j f g / 𝒞, (N, P, w), without the whole pairwise map where there is a way."""
+        """Σ_j f g / 𝒞, (N, P, w), without the whole pairwise map."""
         if self.form == "dot_product":
             return queries @ (keys.mT @ (values / keys.shape[1]))
         if self.form == "concatenation":
             a, b = self._terms(queries, keys)
-            return _weighted(a, b, values / keys.shape[1])
-        queries, keys, values = queries.unsqueeze(1), keys.unsqueeze(1), values.unsqueeze(1)
-        return F.scaled_dot_product_attention(queries, keys, values, scale=self.scale).squeeze(1)
+            return sum_relu(a, b, values / keys.shape[1])
+        return attend(queries, keys, values, scale=self.scale)
+
+    def _keep_within_budget(self, x: Tensor) -> None:
+        training = trains(self, x)
+
+        def need(sides: Sequence[int], form: str = self.form, sub_sample: bool | None = None) -> float:
+            window = self.window if sub_sample is None else _window(sub_sample, self.spatial_dims)
+            queries = math.prod(sides)
+            keys = math.prod(side // min(w, side) for side, w in zip(sides, window or (1,) * len(sides), strict=True))
+            affine = self.channels if form == "gaussian" else self.g.out_channels
+            tokens = (queries + keys) * (affine + self.g.out_channels)
+            pairs = 0.0 if form == "dot_product" else blocks_mib(len(x), queries, keys, x, training)
+            return tokens_mib(len(x), tokens, x, training) + pairs
+
+        changes: dict[str, dict[str, Any]] = {}
+        if self.window is None:
+            changes["sub_sample=True"] = {"sub_sample": True}
+        if self.form != "dot_product":
+            changes["form='dot_product'"] = {"form": "dot_product"}
+        keep_within("nl", self.attention_budget_mib, x.shape[2:], need, changes)
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("nl", x, self.channels, self.spatial_dims, self.g.weight)
+        if self.attention_budget_mib is not None:
+            self._keep_within_budget(x)
         queries, keys, values = self._project(x)
         record(self, affinity=Rows(x.shape[2:], lambda at: self._rows(queries[:, at], keys)))
         response = self.out(self._respond(queries, keys, values).mT.unflatten(2, x.shape[2:]))
@@ -212,15 +239,3 @@ def _window(sub_sample: bool | Sequence[int], spatial_dims: int) -> tuple[int, .
     if len(window) != spatial_dims or any(not isinstance(w, int) or w < 1 for w in window):
         raise ValueError(f"nl: sub_sample must be True, False or {spatial_dims} whole numbers; got {sub_sample!r}")
     return window if max(window) > 1 else None
-
-
-def _weighted(a: Tensor, b: Tensor, values: Tensor) -> Tensor:
-    """ReLU(a_i + b_j) @ values, in parts of the queries when the pairs are many; a part's pairs are not kept."""
-
-    def part(some: Tensor) -> Tensor:
-        return torch.relu(some + b) @ values
-
-    if torch.compiler.is_compiling() or a.numel() * b.shape[2] <= AT_ONCE:
-        return part(a)
-    parts = a.split(max(AT_ONCE // b.numel(), 1), 1)
-    return torch.cat([checkpoint(part, some, use_reentrant=False) for some in parts], 1)

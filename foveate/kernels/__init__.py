@@ -1,13 +1,15 @@
 """Fused passes over feature maps: a primitive a file, its meaning in plain torch first, its quick forms after it.
 
 `impl=None` takes the quickest form that can run, `impl="reference"`, `"cpu"` or `"triton"` that form or an error that
-says why not.
+says why not. `attend` and `sum_relu`, over pairs of tokens, have forms of other names.
 """
 
 from foveate.kernels import _counts  # noqa: F401  says what the passes compute
 from foveate.kernels._dispatch import IMPLS, why_not
+from foveate.kernels.attend import attend
 from foveate.kernels.gate_map import gate_map
 from foveate.kernels.pool_planes import pool_planes
 from foveate.kernels.shared import Shared, share
+from foveate.kernels.sum_relu import sum_relu
 
-__all__ = ["IMPLS", "Shared", "gate_map", "pool_planes", "share", "why_not"]
+__all__ = ["IMPLS", "Shared", "attend", "gate_map", "pool_planes", "share", "sum_relu", "why_not"]

@@ -9,6 +9,7 @@ from conftest import golden_files
 from golden import assert_golden, numbered, part, read
 
 import foveate
+from foveate.attention import iastp
 from foveate.attention.iastp import attention_loss, interactive_loss, pca_objective, relaxed_pca
 
 LAYERS = golden_files("iastp__layer_*")
@@ -144,6 +145,22 @@ def test_gradients_reach_every_scale_frame_and_loss():
         return module(maps), *module.losses()
 
     assert torch.autograd.gradcheck(everything, tuple(maps), fast_mode=True)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "max"])
+def test_many_pairs_are_gone_through_in_parts(fusion, monkeypatch):
+    module = layer(fusion=fusion, frames=2).double().train()
+    maps = [torch.randn(2, c, 2, 4, 3, dtype=torch.float64, requires_grad=True) for c in (4, 5)]
+
+    def everything():
+        out, losses = module(maps), module.losses()
+        loss = out.square().sum() + losses.interactive.sum() + losses.attention.sum()
+        return [out, *torch.autograd.grad(loss, [*maps, *module.parameters()])]
+
+    whole = everything()
+    monkeypatch.setattr(iastp, "AT_ONCE", 60)
+    for one, other in zip(everything(), whole, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_larger_maps_are_averaged_down_and_the_result_back():

@@ -73,15 +73,34 @@ def test_the_whole_affinity_on_demand_is_the_official_map(path):
     assert_golden(seen.maps[""]["affinity"], tensors["aux"], "affinity")
 
 
-def test_the_concatenation_form_in_parts_is_the_whole(monkeypatch):
-    module = randomised("nl", 6, form="concatenation")
-    x = torch.randn(2, 6, 5, 6, dtype=torch.float64, requires_grad=True)
-    whole = module(x)
-    (wanted,) = torch.autograd.grad(whole.square().sum(), x)
-    monkeypatch.setattr(nl, "AT_ONCE", 300)
-    parts = module(x)
-    torch.testing.assert_close(parts, whole)
-    torch.testing.assert_close(torch.autograd.grad(parts.square().sum(), x)[0], wanted)
+@pytest.mark.parametrize(
+    ("name", "options", "fits"),
+    [
+        ("nl", {}, r"5.7 MiB.*: sub_sample=True .3.9 MiB., form='dot_product' .4.7 MiB., a map of 30×40 .2.2 MiB."),
+        ("nl", {"form": "gaussian"}, r"8.0 MiB.*form='dot_product' .* a map of 30×40"),
+        ("nl", {"form": "concatenation"}, r"5.7 MiB.*form='dot_product' .4.7 MiB., a map of 30×40"),
+        ("nl", {"form": "dot_product", "channels": 72}, r"5.3 MiB.*: sub_sample=True .3.3 MiB., a map of 30×40"),
+        ("nl", {"sub_sample": True, "channels": 96}, r"5.4 MiB.*: form='dot_product' .4.4 MiB., a map of 30×40"),
+        ("danet_position", {}, r"6.3 MiB.*: a map of 30×40 .2.3 MiB., attention_budget_mib=7"),
+        ("danet_channel", {"channels": 200}, r"7.9 MiB.*: a map of 30×40 .2.4 MiB., attention_budget_mib=8"),
+        ("iastp", {"size": (20, 30)}, r"8.8 MiB.*: size 10×15 .0.7 MiB., attention_budget_mib=9"),
+    ],
+    ids=str,
+)
+def test_a_map_over_the_budget_is_refused_with_what_would_fit(name, options, fits):
+    channels = options.pop("channels", 64)
+    module = foveate.create_attention(name, channels, attention_budget_mib=5, **options)
+    with pytest.raises(ValueError, match=f"{name}: attending on .* positions needs {fits}") as error:
+        module(torch.randn(1, channels, 60, 80))
+    assert "\n" not in str(error.value)
+    needed = float(str(error.value).split(" MiB")[0].split()[-1])
+    foveate.create_attention(name, channels, attention_budget_mib=needed + 0.1, **options)(
+        torch.randn(1, channels, 60, 80)
+    )
+    huge = torch.zeros(1).expand(1, channels, 10**4, 10**4)  # 24 GiB once it is read
+    if name != "iastp":
+        with pytest.raises(ValueError, match=f"{name}: attending on 10000×10000 positions needs .* MiB"):
+            module(huge)
 
 
 @pytest.mark.parametrize(("channels", "parameters"), [(256, 132224), (512, 526592), (1024, 2101760)])
@@ -119,6 +138,9 @@ def test_mistakes_say_what_would_do():
         foveate.create_attention("nl", 8, sub_sample=(1, 2, 2))
     with pytest.raises(ValueError, match="width must be a positive whole number; got 0"):
         foveate.create_attention("nl", 8, width=0)
+    for budget in (0, -1, True, "8"):
+        with pytest.raises(ValueError, match="nl: attention_budget_mib must be a positive number or None; got"):
+            foveate.create_attention("nl", 8, attention_budget_mib=budget)
     with pytest.raises(ValueError, match=r"4 // 8 = 0 \(reduction=2 would do\)"):
         foveate.create_attention("danet_position", 4)
     with (

@@ -1,0 +1,79 @@
+"""A bound on the memory of attending, told by sizes alone before anything is computed."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate.kernels._blocks import held
+
+_MIB = 2**20
+
+
+def check_budget(name: str, budget_mib: float | None) -> None:
+    """Raise ValueError unless the option is None or a positive number."""
+    if budget_mib is None:
+        return
+    if isinstance(budget_mib, bool) or not isinstance(budget_mib, int | float) or not budget_mib > 0:
+        raise ValueError(f"{name}: attention_budget_mib must be a positive number or None; got {budget_mib!r}")
+
+
+def trains(module: nn.Module, x: Tensor) -> bool:
+    """Whether a backward pass through the module can follow."""
+    return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in module.parameters()))
+
+
+def tokens_mib(n: int, tokens: int, x: Tensor, training: bool) -> float:
+    """Of so many numbers a sample in x's dtype (queries, keys, values, response), in training with their gradients."""
+    return n * tokens * x.element_size() * (1 + training) / _MIB
+
+
+def blocks_mib(n: int, queries: int, keys: int, x: Tensor, training: bool) -> float:
+    """Of the pairs that a form in blocks holds at a time: their weights, and in training the weights' gradients."""
+    return held(n, queries, keys) * max(x.element_size(), 4) * (1 + training) / _MIB
+
+
+def pairs_mib(n: int, queries: int, keys: int, x: Tensor, maps: int) -> float:
+    """Of so many maps of all pairs."""
+    return n * queries * keys * max(x.element_size(), 4) * maps / _MIB
+
+
+def keep_within(
+    name: str,
+    budget_mib: float | None,
+    sides: Sequence[int],
+    need: Callable[..., float],
+    changes: Mapping[str, Mapping[str, Any]],
+    smaller: str = "a map of",
+) -> None:
+    """Raise ValueError if need(sides) MiB are more than the budget; the message says what would fit.
+
+    Args:
+        need: the MiB for a map of these sides, under such changes as follow.
+        changes: what else the user could ask for, such as {"sub_sample=True": {"sub_sample": True}}.
+        smaller: what the sides are the sides of.
+    """
+    if budget_mib is None or torch.compiler.is_exporting():
+        return
+    needed = need(sides)
+    if needed <= budget_mib:
+        return
+    fits = [
+        f"{words} ({mib:.1f} MiB)" for words, change in changes.items() if (mib := need(sides, **change)) <= budget_mib
+    ]
+    half = list(sides)
+    while need(half) > budget_mib and max(half) > 1:
+        half = [math.ceil(side / 2) for side in half]
+    if (mib := need(half)) <= budget_mib:
+        fits.append(f"{smaller} {_by(half)} ({mib:.1f} MiB)")
+    fits.append(f"attention_budget_mib={math.ceil(needed)}")
+    raise ValueError(
+        f"{name}: attending on {_by(sides)} positions needs {needed:.1f} MiB, attention_budget_mib is {budget_mib:g};"
+        f" what fits: {', '.join(fits)}"
+    )
+
+
+def _by(sides: Sequence[int]) -> str:
+    return "×".join(map(str, sides))
