@@ -18,7 +18,7 @@ FLOORS = [
     {"networks"},  # whole networks
     {"data", "official", "saving"},  # what comes from outside, what goes there
     {"tasks"},  # head, loss, metrics over data
-    {"train", "costs"},  # work
+    {"train", "costs", "evaluation"},  # work
     {"study", "report"},  # story
     {"cli"},  # door
 ]

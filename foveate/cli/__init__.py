@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from foveate.cli import data, demo, guidelines, inspect, study
+from foveate.cli import data, demo, evaluate, guidelines, inspect, study
 
 app = typer.Typer(
     name="foveate",
@@ -21,6 +21,7 @@ app.command("list")(inspect.list_)
 app.command("show")(inspect.show)
 app.command("sites")(inspect.sites)
 app.command("cost")(inspect.cost)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(guidelines.app, name="guidelines")

@@ -3,7 +3,7 @@ file's bytes (`img` or `image`: {bytes, path}) and a `label`."""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,10 +108,7 @@ def read_shards(shards: Sequence[Path]) -> Labelled:
     for shard in shards:
         try:
             with arrow.ParquetFile(shard) as table:
-                column = next((name for name in ("img", "image") if name in table.schema_arrow.names), None)
-                if column is None or "label" not in table.schema_arrow.names:
-                    got = ", ".join(table.schema_arrow.names)
-                    raise ValueError(f"wanted the columns 'img' (or 'image') and 'label', got {got}")
+                column = _column(table)
                 row = 0
                 for portion in table.iter_batches(PORTION, columns=[column, "label"]):
                     cells, rows = portion[column].to_pylist(), range(row, row + portion.num_rows)
@@ -128,10 +125,51 @@ def read_shards(shards: Sequence[Path]) -> Labelled:
     return np.concatenate(images), np.concatenate(labels)
 
 
-def _pixels(cell: Any, row: int) -> NDArray[np.uint8]:
+def open_rows(shard: Path) -> tuple[int, Callable[[], Iterator[tuple[bytes, int]]]]:
+    """How many rows a shard has, and what walks through them: the bytes of an image file, and the label.
+
+    Raises: ValueError: no pyarrow, other columns, no parquet; while walking, a row without an image or a label.
+    """
+    arrow = _arrow(shard)
+    try:
+        with arrow.ParquetFile(shard) as table:
+            column, count = _column(table), table.metadata.num_rows
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{shard}: {error}") from None
+
+    def walk() -> Iterator[tuple[bytes, int]]:
+        row = 0
+        try:
+            with arrow.ParquetFile(shard) as table:
+                for portion in table.iter_batches(100, columns=[column, "label"]):
+                    labels = _labels(portion["label"].to_pylist(), range(row, row + portion.num_rows))
+                    for cell, label in zip(portion[column].to_pylist(), labels, strict=True):
+                        yield _content(cell, row), int(label)
+                        row += 1
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{shard}: {error}") from None
+
+    return count, walk
+
+
+def _column(table: Any) -> str:
+    """The column that holds the images."""
+    names = table.schema_arrow.names
+    column = next((name for name in ("img", "image") if name in names), None)
+    if column is None or "label" not in names:
+        raise ValueError(f"wanted the columns 'img' (or 'image') and 'label', got {', '.join(names)}")
+    return column
+
+
+def _content(cell: Any, row: int) -> bytes:
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(content, bytes):
         raise ValueError(f"row {row}: wanted the bytes of an image file, got {type(content).__name__}")
+    return content
+
+
+def _pixels(cell: Any, row: int) -> NDArray[np.uint8]:
+    content = _content(cell, row)
     try:
         return np.asarray(decode(content)).transpose(2, 0, 1)
     except Exception as error:  # a decoder meets damage in many ways

@@ -1,0 +1,342 @@
+"""foveate evaluate and what it stands on: preprocessing as published, images as they lie, classes by their names."""
+
+import io
+import json
+import pickle
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2 as transforms
+from PIL import Image
+from safetensors.torch import save_file
+
+import foveate
+from foveate.cli import main
+from foveate.evaluation import Preprocessing, find_images, make_ready, published, score
+from foveate.evaluation.classes import number_classes
+
+COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
+OWN = """import torch
+
+
+class Colour(torch.nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.fc = torch.nn.Linear(3, num_classes, bias=False)
+
+    def forward(self, x):
+        return self.fc(x.mean((2, 3)))
+
+
+def colour(num_classes=3):
+    return Colour(num_classes)
+"""
+
+
+def photo(path, colour, size=(40, 30), **how):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path, **how)
+
+
+@pytest.fixture
+def colours(tmp_path, monkeypatch):
+    """Photos of one colour each in class folders, one of the four under a wrong name; a network that tells colours."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN)
+    for name, colour in COLOURS.items():
+        photo(tmp_path / "photos" / name / "1.png", colour)
+    photo(tmp_path / "photos" / "red" / "wrong.png", COLOURS["blue"], (20, 90))
+    save_file({"fc.weight": torch.eye(3).flip(0).contiguous()}, tmp_path / "own.safetensors")
+    return tmp_path
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    monkeypatch.delenv("FOVEATE_DEBUG", raising=False)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["foveate", "evaluate", *map(str, arguments)])
+        try:
+            main()
+            status = 0
+        except SystemExit as end:
+            status = end.code or 0
+        printed = capsys.readouterr()
+        return status, printed.out, printed.err
+
+    return run
+
+
+ASKED = ["own.py:colour", "--weights", "own.safetensors", "--num-classes", "3", "--data", "photos"]
+
+
+def test_evaluate_counts_what_is_right(colours, command):
+    status, out, _ = command(*ASKED)
+    assert status == 0
+    assert "3 classes: 4 images of photos" in out
+    assert "top-1 75.00 % (3 right)" in out
+    assert "top-5" not in out, "of three classes there is no top-5"
+    status, out, _ = command(*ASKED, "--json", "--image-size", "8", "--crop-pct", "0.5", "--batch-size", "3")
+    answer = json.loads(out)
+    assert (answer["images"], answer["correct"], answer["top1"], answer["top5"]) == (4, 3, 75.0, None)
+    assert answer["preprocessing"]["image_size"] == 8
+    assert json.loads(command(*ASKED, "--json", "--bgr")[1])["correct"] == 2, "green, and the blue one under red"
+    assert json.loads(command(*ASKED, "--json", "--images", "2")[1])["images"] == 2
+    shifted = ["--mean", "0,0,0", "--std", "1,1,0.001", "--amp", "--channels-last"]
+    assert json.loads(command(*ASKED, "--json", *shifted)[1])["correct"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda at: ASKED[:1] + ASKED[3:], "wanted --weights FILE"),
+        (lambda at: [*ASKED, "--weights", "gone.pth"], "weights gone.pth: wanted a safetensors file"),
+        (lambda at: [*ASKED, "--data", "gone"], "gone: wanted a folder of images; there is nothing"),
+        (lambda at: [*ASKED, "--data", "own.py"], "own.py: wanted a folder of images; there is a file"),
+        (lambda at: [*ASKED, "--num-classes", "4"], "fc.weight has 3 classes; the network was asked to have 4"),
+        (lambda at: (at / "photos/white").mkdir() or ASKED, "photos/white: wanted images"),
+        (
+            lambda at: photo(at / "photos/white/1.png", (9, 9, 9)) or ASKED,
+            "photos: wanted 3 class folders, one an output of the network; got 4 ('blue', 'green', 'red', …)",
+        ),
+        (lambda at: (at / "none").mkdir() or [*ASKED, "--data", "none"], "none: wanted class folders of images"),
+        (
+            lambda at: photo(at / "flat/1.png", (0, 0, 0)) or [*ASKED, "--data", "flat"],
+            "got 1 images without classes (--labels FILE says them)",
+        ),
+        (
+            lambda at: (at / "photos/red/bad.jpg").write_bytes(b"no") and ASKED,
+            "bad.jpg: not an image, whatever its name says",
+        ),
+        (lambda at: (at / "photos/red/z.png").write_bytes(_half()) and ASKED, "z.png: cannot be read: "),
+        (lambda at: [*ASKED, "--crop-pct", "1.5"], "crop: wanted a share of the resized image"),
+        (lambda at: [*ASKED, "--image-size", "0"], "image size: wanted at least 1 pixel; got 0"),
+        (lambda at: [*ASKED, "--interpolation", "cubic"], "wanted nearest, bilinear, bicubic, lanczos; got 'cubic'"),
+        (lambda at: [*ASKED, "--mean", "0.5,half,0.5"], "--mean: wanted numbers parted by commas"),
+        (lambda at: [*ASKED, "--mean", "0.5", "--std", "1"], "--mean, --std: wanted 3 numbers each, got 1"),
+        (lambda at: [*ASKED, "--device", "tpu"], "--device: 'tpu' cannot be used here"),
+        (lambda at: [*ASKED, "--source", "a/b"], "--source and --cls go together"),
+        (lambda at: [*ASKED, "--source", "a/b", "--cls", "C"], "no official source is called 'a/b'"),
+        (lambda at: [*ASKED, "--option", "width"], "--option: wanted NAME=VALUE; got 'width'"),
+        (lambda at: ["foveate:drsn_cw_1d_12", *ASKED[1:]], "takes signals of shape (1, 2048); images can be"),
+        (lambda at: ["foveate:resnet21", *ASKED[1:]], "did you mean 'resnet"),
+        (lambda at: ["foveate:resnet20", *ASKED[1:3], *ASKED[5:]], "'conv1.weight' is missing"),
+        (lambda at: [*ASKED, "--labels", "gone.json"], "gone.json: cannot be read: No such file"),
+        (lambda at: _write(at / "l.json", "[{]") or [*ASKED, "--labels", "l.json"], "l.json: is no JSON"),
+        (lambda at: _write(at / "l.json", '{"red/1.png": 3}') or [*ASKED, "--labels", "l.json"], "from 0 to 2, got 3"),
+        (
+            lambda at: _write(at / "l.json", '{"red/7.png": 1}') or [*ASKED, "--labels", "l.json"],
+            "there is no such file",
+        ),
+        (lambda at: _write(at / "l.json", '[{"file": "a"}]') or [*ASKED, "--labels", "l.json"], "row 0: wanted {"),
+        (lambda at: _write(at / "l.txt", "red/1.png") or [*ASKED, "--labels", "l.txt"], "line 1: wanted 'file class'"),
+        (
+            lambda at: _write(at / "photos/labels.json", "[]") or ASKED,
+            "labels.json: wanted an image and its class a row",
+        ),
+    ],
+)
+def test_evaluate_tells_a_mistake_in_one_line(colours, command, change, message):
+    status, out, error = command(*change(colours))
+    assert status == 2, error
+    assert message in error
+    assert out == ""
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+
+
+def _write(path, text):
+    path.write_text(text)
+
+
+def _half():
+    kept = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 50, 3), np.uint8)).save(kept, "PNG")
+    return kept.getvalue()[:2000]
+
+
+def test_outputs_that_are_no_numbers_are_told(colours, command):
+    save_file({"fc.weight": torch.full((3, 3), torch.nan)}, colours / "nan.safetensors")
+    status, _, error = command(*ASKED, "--weights", "nan.safetensors")
+    assert status == 2
+    assert "photos/blue/1.png: the network's outputs are not finite numbers" in error
+
+
+def test_the_number_of_classes_is_that_of_the_weights(tmp_path, command):
+    network = foveate.create_network("resnet8", num_classes=3)
+    save_file(dict(network.state_dict()), tmp_path / "three.safetensors")
+    for name, colour in COLOURS.items():
+        photo(tmp_path / "photos" / name / "1.png", colour)
+    asked = ["resnet8", "--weights", tmp_path / "three.safetensors", "--data", tmp_path / "photos", "--json"]
+    answer = json.loads(command(*asked)[1])
+    assert answer["num_classes"] == 3
+    assert answer["preprocessing"]["image_size"] == 32
+
+
+def test_a_saved_network_is_evaluated_by_its_file_alone(tmp_path, command):
+    network = foveate.create_network("mobilenet_v2", num_classes=2, width=0.25).eval()
+    foveate.save(network, tmp_path / "kept.safetensors")
+    for name in ("a", "b"):
+        photo(tmp_path / "photos" / name / "1.png", (9, 99, 0))
+    status, out, error = command(tmp_path / "kept.safetensors", "--data", tmp_path / "photos", "--json")
+    assert status == 0, error
+    assert json.loads(out)["correct"] == 1, "both photos are the same"
+    status, _, error = command(tmp_path / "kept.safetensors", "--data", tmp_path / "photos", "--option", "width=1")
+    assert status == 2
+    assert "is a network with its weights" in error
+
+
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (333, 517), (256, 256), (100, 31), (224, 224)], ids=str)
+@pytest.mark.parametrize("filter", ["bilinear", "bicubic"])
+def test_resize_and_crop_are_torchvisions(size, filter):
+    pixels = np.random.default_rng(1).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    image = Image.fromarray(pixels)
+    resize = transforms.Resize(256, transforms.InterpolationMode(filter))
+    theirs = transforms.Compose([resize, transforms.CenterCrop(224)])(image)
+    assert np.array_equal(Preprocessing(interpolation=filter).pixels(image), np.asarray(theirs))
+
+
+def test_squash_forgets_the_shape():
+    image = Image.new("RGB", (90, 30), "white")
+    image.paste("black", (0, 0, 45, 30))
+    shown = Preprocessing(image_size=32, crop_pct=1.0, squash=True).pixels(image)
+    assert shown.shape == (32, 32, 3)
+    assert shown[:, :14].max() == 0
+    assert shown[:, 18:].min() == 255
+
+
+@pytest.mark.parametrize(
+    ("network", "source", "weights", "wanted"),
+    [
+        ("foveate:mobilenet_v2", None, "", (224, 0.875, "bilinear", 0.485)),
+        ("resnet20", None, "", (32, 1.0, "bilinear", 0.485)),
+        ("foveate:mobilenet_v2", "google-coral/test_data", "", (224, 0.875, "bilinear", 0.5)),
+        ("timm:resnet50", None, "", (224, 0.95, "bicubic", 0.485)),
+        ("timm:mobilenetv2_100", None, "", (224, 0.875, "bicubic", 0.485)),
+        ("timm:inception_v3", None, "", (299, 0.875, "bicubic", 0.5)),
+        ("torchvision:resnet50", None, "", (224, 224 / 256, "bilinear", 0.485)),
+        ("torchvision:resnet50", None, "resnet50-11ad3fa6.pth", (224, 224 / 232, "bilinear", 0.485)),
+        ("torchvision:swin_t", None, "", (224, 224 / 232, "bicubic", 0.485)),
+        ("mine.py:net", None, "", (224, 0.875, "bilinear", 0.485)),
+    ],
+)
+def test_preprocessing_is_the_published(network, source, weights, wanted):
+    found = published(network, source, weights)
+    assert (found.image_size, pytest.approx(found.crop_pct), found.interpolation, found.mean[0]) == wanted
+
+
+def test_class_folders_are_imagenets_by_identity_name_or_number():
+    assert number_classes(["n01440764", "n01443537"], 1000, "x") == {"n01440764": 0, "n01443537": 1}
+    assert number_classes(["Tench", "great_white_shark", "hen-of-the-woods"], 1000, "x") == {
+        "Tench": 0,
+        "great_white_shark": 2,
+        "hen-of-the-woods": 996,
+    }
+    assert number_classes(["7", "10", "999"], 1000, "x") == {"7": 7, "10": 10, "999": 999}
+    many = [f"own{i:04}" for i in range(1000)]
+    assert number_classes(many, 1000, "x")["own0007"] == 7, "a thousand of one's own are in order"
+    assert number_classes(["10", "2"], 2, "x") == {"10": 0, "2": 1}, "in order of names, as they were trained"
+    for folders, message in (
+        (["tench", "crane"], "got 'crane' (several classes are called so)"),
+        (["n01440764", "goldfishes"], "got 'goldfishes'; nearest: 'goldfish'"),
+        (["tench", "n01440764"], "the folders 'tench' and 'n01440764' are the same class, 0"),
+    ):
+        with pytest.raises(ValueError) as error:
+            number_classes(folders, 1000, "x")
+        assert message in str(error.value)
+    assert number_classes(["3", "1"], 10, "x") == {"3": 3, "1": 1}
+
+
+def labels_of(images):
+    return [label for _, label, _ in images.items()]
+
+
+def test_images_are_found_as_they_lie(tmp_path):
+    for name in ("a", "b"):
+        for place in ("train", "val"):
+            photo(tmp_path / "split" / place / name / "deep" / f"{place}.JPEG", (1, 2, 3))
+    found = find_images(tmp_path / "split", 2)
+    assert found.count == 2
+    assert all("val" in item[2] for item in found.items())
+    photo(tmp_path / "net/val/n01443537/x.JPEG", (1, 2, 3))
+    assert labels_of(find_images(tmp_path / "net", 1000)) == [1]
+    for i in range(3):
+        photo(tmp_path / f"flat/{i}.png", (i, i, i))
+    for name, text in (
+        ("l.json", '[{"file": "2.png", "index": 4}, {"file": "0.png", "label": 1}]'),
+        ("l2.json", '{"2.png": 4, "0.png": "1"}'),
+        ("l.txt", "2.png 4\n0.png,1\n"),
+    ):
+        (tmp_path / name).write_text(text)
+        assert labels_of(find_images(tmp_path / "flat", 5, labels=tmp_path / name)) == [4, 1]
+    (tmp_path / "flat/labels.json").write_text('{"1.png": "tench"}')
+    assert labels_of(find_images(tmp_path / "flat", 1000)) == [0]
+
+
+def test_cifars_own_files_and_parquet_are_read(tmp_path):
+    x = np.random.default_rng(0).integers(0, 256, (5, 3072), np.uint8)
+    (tmp_path / "cifar").mkdir()
+    with (tmp_path / "cifar/test_batch").open("wb") as file:
+        pickle.dump({"data": x, "labels": [0, 9, 3, 3, 1]}, file)
+    found = find_images(tmp_path / "cifar", 10)
+    assert (found.count, found.size, labels_of(found)) == (5, 32, [0, 9, 3, 3, 1])
+    assert np.array_equal(next(found.items())[0], x[0].reshape(3, 32, 32).transpose(1, 2, 0))
+    with pytest.raises(ValueError, match="has 10 classes; the network has 100 outputs"):
+        find_images(tmp_path / "cifar", 100)
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    (tmp_path / "rows").mkdir()
+    files = []
+    for side in (20, 20, 30):
+        kept = io.BytesIO()
+        Image.new("RGB", (side, side), (side, 0, 0)).save(kept, "PNG")
+        files.append({"bytes": kept.getvalue(), "path": ""})
+    parquet.write_table(
+        pyarrow.table({"image": files, "label": [2, 0, 1]}), tmp_path / "rows/validation-00000-of-00001.parquet"
+    )
+    found = find_images(tmp_path / "rows", 3)
+    assert (found.count, found.size, labels_of(found)) == (3, 20, [2, 0, 1])
+    with pytest.raises(ValueError, match="row 0: wanted a class from 0 to 1, got 2"):
+        labels_of(find_images(tmp_path / "rows", 2))
+    (tmp_path / "only").mkdir()
+    (tmp_path / "rows/validation-00000-of-00001.parquet").rename(tmp_path / "only/train-00000-of-00001.parquet")
+    with pytest.raises(ValueError, match="wanted test-\\*.parquet"):
+        find_images(tmp_path / "only", 3)
+
+
+def accuracy(shared, network, weights, data, outputs, most=None, **given):
+    ready = make_ready(network, shared / "data/weights" / weights, **given)
+    found = find_images(shared / "data" / data, outputs)
+    return score(ready.model, found, published(network, ready.source, weights), most=most)
+
+
+def test_released_networks_are_right_on_a_slice(shared):
+    pytest.importorskip("pyarrow")
+    found = accuracy(shared, "foveate:resnet20", "cifar10_resnet20-12fca82f.th", "cifar10", 10, most=200)
+    assert found.images == 200
+    assert found.right >= 176
+    found = accuracy(shared, "mobilenet_v2", "mobilenet_v2_imagenet_int8.pth", "imagenet_sample", 1000, most=20)
+    assert found.right >= 15
+    assert found.right5 >= 19
+
+
+HAN = {"source": "songhan/SqueezeNet-Deep-Compression", "cls": "squeezenet1_0"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("network", "weights", "data", "outputs", "given", "right", "right5"),
+    [
+        ("foveate:resnet20", "cifar10_resnet20-12fca82f.th", "cifar10", 10, {}, 9173, None),
+        ("foveate:resnet56", "cifar10_resnet56-4bfd9763.th", "cifar10", 10, {}, 9339, None),
+        ("foveate:mobilenet_v2", "mobilenet_v2_imagenet_int8.pth", "imagenet_sample", 1000, {}, 177, 199),
+        ("torchvision:squeezenet1_0", "squeezenet1_0_imagenet_fp16.pth", "imagenet_sample", 1000, HAN, 136, 171),
+    ],
+)
+def test_released_networks_keep_their_published_accuracy(shared, network, weights, data, outputs, given, right, right5):
+    pytest.importorskip("pyarrow")
+    found = accuracy(shared, network, weights, data, outputs, **given)
+    assert found.right == right
+    assert right5 is None or found.right5 == right5
