@@ -21,7 +21,7 @@ CROP = 0.875
 _CAFFE = {"mean": tuple(v / 255 for v in (123.0, 117.0, 104.0)), "std": (1 / 255,) * 3}
 _OF_SOURCE = {  # of weights that want another preprocessing than their network is known for
     "google-coral/test_data": {"mean": (0.5,) * 3, "std": (0.5,) * 3},
-    "songhan/SqueezeNet-Deep-Compression": {"image_size": 227, "crop_pct": 227 / 256, **_CAFFE},
+    "songhan/SqueezeNet-Deep-Compression": {"image_size": 227, "crop_pct": 227 / 256, "nearest": True, **_CAFFE},
 }
 
 
@@ -32,7 +32,8 @@ class Preprocessing:
     image_size: of the central square that is shown, in pixels. crop_pct: its side as a share of the short side that the
     image is resized to before. interpolation: nearest, bilinear, bicubic or lanczos, over the pixels that are merged.
     mean, std: pixels are (v/255 − mean)/std a channel. bgr: blue comes first. squash: both sides are resized to the
-    same, whatever the shape was.
+    same, whatever the shape was. nearest: the long side is rounded to the nearest pixel, and an odd pixel of the margin
+    is left on the right; else fractions of the side are cut off and halves go to the even, as torchvision has it.
     """
 
     image_size: int = 224
@@ -42,6 +43,7 @@ class Preprocessing:
     std: tuple[float, ...] = STD
     bgr: bool = False
     squash: bool = False
+    nearest: bool = False
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
@@ -66,11 +68,14 @@ class Preprocessing:
         short = min(image.size)
         if self.squash:
             size = (rim, rim)
-        else:  # as torchvision rounds
-            size = tuple(rim if length == short else int(rim * length / short) for length in image.size)  # type: ignore[assignment]
+        else:
+            whole = round if self.nearest else int
+            width, height = (rim if length == short else whole(rim * length / short) for length in image.size)
+            size = (width, height)
         if size != image.size:
             image = image.resize(size, FILTERS[self.interpolation])
-        left, top = round((size[0] - side) / 2), round((size[1] - side) / 2)
+        halve = math.floor if self.nearest else round
+        left, top = halve((size[0] - side) / 2), halve((size[1] - side) / 2)
         return np.asarray(image.crop((left, top, left + side, top + side)))
 
     def __str__(self) -> str:

@@ -102,5 +102,5 @@ def before_named(
 register_network("stn_tutorial", shape=(1, 28, 28))(TutorialNet)
 register_network("stn_before", shape=(3, 32, 32))(before_named)
 register_network("stn_resnet20", shape=(3, 32, 32))(partial(before_named, network="foveate:resnet20", num_classes=10))
-register_network("stn_mobilenet_v2")(partial(before_named, network="foveate:mobilenet_v2"))
-register_network("stn_shufflenet_v2")(partial(before_named, network="foveate:shufflenet_v2"))
+for _name in ("resnet18", "resnet50", "mobilenet_v2", "shufflenet_v2"):
+    register_network(f"stn_{_name}")(partial(before_named, network=f"foveate:{_name}"))

@@ -20,6 +20,7 @@ COMMANDS = [
     ["show"],
     ["sites"],
     ["cost"],
+    ["evaluate"],
     *(["study", name] for name in ("run", "status", "resume", "report")),
     ["data", "make"],
     ["data", "check"],

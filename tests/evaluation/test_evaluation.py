@@ -198,6 +198,16 @@ def test_resize_and_crop_are_torchvisions(size, filter):
     assert np.array_equal(Preprocessing(interpolation=filter).pixels(image), np.asarray(theirs))
 
 
+def test_nearest_rounds_the_long_side_and_leaves_half_a_pixel_behind():
+    row = np.arange(200, dtype=np.uint8)
+    image = Image.fromarray(np.broadcast_to(row[None, :, None], (100, 200, 3)).copy())
+    shown = Preprocessing(image_size=99, crop_pct=0.99, nearest=True).pixels(image)
+    assert shown.shape == (99, 99, 3)
+    assert shown[0, 0, 0] == 50, "(200 − 99) / 2, rounded down"
+    wide = Image.new("RGB", (151, 100))
+    assert Preprocessing(image_size=50, crop_pct=1.0, nearest=True).pixels(wide).shape == (50, 50, 3)
+
+
 def test_squash_forgets_the_shape():
     image = Image.new("RGB", (90, 30), "white")
     image.paste("black", (0, 0, 45, 30))

@@ -22,7 +22,6 @@ def test_builds_and_runs_in_both_directions_without_memory(name):
     y.sum().backward()
     without = [key for key, p in network.named_parameters() if p.grad is None]
     assert not without, f"no gradient reaches {without[:3]}"
-    assert not network(torch.empty(3, *shape, device="meta")).requires_grad or network.training
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if any(part in name for part in LIGHT)])
