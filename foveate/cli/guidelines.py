@@ -1,4 +1,4 @@
-"""foveate guidelines study: ShuffleNet v2's four experiments on this machine."""
+"""foveate guidelines MODEL | study: ShuffleNet v2's four guidelines, asked of a network and of this machine."""
 
 import json
 import sys
@@ -6,8 +6,70 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-app = typer.Typer(no_args_is_help=True, help="ShuffleNet v2's four guidelines, on your machine.")
+from foveate.cli.inspect import Classes, Json, Model, Size
+
+
+class _ModelOrCommand(TyperGroup):
+    """`guidelines timm:resnet50` is `guidelines model timm:resnet50`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        known = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if not args or args[0] in known else ["model", *args])
+
+
+app = typer.Typer(
+    cls=_ModelOrCommand,
+    no_args_is_help=True,
+    subcommand_metavar="MODEL | study",
+    help="ShuffleNet v2's four guidelines, asked of a network and of your machine.\n\n"
+    "Example: foveate guidelines timm:resnet50",
+)
+
+
+@app.command()
+def model(
+    model: Model,
+    image_size: Size = 224,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 3,
+    batch_size: Annotated[int, typer.Option(min=1)] = 1,
+    num_classes: Classes = 1000,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring, about.")] = 15.0,
+    measure: Annotated[bool, typer.Option("--measure/--no-measure", help="Time the places and their changes.")] = True,
+    picture: Annotated[Path | None, typer.Option(help="Draw what the places cost: FILE.png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say where a network departs from the four guidelines, what that costs here, and what a change would save.
+
+    Example: foveate guidelines model timm:resnet50 --picture guidelines.png
+    """
+    from dataclasses import asdict
+
+    import torch
+
+    from foveate.costs import device_there, guidelines, with_threads
+    from foveate.networks import build_network
+    from foveate.report import guidelines_drawing, guidelines_table, picture_path, write_picture
+
+    where = device_there(device)
+    if picture is not None:
+        picture_path(picture)
+    network = build_network(model, num_classes=num_classes, in_channels=channels).to(where)
+    x = torch.randn(batch_size, channels, image_size, image_size, device=where)
+    with with_threads(threads):
+        found = asdict(guidelines(network, x, measure=measure, budget_s=seconds))
+    found["about"] = f"{model}, batch {batch_size} of {image_size}×{image_size}, on {found['machine']['name']}"
+    if picture is not None:
+        write_picture(guidelines_drawing(found), picture)
+    if as_json:
+        typer.echo(json.dumps(found))
+        return
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 100, highlight=False).print(guidelines_table(found))
 
 
 @app.command()
@@ -18,7 +80,7 @@ def study(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
     seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring for each of the eight experiments.")] = 8.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Run the paper's four experiments: does each guideline hold on this machine? About a minute and a half.
 

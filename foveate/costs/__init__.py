@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from foveate.costs._guidelines import Guidelines, Place, Total, guidelines
 from foveate.costs._latency import Latency, forward_step, interval_of_the_median, time_interleaved, training_step
-from foveate.costs._machine import Machine, device_there, machine
+from foveate.costs._machine import Machine, device_there, machine, with_threads
 from foveate.costs._microbenchmarks import Experiment, experiment, experiments
 from foveate.costs._stages import stages_of
 from foveate.counting import Count, Row, Sums, count
@@ -17,20 +18,25 @@ __all__ = [
     "Cost",
     "Count",
     "Experiment",
+    "Guidelines",
     "Latency",
     "Machine",
+    "Place",
     "Row",
     "Sums",
+    "Total",
     "cost",
     "costs",
     "count",
     "device_there",
     "experiment",
     "experiments",
+    "guidelines",
     "machine",
     "macs",
     "parameters",
     "stages_of",
+    "with_threads",
 ]
 
 

@@ -8,7 +8,20 @@ Knows no network, no mechanism and no kernel by name. An operator of one's own s
 """
 
 from foveate.counting._rows import Count, Kept, Row, Sums
-from foveate.counting._watch import count, module_paths
+from foveate.counting._traffic import storage_of, tensors_in
+from foveate.counting._watch import Watch, count, module_paths
 from foveate.counting._work import Work, register_operator
 
-__all__ = ["Count", "Kept", "Row", "Sums", "Work", "count", "module_paths", "register_operator"]
+__all__ = [
+    "Count",
+    "Kept",
+    "Row",
+    "Sums",
+    "Watch",
+    "Work",
+    "count",
+    "module_paths",
+    "register_operator",
+    "storage_of",
+    "tensors_in",
+]

@@ -31,7 +31,7 @@ def count(model: nn.Module, x: Batch, *, stages: Sequence[str] = (), kept: bool 
 
     Raises: ValueError: the network refuses x; says where, and both shapes.
     """
-    watch = _Watch(model)
+    watch = Watch(model)
     with _as_found(model), _fused_attention_off():
         model.eval()
         with torch.no_grad():
@@ -52,7 +52,7 @@ def module_paths(model: nn.Module) -> dict[nn.Module, str]:
     return {module: name for name, module in model.named_modules()}
 
 
-class _Watch(TorchDispatchMode):
+class Watch(TorchDispatchMode):
     """Makes rows; `maker` says of each storage which operator in which module made it last."""
 
     supports_higher_order_operators = True
@@ -186,7 +186,7 @@ def _kept(model: nn.Module, x: Batch) -> tuple[bool, tuple[Kept, ...]]:
 
 def _kept_now(model: nn.Module, x: Batch) -> tuple[Kept, ...]:
     own = {storage_of(t) for t in (*model.parameters(), *model.buffers())}
-    watch = _Watch(model)
+    watch = Watch(model)
     found: dict[int, Kept] = {}
     held: list[Any] = []  # storages must stay alive, or their addresses are given out again
 

@@ -4,7 +4,18 @@ Reads the summary and nothing else, so a report can be drawn again for ever with
 """
 
 from foveate.report.experiments import experiments_table, write_experiments
+from foveate.report.files import picture_path, write_picture
+from foveate.report.guidelines import guidelines_drawing, guidelines_table
 from foveate.report.page import write_report
 from foveate.report.table import terminal_table
 
-__all__ = ["experiments_table", "terminal_table", "write_experiments", "write_report"]
+__all__ = [
+    "experiments_table",
+    "guidelines_drawing",
+    "guidelines_table",
+    "picture_path",
+    "terminal_table",
+    "write_experiments",
+    "write_picture",
+    "write_report",
+]

@@ -17,10 +17,15 @@ def write_picture(drawing: Drawing, path: Path | str) -> None:
 
 
 def picture_path(path: Path | str) -> Path:
-    """The path of a picture, before anything is drawn. Raises: ValueError: it ends neither in .png nor in .svg."""
+    """The path of a picture, before anything is drawn.
+
+    Raises: ValueError: it ends neither in .png nor in .svg, or there is no such folder.
+    """
     path = Path(path)
     if path.suffix.lower() not in {".png", ".svg"}:
         raise ValueError(f"wanted the name of a picture that ends in .png or .svg; got {str(path)!r}")
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: there is no folder {path.parent}")
     return path
 
 
