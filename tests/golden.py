@@ -1,9 +1,13 @@
 """Golden files: read one, and hold a module to it."""
 
 import json
+import math
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -80,3 +84,55 @@ def golden_loader(path: Path) -> tuple[nn.Module, dict[str, str]]:
     module = foveate.official.load(header["source"], header["cls"], header["ctor"], state)
     _, prefixes = _find(header["source"], header["cls"]).build(**header["ctor"])
     return module, {key: to_ours(key, prefixes) for key in state}
+
+
+def by_rule(salt: str, entries: Iterable[tuple[str, list[int], str]]) -> dict[str, Tensor]:
+    """Weights that are not stored but made: (key, shape, kind) → values, as the golden README has it."""
+    state = {}
+    for key, shape, kind in entries:
+        random = np.random.RandomState(zlib.crc32(f"{salt}|{key}".encode()))
+        n = random.random_sample(shape) if kind == "var" else random.standard_normal(shape)
+        made = {
+            "conv": lambda n, shape: n / math.sqrt(math.prod(shape[1:])),
+            "bias": lambda n, _: 0.3 * n,
+            "norm_b": lambda n, _: 0.3 * n,
+            "norm_w": lambda n, _: 1 + 0.3 * n,
+            "mean": lambda n, _: 0.2 * n,
+            "var": lambda n, _: 0.5 + n,
+            "free": lambda n, _: 0.3 + 0.7 * n,
+        }[kind](n, shape)
+        state[key] = torch.from_numpy(np.asarray(made))
+    return state
+
+
+def check_network(path: Path, named: dict[str, str]) -> None:
+    """A whole network against its file: logits, means of the stages, gradients; 1e-8 relative.
+
+    named: our name of an official module whose stage mean the file holds, where it is another.
+    """
+    header, tensors = read(path)
+    state = by_rule(header["salt"], header["state"])
+    network = foveate.official.load(header["source"], header["cls"], header["ctor"], state)
+    _, prefixes = _find(header["source"], header["cls"]).build(**header["ctor"])
+    x = np.random.RandomState(zlib.crc32(f"{header['salt']}|input".encode())).standard_normal(header["input_shape"])
+    image = torch.from_numpy(x).requires_grad_()
+
+    def same(got: Tensor, wanted: Tensor, what: str) -> None:
+        close = 1e-8 * wanted.abs().max().item()
+        torch.testing.assert_close(got, wanted, rtol=1e-8, atol=close, msg=lambda text: f"{what}: {text}")
+
+    same(image[..., :4, :4].detach(), tensors["input_corner"], "input")
+    seen: dict[str, Tensor] = {}
+    stages = part(tensors, "stage_mean.")
+    for stage in stages:
+        module = network.get_submodule(named.get(stage, stage))
+        module.register_forward_hook(lambda _, __, y, stage=stage: seen.update({stage: y.detach().mean((2, 3))}))
+    logits = network(image)
+    for stage, wanted in stages.items():
+        same(seen[stage], wanted, f"mean of {stage}")
+    same(logits, tensors["logits"], "logits")
+    (logits * tensors["cotangent"]).sum().backward()
+    same(torch.nn.functional.avg_pool2d(image.grad, 16), tensors["grad_input_pool16"], "input gradient")
+    parameters = dict(network.named_parameters())
+    norms = torch.stack([parameters[to_ours(key, prefixes)].grad.norm() for key in header["grad_norm_order"]])
+    same(norms, tensors["grad_norms"], "norms of the gradients")

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from foveate.cli import data, demo, evaluate, guidelines, inspect, study
+from foveate.cli import convert, data, demo, evaluate, guidelines, inspect, study
 
 app = typer.Typer(
     name="foveate",
@@ -22,6 +22,7 @@ app.command("show")(inspect.show)
 app.command("sites")(inspect.sites)
 app.command("cost")(inspect.cost)
 app.command("evaluate")(evaluate.evaluate)
+app.command("convert")(convert.convert)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(guidelines.app, name="guidelines")

@@ -38,11 +38,19 @@ def list_(pattern: Annotated[str, typer.Argument(help="A glob pattern.")] = "*",
         typer.echo("networks: " + ", ".join(networks))
 
 
-def show(name: Annotated[str, typer.Argument(help="A mechanism.", show_default=False)], as_json: Json = False) -> None:
+def show(
+    name: Annotated[str, typer.Argument(help="A mechanism, or a *.safetensors file of ours.", show_default=False)],
+    as_json: Json = False,
+) -> None:
     """Show one mechanism: equation, paper, options, variants, costs, and where paper and code part.
+
+    Or what a saved or converted network says of itself: how it is built, where its weights are from.
 
     Example: foveate show cbam
     """
+    if name.endswith(".safetensors"):
+        _show_file(name, as_json)
+        return
     from dataclasses import asdict
 
     from foveate.attention import attention_class, attention_facts, attention_options
@@ -70,6 +78,23 @@ def show(name: Annotated[str, typer.Argument(help="A mechanism.", show_default=F
             typer.echo(f"      paper: {deviation.paper}; released: {deviation.official}; here: {deviation.ours}")
     typer.echo("")
     typer.echo(inspect.cleandoc(cls.__doc__ or "").split("\n\nSource:")[0])
+
+
+def _show_file(path: str, as_json: bool) -> None:
+    from foveate.saving import describe
+
+    recipe = describe(path)
+    if as_json:
+        typer.echo(recipe.model_dump_json())
+        return
+    network = recipe.network
+    typer.echo(f"{path}: {network.name}, {network.num_classes:,} classes, images of {network.in_channels} channels")
+    for key, value in network.options.items():
+        typer.echo(f"  {key} = {value!r}")
+    for part in recipe.insertions:
+        typer.echo(f"  {part.attention} at {part.site.name}")
+    for key, value in recipe.about.items():
+        typer.echo(f"  {key}: {value}")
 
 
 def sites(

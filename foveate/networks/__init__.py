@@ -3,7 +3,7 @@
 from foveate.networks._build import build_network, build_variant, input_channels, read_own_file
 from foveate.networks._origin import Origin, origin_of
 from foveate.networks._registry import create_network, list_networks, register_network, usual_shape
-from foveate.networks._weights import load_weights, read_weights, weights_fingerprint
+from foveate.networks._weights import load_weights, read_weights, tensors_by_name, weights_fingerprint
 from foveate.networks._widen import widen_until, widened
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "read_own_file",
     "read_weights",
     "register_network",
+    "tensors_by_name",
     "usual_shape",
     "weights_fingerprint",
     "widen_until",

@@ -2,6 +2,8 @@
 
 import hashlib
 import warnings
+import zipfile
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-_NESTS = ("state_dict", "model")  # where training scripts keep the weights beside their optimiser
+_NESTS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights beside their optimiser
 _COUNTER = "num_batches_tracked"  # absent from files of before torch 0.4.1, and used by no forward pass
+MOST_BYTES = 4_000_000_000  # of a file, of what it unpacks to, and of its tensors
+MOST_TENSORS = 100_000
 
 
 def weights_fingerprint(path: str | Path) -> str:
@@ -27,27 +31,50 @@ def weights_fingerprint(path: str | Path) -> str:
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file or a torch checkpoint (opened with `weights_only=True`), by their names.
 
-    A checkpoint may keep them under "state_dict" or "model"; "module." of a parallel wrapper is taken off the names.
+    A checkpoint may keep them as `tensors_by_name` says.
 
-    Raises: ValueError: no such file, or no file of weights.
+    Raises: ValueError: no such file, no file of weights, or one of more than 4 GB.
     """
     place = Path(path).expanduser()
     if not place.is_file():
         raise ValueError(f"weights {path}: wanted a safetensors file or a torch checkpoint; there is no such file")
+    _few_bytes(path, place.stat().st_size, "the file has")
     content = _safetensors(place) if _is_safetensors(place) else _checkpoint(place)
+    tensors = tensors_by_name(content, f"weights {path}")
+    _few_bytes(path, sum(value.numel() * value.element_size() for value in tensors.values()), "its tensors have")
+    return tensors
+
+
+def tensors_by_name(content: Mapping[str, Any], what: str) -> dict[str, Tensor]:
+    """The weights among what a training script keeps.
+
+    They may stand under "state_dict", "model_state_dict" or "model"; "module." of a parallel wrapper is taken off the
+    names; a list of tensors by name becomes "list.0.name", "list.1.name", …
+
+    Args:
+        what: is named in the error.
+
+    Raises: ValueError: it is something else than tensors by name, or more than 100,000 of them.
+    """
     for nest in _NESTS:
-        if isinstance(content.get(nest), dict):
+        if isinstance(content.get(nest), Mapping):
             content = content[nest]
     content = _with_lists(content)
     odd = next((key for key, value in content.items() if not isinstance(key, str) or not isinstance(value, Tensor)), "")
     if odd != "" or not content:
         got = f"{odd!r}: {type(content[odd]).__name__}" if content else "nothing"
-        raise ValueError(f"weights {path}: wanted tensors by name, at the top or under {_NESTS}; got {got}")
+        raise ValueError(f"{what}: wanted tensors by name, at the top or under {_NESTS}; got {got}")
+    if len(content) > MOST_TENSORS:
+        raise ValueError(f"{what}: {len(content):,} tensors; at most {MOST_TENSORS:,} are taken")
     return {key.removeprefix("module."): value for key, value in content.items()}
 
 
-def _with_lists(content: dict[str, Any]) -> dict[str, Any]:
-    """A list of tensors by name, as quantised weights come, under "list.0.name", "list.1.name", …"""
+def _few_bytes(path: str | Path, count: int, what: str) -> None:
+    if count > MOST_BYTES:
+        raise ValueError(f"weights {path}: {what} {count / 1e9:,.1f} GB; at most {MOST_BYTES / 1e9:.0f} GB are read")
+
+
+def _with_lists(content: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in content.items():
         if isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
@@ -108,6 +135,7 @@ def _safetensors(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
+    _few_bytes(path, _unpacked(path), "it unpacks to")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old formats
@@ -118,3 +146,12 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"weights {path}: wanted tensors by name, got a {type(content).__name__}")
     return content
+
+
+def _unpacked(path: Path) -> int:
+    """Bytes that the entries of a zip say they have; 0 for another file."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return sum(entry.file_size for entry in file.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return 0

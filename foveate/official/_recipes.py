@@ -3,12 +3,14 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
 from torch import Tensor, nn
+
+from foveate.networks import tensors_by_name
 
 Build = Callable[..., tuple[nn.Module, dict[str, str]]]
 Decode = Callable[[Mapping[str, Any]], dict[str, Tensor]]
@@ -83,50 +85,69 @@ def _find(source: str, cls: str) -> Recipe:
     raise LookupError(f"{source} has no class {cls!r} known here{hint}; known: {', '.join(classes)}")
 
 
-def load(source: str, cls: str, ctor: Mapping[str, Any] | None, state_dict: Mapping[str, Tensor]) -> nn.Module:
+def load(
+    source: str,
+    cls: str,
+    ctor: Mapping[str, Any] | None,
+    state_dict: Mapping[str, Any],
+    *,
+    num_classes: int | None = None,
+) -> nn.Module:
     """Our module with the weights of an official one, in their dtype, in evaluation mode.
 
     Args:
         source: GitHub owner/name of the official code.
         cls: the class (or graph) there.
         ctor: its constructor arguments there.
-        state_dict: its state dict; keys may start with "module.". Values are copied.
+        state_dict: its state dict, alone or in the state of a training script (`networks.tensors_by_name`); keys may
+            start with "module.". Values are copied.
+        num_classes: for a whole network: a classifier for so many classes, with fresh weights if the checkpoint has
+            none or one for another number; everything else is the checkpoint's.
 
     Raises: LookupError: unknown source or class, with the known ones. TypeError: a constructor argument that the
         official class does not have, or one that it wants and is not given. ValueError: a missing, surplus or
-        misshapen key, by its official name.
+        misshapen key, by its official name, such as a checkpoint of another depth, width or number of classes has.
     """
     recipe = _find(source, cls)
     given = dict(ctor or {})
     known = inspect.signature(recipe.build).parameters
     if unknown := [name for name in given if name not in known]:
         raise TypeError(f"{cls} of {source} has no argument {unknown[0]!r}; it has {', '.join(known)}")
+    if num_classes is not None:
+        if "num_classes" not in known:
+            raise TypeError(f"{cls} of {source} has no classifier, so num_classes= says nothing of it")
+        given["num_classes"] = num_classes
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in given]:
         raise TypeError(f"{cls} of {source} wants the argument {missing[0]!r}; given: {', '.join(given) or 'none'}")
-    state = dict(state_dict)
-    if state and all(key.startswith("module.") for key in state):
-        state = {key.removeprefix("module."): value for key, value in state.items()}
+    state = tensors_by_name(state_dict, cls) if state_dict else {}
     if recipe.decode is not None:
         state = recipe.decode(state)
     if recipe.infer is not None:
         given = {**recipe.infer(state), **given}
     module, prefixes = recipe.build(**given)
     ours, exact = module.state_dict(), _exact(module)
+    classifier = _classifier(module) if "num_classes" in known else ""
     back = {}
+    names = translated(state, prefixes)
     for key, value in state.items():
-        name = to_ours(key, prefixes)
+        name = names[key]
         if name not in ours:
             if key.endswith("num_batches_tracked"):
                 continue
             raise ValueError(f"{cls}: surplus key {key!r} {tuple(value.shape)}: the class has no such tensor")
         if not _fits(value, ours[name], name in exact):
-            wanted = tuple(ours[name].shape)
-            raise ValueError(f"{cls}: misshapen key {key!r}: wanted {wanted}, got {tuple(value.shape)}")
+            wanted, got = tuple(ours[name].shape), tuple(value.shape)
+            of_classes = name.rpartition(".")[0] == classifier and wanted[:1] != got[:1] and wanted[1:] == got[1:]
+            if of_classes and num_classes is not None:
+                back[name] = ours[name]
+                continue
+            hint = f" (num_classes={got[0]} there; or load with num_classes={wanted[0]} for fresh ones)"
+            raise ValueError(f"{cls}: misshapen key {key!r}: wanted {wanted}, got {got}{hint if of_classes else ''}")
         back[name] = value.detach().clone().reshape(ours[name].shape)
-    official_name = {to_ours(key, prefixes): key for key in state}
+    official_name = {name: key for key, name in names.items()}
     for name, value in ours.items():
         if name not in back:
-            if name.endswith("num_batches_tracked"):
+            if name.endswith("num_batches_tracked") or (num_classes and name.rpartition(".")[0] == classifier):
                 back[name] = value
                 continue
             theirs = official_name.get(name, to_official(name, prefixes))
@@ -136,6 +157,12 @@ def load(source: str, cls: str, ctor: Mapping[str, Any] | None, state_dict: Mapp
         module = module.to(floating[0])
     module.load_state_dict(back, strict=True)
     return module.eval()
+
+
+def _classifier(module: nn.Module) -> str:
+    """The name of the last layer with weights: a network's classifier; "" if there is none."""
+    layers = [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.modules.conv._ConvNd)]
+    return layers[-1] if layers else ""
 
 
 def _exact(module: nn.Module) -> set[str]:
@@ -167,6 +194,15 @@ def _swap(key: str, pairs: list[tuple[str, str]]) -> str:
         head = [next(stars) if p == "*" else p for p in new.split(".")] if new else []
         return ".".join([*head, *parts[len(pattern) :]])
     return key
+
+
+def translated(keys: Iterable[str], prefixes: Mapping[str, str]) -> dict[str, str]:
+    """Our names by the official ones: as `to_ours`, for many keys at once."""
+    by_first: dict[str, list[tuple[str, str]]] = {}
+    for old, new in prefixes.items():
+        by_first.setdefault(old.split(".")[0], []).append((old, new))
+    free = by_first.pop("*", [])
+    return {key: _swap(key, [*by_first.get(key.split(".")[0], []), *free]) for key in keys}
 
 
 def to_ours(key: str, prefixes: dict[str, str]) -> str:

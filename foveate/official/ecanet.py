@@ -1,16 +1,18 @@
 """Efficient Channel Attention as released: BangguWu/ECANet."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
 from foveate.attention import create_attention
+from foveate.networks import create_network
 from foveate.networks.inverted_residual import InvertedResidual
 from foveate.networks.mobilenet_v2 import MobileNetV2
 from foveate.networks.residual import BasicBlock, Bottleneck
 from foveate.official._recipes import official
+from foveate.official._residual import Built
 from foveate.official.vision import mobilenet_keys
 
 SOURCE = "BangguWu/ECANet"
@@ -74,3 +76,21 @@ def _mobile_keys(expand_ratio: float) -> dict[str, str]:
 def mobilenet_v2(num_classes: int = 1000, width_mult: float = 1.0) -> tuple[nn.Module, dict[str, str]]:
     network = MobileNetV2(num_classes, width=width_mult, attention="eca", dropout=0.25, divisor=1)
     return network, mobilenet_keys(_mobile_keys)
+
+
+def stage_kernels_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """k of each stage, which the checkpoints' names tell, and their tensors too."""
+    weights = [state.get(f"layer{stage}.0.eca.conv.weight") for stage in (1, 2, 3, 4)]
+    return {"k_size": [w.shape[-1] for w in weights if w is not None]} if all(w is not None for w in weights) else {}
+
+
+def _network(
+    depth: int, k_size: Sequence[int] = (3, 3, 3, 3), num_classes: int = 1000, pretrained: bool = False
+) -> Built:
+    """k_size is what the weights say unless it is given. The released eca_resnet18 has 3 whatever is asked of it."""
+    network = create_network(f"eca_resnet{depth}", num_classes=num_classes, kernel_sizes=[int(k) for k in k_size])
+    return network, {"*.*.eca.conv": "*.*.attention"}
+
+
+for _depth in (18, 34, 50, 101, 152):
+    official(SOURCE, f"eca_resnet{_depth}", infer=stage_kernels_of)(partial(_network, _depth))

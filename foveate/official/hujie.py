@@ -8,8 +8,10 @@ from functools import partial
 from torch import nn
 
 from foveate.attention import create_attention
+from foveate.networks import create_network
 from foveate.networks.residual import Bottleneck
 from foveate.official._recipes import Build, official
+from foveate.official._residual import Built
 
 SOURCE = "hujie-frank/SENet"
 KEYS = {
@@ -70,3 +72,26 @@ for _graph, _depths in GRAPHS.items():
         for _n in range(1, _depth + 1):
             _name = f"conv{_stage}_{_n}"
             official(SOURCE, f"models/{_graph}.prototxt, block {_name}")(_block(_graph, _name))
+
+
+STEM = {"conv1_7x7_s2": "conv1", "conv1_7x7_s2_bn": "bn1"}
+DEEP_STEM = {"conv1_1_3x3_s2": "conv1.0", "conv1_1_3x3_s2_bn": "conv1.1", "conv1_2_3x3": "conv1.3"}
+DEEP_STEM |= {"conv1_2_3x3_bn": "conv1.4", "conv1_3_3x3": "conv1.6", "conv1_3_3x3_bn": "bn1"}
+
+
+def _network(graph: str, depths: tuple[int, ...]) -> Build:
+    name = graph.lower().replace("-", "_").replace("se_resnet_", "se_resnet").replace("se_resnext_", "se_resnext")
+    name = "senet154" if graph == "SENet-154" else f"{name}_32x4d" if "resnext" in name else name
+    keys = {**(DEEP_STEM if name == "senet154" else STEM), "classifier": "fc"}
+    for stage, depth in enumerate(depths, 2):
+        for n in range(1, depth + 1):
+            keys |= {f"conv{stage}_{n}_{a}": f"layer{stage - 1}.{n - 1}.{b}" for a, b in KEYS.items()}
+
+    def build(num_classes: int = 1000) -> Built:
+        return create_network(name, num_classes=num_classes), keys
+
+    return build
+
+
+for _graph, _depths in GRAPHS.items():
+    official(SOURCE, f"models/{_graph}.prototxt")(_network(_graph, _depths))

@@ -7,8 +7,10 @@ from torch import nn
 
 from foveate.attention import create_attention
 from foveate.attention.bam import ChannelBranch, SpatialBranch
+from foveate.networks import create_network
 from foveate.networks.residual import BasicBlock, Bottleneck
 from foveate.official._recipes import official
+from foveate.official._residual import Built, in_blocks
 
 SOURCE = "Jongchan/attention-module"
 CBAM_KEYS = {
@@ -64,10 +66,13 @@ def _bam_spatial_keys(dilated: int, theirs: str, ours: str) -> dict[str, str]:
     return keys
 
 
+BAM_KEYS = _bam_channel_keys(1, "channel_att.", "channel_branch.")
+BAM_KEYS |= _bam_spatial_keys(2, "spatial_att.", "spatial_branch.")
+
+
 @official(SOURCE, "BAM")
 def bam(gate_channel: int) -> tuple[nn.Module, dict[str, str]]:
-    keys = _bam_channel_keys(1, "channel_att.", "channel_branch.")
-    return create_attention("bam", gate_channel), keys | _bam_spatial_keys(2, "spatial_att.", "spatial_branch.")
+    return create_attention("bam", gate_channel), BAM_KEYS
 
 
 @official(SOURCE, "bam.ChannelGate")
@@ -140,3 +145,19 @@ def basic_block(
     inplanes: int, planes: int, stride: int = 1, downsample: bool = False, use_cbam: bool = False
 ) -> tuple[nn.Module, dict[str, str]]:
     return _block(BasicBlock, inplanes, planes, stride, downsample, use_cbam)
+
+
+@official(SOURCE, "ResidualNet")
+def residual_net(network_type: str, depth: int, num_classes: int, att_type: str | None = None) -> Built:
+    """The released function has no default for `att_type` either; left out, it is None, the plain network."""
+    names = {None: "resnet", "BAM": "bam_resnet", "CBAM": "cbam_resnet"}
+    if network_type not in ("ImageNet", "CIFAR10", "CIFAR100"):
+        raise ValueError(f"ResidualNet: network_type must be 'ImageNet', 'CIFAR10' or 'CIFAR100'; got {network_type!r}")
+    if depth not in (18, 34, 50, 101):
+        raise ValueError(f"ResidualNet: depth must be 18, 34, 50 or 101; got {depth!r}")
+    if att_type not in names:
+        raise ValueError(f"ResidualNet: att_type must be None, 'BAM' or 'CBAM'; got {att_type!r}")
+    stem = "imagenet" if network_type == "ImageNet" else "cifar"
+    keys = in_blocks(CBAM_KEYS, "cbam")
+    keys |= {f"bam{n}.{a}": f"between.layer{n}.{b}" for n in (1, 2, 3) for a, b in BAM_KEYS.items()}
+    return create_network(f"{names[att_type]}{depth}", num_classes=num_classes, stem=stem), keys

@@ -1,13 +1,17 @@
 """The classification models of implus/PytorchInsight: the authors' SGE, and their SE, CBAM, BAM and SK-ResNet*."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch import nn
 
 from foveate.attention import create_attention
+from foveate.networks import create_network
 from foveate.networks.residual import BasicBlock, Bottleneck
 from foveate.official import jongchan
 from foveate.official._recipes import official
+from foveate.official._residual import Built, in_blocks
 
 SOURCE = "implus/PytorchInsight"
 SE_KEYS = {"fc.0": "reduce", "fc.2": "expand"}
@@ -127,3 +131,36 @@ def sk_basic_block(
     inplanes: int, planes: int, stride: int = 1, downsample: bool = False
 ) -> tuple[nn.Module, dict[str, str]]:
     return BasicBlock(inplanes, planes, stride=stride, shortcut=_shortcut(downsample)), {}
+
+
+def _network(name: str, options: dict[str, Any], keys: dict[str, str]) -> Callable[..., Built]:
+    def build(num_classes: int = 1000, pretrained: bool = False, zero_init_residual: bool = False) -> Built:
+        """The last two have no effect on a network whose weights are given."""
+        return create_network(name, num_classes=num_classes, **options), keys
+
+    return build
+
+
+def _released(attention: str, depth: int) -> Callable[..., Built]:
+    def build(num_classes: int = 1000, pretrained: bool = False) -> Built:
+        return jongchan.residual_net("ImageNet", depth, num_classes, attention)
+
+    return build
+
+
+_SK = {f"*.*.{a}": f"*.*.{b}" for a, b in SK_KEYS.items()}
+for _depth in (18, 34, 50, 101, 152):
+    _sk = (
+        _network(f"sk_resnet{_depth}", {}, _SK) if _depth >= 50 else _network(f"resnet{_depth}", {}, {})
+    )  # no SK there
+    official(SOURCE, f"resnet_old.old_resnet{_depth}")(_network(f"resnet{_depth}", {}, {}))
+    official(SOURCE, f"resnet_se.se_resnet{_depth}")(
+        _network(f"se_resnet{_depth}", {"layout": "torch"}, in_blocks(SE_KEYS, "se"))
+    )
+    official(SOURCE, f"resnet_sge.sge_resnet{_depth}")(
+        _network(f"sge_resnet{_depth}", {}, {"*.*.sge": "*.*.attention"})
+    )
+    official(SOURCE, f"resnet_sk.sk_resnet{_depth}")(_sk)
+for _depth in (18, 34, 50, 101):
+    official(SOURCE, f"resnet_bam.bam_resnet{_depth}")(_released("BAM", _depth))
+    official(SOURCE, f"resnet_cbam.cbam_resnet{_depth}")(_released("CBAM", _depth))

@@ -5,8 +5,10 @@ from functools import partial
 from torch import nn
 
 from foveate.attention import create_attention
+from foveate.networks import create_network
 from foveate.networks.residual import Bottleneck
 from foveate.official._recipes import official
+from foveate.official._residual import Built, in_blocks
 
 SOURCE = "wofmanaf/SA-Net"
 KEYS = {
@@ -49,3 +51,11 @@ def bottleneck(
         attention=partial(create_attention, "sa", groups=sa_groups),
     )
     return block, {f"sa.{theirs}": f"attention.{ours}" for theirs, ours in KEYS.items()}
+
+
+def _network(depth: int, num_classes: int = 1000, pretrained: bool = False) -> Built:
+    return create_network(f"sa_resnet{depth}", num_classes=num_classes), in_blocks(KEYS, "sa")
+
+
+for _depth in (50, 101, 152):
+    official(SOURCE, f"sa_resnet{_depth}")(partial(_network, _depth))

@@ -1,13 +1,16 @@
 """Squeeze-and-Excitation: the official Caffe models as Cadene converted them, and moskomule's senet.pytorch."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 
 from torch import nn
 
 from foveate.attention import create_attention
+from foveate.networks import create_network
 from foveate.networks.residual import BasicBlock, Bottleneck
 from foveate.official._recipes import official
+from foveate.official._residual import Built, in_blocks
 
 CADENE = "Cadene/pretrained-models.pytorch"
 MOSKOMULE = "moskomule/senet.pytorch"
@@ -139,3 +142,41 @@ def moskomule_cifar_block(
 ) -> tuple[nn.Module, dict[str, str]]:
     """Projects where the width changes and only there: the official block with a stride alone fails at the add."""
     return _moskomule_block(BasicBlock, inplanes, planes, stride, inplanes != planes, reduction)
+
+
+STEM = {"layer0.conv1": "conv1", "layer0.bn1": "bn1"}
+DEEP_STEM = {f"layer0.conv{n}": f"conv1.{3 * n - 3}" for n in (1, 2, 3)}
+DEEP_STEM |= {"layer0.bn1": "conv1.1", "layer0.bn2": "conv1.4", "layer0.bn3": "bn1"}
+
+
+def _cadene_network(name: str) -> Callable[..., Built]:
+    keys = {**(DEEP_STEM if name == "senet154" else STEM), "last_linear": "fc", **in_blocks(CADENE_KEYS, "se_module")}
+
+    def build(num_classes: int = 1000, pretrained: str | None = "imagenet") -> Built:
+        """`pretrained` has no effect on a network whose weights are given."""
+        return create_network(name, num_classes=num_classes), keys
+
+    return build
+
+
+for _name in ("se_resnet50", "se_resnet101", "se_resnet152", "se_resnext50_32x4d", "se_resnext101_32x4d", "senet154"):
+    official(CADENE, _name)(_cadene_network(_name))
+
+
+def _moskomule_network(depth: int, num_classes: int = 1000, pretrained: bool = False) -> Built:
+    network = create_network(f"se_resnet{depth}", num_classes=num_classes, layout="torch", bias=False)
+    return network, in_blocks(MOSKOMULE_KEYS, "se")
+
+
+def _moskomule_cifar(depth: int, num_classes: int = 10, reduction: int = 16) -> Built:
+    options = {"reduction": reduction, "bias": False}
+    network = create_network(
+        f"resnet{depth}", num_classes=num_classes, shortcut="projection", attention="se", attention_options=options
+    )
+    return network, in_blocks(MOSKOMULE_KEYS, "se")
+
+
+for _depth in (18, 34, 50, 101, 152):
+    official(MOSKOMULE, f"se_resnet{_depth}")(partial(_moskomule_network, _depth))
+for _depth in (20, 32, 56):
+    official(MOSKOMULE, f"se_resnet{_depth}")(partial(_moskomule_cifar, _depth))

@@ -6,8 +6,10 @@ from typing import Any
 from torch import nn
 
 from foveate.attention import create_attention
+from foveate.networks import create_network
 from foveate.networks.residual import Bottleneck
 from foveate.official._recipes import Build, official
+from foveate.official._residual import Built
 
 SOURCE = "implus/SKNet"
 GRAPHS = {"models/sknet50.prototxt": (3, 4, 6, 3), "models/sknet101.prototxt": (3, 4, 23, 3)}
@@ -87,3 +89,21 @@ for _graph, _depths in GRAPHS.items():
             _least = least_width(_graph, _stage)
             official(SOURCE, f"{_graph}, block conv{_stage}_{_n}")(_unit(_least))
             official(SOURCE, f"{_graph}, SK convolution of block conv{_stage}_{_n}")(_convolution(_least))
+
+
+def _network(graph: str, depths: tuple[int, ...]) -> Build:
+    keys = {"conv1_7x7_s2": "conv1", "conv1_7x7_s2_bn": "bn1", "classifier": "fc"}
+    unit = UNIT_KEYS | _kernel_keys(2, "middle.")
+    for stage, depth in enumerate(depths, 2):
+        for n in range(1, depth + 1):
+            keys |= {f"conv{stage}_{n}_{a}": f"layer{stage - 1}.{n - 1}.{b}" for a, b in unit.items()}
+    name = graph.removeprefix("models/").removesuffix(".prototxt")
+
+    def build(num_classes: int = 1000) -> Built:
+        return create_network(name, num_classes=num_classes), keys
+
+    return build
+
+
+for _graph, _depths in GRAPHS.items():
+    official(SOURCE, _graph)(_network(_graph, _depths))

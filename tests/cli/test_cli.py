@@ -21,6 +21,7 @@ COMMANDS = [
     ["sites"],
     ["cost"],
     ["evaluate"],
+    ["convert"],
     *(["study", name] for name in ("run", "status", "resume", "report")),
     ["data", "make"],
     ["data", "check"],
