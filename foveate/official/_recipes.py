@@ -111,12 +111,13 @@ def load(
     recipe = _find(source, cls)
     given = dict(ctor or {})
     known = inspect.signature(recipe.build).parameters
+    classes = next((name for name in ("num_classes", "n_class") if name in known), None)
     if unknown := [name for name in given if name not in known]:
         raise TypeError(f"{cls} of {source} has no argument {unknown[0]!r}; it has {', '.join(known)}")
     if num_classes is not None:
-        if "num_classes" not in known:
+        if classes is None:
             raise TypeError(f"{cls} of {source} has no classifier, so num_classes= says nothing of it")
-        given["num_classes"] = num_classes
+        given[classes] = num_classes
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in given]:
         raise TypeError(f"{cls} of {source} wants the argument {missing[0]!r}; given: {', '.join(given) or 'none'}")
     state = tensors_by_name(state_dict, cls) if state_dict else {}
@@ -126,7 +127,7 @@ def load(
         given = {**recipe.infer(state), **given}
     module, prefixes = recipe.build(**given)
     ours, exact = module.state_dict(), _exact(module)
-    classifier = _classifier(module) if "num_classes" in known else ""
+    classifier = _classifier(module) if classes else ""
     back = {}
     names = translated(state, prefixes)
     for key, value in state.items():
@@ -141,7 +142,7 @@ def load(
             if of_classes and num_classes is not None:
                 back[name] = ours[name]
                 continue
-            hint = f" (num_classes={got[0]} there; or load with num_classes={wanted[0]} for fresh ones)"
+            hint = f" ({classes}={got[0]} there; or load with num_classes={wanted[0]} for fresh ones)"
             raise ValueError(f"{cls}: misshapen key {key!r}: wanted {wanted}, got {got}{hint if of_classes else ''}")
         back[name] = value.detach().clone().reshape(ours[name].shape)
     official_name = {name: key for key, name in names.items()}

@@ -5,8 +5,8 @@ from functools import partial
 from torch import nn
 
 from foveate.attention import create_attention
+from foveate.networks import create_network
 from foveate.networks.inverted_residual import InvertedResidual
-from foveate.networks.mobilenet_v2 import MobileNetV2
 from foveate.official._recipes import official
 from foveate.official.vision import mobilenet_keys
 
@@ -54,5 +54,5 @@ def _block_keys(expand_ratio: float) -> dict[str, str]:
 @official(SOURCE, "mbv2_ca.MBV2_CA", "mbv2_ca.mbv2_ca")
 def mbv2_ca(num_classes: int = 1000, width_mult: float = 1.0) -> tuple[nn.Module, dict[str, str]]:
     divisor = 4 if width_mult == 0.1 else 8
-    network = MobileNetV2(num_classes, width=width_mult, attention="ca", dropout=0.1, divisor=divisor)
+    network = create_network("ca_mobilenet_v2", num_classes=num_classes, width=width_mult, divisor=divisor)
     return network, mobilenet_keys(_block_keys, last="conv")

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from foveate.attention import create_attention
 from foveate.networks import create_network
 from foveate.networks.inverted_residual import InvertedResidual
-from foveate.networks.mobilenet_v2 import MobileNetV2
 from foveate.networks.residual import BasicBlock, Bottleneck
 from foveate.official._recipes import official
 from foveate.official._residual import Built
@@ -74,7 +73,7 @@ def _mobile_keys(expand_ratio: float) -> dict[str, str]:
 
 @official(SOURCE, "eca_mobilenetv2.ECA_MobileNetV2", "eca_mobilenet_v2")
 def mobilenet_v2(num_classes: int = 1000, width_mult: float = 1.0) -> tuple[nn.Module, dict[str, str]]:
-    network = MobileNetV2(num_classes, width=width_mult, attention="eca", dropout=0.25, divisor=1)
+    network = create_network("eca_mobilenet_v2", num_classes=num_classes, width=width_mult, divisor=1)
     return network, mobilenet_keys(_mobile_keys)
 
 

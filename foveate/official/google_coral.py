@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveate.networks import create_network
 from foveate.networks.mobilenet_v2 import MobileNetV2
 from foveate.official._recipes import official
 
@@ -73,6 +74,6 @@ def decode(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 
 @official(SOURCE, FILE, "mobilenet_v2", decode=decode)
-def quantised() -> tuple[nn.Module, dict[str, str]]:
+def quantised(num_classes: int = 1000) -> tuple[nn.Module, dict[str, str]]:
     """Takes RGB from −1 to 1, 224×224. Not for training as it is: the batch norms hold no statistics."""
-    return MobileNetV2(padding="same_tensorflow"), {}
+    return create_network("mobilenet_v2", num_classes=num_classes, padding="same_tensorflow"), {}

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import nn
 
-from foveate.networks.shufflenet_v1 import ShuffleNetV1, ShuffleUnit, stage_widths
-from foveate.networks.shufflenet_v2 import ShuffleNetV2, ShuffleUnitV2
+from foveate.networks import create_network
+from foveate.networks.shufflenet_v1 import ShuffleUnit, stage_widths
+from foveate.networks.shufflenet_v2 import ShuffleUnitV2
 from foveate.official._recipes import official
 
 SOURCE = "megvii-model/ShuffleNet-Series"
@@ -69,7 +70,8 @@ def network_v1(
     del input_size  # any size works here
     factor = _factor("ShuffleNetV1", model_size)
     widths = stage_widths(group, factor) if stage_out_channels is None else tuple(stage_out_channels)[1:]
-    return ShuffleNetV1(n_class, groups=group, widths=widths), _keys(V1_UNIT)
+    network = create_network("shufflenet_v1", num_classes=n_class, groups=group, widths=widths)
+    return network, _keys(V1_UNIT)
 
 
 @official(SOURCE, "ShuffleNetV2")
@@ -84,4 +86,5 @@ def network_v2(
     chosen: dict[str, Any] = {"width": factor}
     if stage_out_channels is not None:
         chosen = {"widths": tuple(stage_out_channels)[1:]}
-    return ShuffleNetV2(n_class, form="megvii", **chosen), _keys(V2_UNIT)
+    network = create_network("shufflenet_v2", num_classes=n_class, form="megvii", **chosen)
+    return network, _keys(V2_UNIT)

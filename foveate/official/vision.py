@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 from torch import nn
 
+from foveate.networks import create_network
 from foveate.networks.inverted_residual import InvertedResidual
-from foveate.networks.mobilenet_v2 import STAGES, MobileNetV2
-from foveate.networks.shufflenet_v2 import WIDTHS, ShuffleNetV2, ShuffleUnitV2
+from foveate.networks.mobilenet_v2 import STAGES
+from foveate.networks.shufflenet_v2 import WIDTHS, ShuffleUnitV2
 from foveate.official._recipes import official
 
 SOURCE = "pytorch/vision"
@@ -22,7 +24,8 @@ def unit_v2(inp: int, oup: int, stride: int) -> Built:
 
 @official(SOURCE, "ShuffleNetV2")
 def shufflenet_v2(stages_repeats: Sequence[int], stages_out_channels: Sequence[int], num_classes: int = 1000) -> Built:
-    network = ShuffleNetV2(num_classes, widths=stages_out_channels, repeats=stages_repeats)
+    options: dict[str, Any] = {"widths": list(stages_out_channels), "repeats": list(stages_repeats)}
+    network = create_network("shufflenet_v2", num_classes=num_classes, **options)
     keys = {"conv1": "stem", "conv5": "head"}
     keys |= {f"stage{n}.*.{a}": f"stage{n}.*.{b}" for n in (2, 3, 4) for a, b in UNIT.items()}
     return network, keys
@@ -51,7 +54,8 @@ def inverted_residual(inp: int, oup: int, stride: int, expand_ratio: int) -> Bui
 def mobilenet_v2(
     num_classes: int = 1000, width_mult: float = 1.0, round_nearest: int = 8, dropout: float = 0.2
 ) -> Built:
-    network = MobileNetV2(num_classes, width=width_mult, divisor=round_nearest, dropout=dropout)
+    options: dict[str, Any] = {"width": width_mult, "divisor": round_nearest, "dropout": dropout}
+    network = create_network("mobilenet_v2", num_classes=num_classes, **options)
     return network, mobilenet_keys(_unit_keys)
 
 

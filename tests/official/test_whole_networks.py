@@ -1,5 +1,6 @@
 """Whole networks from official checkpoints: equal to the golden files, and every key map in both directions."""
 
+import inspect
 import re
 
 import pytest
@@ -72,6 +73,27 @@ def test_every_whole_network_of_these_sources_is_written_out():
         (source, cls) for source, cls in foveate.official.list_official() if source in sources and "block" not in cls
     }
     assert written == {(source, cls) for source, cls in known if whole.search(cls)}
+
+
+def test_a_network_with_a_classifier_can_be_built_again_from_its_name():
+    """So that it can be saved; of the other sources, as above of the residual ones."""
+    residual = {source for source, *_ in ROWS.values()}
+    found = []
+    for source, cls in foveate.official.list_official():
+        build = _find(source, cls).build
+        takes = inspect.signature(build).parameters
+        if source not in residual and {"num_classes", "n_class"} & set(takes):
+            wanted = {name: 3 for name, p in takes.items() if p.default is p.empty}
+            wanted |= (
+                {"stages_repeats": (4, 8, 4), "stages_out_channels": (24, 48, 96, 192, 64)}
+                if cls == "ShuffleNetV2"
+                else {}
+            )
+            with torch.device("meta"):
+                network, _ = build(**{name: value for name, value in wanted.items() if name in takes})
+            found.append((cls, origin_of(network) is not None))
+    assert len(found) > 10
+    assert [cls for cls, noted in found if not noted] in ([], ["DANetHead"])
 
 
 @pytest.mark.parametrize("name", ["seresnext50_32x4d", pytest.param("senet154", marks=pytest.mark.slow)])
