@@ -11,6 +11,8 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import PAST_THE_CACHE, computed, layout_of, like, run, small
+from foveate.kernels._tiles import tiles_of
+from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, backward_form, share
 
 
@@ -67,6 +69,101 @@ def _sums_cpu(
     for part, whole in zip(parts, by_column, strict=True):
         if part is not None and whole is not None:
             torch.sum(part, 1, out=whole)
+    return sums
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _gate_kernel(
+    x_ptr: Any,
+    channel_ptr: Any,
+    position_ptr: Any,
+    added_ptr: Any,
+    y_ptr: Any,
+    C: Any,
+    P: Any,
+    by_c: Any,
+    by_p: Any,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a tile."""
+    tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
+    n = (tile // (down * across)).to(tl.int64)
+    c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
+    p = (tile % across * BP + tl.arange(0, BP)).to(tl.int64)
+    inside = (c < C)[:, None] & (p < P)[None, :]
+    at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
+    v = tl.load(x_ptr + at, mask=inside).to(tl.float32)
+    if channel_ptr is not None:
+        v = v * tl.load(channel_ptr + n * C + c, mask=c < C)[:, None]
+    if position_ptr is not None:
+        v = v * tl.load(position_ptr + n * P + p, mask=p < P)[None, :]
+    if added_ptr is not None:
+        v = v + tl.load(added_ptr + n * C + c, mask=c < C)[:, None]
+    tl.store(y_ptr + at, v.to(y_ptr.dtype.element_ty), mask=inside)
+
+
+@_gate.form("triton")
+def _gate_triton(x: Tensor, channel: Tensor | None, position: Tensor | None, added: Tensor | None) -> Tensor:
+    y, t = torch.empty_like(x), tiles_of(x)
+    _gate_kernel[(t.n * t.down * t.across,)](x, channel, position, added, y, *t[1:])
+    return y
+
+
+@triton.jit
+def _sums_kernel(
+    x_ptr: Any,
+    dy_ptr: Any,
+    channel_ptr: Any,
+    position_ptr: Any,
+    d_channel_ptr: Any,
+    d_position_ptr: Any,
+    d_added_ptr: Any,
+    C: Any,
+    P: Any,
+    by_c: Any,
+    by_p: Any,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a block of channels: whole sums over positions, and parts (N, blocks, P) of those over channels."""
+    program, down = tl.program_id(0), tl.cdiv(C, BC)
+    n = (program // down).to(tl.int64)
+    c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
+    channel = tl.full((BC,), 1.0, tl.float32)
+    if channel_ptr is not None:
+        channel = tl.load(channel_ptr + n * C + c, mask=c < C, other=0.0)
+    of_channel, of_dy = tl.zeros((BC, BP), tl.float32), tl.zeros((BC, BP), tl.float32)
+    for start in range(0, P, BP):
+        p = (start + tl.arange(0, BP)).to(tl.int64)
+        inside = (c < C)[:, None] & (p < P)[None, :]
+        at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
+        dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        of_dy += dy
+        product = dy * tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        if d_position_ptr is not None:
+            part = tl.sum(product * channel[:, None], 0)
+            tl.store(d_position_ptr + program.to(tl.int64) * P + p, part, mask=p < P)
+        if position_ptr is not None:
+            product = product * tl.load(position_ptr + n * P + p, mask=p < P, other=0.0)[None, :]
+        of_channel += product
+    if d_channel_ptr is not None:
+        tl.store(d_channel_ptr + n * C + c, tl.sum(of_channel, 1), mask=c < C)
+    if d_added_ptr is not None:
+        tl.store(d_added_ptr + n * C + c, tl.sum(of_dy, 1), mask=c < C)
+
+
+@_sums.form("triton")
+def _sums_triton(
+    x: Tensor, dy: Tensor, channel: Tensor | None, position: Tensor | None, wants: list[bool]
+) -> list[Tensor]:
+    sums, t = _sums_like(x, dy, channel, position, wants), tiles_of(x, kept="channels")
+    d_channel, d_position, d_added = (tensor if want else None for tensor, want in zip(sums, wants, strict=True))
+    parts = None if d_position is None else d_position.new_empty(t.n, t.down, t.positions)
+    _sums_kernel[(t.n * t.down,)](x, dy, channel, position, d_channel, parts, d_added, *t[1:])
+    if parts is not None and d_position is not None:
+        torch.sum(parts, 1, out=d_position)
     return sums
 
 

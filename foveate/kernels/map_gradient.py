@@ -8,12 +8,15 @@ Written by separate nodes of autograd each term would be a map of its own, writt
 
 import ctypes
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import PAST_THE_CACHE, layout_of, like, pointer, run, small
+from foveate.kernels._tiles import tiles_of
+from foveate.kernels._triton import tl, triton
 
 
 @dataclass
@@ -103,6 +106,88 @@ def _gradient_cpu(
     dx = torch.empty_like(x)
     parts = _Parts(*[pointer(given.get(name)) for name in _Parts.NAMES])
     run("gradient", x, ctypes.addressof(parts), dx, n, rows, columns, dx.nbytes >= PAST_THE_CACHE)
+    return dx
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _gradient_kernel(
+    x_ptr: Any,
+    dy_ptr: Any,
+    channel_ptr: Any,
+    position_ptr: Any,
+    even_ptr: Any,
+    a_ptr: Any,
+    a_position_ptr: Any,
+    b_ptr: Any,
+    b_position_ptr: Any,
+    times_x_ptr: Any,
+    sign_ptr: Any,
+    peak_at_ptr: Any,
+    peak_ptr: Any,
+    hot_at_ptr: Any,
+    hot_ptr: Any,
+    hot_channel_ptr: Any,
+    dx_ptr: Any,
+    C: Any,
+    P: Any,
+    by_c: Any,
+    by_p: Any,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a tile."""
+    tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
+    n = (tile // (down * across)).to(tl.int64)
+    c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
+    p = (tile % across * BP + tl.arange(0, BP)).to(tl.int64)
+    inside, of_c, of_p = (c < C)[:, None] & (p < P)[None, :], n * C + c, n * P + p
+    at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
+    total = tl.zeros((BC, BP), tl.float32)
+    if dy_ptr is not None:
+        total = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        if channel_ptr is not None:
+            total = total * tl.load(channel_ptr + of_c, mask=c < C)[:, None]
+        if position_ptr is not None:
+            total = total * tl.load(position_ptr + of_p, mask=p < P)[None, :]
+    if even_ptr is not None:
+        total += tl.load(even_ptr + of_c, mask=c < C)[:, None]
+    if a_ptr is not None:
+        total += tl.load(a_ptr + of_c, mask=c < C)[:, None] * tl.load(a_position_ptr + of_p, mask=p < P)[None, :]
+    if b_ptr is not None:
+        total += tl.load(b_ptr + of_c, mask=c < C)[:, None] * tl.load(b_position_ptr + of_p, mask=p < P)[None, :]
+    if times_x_ptr is not None or sign_ptr is not None:
+        v = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        if times_x_ptr is not None:
+            total += v * tl.load(times_x_ptr + of_c, mask=c < C)[:, None]
+        if sign_ptr is not None:
+            side = tl.where(v > 0, 1.0, tl.where(v < 0, -1.0, 0.0))
+            total += side * tl.load(sign_ptr + of_c, mask=c < C)[:, None]
+    if peak_at_ptr is not None:
+        here = tl.load(peak_at_ptr + of_c, mask=c < C, other=-1)[:, None] == p[None, :]
+        total += tl.where(here, tl.load(peak_ptr + of_c, mask=c < C, other=0.0)[:, None], 0.0)
+    if hot_at_ptr is not None:
+        here = tl.load(hot_at_ptr + of_p, mask=p < P, other=-1)[None, :] == c[:, None]
+        value = tl.broadcast_to(tl.load(hot_ptr + of_p, mask=p < P, other=0.0)[None, :], (BC, BP))
+        if hot_channel_ptr is not None:
+            value = value * tl.load(hot_channel_ptr + of_c, mask=c < C, other=0.0)[:, None]
+        total += tl.where(here, value, 0.0)
+    tl.store(dx_ptr + at, total.to(dx_ptr.dtype.element_ty), mask=inside)
+
+
+@_gradient.form("triton")
+def _gradient_triton(
+    x: Tensor,
+    dy: Tensor | None,
+    channel: Tensor | None,
+    position: Tensor | None,
+    even: Tensor | None,
+    outer: list[Tensor],
+    *others: Tensor | None,
+) -> Tensor:
+    dx, t = torch.empty_like(x), tiles_of(x)
+    pairs = (*outer, None, None, None, None)[:4]
+    _gradient_kernel[(t.n * t.down * t.across,)](x, dy, channel, position, even, *pairs, *others, dx, *t[1:])
     return dx
 
 

@@ -13,6 +13,8 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import computed, layout_of, run
+from foveate.kernels._tiles import first_largest, later_largest, tiles_of
+from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, share
 
 KINDS = ("mean", "max", "magnitude", "variance")
@@ -57,6 +59,67 @@ def _pool_cpu(x: Tensor, kinds: list[str]) -> list[Tensor]:
     for kind in ("magnitude", "variance"):
         if (sum_ := want[kind]) is not None:
             sum_.div_(positions)
+    return pooled
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _pool_kernel(
+    x_ptr: Any,
+    mean_ptr: Any,
+    most_ptr: Any,
+    at_ptr: Any,
+    magnitude_ptr: Any,
+    variance_ptr: Any,
+    C: Any,
+    P: Any,
+    by_c: Any,
+    by_p: Any,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a block of channels; the variance reads the block again."""
+    program, down = tl.program_id(0), tl.cdiv(C, BC)
+    n = (program // down).to(tl.int64)
+    c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
+    total, size = tl.zeros((BC, BP), tl.float32), tl.zeros((BC, BP), tl.float32)
+    most, place = tl.full((BC,), -float("inf"), tl.float32), tl.full((BC,), -1, tl.int32)
+    for start in range(0, P, BP):
+        p = (start + tl.arange(0, BP)).to(tl.int64)
+        inside = (c < C)[:, None] & (p < P)[None, :]
+        v = tl.load(x_ptr + n * C * P + c[:, None] * by_c + p[None, :] * by_p, mask=inside, other=0.0).to(tl.float32)
+        total += v
+        if magnitude_ptr is not None:
+            size += tl.abs(v)
+        if most_ptr is not None:
+            here, at = first_largest(v, inside, p, 1)
+            most, place = later_largest(most, place, here, at)
+    mean = tl.sum(total, 1) / P
+    tl.store(mean_ptr + n * C + c, mean, mask=c < C)
+    if magnitude_ptr is not None:
+        tl.store(magnitude_ptr + n * C + c, tl.sum(size, 1) / P, mask=c < C)
+    if most_ptr is not None:
+        tl.store(most_ptr + n * C + c, most, mask=c < C)
+        tl.store(at_ptr + n * C + c, place, mask=c < C)
+    if variance_ptr is not None:
+        squares = tl.zeros((BC, BP), tl.float32)
+        for start in range(0, P, BP):
+            p = (start + tl.arange(0, BP)).to(tl.int64)
+            inside = (c < C)[:, None] & (p < P)[None, :]
+            at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
+            away = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32) - mean[:, None]
+            squares += tl.where(inside, away * away, 0.0)
+        tl.store(variance_ptr + n * C + c, tl.sum(squares, 1) / P, mask=c < C)
+
+
+@_pool.form("triton")
+def _pool_triton(x: Tensor, kinds: list[str]) -> list[Tensor]:
+    pooled, t = _pooled_like(x, kinds), tiles_of(x, kept="channels")
+    mean, most, magnitude, variance = (
+        tensor if kind in ("mean", *kinds) else None for kind, tensor in zip(KINDS, pooled, strict=False)
+    )
+    place = None if most is None else pooled[-1]
+    _pool_kernel[(t.n * t.down,)](x, mean, most, place, magnitude, variance, *t[1:])
     return pooled
 
 

@@ -1,0 +1,32 @@
+"""The Triton forms, run in a process of their own: without a GPU it has the interpreter, which is switched on for all."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from foveate.kernels import gate_map
+from foveate.kernels._triton import HAS_TRITON
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="triton is not installed")
+def test_triton_forms_are_no_further_from_float64_than_twice_plain_torch():
+    file = Path(__file__).with_name("triton_forms.py")
+    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)],
+        cwd=file.parents[2],
+        env={**os.environ, **interpreted},
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_triton_says_why_it_cannot_run_on_a_cpu():
+    reason = "triton needs a CUDA tensor, got one on cpu" if HAS_TRITON else "triton is not installed"
+    with pytest.raises(RuntimeError, match=rf"gate_map\(impl='triton'\): {reason}"):
+        gate_map(torch.ones(1, 2, 3, 3), channel=torch.ones(1, 2), impl="triton")
