@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from foveate.cli import convert, data, demo, evaluate, guidelines, inspect, study
+from foveate.cli import convert, cost, data, demo, evaluate, guidelines, inspect, study
 
 app = typer.Typer(
     name="foveate",
@@ -20,7 +20,7 @@ app.command("demo")(demo.demo)
 app.command("list")(inspect.list_)
 app.command("show")(inspect.show)
 app.command("sites")(inspect.sites)
-app.command("cost")(inspect.cost)
+app.command("cost")(cost.cost)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.add_typer(study.app, name="study")

@@ -1,8 +1,8 @@
-"""foveate list | show | sites | cost: look before you train."""
+"""foveate list | show | sites: look before you train."""
 
 import inspect
 import json
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -143,63 +143,3 @@ def sites(
     report = insert(network, name, at=where, example=example, replace=replace, dry_run=True, **options)
     rows = [{**asdict(p.site), "attention": p.attention, "parameters": p.parameters, "macs": p.macs} for p in report]
     typer.echo(json.dumps(rows) if as_json else str(report))
-
-
-def cost(
-    model: Model,
-    attention: Annotated[str, typer.Option(help="Names parted by commas, options after colons.")] = "se,cbam",
-    at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns parted by commas.")] = "block",
-    image_size: Size = 224,
-    batch_size: Annotated[int, typer.Option(min=1)] = 1,
-    num_classes: Classes = 1000,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Measure what attention adds to a network: each variant against the plain network, in one run.
-
-    Example: foveate cost timm:resnet50 --attention se,cbam
-    """
-    from dataclasses import asdict
-
-    import torch
-
-    from foveate.costs import costs
-    from foveate.insertion import insert
-    from foveate.networks import build_network
-
-    if threads:
-        torch.set_num_threads(threads)
-    x = torch.randn(batch_size, 3, image_size, image_size)
-    where: Any = at.split(",") if "," in at else at
-    models = {PLAIN: build_network(model, num_classes=num_classes)}
-    for name, options in asked.attention(attention):
-        if name == PLAIN:
-            continue
-        label = name + "".join(f":{key}={value}" for key, value in options.items())
-        models[label] = build_network(model, num_classes=num_classes)
-        insert(models[label], name, at=where, example=x[:1], **options)
-    measured = costs(models, x, budget_s=5.0 * len(models))
-    if as_json:
-        typer.echo(json.dumps({name: asdict(cost) for name, cost in measured.items()}))
-        return
-    plain = measured[PLAIN]
-    typer.echo(f"{model}, batch {batch_size} of {image_size}×{image_size}, forward, {torch.get_num_threads()} threads")
-    head = f"{'':22}{'parameters':>14}{'multiply-adds':>16}{'bytes moved':>14}"
-    typer.echo(f"{head}{'latency ms (95 %)':>26}{'times plain (95 %)':>24}")
-    for name, found in measured.items():
-        time, ratio = found.latency_ms, found.latency_ratio
-        more = "" if name == PLAIN or ratio is None else f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
-        typer.echo(
-            f"{name:22}{_delta(found.parameters, plain.parameters, 0):>14}{_delta(found.macs, plain.macs, 6):>16}"
-            f"{_delta(found.bytes_moved, plain.bytes_moved, 6):>14}"
-            f"{f'{time.median:.2f} ({time.low:.2f} to {time.high:.2f})':>26}{more:>24}"
-        )
-    typer.echo("plain: totals (multiply-adds and bytes in millions); the others: what they add")
-
-
-def _delta(value: int, plain: int, power: int) -> str:
-    scale = 10**power
-    if value == plain:
-        return f"{value / scale:,.0f}" if power == 0 else f"{value / scale:,.1f} M"
-    more = (value - plain) / scale
-    return f"{more:+,.0f}" if power == 0 else f"{more:+,.2f} M"

@@ -1,17 +1,23 @@
 """Measured latency: median and interval, the candidates interleaved so that a busy moment hits all of them alike."""
 
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+PARTS = 10
+STUDENT = 2.262  # 97.5 % of its distribution with nine degrees of freedom
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one pass over the batch: the median, and the 95 % interval of the median."""
+    """Milliseconds of one pass over the batch (or a ratio of two): the median, and an interval around it."""
 
     median: float
     low: float
@@ -19,12 +25,42 @@ class Latency:
 
 
 def interval_of_the_median(samples: list[float]) -> Latency:
-    """Median and its distribution-free 95 % interval, from order statistics."""
+    """Median and its 95 % interval: distribution-free, and no narrower than ten successive parts say.
+
+    Order statistics take the samples for independent. Neighbours in time are not, so the medians of ten successive
+    parts give a second interval, by Student's t of their logarithms; the wider one counts.
+    """
     ordered, n = sorted(samples), len(samples)
     reach = 0.98 * math.sqrt(n)  # 1.96 · √n / 2, either side of the middle
-    low, high = max(0, math.floor(n / 2 - reach)), min(n - 1, math.ceil(n / 2 + reach))
-    middle = ordered[n // 2] if n % 2 else (ordered[n // 2 - 1] + ordered[n // 2]) / 2
-    return Latency(middle, ordered[low], ordered[high])
+    low, high = ordered[max(0, math.floor(n / 2 - reach))], ordered[min(n - 1, math.ceil(n / 2 + reach))]
+    middle = statistics.median(ordered)
+    if n >= 2 * PARTS:
+        half = STUDENT * statistics.stdev(math.log(part) for part in _parts(samples)) / math.sqrt(PARTS)
+        low, high = min(low, middle * math.exp(-half)), max(high, middle * math.exp(half))
+    return Latency(middle, low, high)
+
+
+def interval_of_a_repeat(samples: list[float]) -> Latency:
+    """Median, and the interval in which the median of another such measurement on this machine is expected.
+
+    A machine drifts: its clock, its caches and its other work change within seconds, and no interval of independent
+    samples holds that. Within a run the drift shows as the range of the medians of ten successive parts; a repeat may
+    be off by so much either way, but is not faster than the fastest pass that was seen.
+    """
+    middle, parts = statistics.median(samples), _parts(samples)
+    drift = max(parts) - min(parts)
+    return Latency(middle, max(min(samples), middle - drift), middle + drift)
+
+
+def told_apart(ratio: Latency) -> bool:
+    """Whether two networks can be ranked: their ratio's interval does not hold 1."""
+    return ratio.low > 1 or ratio.high < 1
+
+
+def _parts(samples: list[float]) -> list[float]:
+    """Medians of ten successive parts; of every sample by itself where there are no more than ten."""
+    n, k = len(samples), min(PARTS, len(samples))
+    return [statistics.median(samples[i * n // k : (i + 1) * n // k]) for i in range(k)]
 
 
 def time_interleaved(
@@ -32,31 +68,40 @@ def time_interleaved(
 ) -> dict[str, list[float]]:
     """Milliseconds of every step, round after round in turning order, until the repeats or the seconds are used up.
 
-    At least 5 rounds are run whatever the budget; two warm-up rounds come first and are not counted.
+    The order turns and, every other round, runs backwards, so that no step has always the same one before it. At least
+    5 rounds are run, 3 where they take four times the seconds; two warm-up rounds come first and are not counted, one
+    where it takes a second.
     """
     names = list(steps)
     samples: dict[str, list[float]] = {name: [] for name in names}
-    for name in names * 2:
+    start = time.perf_counter()
+    for name in names:
         steps[name]()
     _wait()
-    end = time.perf_counter() + budget_s
+    if time.perf_counter() - start < 1.0:
+        for name in names:
+            steps[name]()
+        _wait()
+    start = time.perf_counter()
     for turn in range(repeats):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = time.perf_counter()
+        order = names[turn % len(names) :] + names[: turn % len(names)]
+        for name in order if turn % 2 else order[::-1]:
+            began = time.perf_counter()
             steps[name]()
             _wait()
-            samples[name].append(1e3 * (time.perf_counter() - start))
-        if turn >= 4 and time.perf_counter() > end:
+            samples[name].append(1e3 * (time.perf_counter() - began))
+        spent = time.perf_counter() - start
+        if (turn >= 4 and spent > budget_s) or (turn >= 2 and spent > 4 * max(budget_s, 1.0)):
             break
     return samples
 
 
 def _wait() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
 
 
-def forward_step(model: nn.Module, x: Tensor) -> Callable[[], object]:
+def forward_step(model: Callable[..., Any], x: Tensor) -> Callable[[], object]:
     """One forward pass without gradients."""
 
     def step() -> None:
@@ -66,13 +111,17 @@ def forward_step(model: nn.Module, x: Tensor) -> Callable[[], object]:
     return step
 
 
-def training_step(model: nn.Module, x: Tensor) -> Callable[[], object]:
-    """One forward and backward pass in training mode, of the mean of the squared outputs; no optimiser."""
+def training_step(model: nn.Module, run: Callable[..., Any], x: Tensor) -> Callable[[], object]:
+    """One forward and backward pass of `run`, which is the model or a compiled form of it, in training mode.
+
+    The loss is the mean of the squared outputs; no optimiser.
+    """
 
     def step() -> None:
         model.train()
         model.zero_grad(set_to_none=True)
-        model(x).float().square().mean().backward()
+        outputs = [t for t in tree_leaves(run(x)) if isinstance(t, Tensor) and t.is_floating_point()]
+        torch.stack([t.float().square().mean() for t in outputs]).sum().backward()
         model.zero_grad(set_to_none=True)
 
     return step

@@ -9,7 +9,7 @@ Knows no network, no mechanism and no kernel by name. An operator of one's own s
 
 from foveate.counting._rows import Count, Kept, Row, Sums
 from foveate.counting._traffic import storage_of, tensors_in
-from foveate.counting._watch import Watch, count, module_paths
+from foveate.counting._watch import Watch, count, module_paths, out_of_memory
 from foveate.counting._work import Work, register_operator
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Work",
     "count",
     "module_paths",
+    "out_of_memory",
     "register_operator",
     "storage_of",
     "tensors_in",

@@ -141,7 +141,7 @@ class Watch(TorchDispatchMode):
         return result
 
     def _refusal(self, error: Exception, x: Batch) -> str:
-        shapes = ", ".join(str(list(t.shape)) for t in tensors_in(x))
+        shapes = ", ".join(_described(t) for t in tensors_in(x))
         what = " ".join(str(error).split()) or type(error).__name__
         where = ""
         if self._running:
@@ -159,6 +159,10 @@ def _depends_on_data(operator: str, func: Any, args: Any) -> bool:
         return any(t.dtype in (torch.bool, torch.uint8) for t in tensors_in(args[1:]))
     tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
     return not tags.isdisjoint(getattr(func, "tags", ()))
+
+
+def _described(t: Tensor) -> str:
+    return f"{list(t.shape)}" + ("" if t.dtype == torch.float32 else f" in {str(t.dtype).removeprefix('torch.')}")
 
 
 _COMPOSITE = "CompositeImplicitAutograd"

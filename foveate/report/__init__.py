@@ -3,17 +3,22 @@
 Reads the summary and nothing else, so a report can be drawn again for ever without running anything.
 """
 
+from foveate.report.costs import costs_csv, costs_picture, costs_table
 from foveate.report.experiments import experiments_table, write_experiments
-from foveate.report.files import picture_path, write_picture
+from foveate.report.files import picture_path, replace_file, write_picture
 from foveate.report.guidelines import guidelines_drawing, guidelines_table
 from foveate.report.page import write_report
 from foveate.report.table import terminal_table
 
 __all__ = [
+    "costs_csv",
+    "costs_picture",
+    "costs_table",
     "experiments_table",
     "guidelines_drawing",
     "guidelines_table",
     "picture_path",
+    "replace_file",
     "terminal_table",
     "write_experiments",
     "write_picture",

@@ -28,7 +28,17 @@ from foveate.train import CHECKPOINT
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
 LATENCY_BATCH = 32
-_TIMES = (("latency_ms", "ms a batch"), ("latency_ratio", "times plain"), ("train_step_ms", "ms a batch"))
+_OPERATIONS = (
+    ("elementwise", "operations a batch"),
+    ("reductions", "operations a batch"),
+    ("launches", "operators a pass"),
+)
+_TIMES = (
+    ("latency_ms", "ms a batch"),
+    ("latency_ratio", "times plain"),
+    ("train_step_ms", "ms a batch"),
+    ("train_step_ratio", "times plain"),
+)
 
 
 class Watcher:
@@ -216,6 +226,8 @@ class _Coordinator:
                 rows.append((label, metric, cost[metric], None, None, unit))
             for metric in ("bytes_moved", "activation_bytes"):
                 rows.append((label, metric, cost[metric], None, None, "bytes a batch"))
+            for metric, unit in _OPERATIONS:
+                rows.append((label, metric, cost[metric], None, None, unit))
             for metric, unit in _TIMES:
                 if metric in cost:
                     value = cost[metric]

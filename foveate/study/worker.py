@@ -99,17 +99,20 @@ def _costs(folder: Path) -> dict[str, Any]:
         layout = torch.channels_last if run.train.channels_last else torch.contiguous_format
         models[label] = model.to(run.train.device).to(memory_format=layout)
         x = x.to(run.train.device, memory_format=layout)
-    measured = costs(models, x, repeats=asked["repeats"], budget_s=asked["budget_s"], training=True)
+    measured = costs(models, x, repeats=asked["repeats"], budget_s=asked["budget_s"], training=True, memory=False)
     rows = {}
     for label, cost in measured.items():
         row: dict[str, Any] = {
             "parameters": cost.parameters,
-            "macs": cost.macs // len(x),
+            "macs": cost.macs // cost.batch_size,
             "bytes_moved": cost.bytes_moved,
             "activation_bytes": cost.activation_bytes,
+            "elementwise": cost.counted.total.elementwise,
+            "reductions": cost.counted.total.reductions,
+            "launches": cost.counted.total.launches,
             "latency_ms": vars(cost.latency_ms),
         }
-        for name in ("latency_ratio", "train_step_ms"):
+        for name in ("latency_ratio", "train_step_ms", "train_step_ratio"):
             if (time := getattr(cost, name)) is not None:
                 row[name] = vars(time)
         rows[label] = row

@@ -150,7 +150,11 @@ def _cost(cost: Row | None) -> Row:
 
 
 def _cost_change(ours: Row | None, base: Row | None) -> Row:
-    """What `ours` costs more than `base`; a ratio of times runs from low/high to high/low, so it is a wide interval."""
+    """What `ours` costs more than `base`.
+
+    A ratio of times is that of their ratios to the plain network, measured round by round, where both have one; it runs
+    from low/high to high/low, which is exact against the plain network itself and else wide.
+    """
     change: Row = dict.fromkeys(("parameters", "parameters_percent", "macs", "macs_percent", "latency", "train_step"))
     if not ours or not base:
         return change
@@ -159,11 +163,9 @@ def _cost_change(ours: Row | None, base: Row | None) -> Row:
             change[key] = ours[key] - base[key]
             change[f"{key}_percent"] = 100 * change[key] / base[key] if base[key] else None
     for key in ("latency", "train_step"):
-        if (
-            (mine := ours.get(f"{key}_ms"))
-            and (other := base.get(f"{key}_ms"))
-            and min(other["low"], other["median"]) > 0
-        ):
+        unit = "ratio" if ours.get(f"{key}_ratio") and base.get(f"{key}_ratio") else "ms"
+        mine, other = ours.get(f"{key}_{unit}"), base.get(f"{key}_{unit}")
+        if mine and other and min(other["low"], other["median"]) > 0:
             low, high = mine["low"] / other["high"], mine["high"] / other["low"]
             change[key] = {
                 "ratio": mine["median"] / other["median"],

@@ -40,7 +40,7 @@ def test_a_cost_against_a_baseline_leaves_both_networks_as_they_were():
     other.train()
     other.layer1.eval()
     before = {key: value.clone() for key, value in other.state_dict().items()}
-    found = foveate.cost(other, x, baseline=plain, repeats=5, budget_s=0.0)
+    found = foveate.cost(other, x, baseline=plain, repeats=5, budget_s=0.0, memory=False)
     assert found.parameters - parameters(plain) == sum(2 * c * (c // 16) + c // 16 + c for c in (16, 32, 64))
     assert found.macs > macs(plain.eval(), x)
     assert found.latency_ms.low <= found.latency_ms.median <= found.latency_ms.high
@@ -50,6 +50,8 @@ def test_a_cost_against_a_baseline_leaves_both_networks_as_they_were():
     assert not other.layer1[0].bn1.training
     assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items())
     assert all(p.grad is None for p in other.parameters())
-    trained = costs({"none": plain, "se": other}, x, repeats=5, budget_s=0.0, training=True)
+    trained = costs({"none": plain, "se": other}, x, repeats=5, budget_s=0.0, training=True, memory=False)
     assert trained["se"].train_step_ms.median > 0
+    assert trained["none"].train_step_ratio.high == 1
     assert other.training
+    assert all(torch.equal(value, before[key]) for key, value in other.state_dict().items()), "training is on a copy"

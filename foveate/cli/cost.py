@@ -1,0 +1,162 @@
+"""foveate cost: what attention adds to a network, counted and measured."""
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from foveate.cli import asked
+from foveate.cli.inspect import Classes, Json, Model, Size
+from foveate.spec import PLAIN
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from foveate.costs import Cost
+
+
+def cost(
+    model: Model,
+    attention: Annotated[str, typer.Option(help="Names parted by commas, options after colons.")] = "se,cbam",
+    at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns parted by commas.")] = "block",
+    image_size: Size = 224,
+    channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 3,
+    num_classes: Classes = 1000,
+    batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = 1,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="fp32, bf16 or fp16.")] = None,
+    amp: Annotated[bool, typer.Option("--amp", help="Automatic mixed precision, in bf16 or --dtype fp16.")] = False,
+    channels_last: Annotated[bool, typer.Option("--channels-last", help="Maps with their channels last.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="By torch.compile.")] = False,
+    target: Annotated[str, typer.Option(help="torch, or onnxruntime: time the exported network.")] = "torch",
+    training: Annotated[bool, typer.Option("--training", help="A training step as well.")] = False,
+    per_stage: Annotated[bool, typer.Option("--per-stage", help="Counts of every stage.")] = False,
+    per_module: Annotated[
+        bool, typer.Option("--per-module", help="Counts of every module, times of every inserted one.")
+    ] = False,
+    per_operator: Annotated[bool, typer.Option("--per-operator", help="Counts of every operator.")] = False,
+    throughput: Annotated[
+        int | None, typer.Option(min=1, help="Images a second at batches of 1, 2, 4, … up to this.", metavar="BATCH")
+    ] = None,
+    energy: Annotated[bool, typer.Option("--energy", help="Millijoules a pass, where NVML gives them.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring for each network.")] = 3.0,
+    csv: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw counts beside times, .png or .svg.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Count and measure what attention adds to a network: each variant against the plain network, in one run.
+
+    Example: foveate cost timm:resnet50 --attention se,cbam,eca
+    """
+    import torch
+
+    from foveate.costs import Setting, costs, ranked
+    from foveate.costs import throughput as measure_throughput
+    from foveate.report import costs_csv, costs_picture, costs_table, picture_path, replace_file, write_picture
+    from foveate.train import machine, versions
+
+    setting = Setting(device, dtype, amp, channels_last, compiled, target)
+    if picture:
+        picture_path(picture)
+    for option, file in (("--csv", csv), ("--picture", picture)):
+        if file and not file.absolute().parent.is_dir():
+            raise ValueError(f"{option}: wanted a file in a folder that is there; got {str(file)!r}")
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    example = torch.randn(1, channels, image_size, image_size)
+    models = _networks(model, attention, at, num_classes, channels, example)
+    budget = seconds * len(models)
+    found = costs(
+        models,
+        example.expand(batch_size, -1, -1, -1),
+        setting=setting,
+        budget_s=budget,
+        training=training,
+        stages=per_stage,
+        modules=per_module,
+        energy=energy,
+    )
+    levels = {"per_stage": per_stage, "per_module": per_module, "per_operator": per_operator}
+    wanted = [level for level, asked_for in levels.items() if asked_for]
+    whole: dict[str, Any] = {
+        "about": {
+            "model": model,
+            "at": at,
+            "shape": [found[PLAIN].batch_size, *example.shape[1:]],
+            "device": device,
+            "target": target,
+            "threads": torch.get_num_threads(),
+            "dtype": dtype or "fp32",
+            "amp": amp,
+            "channels_last": channels_last,
+            "compile": compiled,
+            "machine": machine(),
+            "versions": versions(),
+        },
+        "networks": {name: one.row() | _levels(one, models[name], wanted) for name, one in found.items()},
+        "ranking": ranked(found),
+    }
+    if throughput:
+        rows, whole["said"] = measure_throughput(models, example, setting=setting, most=throughput, budget_s=budget / 3)
+        whole["throughput"] = [
+            {"batch_size": row.batch_size, "images_s": {name: vars(time) for name, time in row.images_s.items()}}
+            for row in rows
+        ]
+    if csv:
+        replace_file(csv, costs_csv(whole).encode())
+    if picture:
+        write_picture(costs_picture(whole), picture)
+    if as_json:
+        about = {"about": whole["about"], "ranking": whole["ranking"]}
+        extra = {"throughput": whole["throughput"]} if throughput else {}
+        typer.echo(json.dumps({name: {**row, **about, **extra} for name, row in whole["networks"].items()}))
+        return
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False).print(costs_table(whole))
+
+
+def _networks(
+    model: str, attention: str, at: str, num_classes: int, channels: int, example: Any
+) -> "dict[str, nn.Module]":
+    """The plain network, and one with each mechanism."""
+    from foveate.counting import count
+    from foveate.insertion import insert
+    from foveate.networks import build_network
+
+    def build() -> Any:
+        return build_network(model, num_classes=num_classes, in_channels=channels)
+
+    where: Any = at.split(",") if "," in at else at
+    models = {PLAIN: build()}
+    count(models[PLAIN], example, kept=False)  # which says what the network refuses
+    for name, options in asked.attention(attention):
+        if name == PLAIN:
+            continue
+        label = name + "".join(f":{key}={value}" for key, value in options.items())
+        models[label] = build()
+        insert(models[label], name, at=where, example=example, **options)
+    return models
+
+
+def _levels(cost: "Cost", model: "nn.Module", wanted: list[str]) -> dict[str, Any]:
+    """The sums of each level that is asked for, with the times of the inserted modules."""
+    from dataclasses import asdict
+
+    from foveate.counting import module_paths
+    from foveate.insertion import inserted
+
+    found: dict[str, Any] = {}
+    for level in wanted:
+        sums: Mapping[str, Any] = getattr(cost.counted, level)()
+        found[level] = {name: asdict(one) | {"bytes_moved": one.bytes_moved} for name, one in sums.items()}
+    if "per_module" in found:
+        paths = module_paths(model)
+        for place, module in inserted(model).items():
+            found["per_module"][paths[module]]["ms"] = vars(cost.inserted_ms[place])
+    return found
