@@ -65,8 +65,8 @@ class InvertedResidual(nn.Module):
         self.project = nn.Sequential(nn.Conv2d(hidden, width, 1, bias=False), nn.BatchNorm2d(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x if self.expand is None else F.relu6(self.expand(x))
-        y = F.relu6(self.depthwise(y))
+        y = x if self.expand is None else F.relu6(self.expand(x), inplace=True)
+        y = F.relu6(self.depthwise(y), inplace=True)
         y = self.attention(y) if self.attention is not None and self.place == "wide" else y
         y = self.project(y)
         y = self.attention(y) if self.attention is not None and self.place == "narrow" else y

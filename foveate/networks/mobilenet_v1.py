@@ -40,9 +40,9 @@ class SeparableUnit(nn.Module):
         self.attention = attention(width) if attention and "pointwise" in places else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.depthwise(x))
+        x = torch.relu_(self.depthwise(x))
         x = x if self.inner is None else self.inner(x)
-        x = torch.relu(self.pointwise(x))
+        x = torch.relu_(self.pointwise(x))
         return x if self.attention is None else self.attention(x)
 
 
@@ -105,7 +105,7 @@ class MobileNetV1(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.units(torch.relu(self.stem(x))).mean((2, 3)))
+        return self.fc(self.units(torch.relu_(self.stem(x))).mean((2, 3)))
 
 
 register_network("mobilenet_v1")(MobileNetV1)

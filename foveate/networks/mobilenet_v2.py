@@ -111,8 +111,8 @@ class MobileNetV2(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu6(self.stem(x))
-        x = F.relu6(self.head(self.blocks(x)))
+        x = F.relu6(self.stem(x), inplace=True)
+        x = F.relu6(self.head(self.blocks(x)), inplace=True)
         return self.fc(self.dropout(x.mean((2, 3))))
 
 

@@ -94,16 +94,16 @@ class ShuffleUnit(nn.Module):
         self.attention = attention(own) if attention else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.reduce(x))
+        y = torch.relu_(self.reduce(x))
         y = self.depthwise(self._mixed(y)) if self.variant == "paper" else self._mixed(self.depthwise(y))
         y = self.expand(y)
         y = y if self.attention is None else self.attention(y)
         if self.stride == 1:
-            return torch.relu(x + y)
+            return torch.relu_(x + y)
         way = F.avg_pool2d(x, 3, 2, 1)
         if self.variant == "paper":
-            return torch.relu(torch.cat((way, y), 1))
-        return torch.cat((way, torch.relu(y)), 1)
+            return torch.relu_(torch.cat((way, y), 1))
+        return torch.cat((way, torch.relu_(y)), 1)
 
     def _mixed(self, x: Tensor) -> Tensor:
         return channel_shuffle(x, self.groups, variant=self.variant) if self.shuffle else x
@@ -193,7 +193,7 @@ class ShuffleNetV1(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(torch.relu(self.stem(x)), 3, 2, 1)
+        x = F.max_pool2d(torch.relu_(self.stem(x)), 3, 2, 1)
         x = self.stage4(self.stage3(self.stage2(x)))
         return self.fc(x.mean((2, 3)))
 

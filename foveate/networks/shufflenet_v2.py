@@ -175,8 +175,8 @@ class ShuffleNetV2(nn.Module):
             initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.max_pool2d(torch.relu(self.stem(x)), 3, 2, 1)
-        x = torch.relu(self.head(self.stage4(self.stage3(self.stage2(x)))))
+        x = F.max_pool2d(torch.relu_(self.stem(x)), 3, 2, 1)
+        x = torch.relu_(self.head(self.stage4(self.stage3(self.stage2(x)))))
         return self.fc(self.dropout(x.mean((2, 3))))
 
 

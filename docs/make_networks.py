@@ -1,0 +1,169 @@
+"""Writes docs/networks.md: what every network of ours costs and reached, counted and measured here, read where said.
+
+python docs/make_networks.py                      counts anew; latencies as they were measured last
+python docs/make_networks.py --measure 'se_*'     measures these first (one thread), results/networks/latency.json
+"""
+
+import argparse
+import json
+import statistics
+import time
+import tomllib
+from fnmatch import fnmatchcase
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import foveate
+from foveate.costs import macs
+from foveate.networks import usual_shape
+from foveate.train.machine import machine
+
+ROOT = Path(__file__).parents[1]
+PAGE, LATENCY = ROOT / "docs" / "networks.md", ROOT / "results" / "networks" / "latency.json"
+PUBLISHED = tomllib.loads((ROOT / "docs" / "published.toml").read_text(encoding="utf-8"))
+
+HEAD = """# Networks
+
+Made by `docs/make_networks.py`. `foveate.create_network(NAME, **options)` builds these; `foveate:NAME` is one wherever
+a network is asked for. Multiply-adds are those of convolutions, linear layers and matrix products for one sample of the
+size shown. Accuracies are **published** ones, of ImageNet's validation images unless the place says otherwise, and were
+read there; the row's network is the published one in size, not always in its training. Weights: from whom
+`foveate.official.load` and `foveate convert` take trained ones. Latency: one sample in evaluation mode, {of}.
+"""
+TAIL = """
+## The others
+
+AlexNet, VGG, Inception, ResNet, DenseNet, Swin, PVT v2, ConvNeXt and some thousand more come from the libraries that
+keep them, and every command and `foveate.insert` takes them by name:
+
+| network | by name |
+|---|---|
+| AlexNet | `torchvision:alexnet` |
+| VGG | `torchvision:vgg16_bn`, `timm:vgg16_bn` |
+| SqueezeNet | `torchvision:squeezenet1_0` (songhan/SqueezeNet-Deep-Compression's weights: `foveate.official`) |
+| GoogLeNet, Inception v3 | `torchvision:googlenet`, `torchvision:inception_v3` |
+| Inception v4, Inception-ResNet v2 | `timm:inception_v4`, `timm:inception_resnet_v2` |
+| ResNet, ResNeXt, Wide ResNet | `torchvision:resnet50`, `timm:resnet50d`; ours above where attention is built in |
+| DenseNet | `torchvision:densenet121`, `timm:densenet121` |
+| EfficientNet, RegNet | `timm:efficientnet_b0`, `timm:regnety_004` |
+| MobileNetV3, MNASNet | `timm:mobilenetv3_large_100`, `torchvision:mnasnet1_0` |
+| ConvNeXt | `torchvision:convnext_tiny`, `timm:convnext_tiny` |
+| ViT, DeiT | `torchvision:vit_b_16`, `timm:deit_tiny_patch16_224` |
+| Swin, Swin v2 | `torchvision:swin_t`, `timm:swin_tiny_patch4_window7_224`, `torchvision:swin_v2_t` |
+| PVT v2 | `timm:pvt_v2_b0` |
+| SegFormer, Mask2Former, DETR and others of transformers | a function in a file: `path.py:function` |
+
+A network of transformers, or any other, is a function in a file of yours, here `mine.py:segformer`:
+
+```text
+def segformer(num_classes):
+    from transformers import SegformerConfig, SegformerForImageClassification
+
+    class Logits(SegformerForImageClassification):
+        def forward(self, x):
+            return super().forward(pixel_values=x).logits
+
+    return Logits(SegformerConfig(num_labels=num_classes))
+```
+"""
+
+
+def rows() -> list[str]:
+    """Every name, and behind it the options that have a figure of their own."""
+    extra = [key for key in (*PUBLISHED["rows"], *PUBLISHED["rows_without"]) if " " in key]
+    return [key for name in foveate.list_networks() for key in (name, *(k for k in extra if k.split(" ")[0] == name))]
+
+
+def build(key: str) -> tuple[nn.Module, torch.Tensor]:
+    """The network of a row without memory, and a sample of its size."""
+    name, _, options = key.partition(" ")
+    shape = usual_shape(name)
+    with torch.device("meta"):
+        network = foveate.create_network(name, **tomllib.loads(f"o = {{{options}}}")["o"]).eval()
+        return network, torch.empty(1, *shape)
+
+
+@cache
+def counted(key: str) -> tuple[int, int]:
+    """Parameters and multiply-adds."""
+    network, x = build(key)
+    return sum(p.numel() for p in network.parameters()), macs(network, x)
+
+
+def line(key: str, latency: dict[str, Any]) -> str:
+    """One row of the table."""
+    name, _, options = key.partition(" ")
+    parameters, multiply_adds = counted(key)
+    shape = "×".join(map(str, usual_shape(name)))
+    top1, top5, place = PUBLISHED["rows"].get(key, (0, 0, ""))
+    accuracy = f"{top1:g}{f' / {top5:g}' if top5 else ''} [{place}]" if top1 else ""
+    patterns = PUBLISHED["weights"].items()
+    weights = next((whose for pattern, whose in patterns if fnmatchcase(name, pattern)), "")
+    time_ms = f"{latency['ms'][key]:.3g}" if key in latency["ms"] else ""
+    title = f"`{name}`" + (f" {options}" if options else "")
+    return f"| {title} | {shape} | {parameters:,} | {_short(multiply_adds)} | {accuracy} | {weights} | {time_ms} |"
+
+
+def _short(count: int) -> str:
+    return f"{count / 1e9:.3f} G" if count >= 1e9 else f"{count / 1e6:.3g} M"
+
+
+def measured() -> dict[str, Any]:
+    """What was measured last."""
+    return json.loads(LATENCY.read_text()) if LATENCY.is_file() else {"of": "not measured", "ms": {}}
+
+
+def page() -> str:
+    """The page's text."""
+    latency = measured()
+    lines = [HEAD.format(of=latency["of"])]
+    lines += [
+        "| name | sample | parameters | multiply-adds | top-1 / top-5 % | weights | ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [line(key, latency) for key in rows()]
+    lines += ["", "Places: " + "; ".join(f"[{key}] {text}" for key, text in PUBLISHED["places"].items()) + ".", TAIL]
+    return "\n".join(lines)
+
+
+def measure(pattern: str, passes: int) -> None:
+    """Median time of a pass over one sample, for the rows whose name fits, into the file of latencies."""
+    torch.set_num_threads(1)
+    known = measured()["ms"]
+    for key in rows():
+        if not fnmatchcase(key, pattern):
+            continue
+        network, x = build(key)
+        network = network.to_empty(device="cpu")
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.data.fill_(1) if tensor.dim() < 2 else tensor.data.uniform_(-0.05, 0.05)
+        x = torch.rand(x.shape)
+        with torch.inference_mode():
+            network(x)
+            known[key] = statistics.median(_timed(network, x) for _ in range(passes))
+        print(f"{key}: {known[key]:.3g} ms", flush=True)
+    of = f"one thread, {machine()}, torch {torch.__version__.split('+')[0]}, median of {passes} passes"
+    LATENCY.parent.mkdir(parents=True, exist_ok=True)
+    ms = {key: float(f"{known[key]:.4g}") for key in rows() if key in known}
+    LATENCY.write_text(json.dumps({"of": of, "ms": ms}, indent=1) + "\n")
+
+
+def _timed(network: nn.Module, x: torch.Tensor) -> float:
+    start = time.perf_counter()
+    network(x)
+    return 1000 * (time.perf_counter() - start)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--measure", metavar="PATTERN")
+    parser.add_argument("--passes", type=int, default=5)
+    asked = parser.parse_args()
+    if asked.measure:
+        measure(asked.measure, asked.passes)
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
