@@ -16,8 +16,8 @@ from foveate.networks import build_network, load_weights, origin_of, read_weight
 class Ready:
     """A network in evaluation mode.
 
-    name: as `build_network` takes it. outputs: of its classifier. channels: of its images. source: of its weights, if
-    `foveate.official` knows them.
+    name: as `build_network` takes it. outputs: of its classifier. channels: of its images. source: whose weights they
+    are, where that is known: as `foveate.official` calls them, or as the card of a saved network says.
     """
 
     model: nn.Module
@@ -68,7 +68,8 @@ def _saved(path: Path, weights: str | Path | None, options: dict[str, Any], sour
     model = saving.load(path).eval()
     origin = origin_of(model)
     assert origin is not None
-    return Ready(model, origin.name, origin.num_classes, origin.in_channels)
+    said = saving.describe(path).about.get("source", "").removeprefix("https://github.com/")
+    return Ready(model, origin.name, origin.num_classes, origin.in_channels, said or None)
 
 
 def _channels(network: str, options: dict[str, Any]) -> int:

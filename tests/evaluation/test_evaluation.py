@@ -16,6 +16,7 @@ import foveate
 from foveate.cli import main
 from foveate.evaluation import Preprocessing, find_images, make_ready, published, score
 from foveate.evaluation.classes import number_classes
+from foveate.networks import read_weights
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 OWN = """import torch
@@ -186,6 +187,16 @@ def test_a_saved_network_is_evaluated_by_its_file_alone(tmp_path, command):
     status, _, error = command(tmp_path / "kept.safetensors", "--data", tmp_path / "photos", "--option", "width=1")
     assert status == 2
     assert "is a network with its weights" in error
+
+
+def test_a_converted_network_keeps_the_preprocessing_of_its_source(tmp_path, shared):
+    weights = shared / "data/weights/mobilenet_v2_imagenet_int8.pth"
+    source = "google-coral/test_data"
+    model = foveate.official.load(source, "mobilenet_v2", {}, read_weights(weights))
+    foveate.save(model, tmp_path / "kept.safetensors", about={"source": f"https://github.com/{source}"})
+    ready = make_ready(str(tmp_path / "kept.safetensors"), None)
+    assert (ready.name, ready.outputs, ready.source) == ("foveate:mobilenet_v2", 1000, source)
+    assert published(ready.name, ready.source).mean == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (333, 517), (256, 256), (100, 31), (224, 224)], ids=str)
