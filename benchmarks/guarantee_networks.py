@@ -44,14 +44,17 @@ class Case:
 
     def build(self) -> nn.Module:
         torch.manual_seed(0)
-        return enliven(self.make())
+        return enliven(self.make(), self.example())
 
     def example(self) -> Tensor:
         return torch.randn(self.shape, generator=torch.Generator().manual_seed(2))
 
 
-def enliven(model: nn.Module) -> nn.Module:
-    """Random norms, layer scales and zero weights, so that no branch is silent (timm starts last norms at zero)."""
+def enliven(model: nn.Module, x: Tensor) -> nn.Module:
+    """Random norms, layer scales and zero weights, so that no branch is silent (timm starts last norms at zero).
+
+    Batch norms then take the statistics of x, as in a trained network, so that activations do not grow without bound.
+    """
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if hasattr(module, "running_mean") or isinstance(module, nn.GroupNorm | nn.LayerNorm):
@@ -65,6 +68,16 @@ def enliven(model: nn.Module) -> nn.Module:
             weight.data.uniform_(0.5, 1.5, generator=generator)
         elif weight.dim() > 1 and not weight.any():
             weight.data.normal_(std=weight[0].numel() ** -0.5, generator=generator)
+    norms = {m: m.momentum for m in model.eval().modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
+    for norm in norms:
+        norm.momentum = 1.0
+        norm.training = norm.track_running_stats
+    with torch.no_grad():
+        model(x)
+    for norm, momentum in norms.items():
+        norm.momentum = momentum
+        if norm.running_var is not None:
+            norm.running_var.clamp_(min=0.05)
     return model.eval()
 
 

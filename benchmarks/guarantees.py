@@ -103,7 +103,7 @@ def measure(case: Case, mechanism: str) -> tuple[int, float, dict[str, Verdict]]
         module.training = index % 3 == 0
     classes, facts = [type(m) for m in model.modules()], own_facts(model)
     modes = {name: module.training for name, module in model.named_modules()}
-    state = {key: value.clone() for key, value in model.state_dict().items()}
+    state = copy.deepcopy(model.state_dict())  # with its metadata, which torchvision's mnasnet asks for
     count = attended(model, x, mechanism)
     holds: dict[str, Verdict] = {}
     own = [m for n, m in model.named_modules() if "foveate" not in n.split(".")]
@@ -262,7 +262,7 @@ def _features(case: Case, mechanism: str, x: Tensor) -> Verdict:
     if case.family != "timm" or mechanism != "se":
         return None
     try:
-        model = enliven(timm.create_model(case.name, features_only=True))
+        model = enliven(timm.create_model(case.name, features_only=True), x)
     except (RuntimeError, AttributeError, TypeError, ValueError):
         return None  # the family has none
 
