@@ -31,8 +31,7 @@ test-slow: setup
 	$(BIN)/pytest -n $(WORKERS) -m slow
 
 bench: setup
-	$(BIN)/python benchmarks/gates.py
-	$(BIN)/python benchmarks/insertion.py
+	$(BIN)/python benchmarks/kernels.py
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

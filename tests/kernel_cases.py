@@ -1,12 +1,25 @@
 """One row per primitive of foveate.kernels: inputs of any map shape, and what is computed from them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from foveate.kernels import gate_map, pool_planes, share
+from foveate.kernels import (
+    convolve_few,
+    gate_map,
+    gate_strips,
+    likeness_gate,
+    pool_attended,
+    pool_channels,
+    pool_planes,
+    pool_strips,
+    share,
+    shuffle_gate,
+    soft_threshold,
+)
 
 Shape = tuple[int, ...]
 
@@ -39,6 +52,57 @@ def squeezed_and_gated(impl: str, x: Tensor, position: Tensor, added: Tensor) ->
     return [gate_map(shared, channel=gate, position=position, added=added)]
 
 
+def channels_then_positions(impl: str, x: Tensor, weight: Tensor) -> list[Tensor]:
+    shared = share(x, impl=impl)
+    mean, largest = pool_planes(shared, ("mean", "max"))
+    channel = torch.sigmoid((mean + largest) * weight)
+    pooled = pool_channels(shared, channel)
+    return [gate_map(shared, channel=channel, position=torch.sigmoid(pooled[0] - pooled[1]))]
+
+
+def attended_and_added(impl: str, x: Tensor, w: Tensor, b: Tensor) -> list[Tensor]:
+    shared = share(x, impl=impl)
+    context, _ = pool_attended(shared, w, b)
+    return [gate_map(shared, channel=torch.sigmoid(context), added=context * w)]
+
+
+def doubled(shape: Shape) -> Tensor:
+    """A map of twice as many channels."""
+    return a_map((shape[0], 2 * shape[1], *shape[2:]))
+
+
+def k_of(shape: Shape) -> int:
+    """K of shuffle_gate for `doubled`: 3 channels where they divide, else 1."""
+    return 3 if shape[1] % 3 == 0 else 1
+
+
+def shrunk(impl: str, x: Tensor, factor: Tensor) -> list[Tensor]:
+    shared = share(x, impl=impl)
+    (magnitude,) = pool_planes(shared, ("magnitude",))
+    return [soft_threshold(shared, factor * magnitude)]
+
+
+def in_2d(shape: Shape) -> Shape:
+    return shape if len(shape) > 3 else (*shape[:2], 11, shape[2] // 11)
+
+
+def to_convolve(shape: Shape) -> list[Tensor]:
+    n, m, h, *w = in_2d(shape)
+    return [a_map((n, m, h, math.prod(w))), torch.randn(1, m, 5, 7, dtype=torch.float64)]
+
+
+def with_strips(shape: Shape) -> list[Tensor]:
+    x = a_map(in_2d(shape))
+    rows, columns = pool_strips(x, impl="reference")
+    return [x, torch.rand_like(rows), torch.rand_like(columns)]
+
+
+def pooled_and_gated_strips(impl: str, x: Tensor, r: Tensor, c: Tensor) -> list[Tensor]:
+    shared = share(x, impl=impl)
+    rows, columns = pool_strips(shared)
+    return [gate_strips(shared, torch.sigmoid(rows * r), torch.sigmoid(columns * c))]
+
+
 CASES = [
     Case(
         "pool_planes",
@@ -60,5 +124,46 @@ CASES = [
         lambda shape: [a_map(shape), of_positions(shape)],
         lambda impl, x, p: [gate_map(x, position=p, impl=impl)],
     ),
+    Case(
+        "pool_channels",
+        lambda shape: [a_map(shape)],
+        lambda impl, x: [*pool_channels(x, impl=impl)],
+    ),
+    Case(
+        "pool_channels of a scaled map",
+        lambda shape: [a_map(shape), of_channels(shape)],
+        lambda impl, x, c: [*pool_channels(x, c, impl=impl)],
+    ),
+    Case(
+        "pool_attended",
+        lambda shape: [a_map(shape), torch.randn(shape[1], dtype=torch.float64), torch.randn(1, dtype=torch.float64)],
+        lambda impl, x, w, b: [pool_attended(x, w, b, impl=impl)[0]],
+    ),
+    Case(
+        "attended and added",
+        lambda shape: [a_map(shape), torch.randn(shape[1], dtype=torch.float64), torch.randn(1, dtype=torch.float64)],
+        attended_and_added,
+    ),
+    Case("channels, then positions", lambda shape: [a_map(shape), of_channels(shape)], channels_then_positions),
+    Case(
+        "shuffle_gate",
+        lambda shape: [doubled(shape), *(torch.randn(2 * k_of(shape), dtype=torch.float64) for _ in "ab")],
+        lambda impl, x, w, b: [shuffle_gate(x, w, b, impl=impl)],
+    ),
+    Case(
+        "likeness_gate",
+        lambda shape: [doubled(shape), *(torch.randn(shape[1], dtype=torch.float64) for _ in "ab")],
+        lambda impl, x, w, b: [likeness_gate(x, w, b, impl=impl)],
+    ),
+    Case(
+        "soft_threshold",
+        lambda shape: [a_map(shape), of_channels(shape)],
+        lambda impl, x, t: [soft_threshold(x, t, impl=impl)],
+    ),
+    Case("shrunk by its own size", lambda shape: [a_map(shape), of_channels(shape)], shrunk),
+    Case("convolve_few", to_convolve, lambda impl, x, w: [convolve_few(x, w, impl=impl)]),
+    Case("pool_strips", lambda shape: [a_map(in_2d(shape))], lambda impl, x: [*pool_strips(x, impl=impl)]),
+    Case("gate_strips", with_strips, lambda impl, x, r, c: [gate_strips(x, r, c, impl=impl)]),
+    Case("strips pooled and gated", with_strips, pooled_and_gated_strips),
     Case("shared", lambda shape: [a_map(shape), of_positions(shape), of_channels(shape)], squeezed_and_gated),
 ]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from foveate.attention._capture import record
 from foveate.attention._maps import axes, check_dims, check_map
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels import Shared, gate_strips, pool_strips, share
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -30,6 +31,17 @@ FACTS = Facts(
 )
 
 
+def _strips(shared: Shared) -> list[Tensor]:
+    """The means of the map along each axis, over the others, (N, C, side): all from one read of it."""
+    sides = shared.tensor.shape[2:]
+    if len(sides) == 1:
+        return [shared.tensor]
+    rows, columns = pool_strips(shared)
+    planes = rows.unflatten(2, sides[:-1])
+    others = [[other for other in axes(planes) if other != axis] for axis in axes(planes)]
+    return [*(planes.mean(over) if over else planes for over in others), columns]
+
+
 @register_attention("ca", FACTS)
 class CoordinateAttention(nn.Module):
     """Gate each channel by one profile along each axis of the map, so that the gate knows where it is.
@@ -46,7 +58,7 @@ class CoordinateAttention(nn.Module):
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured: the gate of each axis, (N, C, side), under length;
         height, width; or depth, height, width.
-    Cost: about 3·C·m weights (2-D, m the hidden width) and 2·C·m multiply-adds a strip position; three reads of the
+    Cost: about 3·C·m weights (2-D, m the hidden width) and 2·C·m multiply-adds a strip position; two reads of the
         map and one write.
     Init: torch's defaults; the official network starts the convolutions at N(0, √(2 / C_out)) and their biases at 0.
     Raises: ValueError: a reduction or minimum below 1, a map of another rank or width; in training a batch of one with
@@ -67,20 +79,20 @@ class CoordinateAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("ca", x, self.channels, self.spatial_dims, self.reduce.weight)
-        strips = []
-        for axis in axes(x):
-            others = [other for other in axes(x) if other != axis]
-            strips.append(x.mean(others) if others else x)
+        shared = share(x)
+        strips = _strips(shared)
         hidden = F.hardswish(self.norm(self.reduce(torch.cat(strips, -1))))
         parts = hidden.split([strip.shape[-1] for strip in strips], -1)
-        y = x
-        for i, (part, gate_of, name) in enumerate(zip(parts, self.gates, AXES[self.spatial_dims], strict=True)):
-            gate = torch.sigmoid(gate_of(part))
-            record(self, **{name: gate})
-            for k in range(self.spatial_dims):
-                gate = gate if k == i else gate.unsqueeze(2 + k)
-            y = y * gate
-        return y
+        gates = []
+        for part, gate_of, name in zip(parts, self.gates, AXES[self.spatial_dims], strict=True):
+            gates.append(torch.sigmoid(gate_of(part)))
+            record(self, **{name: gates[-1]})
+        if len(gates) == 1:
+            return x * gates[0]
+        rows = gates[0]
+        for gate in gates[1:-1]:
+            rows = (rows.unsqueeze(3) * gate.unsqueeze(2)).flatten(2)
+        return gate_strips(shared, rows, gates[-1])
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, width={self.reduce.out_channels}"

@@ -19,6 +19,7 @@ from foveate.attention._maps import (
     spread,
 )
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels import Shared, convolve_few, gate_map, pool_channels, pool_planes, share
 
 POOLS = ("avg", "max", "lp", "lse")
 ORDERS = ("channel-spatial", "spatial-channel", "parallel")
@@ -65,19 +66,22 @@ class ChannelGate(nn.Module):
         self.reduce = nn.Linear(channels, width, bias=bias)
         self.expand = nn.Linear(width, channels, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        over = axes(x)
+    def forward(self, x: Tensor | Shared) -> Tensor:
+        shared = share(x)
+        over = axes(shared.tensor)
+        kinds = [kind for pool, kind in (("avg", "mean"), ("max", "max")) if pool in self.pools]
+        quick = dict(zip(kinds, pool_planes(shared, kinds), strict=True)) if kinds else {}
         logits = None
         for pool in self.pools:
             match pool:
                 case "avg":
-                    pooled = x.mean(over)
+                    pooled = quick["mean"]
                 case "max":  # among equal values the first takes the gradient, as in the released code
-                    pooled = x.flatten(2).max(2).values
+                    pooled = quick["max"]
                 case "lp":
-                    pooled = torch.linalg.vector_norm(x, 2, over)
+                    pooled = torch.linalg.vector_norm(shared.tensor, 2, over)
                 case "lse":
-                    pooled = x.logsumexp(over)
+                    pooled = shared.tensor.logsumexp(over)
             answer = self.expand(torch.relu(self.reduce(pooled)))
             logits = answer if logits is None else logits + answer
         assert logits is not None
@@ -109,13 +113,19 @@ class SpatialGate(nn.Module):
         self.conv = convolution(2 if descriptor == "pools" else 1, 1, kernel_size, padding=padding, bias=False)
         self.norm = norm(1, momentum=0.01) if official else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor | Shared, channel: Tensor | None = None) -> Tensor:
+        """The logits of x, or of x · channel with channel (N, C)."""
+        shared = share(x)
         if self.descriptor == "pools":
-            pooled = [x.max(1, keepdim=True).values, x.mean(1, keepdim=True)]
-            x = torch.cat(pooled if self.max_first else pooled[::-1], 1)
-        elif self.descriptor == "conv":
-            x = self.describe(x)
-        return self.norm(self.conv(x))
+            pooled = pool_channels(shared, channel)
+            described = torch.stack(pooled if self.max_first else pooled[::-1], 1)
+        else:
+            described = shared.tensor if channel is None else gate_map(shared, channel=channel)
+            if self.descriptor == "conv":
+                described = self.describe(described)
+        if type(self.conv) is nn.Conv2d and not self.conv._forward_hooks and not self.conv._forward_pre_hooks:
+            return self.norm(convolve_few(described, self.conv.weight))
+        return self.norm(self.conv(described))
 
 
 @register_attention("cbam", FACTS)
@@ -138,7 +148,7 @@ class ConvolutionalBlockAttention(nn.Module):
         variant: "official" (default: biases, batch norm, [max; mean]) or "paper" (none of them, [avg; max]).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Gates: channel (N, C), spatial (N, *S).
-    Cost: 2·C·h weights (h = C // r) and 2·kᵈ; three reads of the map and two writes, as written here.
+    Cost: 2·C·h weights (h = C // r) and 2·kᵈ; three reads of the map and one write.
     Init: torch's defaults; the official whole network starts the spatial norm's weight at 0, a lone CBAM at 1, as here.
     Raises: ValueError: channels < reduction, an even kernel, unknown values, both gates off, a map of another rank.
     """
@@ -178,29 +188,27 @@ class ConvolutionalBlockAttention(nn.Module):
         width = hidden_width("cbam", channels, reduction) if descriptor == "bottleneck" else 0
         self.spatial_gate = SpatialGate(channels, spatial_dims, size, descriptor, official, width) if spatial else None
 
-    def _gate_channels(self, x: Tensor) -> Tensor:
-        if self.channel_gate is None:
-            return x
-        gate = torch.sigmoid(self.channel_gate(x))
-        record(self, channel=gate)
-        return x * spread(gate, x)
-
-    def _gate_positions(self, x: Tensor) -> Tensor:
-        if self.spatial_gate is None:
-            return x
-        gate = torch.sigmoid(self.spatial_gate(x))
-        record(self, spatial=gate.squeeze(1))
-        return x * gate
+    def _gates(self, x: Shared, channel: bool, spatial: bool) -> Tensor:
+        """x · channel gate · spatial gate of what the channel gate leaves; each where it is wanted and there."""
+        by_channel = by_position = None
+        if channel and self.channel_gate is not None:
+            by_channel = torch.sigmoid(self.channel_gate(x))
+            record(self, channel=by_channel)
+        if spatial and self.spatial_gate is not None:
+            by_position = torch.sigmoid(self.spatial_gate(x, by_channel)).squeeze(1)
+            record(self, spatial=by_position)
+        return gate_map(x, channel=by_channel, position=by_position)
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("cbam", x, self.channels, self.spatial_dims, next(self.parameters()))
+        shared = share(x)
         if self.order == "channel-spatial":
-            return self._gate_positions(self._gate_channels(x))
+            return self._gates(shared, True, True)
         if self.order == "spatial-channel":
-            return self._gate_channels(self._gate_positions(x))
+            return self._gates(share(self._gates(shared, False, True)), True, False)
         assert self.channel_gate is not None
         assert self.spatial_gate is not None
-        channel, spatial = self.channel_gate(x), self.spatial_gate(x)
+        channel, spatial = self.channel_gate(shared), self.spatial_gate(shared)
         gate = torch.sigmoid(spread(channel, x) + spatial)
         record(self, channel=torch.sigmoid(channel), spatial=torch.sigmoid(spatial).squeeze(1))
         return x * gate

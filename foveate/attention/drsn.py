@@ -5,9 +5,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate import kernels
 from foveate.attention._capture import record
-from foveate.attention._maps import axes, check_dims, check_map, hidden_width, one_of, spread
+from foveate.attention._maps import check_dims, check_map, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels import pool_planes, share
 
 _PAPER = {
     "title": "Deep Residual Shrinkage Networks for Fault Diagnosis",
@@ -162,10 +164,11 @@ class ChannelWiseShrinkage(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("drsn_cw", x, self.channels, self.spatial_dims, self.gate.reduce.weight)
-        magnitude = x.abs().mean(axes(x))
+        shared = share(x)
+        (magnitude,) = pool_planes(shared, ("magnitude",))
         threshold = self.gate(magnitude) * magnitude
         record(self, threshold=threshold)
-        return soft_threshold(x, spread(threshold, x))
+        return kernels.soft_threshold(shared, threshold)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"
@@ -202,10 +205,11 @@ class ChannelSharedShrinkage(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("drsn_cs", x, self.channels, self.spatial_dims, self.gate.reduce.weight)
-        magnitude = x.abs().mean(axes(x))
+        shared = share(x)
+        (magnitude,) = pool_planes(shared, ("magnitude",))
         threshold = self.gate(magnitude) * magnitude.mean(1, keepdim=True)
         record(self, threshold=threshold)
-        return soft_threshold(x, spread(threshold, x))
+        return kernels.soft_threshold(shared, threshold.expand_as(magnitude))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"

@@ -6,8 +6,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
-from foveate.attention._maps import axes, check_dims, check_map, one_of, spread
+from foveate.attention._maps import check_dims, check_map, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels import gate_map, pool_planes, share
 
 FACTS = Facts(
     title="CenterMask: Real-Time Anchor-Free Instance Segmentation",
@@ -51,10 +52,11 @@ class EffectiveSqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("ese", x, self.channels, self.spatial_dims, self.fc.weight)
-        logits = self.fc(x.mean(axes(x)))
+        shared = share(x)
+        logits = self.fc(*pool_planes(shared, ("mean",)))
         gate = F.hardsigmoid(logits) if self.hard else torch.sigmoid(logits)
         record(self, channel=gate)
-        return x * spread(gate, x)
+        return gate_map(shared, channel=gate)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, hard={self.hard}"

@@ -5,8 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
-from foveate.attention._maps import axes, check_dims, check_map, conv, one_of, spread
+from foveate.attention._maps import check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels import Shared, gate_map, pool_attended, pool_planes, share
 
 FACTS = Facts(
     title="GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond",
@@ -100,25 +101,25 @@ class GlobalContext(nn.Module):
         self.add = None if fusion == "mul" else Transform(channels, width)
         self.mul = None if fusion == "add" else Transform(channels, width)
 
-    def _context(self, x: Tensor) -> Tensor:
+    def _context(self, x: Shared) -> Tensor:
         if self.pooling == "avg":
-            return x.mean(axes(x))
-        weights = torch.softmax(self.mask(x).flatten(2), -1)
-        record(self, spatial=weights.reshape(x.shape[:1] + x.shape[2:]))
-        return (x.flatten(2) @ weights.transpose(1, 2).to(x.dtype)).squeeze(-1)
+            return pool_planes(x, ("mean",))[0]
+        context, weights = pool_attended(x, self.mask.weight.flatten(), self.mask.bias)
+        record(self, spatial=weights)
+        return context
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("gc", x, self.channels, self.spatial_dims, next(self.parameters()))
-        context = self._context(x)
+        shared = share(x)
+        context = self._context(shared)
+        gate = added = None
         if self.mul is not None:
             gate = torch.sigmoid(self.mul(context))
             record(self, channel=gate)
-            x = x * spread(gate, x)
         if self.add is not None:
             added = self.add(context)
             record(self, added=added)
-            x = x + spread(added, x)
-        return x
+        return gate_map(shared, channel=gate, added=added)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, pooling={self.pooling!r}, fusion={self.fusion!r}"

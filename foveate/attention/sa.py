@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from foveate.attention._capture import capturing, record
 from foveate.attention._maps import check_dims, check_groups, check_map
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels.shuffle_gate import gates, shuffle_gate
 
 FACTS = Facts(
     title="SA-Net: Shuffle Attention for Deep Convolutional Neural Networks",
@@ -41,7 +42,7 @@ class ShuffleAttention(nn.Module):
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured, in the order of the input's channels: channel (N, C), each
         channel's gate, averaged over positions for the spatial halves; spatial (N, *S), the spatial gates' mean.
-    Cost: 3·C/G parameters, no multiply-adds in matrix products; two reads of the map and one write.
+    Cost: 3·C/G parameters, no multiply-adds in matrix products; one read of the map and one write.
     Init: w_c = w_s = 0, b_c = b_s = 1, γ = 1, β = 0: every gate starts at σ(1) = 0.731. The shuffle is there from the
         start, so a network with trained weights is changed by more than a factor.
     Raises: ValueError: channels that are no multiple of 2·groups, a map of another rank or width.
@@ -62,18 +63,14 @@ class ShuffleAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("sa", x, self.channels, self.spatial_dims, self.channel_weight)
-        halves = x.flatten(2).unflatten(1, (self.groups, 2, self.channels // (2 * self.groups)))
-        u, v = halves.unbind(2)
-        channel = torch.sigmoid(self.channel_weight * u.mean(-1, keepdim=True) + self.channel_bias).to(x.dtype)
-        centred = v - v.mean(-1, keepdim=True)
-        normed = centred * (centred.square().mean(-1, keepdim=True) + 1e-5).rsqrt()
-        normed = self.norm_weight * normed + self.norm_bias
-        spatial = torch.sigmoid(self.spatial_weight * normed + self.spatial_bias).to(x.dtype)
+        scale = torch.cat((self.channel_weight, self.spatial_weight * self.norm_weight)).squeeze(1)
+        spatial_shift = self.spatial_weight * self.norm_bias + self.spatial_bias
+        shift = torch.cat((self.channel_bias, spatial_shift)).squeeze(1)
         if capturing():
-            gates = torch.stack((channel.squeeze(-1), spatial.mean(-1)), 2).flatten(1)
-            record(self, channel=gates, spatial=spatial.mean((1, 2)).unflatten(1, x.shape[2:]))
-        gated = torch.stack((u * channel, v * spatial), 2).flatten(1, 3)
-        return gated.unflatten(1, (2, self.channels // 2)).transpose(1, 2).reshape(x.shape)
+            channel, spatial = gates(x, scale, shift)
+            by_channel = torch.stack((channel.squeeze(-1), spatial.mean(-1)), 2).flatten(1)
+            record(self, channel=by_channel, spatial=spatial.mean((1, 2)).unflatten(1, x.shape[2:]))
+        return shuffle_gate(x, scale, shift)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, groups={self.groups}"

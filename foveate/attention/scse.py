@@ -7,8 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
-from foveate.attention._maps import axes, check_dims, check_map, conv, hidden_width, one_of, spread
+from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of, spread
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels import Shared, gate_map, pool_planes, share
 
 COMBINES = ("max", "sum")
 _REDUCTION = Deviation("reduction", "2", "2 (ai-med, the authors'), 16 (segmentation_models.pytorch)", "2")
@@ -80,15 +81,16 @@ class ChannelSqueezeExcitation(nn.Module):
         self.reduce = nn.Linear(channels, width, bias=bias)
         self.expand = nn.Linear(width, channels, bias=bias)
 
-    def gate(self, x: Tensor) -> Tensor:
+    def gate(self, x: Shared) -> Tensor:
         """(N, C), between 0 and 1."""
-        return torch.sigmoid(self.expand(torch.relu(self.reduce(x.mean(axes(x))))))
+        return torch.sigmoid(self.expand(torch.relu(self.reduce(*pool_planes(x, ("mean",))))))
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("cse", x, self.channels, self.spatial_dims, self.reduce.weight)
-        gate = self.gate(x)
+        shared = share(x)
+        gate = self.gate(shared)
         record(self, channel=gate)
-        return x * spread(gate, x)
+        return gate_map(shared, channel=gate)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"
@@ -125,7 +127,7 @@ class SpatialSqueezeExcitation(nn.Module):
         check_map("sse", x, self.channels, self.spatial_dims, self.conv.weight)
         gate = self.gate(x)
         record(self, spatial=gate.squeeze(1))
-        return x * gate
+        return gate_map(x, position=gate.squeeze(1))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"
@@ -173,7 +175,7 @@ class ConcurrentSqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("scse", x, self.channels, self.spatial_dims, self.spatial.conv.weight)
-        channel, spatial = self.channel.gate(x), self.spatial.gate(x)
+        channel, spatial = self.channel.gate(share(x)), self.spatial.gate(x)
         record(self, channel=channel, spatial=spatial.squeeze(1))
         by_channel, by_position = x * spread(channel, x), x * spatial
         return torch.maximum(by_channel, by_position) if self.combine == "max" else by_channel + by_position

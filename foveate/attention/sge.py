@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from foveate.attention._capture import capturing, record
 from foveate.attention._maps import check_dims, check_groups, check_map, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels.likeness_gate import gates, likeness_gate
 
 FACTS = Facts(
     title="Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional Networks",
@@ -40,7 +41,7 @@ class SpatialGroupEnhance(nn.Module):
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured: the gates of the groups, group (N, G, *S), and their mean,
         spatial (N, *S).
-    Cost: 2·G parameters, no multiply-adds in matrix products; two reads of the map and one write.
+    Cost: 2·G parameters, no multiply-adds in matrix products; one read of the map and one write.
     Init: w = 0, b = 1, so that every gate starts at σ(1) = 0.731.
     Raises: ValueError: channels that do not split into the groups, an unknown variant, a map of another rank or width.
     """
@@ -57,17 +58,10 @@ class SpatialGroupEnhance(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("sge", x, self.channels, self.spatial_dims, self.weight)
-        grouped = x.flatten(2).unflatten(1, (self.groups, self.channels // self.groups))
-        alike = (grouped * grouped.mean(-1, keepdim=True)).sum(2)
-        centred = alike - alike.mean(-1, keepdim=True)
-        unbiased = self.unbiased and alike.shape[-1] > 1
-        deviation = centred.std(-1, correction=int(unbiased), keepdim=True)
-        logits = centred / (deviation + 1e-5) * self.weight.unsqueeze(-1) + self.bias.unsqueeze(-1)
-        gate = torch.sigmoid(logits).to(x.dtype)
         if capturing():
-            maps = gate.unflatten(2, x.shape[2:])
+            maps = gates(x, self.weight, self.bias, self.unbiased).unflatten(2, x.shape[2:])
             record(self, spatial=maps.mean(1), group=maps)
-        return (grouped * gate.unsqueeze(2)).reshape(x.shape)
+        return likeness_gate(x, self.weight, self.bias, unbiased=self.unbiased)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, groups={self.groups}, unbiased={self.unbiased}"

@@ -7,9 +7,33 @@ says why not. `attend` and `sum_relu`, over pairs of tokens, have forms of other
 from foveate.kernels import _counts  # noqa: F401  says what the passes compute
 from foveate.kernels._dispatch import IMPLS, why_not
 from foveate.kernels.attend import attend
+from foveate.kernels.convolve_few import convolve_few
 from foveate.kernels.gate_map import gate_map
+from foveate.kernels.likeness_gate import likeness_gate
+from foveate.kernels.pool_attended import pool_attended
+from foveate.kernels.pool_channels import pool_channels
 from foveate.kernels.pool_planes import pool_planes
 from foveate.kernels.shared import Shared, share
+from foveate.kernels.shuffle_gate import shuffle_gate
+from foveate.kernels.soft_threshold import soft_threshold
+from foveate.kernels.strips import gate_strips, pool_strips
 from foveate.kernels.sum_relu import sum_relu
 
-__all__ = ["IMPLS", "Shared", "attend", "gate_map", "pool_planes", "share", "sum_relu", "why_not"]
+__all__ = [
+    "IMPLS",
+    "Shared",
+    "attend",
+    "convolve_few",
+    "gate_map",
+    "gate_strips",
+    "likeness_gate",
+    "pool_attended",
+    "pool_channels",
+    "pool_planes",
+    "pool_strips",
+    "share",
+    "shuffle_gate",
+    "soft_threshold",
+    "sum_relu",
+    "why_not",
+]

@@ -12,12 +12,14 @@ from foveate.kernels._triton import HAS_TRITON, INTERPRETED
 
 IMPLS = ("reference", "cpu", "triton")
 PREFERRED = {"cuda": "triton", "cpu": "cpu"}  # device type → impl; other devices take the reference
-CPU_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
+STORED = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float64: "f64"}  # dtypes that the C passes know
 
 
 def is_plain(x: Tensor) -> bool:
     """Whether x is memory that a kernel can be pointed at: no subclass, no fake, nothing that functorch wraps."""
-    return type(x) in (Tensor, torch.nn.Parameter) and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    functorch = torch._C._functorch
+    wrapped = functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x)
+    return type(x) in (Tensor, torch.nn.Parameter) and not wrapped
 
 
 def why_not(impl: str, x: Tensor) -> str | None:
@@ -42,9 +44,9 @@ def why_not(impl: str, x: Tensor) -> str | None:
         return None
     if x.device.type != "cpu":
         return f"cpu needs a CPU tensor, got one on {x.device}"
-    if x.dtype not in CPU_DTYPES:
+    if x.dtype not in STORED:
         return f"cpu works on float32, bfloat16 and float64, got {x.dtype}"
-    return _native.why_not()
+    return _native.why_not(STORED[x.dtype])
 
 
 def choose(primitive: str, impl: str | None, x: Tensor, why_not: Callable[[str, Tensor], str | None] = why_not) -> str:

@@ -1,15 +1,15 @@
 """Maps as the C passes see them: x[N][I][J], with the pointer, the sizes and the type in a function's name."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 import torch
 from torch import Tensor
 
 from foveate.kernels import _native
+from foveate.kernels._dispatch import STORED
 
 PAST_THE_CACHE = 8 << 20  # bytes of a map from which on its writes go past the cache
-_SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float64: "f64"}
 
 
 class Layout(NamedTuple):
@@ -47,9 +47,20 @@ def computed(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+@overload
+def small(value: Tensor, x: Tensor) -> Tensor: ...
+@overload
+def small(value: None, x: Tensor) -> None: ...
+@overload
+def small(value: Tensor | None, x: Tensor) -> Tensor | None: ...
 def small(value: Tensor | None, x: Tensor) -> Tensor | None:
     """A small tensor as the passes read it: contiguous, in the dtype that x is computed in."""
     return None if value is None else value.to(computed(x.dtype)).contiguous()
+
+
+def segments_of(n: int, rows: int) -> int:
+    """Into how many parts to cut the rows of each sample, so that threads share them evenly; depends on sizes alone."""
+    return 1 if rows < 64 else min(rows // 32, max(1, 16 // n))
 
 
 def pointer(value: Tensor | None) -> int | None:
@@ -61,7 +72,8 @@ def run(name: str, x: Tensor, *given: Any) -> None:
 
     Every argument is 64 bits wide (a pointer or int64_t); the number of threads is put behind the others.
     """
-    function = getattr(_native.library(), f"{name}_{_SUFFIX[x.dtype]}")
+    stored = STORED[x.dtype]
+    function = getattr(_native.library(stored), f"{name}_{stored}")
     function.restype = None
     function(*[_argument(value) for value in given], _argument(torch.get_num_threads()))
 

@@ -20,34 +20,36 @@ FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-fno-math-errno", "-fop
 word = ctypes.c_int64  # what every argument of a C pass is as wide as: a pointer, or a whole number
 
 _lock = threading.Lock()
-_library: ctypes.CDLL | None = None
-_reason: str | None = None  # why there is no library, once that is known
+_libraries: dict[str, ctypes.CDLL | str] = {}  # by how maps are stored; instead of a library, why there is none
 
 
-def why_not() -> str | None:
-    """The reason why native code cannot run, or None; the first call compiles what is not yet in the cache."""
-    if _library is not None:
-        return None
+def why_not(stored: str) -> str | None:
+    """The reason why native code cannot run, or None; the first call compiles what is not yet in the cache.
+
+    stored: "f32", "bf16" or "f64", how the maps are stored.
+    """
     if os.environ.get("FOVEATE_NATIVE") == "0":
         return "FOVEATE_NATIVE=0 switches native code off"
-    with _lock:
-        if _library is None and _reason is None:
-            _load()
-    return _reason
+    if stored not in _libraries:
+        with _lock:
+            if stored not in _libraries:
+                _libraries[stored] = _load(stored)
+    found = _libraries[stored]
+    return found if isinstance(found, str) else None
 
 
-def library() -> ctypes.CDLL:
-    """The library, once `why_not` has said None."""
-    assert _library is not None
-    return _library
+def library(stored: str) -> ctypes.CDLL:
+    """The library for maps stored so, once `why_not` has said None."""
+    found = _libraries[stored]
+    assert isinstance(found, ctypes.CDLL)
+    return found
 
 
-def _load() -> None:
-    global _library, _reason
+def _load(stored: str) -> ctypes.CDLL | str:
     try:
-        _library = ctypes.CDLL(str(_compiled()))
+        return ctypes.CDLL(str(_compiled(stored)))
     except (OSError, subprocess.SubprocessError) as error:
-        _reason = _one_line(error)
+        return _one_line(error)
 
 
 def _one_line(error: Exception) -> str:
@@ -59,7 +61,7 @@ def _one_line(error: Exception) -> str:
     return str(error)
 
 
-def _compiled() -> Path:
+def _compiled(stored: str) -> Path:
     """The library's file, built if it is not there. Raises: OSError, SubprocessError: why it cannot be had."""
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     if compiler is None:
@@ -71,13 +73,13 @@ def _compiled() -> Path:
     for source in sorted(SOURCES.iterdir()):
         facts.update(source.read_bytes())
     folder = _folder()
-    kept = folder / f"kernels-{facts.hexdigest()[:32]}.so"
+    kept = folder / f"{stored}-{facts.hexdigest()[:32]}.so"
     if not kept.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             compiled, linked = Path(scratch) / "kernels.o", Path(scratch) / "kernels.so"
             # Linked without the OpenMP library: its names are found in the one that torch has loaded.
             for command in (
-                [compiler, *flags, "-c", str(SOURCES / "kernels.c"), "-o", str(compiled)],
+                [compiler, *flags, f"-DSTORED={stored}", "-c", str(SOURCES / "kernels.c"), "-o", str(compiled)],
                 [compiler, "-shared", str(compiled), "-o", str(linked), "-lm"],
             ):
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import PAST_THE_CACHE, computed, layout_of, like, run, small
+from foveate.kernels._layout import PAST_THE_CACHE, computed, layout_of, like, run, segments_of, small
 from foveate.kernels._tiles import tiles_of
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, backward_form, share
@@ -62,10 +62,11 @@ def _sums_cpu(
     wanted = [tensor if want else None for tensor, want in zip(sums, wants, strict=True)]
     by_column = [wanted[0], wanted[2]] if last else [wanted[1], None]
     by_row = [wanted[1], None] if last else [wanted[0], wanted[2]]
-    segments = 1 if rows < 64 else min(rows // 32, max(1, 16 // n))
+    segments = segments_of(n, rows)
     parts = [None if t is None else t.new_empty(n, segments, columns) for t in by_column]
     factors = (position, channel) if last else (channel, position)
-    run("products", x, x, dy, *factors, by_row[0], parts[0], by_row[1], parts[1], segments, n, rows, columns)
+    scratch = x.new_empty(2 * torch.get_num_threads(), columns, dtype=computed(x.dtype))
+    run("products", x, x, dy, *factors, by_row[0], parts[0], by_row[1], parts[1], scratch, segments, n, rows, columns)
     for part, whole in zip(parts, by_column, strict=True):
         if part is not None and whole is not None:
             torch.sum(part, 1, out=whole)
@@ -179,7 +180,7 @@ class _Gate(Function):
         position: Tensor | None,
         added: Tensor | None,
     ) -> Tensor:
-        ctx.shared_impl, ctx.ledger = shared.impl, shared.ledger
+        ctx.impl, ctx.ledger = shared.impl, shared.ledger
         ctx.save_for_backward(x, channel, position)
         return _gate(shared.impl, x, channel, position, added)
 
@@ -188,12 +189,12 @@ class _Gate(Function):
         (dy,) = given
         x, channel, position = ctx.saved_tensors
         _, of_token, _, *wants = ctx.needs_input_grad
-        impl = backward_form(ctx.shared_impl, dy)
+        impl = backward_form(ctx.impl, dy)
         if impl == "reference":
-            by = (x * dy).flatten(2)
+            by = (x * dy).reshape(*x.shape[:2], -1)
             d_channel = (by if position is None else by * position.unsqueeze(1)).sum(2)
             d_position = (by if channel is None else by * channel.unsqueeze(2)).sum(1)
-            sums = [d_channel, d_position, dy.flatten(2).sum(2)]
+            sums = [d_channel, d_position, dy.reshape(by.shape).sum(2)]
         elif any(wants):
             dy = like(dy, x)
             sums = _sums(impl, x, dy, channel, position, wants)
@@ -231,6 +232,8 @@ def gate_map(
         if value is not None and value.shape != wanted[name]:
             raise ValueError(f"gate_map: {name} must be {tuple(wanted[name])}; got {tuple(value.shape)}")
     gates = [value for value in (channel, position, added) if value is not None]
+    if not gates:
+        return x
     wider = any(torch.promote_types(x.dtype, value.dtype) != x.dtype for value in gates)
     if shared.impl == "reference" or not _gate.has(shared.impl) or wider:
         return reference(x, channel, position, added)

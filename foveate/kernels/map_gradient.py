@@ -7,7 +7,7 @@ Written by separate nodes of autograd each term would be a map of its own, writt
 """
 
 import ctypes
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -30,14 +30,17 @@ class Terms:
     sign: list[Tensor] = field(default_factory=list)  # (N, C)
     peak: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # at (N, C), value (N, C)
     hot: list[tuple[Tensor, Tensor, Tensor | None]] = field(default_factory=list)  # at (N, P), value, times (N, C)
+    strips: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # dy, (N, C, H), (N, C, W)
+    shrunk: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # dy where |x| is above a threshold (N, C)
+    even_strips: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # (N, C, H), (N, C, W)
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
 def reference(x: Tensor, terms: Terms) -> Tensor:
-    flat = x.flatten(2)
+    flat = x.reshape(*x.shape[:2], -1)
     total = torch.zeros_like(flat)
     for dy, channel, position in terms.scaled:
-        term = dy.flatten(2)
+        term = dy.reshape(flat.shape)
         term = term if channel is None else term * channel.unsqueeze(2)
         total = total + (term if position is None else term * position.unsqueeze(1))
     for a, b in terms.outer:
@@ -53,6 +56,13 @@ def reference(x: Tensor, terms: Terms) -> Tensor:
     for at, value, channel in terms.hot:
         value = value if channel is None else value * channel.gather(1, at.long())
         total = total.scatter_add(1, at.long().unsqueeze(1), value.unsqueeze(1).to(total.dtype))
+    for dy, threshold in terms.shrunk:
+        total = total + dy.reshape(flat.shape) * (flat.abs() > threshold.unsqueeze(2)) * flat.sign().abs()
+    for dy, rows, columns in terms.strips:
+        planes = dy.reshape(*dy.shape[:2], -1, dy.shape[-1])
+        total = total + (planes * rows.unsqueeze(3) * columns.unsqueeze(2)).reshape(flat.shape)
+    for rows, columns in terms.even_strips:
+        total = total + (rows.unsqueeze(3) + columns.unsqueeze(2)).reshape(flat.shape)
     return total.to(x.dtype).reshape(x.shape)
 
 
@@ -191,11 +201,54 @@ def _gradient_triton(
     return dx
 
 
+# y = x · rows · columns + row_added + column_added, of planes (H, W): a gate of strips, and the gradient of one.
+strip_scale = Pass(
+    "strip_scale(Tensor x, Tensor rows, Tensor columns, Tensor? row_added, Tensor? column_added) -> Tensor",
+    lambda x, *_: torch.empty_like(x),
+)
+
+
+@strip_scale.form("cpu")
+def _strip_scale_cpu(
+    x: Tensor, rows: Tensor, columns: Tensor, row_added: Tensor | None, column_added: Tensor | None
+) -> Tensor:
+    y = torch.empty_like(x)
+    sizes = (x.shape[0] * x.shape[1], rows.shape[2], columns.shape[2], y.nbytes >= PAST_THE_CACHE)
+    run("strip_scale", x, x, rows, columns, row_added, column_added, y, *sizes)
+    return y
+
+
+# dx = dy where |x| is above its channel's threshold + sign · sign(x).
+shrink_gradient = Pass(
+    "shrink_gradient(Tensor x, Tensor dy, Tensor threshold, Tensor? sign) -> Tensor", lambda x, *_: torch.empty_like(x)
+)
+
+
+@shrink_gradient.form("cpu")
+def _shrink_gradient_cpu(x: Tensor, dy: Tensor, threshold: Tensor, sign: Tensor | None) -> Tensor:
+    n, rows, columns, last = layout_of(x)
+    dx = torch.empty_like(x)
+    given = (None, threshold, None, sign) if last else (threshold, None, sign, None)
+    run("shrink_gradient", x, x, dy, *given, dx, n, rows, columns, dx.nbytes >= PAST_THE_CACHE)
+    return dx
+
+
 # ---- dispatch -------------------------------------------------------------------------------------------------------
 def map_gradient(x: Tensor, terms: Terms, impl: str) -> Tensor:
     """The sum of the terms, as x in shape, dtype and layout; impl is one that can run on x."""
     if impl == "reference" or not _gradient.has(impl):
         return reference(x, terms)
+    if terms.shrunk:
+        dy, threshold = terms.shrunk[0]
+        dx = shrink_gradient(impl, x, dy, threshold, small(_sum(terms.sign), x))
+        rest = replace(terms, shrunk=terms.shrunk[1:], sign=[])
+        return dx if rest == Terms() else dx + reference(x, rest)
+    if terms.strips:
+        dy, rows, columns = terms.strips[0]
+        added = terms.even_strips[0] if terms.even_strips else (None, None)
+        dx = strip_scale(impl, dy, rows, columns, *(small(t, x) for t in added))
+        rest = replace(terms, strips=terms.strips[1:], even_strips=terms.even_strips[1:])
+        return dx if rest == Terms() else dx + reference(x, rest)
     dy, channel, position = terms.scaled[0] if terms.scaled else (None, None, None)
     peak_at, peak = terms.peak[0] if terms.peak else (None, None)
     hot_at, hot, hot_channel = terms.hot[0] if terms.hot else (None, None, None)
@@ -215,8 +268,9 @@ def map_gradient(x: Tensor, terms: Terms, impl: str) -> Tensor:
         small(hot, x),
         small(hot_channel, x),
     )
-    rest = Terms(scaled=terms.scaled[1:], outer=terms.outer[2:], peak=terms.peak[1:], hot=terms.hot[1:])
-    return dx + reference(x, rest) if rest.scaled or rest.outer or rest.peak or rest.hot else dx
+    rest = Terms(terms.scaled[1:], outer=terms.outer[2:], peak=terms.peak[1:], hot=terms.hot[1:])
+    rest.even_strips = terms.even_strips
+    return dx if rest == Terms() else dx + reference(x, rest)
 
 
 def _sum(values: list[Tensor]) -> Tensor | None:

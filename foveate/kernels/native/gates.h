@@ -3,7 +3,7 @@ void FN(scale)(const T *x, const A *row, const A *column, const A *row_added, co
                int64_t I, int64_t J, int64_t past, int64_t threads) {
     PARALLEL {
         A in[CHUNK], out[CHUNK];
-        for (int64_t end = LO(N * I), r = HI(N * I) - 1; r >= end; r--) {  // last row first: it was read last before
+        LAST_FIRST(r, N * I) {
             A f = row ? row[r] : 1, b = row_added ? row_added[r] : 0;
             for (int64_t j = 0; j < J; j += CHUNK) {
                 int64_t n = MIN(CHUNK, J - j), c = r / I * J + j;
@@ -24,24 +24,22 @@ void FN(scale)(const T *x, const A *row, const A *column, const A *row_added, co
 // Sums of x · dy: over each row weighted by `column`, and over each column weighted by `row`; and the sums of dy alone.
 // The column sums come in S parts, [N][S][J], one for each segment of the rows, to be added up afterwards.
 void FN(products)(const T *x, const T *dy, const A *row, const A *column, A *row_sum, A *column_sum, A *row_dy,
-                  A *column_dy, int64_t S, int64_t N, int64_t I, int64_t J, int64_t threads) {
+                  A *column_dy, A *scratch, int64_t S, int64_t N, int64_t I, int64_t J, int64_t threads) {
     PARALLEL {
-        A in[CHUNK], given[CHUNK], part[CHUNK], part_dy[CHUNK];
+        A in[CHUNK], given[CHUNK], *parts = scratch + omp_get_thread_num() * 2 * J, *parts_dy = parts + J;
         for (int64_t task = LO(N * S), end = HI(N * S); task < end; task++) {
             int64_t n_ = task / S, from = task % S * I / S, to = (task % S + 1) * I / S;
-            for (int64_t i = from; row_sum && i < to; i++) row_sum[n_ * I + i] = 0;
-            for (int64_t i = from; row_dy && i < to; i++) row_dy[n_ * I + i] = 0;
-            for (int64_t top = from; top < to; top += 32)  // sums of sums keep their last bits
-                for (int64_t j = 0; j < J; j += CHUNK) {
-                    int64_t n = MIN(CHUNK, J - j);
-                    const A *c = column ? column + n_ * J + j : 0;
-                    if (column_sum) memset(part, 0, sizeof part);
-                    if (column_dy) memset(part_dy, 0, sizeof part_dy);
-                    for (int64_t i = top; i < MIN(top + 32, to); i++) {
-                        int64_t r = n_ * I + i;
-                        const A *d = FN(load)(dy + r * J + j, n, given);
-                        A sum = 0, f = row ? row[r] : 1;
-                        if (row_dy) row_dy[r] += FN(total)(d, n);
+            for (int64_t top = from; top < to; top += 32) {  // sums of sums keep their last bits
+                if (column_sum) memset(parts, 0, (size_t)J * sizeof(A));
+                if (column_dy) memset(parts_dy, 0, (size_t)J * sizeof(A));
+                for (int64_t r = n_ * I + top, last = n_ * I + MIN(top + 32, to); r < last; r++) {
+                    double whole = 0, whole_dy = 0;
+                    A f = row ? row[r] : 1;
+                    for (int64_t j = 0; j < J; j += CHUNK) {
+                        int64_t n = MIN(CHUNK, J - j);
+                        const A *d = FN(load)(dy + r * J + j, n, given), *c = column ? column + n_ * J + j : 0;
+                        A sum = 0, *part = parts + j, *part_dy = parts_dy + j;
+                        if (row_dy) whole_dy += FN(total)(d, n);
                         if (column_dy) SIMD for (int64_t k = 0; k < n; k++) part_dy[k] += d[k];
                         if (!row_sum && !column_sum) continue;
                         const A *v = FN(load)(x + r * J + j, n, in);
@@ -53,18 +51,22 @@ void FN(products)(const T *x, const T *dy, const A *row, const A *column, A *row
                             }
                         } else if (column_sum) {
                             SIMD for (int64_t k = 0; k < n; k++) part[k] += v[k] * d[k] * f;
+                            if (row_sum) sum = FN(dot)(v, d, n);
                         } else if (c) {
                             _Pragma("omp simd reduction(+ : sum)") for (int64_t k = 0; k < n; k++)
                                 sum += v[k] * d[k] * c[k];
                         } else {
-                            _Pragma("omp simd reduction(+ : sum)") for (int64_t k = 0; k < n; k++) sum += v[k] * d[k];
+                            sum = FN(dot)(v, d, n);
                         }
-                        if (row_sum) row_sum[r] += sum;
+                        whole += sum;
                     }
-                    A *out = column_sum ? column_sum + task * J + j : 0, *out_dy = column_dy ? column_dy + task * J + j : 0;
-                    for (int64_t k = 0; out && k < n; k++) out[k] = (top == from ? 0 : out[k]) + part[k];
-                    for (int64_t k = 0; out_dy && k < n; k++) out_dy[k] = (top == from ? 0 : out_dy[k]) + part_dy[k];
+                    if (row_sum) row_sum[r] = (A)whole;
+                    if (row_dy) row_dy[r] = (A)whole_dy;
                 }
+                A *out = column_sum ? column_sum + task * J : 0, *out_dy = column_dy ? column_dy + task * J : 0;
+                for (int64_t k = 0; out && k < J; k++) out[k] = (top == from ? 0 : out[k]) + parts[k];
+                for (int64_t k = 0; out_dy && k < J; k++) out_dy[k] = (top == from ? 0 : out_dy[k]) + parts_dy[k];
+            }
         }
     }
 }
@@ -116,7 +118,7 @@ void FN(gradient)(const FN(Parts) * p, T *dx, int64_t N, int64_t I, int64_t J, i
     int one = p->row_1 != 0, two = p->row_2 != 0, hot = p->column_at != 0, column = p->column != 0;
     PARALLEL {
         A given[CHUNK], in[CHUNK], out[CHUNK];
-        for (int64_t end = LO(N * I), r = HI(N * I) - 1; r >= end; r--) {
+        LAST_FIRST(r, N * I) {
             int64_t i = r % I;
             for (int64_t j = 0; j < J; j += CHUNK) {
                 int64_t n = MIN(CHUNK, J - j), c = r / I * J + j;

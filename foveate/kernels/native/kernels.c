@@ -1,30 +1,36 @@
-// The passes over maps, for each way of storing them: float, double and bfloat16 (computed as float).
+// The passes over maps for one way of storing them: -DSTORED=f32, bf16 (computed as float) or f64.
+// Every argument is 64 bits wide: a pointer, null where a part is left out, or an int64_t.
 #include "memory.h"
 #define GLUE(a, b) a##_##b
 #define NAME(a, b) GLUE(a, b)
-#define FN(name) NAME(name, SUFFIX)
+#define FN(name) NAME(name, STORED)
 
-#define T float
-#define A float
-#define SUFFIX f32
-#define FABS fabsf
-#include "passes.h"
-#include "gates.h"
-#undef T
-#undef SUFFIX
+#define IS_f32 1
+#define IS_bf16 2
+#define IS_f64 3
+#define WHICH NAME(IS, STORED)
 
-#define T bf16
-#define SUFFIX bf16
-#include "passes.h"
-#include "gates.h"
-#undef T
-#undef A
-#undef SUFFIX
-#undef FABS
-
+#if WHICH == IS_f64
 #define T double
 #define A double
-#define SUFFIX f64
 #define FABS fabs
+#define EXP exp_f64
+#else
+#if WHICH == IS_bf16
+#define T bf16
+#else
+#define T float
+#endif
+#define A float
+#define FABS fabsf
+#define EXP exp_f32
+#endif
+
 #include "passes.h"
 #include "gates.h"
+#include "channels.h"
+#include "attend.h"
+#include "groups.h"
+#include "strips.h"
+#include "convolve.h"
+#include "shrink.h"

@@ -19,6 +19,11 @@ extern int omp_get_num_threads(void);
 // The share of `count` tasks of this thread: LO ≤ task < HI.
 #define LO(count) ((count) * omp_get_thread_num() / omp_get_num_threads())
 #define HI(count) ((count) * (omp_get_thread_num() + 1) / omp_get_num_threads())
+// The rows of this thread, block by block, the last block first: what an earlier pass read last is still in the cache.
+#define BLOCK 64
+#define LAST_FIRST(r, count)                                                              \
+    for (int64_t to_ = HI(count), from_ = LO(count); to_ > from_; to_ -= BLOCK)           \
+        for (int64_t r = to_ - BLOCK > from_ ? to_ - BLOCK : from_; r < to_; r++)
 #define SIMD _Pragma("omp simd")
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define CHUNK 1024  // values of a row in work at a time
@@ -97,3 +102,27 @@ static inline void finish_bf16(bf16 *to, const float *from, int64_t n, int past)
     if (past) stream(to, rounded, (size_t)n * 2);
     else memcpy(to, rounded, (size_t)n * 2);
 }
+
+// eᵛ to two units in the last place; 0 below the normal numbers; a NaN stays one.
+static inline float exp_f32(float v) {
+    v = v > 89.0f ? 89.0f : v;
+    v = v < -104.0f ? -104.0f : v;
+    float n = rintf(v * 1.44269504f), r = v - n * 0.693359375f + n * 2.12194440e-4f;
+    float p = 1.9875691500e-4f;
+    p = p * r + 1.3981999507e-3f;
+    p = p * r + 8.3334519073e-3f;
+    p = p * r + 4.1665795894e-2f;
+    p = p * r + 1.6666665459e-1f;
+    p = p * r + 5.0000001201e-1f;
+    p = p * r * r + r + 1.0f;
+    int32_t k = (int32_t)n;
+    k = k > 128 ? 128 : k;
+    k = k < -127 ? -127 : k;
+    union {
+        int32_t bits;
+        float value;
+    } power = {(k + 127) << 23};
+    return p * power.value;
+}
+
+static inline double exp_f64(double v) { return exp(v); }

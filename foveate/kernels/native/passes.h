@@ -2,9 +2,37 @@
 // Channels first, a row is a channel and a column a position; channels last, a row is a position and a column a channel.
 // Factors and sums are [N][I] for rows and [N][J] for columns. A null pointer leaves a part out.
 
-static inline A FN(total)(const A *v, int64_t n) {
+// In four sums of many lanes, since each addition waits for the one before it; the values are read in their order.
+typedef A FN(Lanes) __attribute__((vector_size(64), aligned(sizeof(A)), may_alias));
+#define LANES (int64_t)(64 / sizeof(A))
+
+static inline A FN(across)(FN(Lanes) v) {
     A sum = 0;
-    _Pragma("omp simd reduction(+ : sum)") for (int64_t j = 0; j < n; j++) sum += v[j];
+    for (int64_t k = 0; k < LANES; k++) sum += v[k];
+    return sum;
+}
+
+static inline A FN(total)(const A *v, int64_t n) {
+    FN(Lanes) a = {0}, b = {0}, c = {0}, d = {0};
+    int64_t j = 0;
+    for (; j + 4 * LANES <= n; j += 4 * LANES) {
+        const FN(Lanes) *p = (const void *)(v + j);
+        a += p[0], b += p[1], c += p[2], d += p[3];
+    }
+    A sum = FN(across)((a + b) + (c + d));
+    for (; j < n; j++) sum += v[j];
+    return sum;
+}
+
+static inline A FN(dot)(const A *v, const A *w, int64_t n) {
+    FN(Lanes) a = {0}, b = {0}, c = {0}, d = {0};
+    int64_t j = 0;
+    for (; j + 4 * LANES <= n; j += 4 * LANES) {
+        const FN(Lanes) *p = (const void *)(v + j), *q = (const void *)(w + j);
+        a += p[0] * q[0], b += p[1] * q[1], c += p[2] * q[2], d += p[3] * q[3];
+    }
+    A sum = FN(across)((a + b) + (c + d));
+    for (; j < n; j++) sum += v[j] * w[j];
     return sum;
 }
 

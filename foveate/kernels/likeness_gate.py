@@ -1,0 +1,148 @@
+"""Spatial group-wise enhancement: each group of channels gated, position by position, by its likeness to its means.
+
+    t = Σ_c mean(x_c) · x_c;  y = x · σ(scale · (t − mean t) / (deviation t + ε) + shift)
+
+Every gate comes from one group of channels, so that the map is read from memory once and written once.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from foveate.kernels._dispatch import Pass, choose
+from foveate.kernels._layout import PAST_THE_CACHE, computed, run, small
+from foveate.kernels.shared import backward_form
+
+EPS = 1e-5
+
+
+# ---- reference ------------------------------------------------------------------------------------------------------
+def gates(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
+    """The gate of every group and position, (N, G, P)."""
+    grouped = x.flatten(2).unflatten(1, (scale.numel(), -1))
+    alike = (grouped * grouped.mean(-1, keepdim=True)).sum(2)
+    centred = alike - alike.mean(-1, keepdim=True)
+    deviation = centred.std(-1, correction=int(unbiased and alike.shape[-1] > 1), keepdim=True)
+    logits = centred / (deviation + EPS) * scale.unsqueeze(-1) + shift.unsqueeze(-1)
+    return torch.sigmoid(logits).to(x.dtype)
+
+
+def reference(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
+    grouped = x.flatten(2).unflatten(1, (scale.numel(), -1))
+    return (grouped * gates(x, scale, shift, unbiased).unsqueeze(2)).reshape(x.shape)
+
+
+# ---- cpu ------------------------------------------------------------------------------------------------------------
+def _gated_like(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    mean = x.new_empty(x.shape[:2], dtype=computed(x.dtype))
+    middle = mean.new_empty(x.shape[0], scale.numel())
+    return torch.empty_like(x), mean, middle, torch.empty_like(middle)
+
+
+# The gated map, the channels' means, and the mean and the deviation of t in each group.
+_gate = Pass(
+    "likeness_gate(Tensor x, Tensor scale, Tensor shift, bool unbiased) -> (Tensor, Tensor, Tensor, Tensor)",
+    _gated_like,
+)
+
+
+def _sizes(x: Tensor, groups: int, unbiased: bool) -> tuple[int, ...]:
+    n, channels, positions = *x.shape[:2], x[0, 0].numel()
+    count = positions - 1 if unbiased and positions > 1 else positions
+    return count, channels // groups, n, groups, positions, x.nbytes >= PAST_THE_CACHE
+
+
+@_gate.form("cpu")
+def _gate_cpu(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    y, mean, middle, deviation = _gated_like(x, scale, shift, unbiased)
+    scratch = mean.new_empty(torch.get_num_threads(), x[0, 0].numel())
+    sizes = _sizes(x, scale.numel(), unbiased)
+    run("likeness_gate", x, x, scale, shift, y, mean, middle, deviation, scratch, *sizes)
+    return y, mean, middle, deviation
+
+
+def _back_like(
+    x: Tensor,
+    dy: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    middle: Tensor,
+    deviation: Tensor,
+    unbiased: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(x), torch.empty_like(middle), torch.empty_like(middle)
+
+
+# The gradient of the map, and those of scale and shift for each sample (N, G).
+_back = Pass(
+    "likeness_gate_gradient(Tensor x, Tensor dy, Tensor scale, Tensor shift, Tensor mean, Tensor middle,"
+    " Tensor deviation, bool unbiased) -> (Tensor, Tensor, Tensor)",
+    _back_like,
+)
+
+
+@_back.form("cpu")
+def _back_cpu(
+    x: Tensor,
+    dy: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    middle: Tensor,
+    deviation: Tensor,
+    unbiased: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dx, d_scale, d_shift = _back_like(x, dy, scale, shift, mean, middle, deviation, unbiased)
+    scratch = mean.new_empty(3 * torch.get_num_threads(), x[0, 0].numel())
+    given = (x, dy, scale, shift, mean, middle, deviation, dx, d_shift, d_scale, scratch)
+    run("likeness_gate_back", x, *given, *_sizes(x, scale.numel(), unbiased))
+    return dx, d_scale, d_shift
+
+
+# ---- gradient -------------------------------------------------------------------------------------------------------
+class _Gate(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, impl: str, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
+        y, *kept = _gate(impl, x, scale, shift, unbiased)
+        ctx.impl, ctx.unbiased = impl, unbiased
+        ctx.save_for_backward(x, scale, shift, *kept)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> Any:
+        x, scale, shift, *kept = ctx.saved_tensors
+        if backward_form(ctx.impl, *given) == "reference":
+            with torch.enable_grad():
+                inputs = [t if t.requires_grad else t.detach().requires_grad_() for t in (x, scale, shift)]
+                y = reference(inputs[0], inputs[1], inputs[2], ctx.unbiased)
+                dx, d_scale, d_shift = torch.autograd.grad(y, inputs, given, create_graph=True)
+            return dx, None, d_scale, d_shift, None
+        dx, d_scale, d_shift = _back(ctx.impl, x, given[0].contiguous(), scale, shift, *kept, ctx.unbiased)
+        return dx, None, d_scale.sum(0), d_shift.sum(0), None
+
+
+# ---- dispatch -------------------------------------------------------------------------------------------------------
+def likeness_gate(x: Tensor, scale: Tensor, shift: Tensor, *, unbiased: bool = True, impl: str | None = None) -> Tensor:
+    """Gate the positions of each group of channels by how like the group's means they are.
+
+    Args:
+        x: (N, C, *S), floating, C a multiple of G.
+        scale, shift: (G,), of the groups' logits.
+        unbiased: the deviation divides by positions − 1, if there are several.
+        impl: "reference", "cpu" or "triton". None: the quickest that can run on x.
+
+    Returns: (N, C, *S), contiguous, in x's dtype.
+    Raises: ValueError: sizes that do not fit, another impl. RuntimeError: one asked for that cannot run, and why.
+    """
+    if scale.dim() != 1 or scale.shape != shift.shape or x.shape[1] % max(scale.numel(), 1):
+        raise ValueError(
+            f"likeness_gate: scale and shift must be (G,) with {x.shape[1]} channels a multiple of G;"
+            f" got {tuple(scale.shape)} and {tuple(shift.shape)}"
+        )
+    impl = choose("likeness_gate", impl, x)
+    if impl == "reference" or not _gate.has(impl) or torch.promote_types(x.dtype, scale.dtype) != x.dtype:
+        return reference(x, scale, shift, unbiased)
+    return _Gate.apply(x.contiguous(), impl, small(scale, x), small(shift, x), unbiased)

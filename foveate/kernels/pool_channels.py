@@ -1,0 +1,123 @@
+"""What each position of a map holds, over the channels: the largest and the mean of x · channel, in one read.
+
+The scaled map is not written. A maximum that several channels share belongs to the first, which takes the whole
+gradient; a NaN is the maximum of its position.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from foveate.kernels._dispatch import Pass
+from foveate.kernels._layout import computed, layout_of, run, segments_of, small
+from foveate.kernels.shared import Shared, backward_form, share
+
+
+# ---- reference ------------------------------------------------------------------------------------------------------
+def reference(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor]:
+    if channel is not None:
+        x = x * channel.reshape(*channel.shape, *(1,) * (x.dim() - 2))
+    return x.max(1).values, x.mean(1)
+
+
+# ---- cpu ------------------------------------------------------------------------------------------------------------
+def _pooled_like(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    most = x.new_empty(x.shape[0], x[0, 0].numel(), dtype=computed(x.dtype))
+    return most, torch.empty_like(most), torch.empty_like(most, dtype=torch.int32)
+
+
+# The maximum, the mean and the number of the channel that has the maximum, each (N, P).
+_pool = Pass("channel_pools(Tensor x, Tensor? channel) -> (Tensor, Tensor, Tensor)", _pooled_like)
+
+
+@_pool.form("cpu")
+def _pool_cpu(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    n, rows, columns, last = layout_of(x)
+    most, mean, at = _pooled_like(x, channel)
+    if last:
+        run("row_sums", x, x, channel, mean, most, at, None, None, n, rows, columns)
+    else:
+        run("column_sums", x, x, channel, mean, most, at, None, n, rows, columns)
+    return most, mean.div_(x.shape[1]), at
+
+
+# The gradient of channel (N, C) from those of the mean (divided by C) and of the maximum, each (N, P).
+_back = Pass(
+    "channel_pools_gradient(Tensor x, Tensor even, Tensor at, Tensor hot) -> Tensor",
+    lambda x, even, at, hot: x.new_empty(x.shape[:2], dtype=computed(x.dtype)),
+)
+
+
+@_back.form("cpu")
+def _back_cpu(x: Tensor, even: Tensor, at: Tensor, hot: Tensor) -> Tensor:
+    n, rows, columns, last = layout_of(x)
+    if not last:
+        out = x.new_empty(n, rows, dtype=computed(x.dtype))
+        run("rows_weighted", x, x, even, at, hot, out, n, rows, columns)
+        return out
+    segments = segments_of(n, rows)
+    parts = x.new_empty(n, segments, columns, dtype=computed(x.dtype))
+    run("columns_weighted", x, x, even, at, hot, parts, segments, n, rows, columns)
+    return parts.sum(1)
+
+
+# ---- gradient -------------------------------------------------------------------------------------------------------
+class _Pool(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, token: Tensor | None, shared: Shared, channel: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        most, mean, at = _pool(shared.impl, x, channel)
+        ctx.impl, ctx.ledger = shared.impl, shared.ledger
+        ctx.save_for_backward(x, channel, at)
+        return most.to(x.dtype), mean.to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> Any:
+        x, channel, at = ctx.saved_tensors
+        hot, even = (d.to(computed(x.dtype)).contiguous() for d in given)
+        even = even / x.shape[1]
+        _, of_token, _, of_channel = ctx.needs_input_grad
+        d_channel = None
+        if of_channel and backward_form(ctx.impl, *given) == "reference":
+            flat, hit = x.reshape(*x.shape[:2], -1), at.long().unsqueeze(1)
+            d_channel = (flat * even.unsqueeze(1)).sum(2)
+            d_channel = d_channel.scatter_add(1, at.long(), flat.gather(1, hit).squeeze(1) * hot)
+        elif of_channel:
+            d_channel = _back(ctx.impl, x, even, at, hot)
+        if of_token:
+            terms = ctx.ledger.terms()
+            terms.outer.append((even.new_ones(x.shape[:2]) if channel is None else channel, even))
+            terms.hot.append((at, hot, channel))
+        return None, x.new_zeros(()) if of_token else None, None, d_channel
+
+
+# ---- dispatch -------------------------------------------------------------------------------------------------------
+def pool_channels(
+    x: Tensor | Shared, channel: Tensor | None = None, *, impl: str | None = None
+) -> tuple[Tensor, Tensor]:
+    """Pool every position of the map over its channels, after scaling these.
+
+    Args:
+        x: (N, C, *S), floating, or a shared map.
+        channel: (N, C), a factor for each channel.
+        impl: see `share`.
+
+    Returns: the maxima and the means, each (N, *S).
+    Raises: ValueError: factors of another shape; what `share` raises.
+    """
+    shared = share(x, primitive="pool_channels", impl=impl)
+    x = shared.tensor
+    if channel is not None and channel.shape != x.shape[:2]:
+        raise ValueError(f"pool_channels: channel must be {tuple(x.shape[:2])}; got {tuple(channel.shape)}")
+    wider = channel is not None and torch.promote_types(x.dtype, channel.dtype) != x.dtype
+    if shared.impl == "reference" or not _pool.has(shared.impl) or wider:
+        return reference(x, channel)
+    channel = small(channel, x)
+    if shared.token is not None or (torch.is_grad_enabled() and channel is not None and channel.requires_grad):
+        most, mean = _Pool.apply(x, shared.token, shared, channel)
+    else:
+        most, mean, _ = (t.to(x.dtype) for t in _pool(shared.impl, x, channel)[:3])
+    return most.unflatten(1, x.shape[2:]), mean.unflatten(1, x.shape[2:])
