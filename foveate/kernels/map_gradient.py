@@ -239,14 +239,14 @@ def map_gradient(x: Tensor, terms: Terms, impl: str) -> Tensor:
     if impl == "reference" or not _gradient.has(impl):
         return reference(x, terms)
     if terms.shrunk:
-        dy, threshold = terms.shrunk[0]
-        dx = shrink_gradient(impl, x, dy, threshold, small(_sum(terms.sign), x))
+        given, threshold = terms.shrunk[0]
+        dx = shrink_gradient(impl, x, given, threshold, small(_sum(terms.sign), x))
         rest = replace(terms, shrunk=terms.shrunk[1:], sign=[])
         return dx if rest == Terms() else dx + reference(x, rest)
     if terms.strips:
-        dy, rows, columns = terms.strips[0]
+        given, rows, columns = terms.strips[0]
         added = terms.even_strips[0] if terms.even_strips else (None, None)
-        dx = strip_scale(impl, dy, rows, columns, *(small(t, x) for t in added))
+        dx = strip_scale(impl, given, rows, columns, *(small(t, x) for t in added))
         rest = replace(terms, strips=terms.strips[1:], even_strips=terms.even_strips[1:])
         return dx if rest == Terms() else dx + reference(x, rest)
     dy, channel, position = terms.scaled[0] if terms.scaled else (None, None, None)
