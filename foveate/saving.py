@@ -19,7 +19,7 @@ from pydantic import Field, StringConstraints, ValidationError
 from torch import Tensor, nn
 
 from foveate.insertion import insert_again, insertions
-from foveate.networks import Origin, build_network, origin_of, widened
+from foveate.networks import Origin, build_wider, origin_of
 from foveate.spec import Frozen
 
 FORMAT = "foveate-network"
@@ -244,8 +244,9 @@ def _built(recipe: Recipe, builder: Callable[[], nn.Module] | None) -> nn.Module
     elif part.name.rpartition(":")[0].endswith(".py"):
         raise ValueError(f"the network is {part.name}, code that a file may not run; pass builder=, which makes it")
     else:
-        with widened(part.width, in_channels=part.in_channels, num_classes=part.num_classes):
-            model = build_network(part.name, num_classes=part.num_classes, in_channels=part.in_channels, **part.options)
+        model = build_wider(
+            part.name, part.width, num_classes=part.num_classes, in_channels=part.in_channels, **part.options
+        )
     insert_again(model, [entry.model_dump() for entry in recipe.insertions])
     return model
 

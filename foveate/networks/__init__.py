@@ -1,6 +1,6 @@
 """Whole networks by name: ours, and whatever timm, torchvision or a person's own file can build."""
 
-from foveate.networks._build import build_network, build_variant, input_channels, read_own_file
+from foveate.networks._build import build_network, build_variant, build_wider, input_channels, read_own_file
 from foveate.networks._origin import Origin, origin_of
 from foveate.networks._registry import create_network, list_networks, register_network, usual_shape
 from foveate.networks._weights import load_weights, read_weights, tensors_by_name, weights_fingerprint
@@ -10,6 +10,7 @@ __all__ = [
     "Origin",
     "build_network",
     "build_variant",
+    "build_wider",
     "create_network",
     "input_channels",
     "list_networks",

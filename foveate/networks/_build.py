@@ -5,6 +5,7 @@ import importlib.util
 import inspect
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from foveate.insertion import insert
 from foveate.networks._origin import Origin, note_origin, origin_of
 from foveate.networks._registry import check_options, create_network, nearest
 from foveate.networks._weights import load_weights, weights_fingerprint
-from foveate.networks._widen import widened
+from foveate.networks._widen import grouped_widths, widened
 from foveate.spec import PLAIN, Run
 
 SOURCES = ("foveate", "timm", "torchvision")
@@ -51,6 +52,14 @@ def build_network(name: str, *, num_classes: int, in_channels: int = 3, **option
     return note_origin(network, Origin(name, num_classes, in_channels, options))
 
 
+def build_wider(name: str, factor: float, *, num_classes: int, in_channels: int, **options: Any) -> nn.Module:
+    """The network of `build_network`, every width of it multiplied by the factor. Raises: as `build_network`."""
+    build = partial(build_network, name, num_classes=num_classes, in_channels=in_channels, **options)
+    multiples = grouped_widths(build) if factor != 1 else None
+    with widened(factor, in_channels=in_channels, num_classes=num_classes, multiples=multiples):
+        return build()
+
+
 def input_channels(name: str, of_the_data: int) -> int:
     """Channels that the network is built for: those of the data where it can choose, else 3."""
     source = name.rpartition(":")[0]
@@ -71,8 +80,9 @@ def build_variant(run: Run, *, num_classes: int, example: Tensor) -> nn.Module:
     in_channels = example.shape[1]
     with torch.random.fork_rng(devices=[]), example.device:
         torch.manual_seed(run.seed)
-        with widened(run.width, in_channels=in_channels, num_classes=num_classes):
-            model = build_network(run.network, num_classes=num_classes, in_channels=in_channels, **run.network_options)
+        model = build_wider(
+            run.network, run.width, num_classes=num_classes, in_channels=in_channels, **run.network_options
+        )
         origin = origin_of(model)
         assert origin is not None
         note_origin(model, dataclasses.replace(origin, width=run.width))

@@ -2,15 +2,18 @@
 
 A wider network should be born as the network's author would have written it, with the author's own initialisation. So
 the constructor runs as it is, while the layers that it makes take more channels: every width c becomes the same
-round(c · factor) wherever it appears, the image's channels and the number of classes excepted.
+round(c · factor) wherever it appears, the image's channels and the number of classes excepted. A width that a grouped
+convolution splits becomes the nearest multiple of its groups.
 """
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 _WIDTHS: dict[type[nn.Module], tuple[str, ...]] = {
@@ -27,15 +30,21 @@ _WIDTHS: dict[type[nn.Module], tuple[str, ...]] = {
 
 
 @contextmanager
-def widened(factor: float, *, in_channels: int, num_classes: int) -> Iterator[None]:
-    """Networks constructed inside are wider by the factor (1 changes nothing). torch is as it was afterwards."""
+def widened(
+    factor: float, *, in_channels: int, num_classes: int, multiples: Mapping[int, int] | None = None
+) -> Iterator[None]:
+    """Networks constructed inside are wider by the factor (1 changes nothing). torch is as it was afterwards.
+
+    multiples: what a width must stay a multiple of, as `grouped_widths` finds it.
+    """
     if factor == 1:
         yield
         return
     before = {cls: cls.__init__ for cls in _WIDTHS}
     try:
         for cls, names in _WIDTHS.items():
-            setattr(cls, "__init__", _wider_init(cls.__init__, names, factor, in_channels, num_classes))  # noqa: B010
+            wider = _wider_init(cls.__init__, names, factor, in_channels, num_classes, multiples or {})
+            setattr(cls, "__init__", wider)  # noqa: B010
         yield
     finally:
         for cls, init in before.items():
@@ -43,7 +52,12 @@ def widened(factor: float, *, in_channels: int, num_classes: int) -> Iterator[No
 
 
 def _wider_init(
-    init: Callable[..., None], names: tuple[str, ...], factor: float, in_channels: int, num_classes: int
+    init: Callable[..., None],
+    names: tuple[str, ...],
+    factor: float,
+    in_channels: int,
+    num_classes: int,
+    multiples: Mapping[int, int],
 ) -> Callable[..., None]:
     signature = inspect.signature(init)
 
@@ -56,7 +70,8 @@ def _wider_init(
         for name in names:
             kept = {"in_channels": in_channels, "out_features": num_classes}.get(name)
             if values[name] != kept and isinstance(values[name], int):
-                values[name] = _round(values[name] * factor, 1 if depthwise else groups)
+                multiple = math.lcm(1 if depthwise else groups, multiples.get(values[name], 1))
+                values[name] = _round(values[name] * factor, multiple)
         if depthwise:
             values["groups"] = values["in_channels"]
         init(*given.args, **given.kwargs)
@@ -64,8 +79,27 @@ def _wider_init(
     return wider
 
 
-def _round(width: float, groups: int) -> int:
-    return max(1, round(width / groups)) * groups
+def _round(width: float, multiple: int) -> int:
+    return max(1, round(width / multiple)) * multiple
+
+
+def grouped_widths(build: Callable[[], nn.Module]) -> dict[int, int]:
+    """The widths that grouped convolutions of the plain network split, with what they must stay a multiple of.
+
+    The network is built without memory; one that cannot be is taken to have none.
+    """
+    found: dict[int, int] = {}
+    with torch.random.fork_rng(devices=[]), torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # initialisation of empty tensors
+        try:
+            layers = list(build().modules())
+        except (NotImplementedError, RuntimeError):
+            return {}
+    for layer in layers:
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and 1 < layer.groups < layer.in_channels:
+            for width in (layer.in_channels, layer.out_channels):
+                found[width] = math.lcm(found.get(width, 1), layer.groups)
+    return found
 
 
 def widen_until(enough: Callable[[float], bool], *, most: float = 4.0, step: float = 1 / 64) -> float | None:

@@ -1,4 +1,7 @@
-"""Residual blocks, written once for every network that is made of them. arXiv:1512.03385."""
+"""Residual blocks, written once for every network that is made of them. arXiv:1512.03385.
+
+A ReLU works in place on what a norm or an add has just made.
+"""
 
 from collections.abc import Callable
 
@@ -81,10 +84,10 @@ class BasicBlock(nn.Module):
         self.downsample = way or None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.bn1(self.conv1(attend(self, "pre", x))))
+        y = torch.relu_(self.bn1(self.conv1(attend(self, "pre", x))))
         y = attend(self, "standard", self.bn2(self.conv2(y)))
         way = attend(self, "identity", x if self.downsample is None else self.downsample(x))
-        return attend(self, "post", torch.relu(y + way))
+        return attend(self, "post", torch.relu_(y + way))
 
 
 class Bottleneck(nn.Module):
@@ -136,8 +139,8 @@ class Bottleneck(nn.Module):
         self.downsample = way or None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = torch.relu(self.bn1(self.conv1(attend(self, "pre", x))))
-        y = torch.relu(self.bn2(self.conv2(y))) if self.middle is None else self.middle(y)
+        y = torch.relu_(self.bn1(self.conv1(attend(self, "pre", x))))
+        y = torch.relu_(self.bn2(self.conv2(y))) if self.middle is None else self.middle(y)
         y = attend(self, "standard", self.bn3(self.conv3(y)))
         way = attend(self, "identity", x if self.downsample is None else self.downsample(x))
-        return attend(self, "post", torch.relu(y + way))
+        return attend(self, "post", torch.relu_(y + way))

@@ -167,7 +167,7 @@ class ResNet(nn.Module):
     def features(self, x: Tensor) -> list[Tensor]:
         """What each stage gives, its attention behind it included, shallow to deep."""
         x = self.conv1(x)
-        x = x if self.bn1 is None else torch.relu(self.bn1(x))
+        x = x if self.bn1 is None else torch.relu_(self.bn1(x))
         x = x if self.maxpool is None else self.maxpool(x)
         found = []
         for name in self.stages:

@@ -11,7 +11,7 @@ from residual_cases import ELSEWHERE, PUBLISHED, ROWS, deep_are_slow
 from torch.utils.flop_counter import FlopCounterMode
 
 import foveate
-from foveate.networks import build_network, widened
+from foveate.networks import build_wider
 from foveate.networks.resnet import resnet
 
 
@@ -218,12 +218,17 @@ def test_an_unknown_name_or_option_is_named_with_the_nearest():
         resnet(26)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "preact_resnet18", "wide_resnet16_8", "resnet56"])
-def test_plain_networks_can_be_widened(name):
+@pytest.mark.parametrize("factor", [1.25, 1 + 5 / 64])
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "resnet50", "preact_resnet18", "wide_resnet16_8", "resnet56", "resnext50_32x4d", "resnext29_8x64d"],
+)
+def test_plain_networks_can_be_widened(name, factor):
+    """Grouped ones too: their widths stay multiples of the groups."""
     with torch.device("meta"):
-        plain = build_network(name, num_classes=10)
-        with widened(1.25, in_channels=3, num_classes=10):
-            wide = build_network(name, num_classes=10)
+        plain = build_wider(name, 1.0, num_classes=10, in_channels=3)
+        wide = build_wider(name, factor, num_classes=10, in_channels=3)
     assert wide(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 10)
     ratio = sum(p.numel() for p in wide.parameters()) / sum(p.numel() for p in plain.parameters())
-    assert 1.25 < ratio < 1.25**2 * 1.02
+    assert factor**2 * 0.9 < ratio < factor**2 * 1.1
+    assert wide.state_dict().keys() == plain.state_dict().keys()
