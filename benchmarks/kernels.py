@@ -20,7 +20,6 @@ from timm.layers.create_attn import create_attn
 from torch import Tensor, nn
 
 import foveate
-from foveate.costs import activation_bytes
 from foveate.costs._latency import forward_step, time_interleaved
 
 # Reads, double reads and copies of a training step: pool and gate; gradients of the gates; gradient of the map.
@@ -47,6 +46,23 @@ def training_step(module: nn.Module, x: Tensor, dy: Tensor) -> Callable[[], obje
     return step
 
 
+def kept_bytes(module: nn.Module, x: Tensor) -> int:
+    """Bytes kept between forward and backward, parameters and buffers not counted."""
+    own = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(t: Tensor) -> Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        y = module(x)  # held until the sum is taken, lest an address be given out twice
+    assert y.requires_grad
+    return sum(kept.values())
+
+
 def limit_of(formula: str, units: dict[str, float]) -> float:
     terms = [term.strip() for term in formula.split("+")]
     return sum(int(term[:-1] or 1) * units[term[-1]] for term in terms)
@@ -65,7 +81,7 @@ def one_table(shape: list[int], names: list[str], threads: int, rounds: int) -> 
         for who, module in modules.items():
             steps[f"{name} forward {who}"] = forward_step(module, x)
             steps[f"{name} training {who}"] = training_step(module, x, dy)
-            kept[f"{name} {who}"] = activation_bytes(module, x.clone().requires_grad_())
+            kept[f"{name} {who}"] = kept_bytes(module, x.clone().requires_grad_())
     samples = time_interleaved(steps, repeats=rounds, budget_s=600)
     median = {key: statistics.median(values) for key, values in samples.items()}
     size = "×".join(map(str, shape))
