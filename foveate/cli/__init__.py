@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from foveate.cli import convert, cost, data, demo, evaluate, guidelines, inspect, study
+from foveate.cli import calibrate, convert, cost, data, demo, evaluate, guidelines, inspect, roofline, study
 
 app = typer.Typer(
     name="foveate",
@@ -23,6 +23,9 @@ app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
+app.command("calibrate")(calibrate.calibrate)
+app.command("predict")(calibrate.predict)
+app.command("roofline")(roofline.roofline)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(guidelines.app, name="guidelines")

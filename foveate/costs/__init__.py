@@ -2,18 +2,22 @@
 
 from torch import Tensor, nn
 
+from foveate.costs._calibration import Calibration, calibrate
 from foveate.costs._cost import Cost, compared, ranked
 from foveate.costs._guidelines import Guidelines, Place, Total, guidelines
 from foveate.costs._latency import Latency, told_apart
 from foveate.costs._machine import Machine, device_there, machine, with_threads
 from foveate.costs._measure import cost, costs
 from foveate.costs._microbenchmarks import Experiment, experiment, experiments
+from foveate.costs._prediction import Prediction, fastest_first, predict
+from foveate.costs._roofline import Point, Roofline, roofline
 from foveate.costs._setting import Setting
 from foveate.costs._stages import stages_of
 from foveate.costs._throughput import Throughput, throughput
 from foveate.counting import Count, Row, Sums, count
 
 __all__ = [
+    "Calibration",
     "Cost",
     "Count",
     "Experiment",
@@ -21,11 +25,15 @@ __all__ = [
     "Latency",
     "Machine",
     "Place",
+    "Point",
+    "Prediction",
+    "Roofline",
     "Row",
     "Setting",
     "Sums",
     "Throughput",
     "Total",
+    "calibrate",
     "compared",
     "cost",
     "costs",
@@ -33,11 +41,14 @@ __all__ = [
     "device_there",
     "experiment",
     "experiments",
+    "fastest_first",
     "guidelines",
     "machine",
     "macs",
     "parameters",
+    "predict",
     "ranked",
+    "roofline",
     "stages_of",
     "throughput",
     "told_apart",

@@ -12,7 +12,7 @@ from foveate.costs._machine import Machine
 from foveate.costs._machine import machine as measured_machine
 from foveate.costs._places import Found, Reading, predicted, read
 from foveate.costs._settled import time_settled
-from foveate.costs._trace import Call, clocked, traced
+from foveate.costs._trace import Call, timed, traced
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,12 @@ def guidelines(
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:
-        calls = traced(model, x)
         if measure:
-            passes, latency = _measured(model, x, calls, budget_s / 3)
+            calls, passes = timed(model, x, repeats=25, budget_s=budget_s / 6)
+            samples = time_interleaved({"model": forward_step(model, x)}, repeats=25, budget_s=budget_s / 6)["model"]
+            latency = interval_of_the_median(samples)
+        else:
+            calls = traced(model, x)
     finally:
         for module, mode in modes.items():
             module.training = mode
@@ -194,13 +197,6 @@ def _total(
         saves_predicted_ms=sum(place.saves_predicted_ms or 0.0 for place in outer),
         saves_ms=None if passes is None else sum(place.saves_ms.median for place in outer if place.saves_ms),
     )
-
-
-def _measured(model: nn.Module, x: Tensor, calls: Sequence[Call], budget_s: float) -> tuple[list[list[float]], Latency]:
-    """Milliseconds of every call where it stands, for each of several passes; and the latency of the whole."""
-    passes = clocked(model, x, repeats=25, budget_s=budget_s / 2)
-    samples = time_interleaved({"model": forward_step(model, x)}, repeats=25, budget_s=budget_s / 2)["model"]
-    return [[one[call.dispatched] for call in calls] for one in passes], interval_of_the_median(samples)
 
 
 def _together(passes: Sequence[Sequence[float]], calls: Iterable[int]) -> Latency:

@@ -82,23 +82,31 @@ def alone(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
 
 
 def traced(model: nn.Module, x: Tensor) -> list[Call]:
-    """The calls of one forward pass without gradients, in the mode that the model is in."""
-    trace = _Trace(model)
+    """The calls of one forward pass without gradients, in the mode that the model is in.
+
+    Raises: ValueError: the network refuses x.
+    """
+    return _trace(model, x).calls
+
+
+def _trace(model: nn.Module, x: Tensor) -> "_Trace":
     with torch.no_grad(), _fused_attention_off():
+        _Trace(model).run(x)  # what a network keeps from its first pass, it has then
+        trace = _Trace(model)
         trace.run(x)
-    return trace.calls
+    return trace
 
 
 class _Trace(Watch):
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self.calls: list[Call] = []
-        self._dispatched = 0
+        self.dispatched = 0
         self._writer: dict[int, int] = {}
         self._weights = {storage_of(t) for t in (*model.parameters(), *model.buffers())}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        number, self._dispatched = self._dispatched, self._dispatched + 1
+        number, self.dispatched = self.dispatched, self.dispatched + 1
         taken, named = tree_map(
             lambda leaf: self._operand(leaf) if isinstance(leaf, Tensor) else leaf, (args, kwargs or {})
         )
@@ -120,11 +128,14 @@ class _Trace(Watch):
         return Operand(tuple(t.shape), stride, t.dtype, t.device, self._writer.get(key), key in self._weights)
 
 
-def clocked(model: nn.Module, x: Tensor, *, repeats: int, budget_s: float) -> list[list[float]]:
-    """Milliseconds of everything dispatched, where it stands in the network: a list for each of several passes.
+def timed(model: nn.Module, x: Tensor, *, repeats: int, budget_s: float) -> tuple[list[Call], list[list[float]]]:
+    """The calls of a pass, and milliseconds of each where it stands: a list for each of several passes.
 
     Two passes come first and are not counted; at least 5 are, whatever the budget.
+
+    Raises: ValueError: the network refuses x, or does not run the same operators every time.
     """
+    trace = _trace(model, x)
     passes: list[list[float]] = []
     end = float("inf")
     with torch.no_grad(), _fused_attention_off():
@@ -132,13 +143,15 @@ def clocked(model: nn.Module, x: Tensor, *, repeats: int, budget_s: float) -> li
             clock = _Clock(x.device)
             with clock:
                 model(x)
+            if len(clock.times) != trace.dispatched:
+                raise ValueError("wanted a network that runs the same operators on every pass; got one that does not")
             if turn < 0:
                 end = time.perf_counter() + budget_s
                 continue
-            passes.append(clock.times)
+            passes.append([clock.times[call.dispatched] for call in trace.calls])
             if turn >= 4 and time.perf_counter() > end:
                 break
-    return passes
+    return trace.calls, passes
 
 
 @contextlib.contextmanager

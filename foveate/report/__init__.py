@@ -8,6 +8,7 @@ from foveate.report.experiments import experiments_table, write_experiments
 from foveate.report.files import picture_path, replace_file, write_picture
 from foveate.report.guidelines import guidelines_drawing, guidelines_table
 from foveate.report.page import write_report
+from foveate.report.roofline import roofline_drawing, roofline_table
 from foveate.report.table import terminal_table
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "guidelines_table",
     "picture_path",
     "replace_file",
+    "roofline_drawing",
+    "roofline_table",
     "terminal_table",
     "write_experiments",
     "write_picture",
