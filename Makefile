@@ -32,6 +32,9 @@ test-slow: setup
 
 bench: setup
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/gates.py
+	$(BIN)/python benchmarks/insertion.py
+	$(BIN)/python benchmarks/prediction.py
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

@@ -202,6 +202,8 @@ def _total(
 def _together(passes: Sequence[Sequence[float]], calls: Iterable[int]) -> Latency:
     """Of these calls added up, over the passes."""
     numbers = tuple(calls)
+    if not numbers:
+        return Latency(0.0, 0.0, 0.0)
     return interval_of_the_median([sum(one[i] for i in numbers) for one in passes])
 
 
