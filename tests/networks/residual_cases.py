@@ -85,6 +85,6 @@ PUBLISHED = {
 
 
 def deep_are_slow(names: Iterable[str]) -> list[Any]:
-    """More than 100 layers are the same blocks again."""
-    deep = re.compile(r"net_?1\d\d|ImageNet 101")
+    """More than 100 layers are the same blocks again, and so are GCNet's other ratios and timm's ports."""
+    deep = re.compile(r"net_?1\d\d|ImageNet 101|c5 r(4|8|32) |timm (res|legacy)|^caffe SE-ResN")
     return [pytest.param(name, marks=[pytest.mark.slow] * bool(deep.search(name))) for name in names]

@@ -68,7 +68,6 @@ def test_sizes_that_other_tables_give(name):
 
 LIGHT = {
     "resnet18": {},
-    "resnet50": {"stride_on_first": True, "stem": "caffe"},
     "preact_resnet18": {"attention": "se", "placement": "pre"},
     "preact_resnet50": {"attention": "cbam", "placement": "identity"},
     "preact_resnet20": {"attention": "eca", "placement": "post"},
@@ -79,7 +78,6 @@ LIGHT = {
     "eca_resnet18": {"kernel_sizes": [3, 5, 7, 9]},
     "gc_resnet50": {"stages": [False, [1], True, False], "ratio": 0.25},
     "sknet26": {},
-    "sk_resnet50": {},
     "nl_resnet50": {"blocks": 1, "sub_sample": True},
     "resnext50_32x4d": {"attention": "bam", "placement": "stage", "attention_blocks": [True, False, True, True]},
     "wide_resnet16_8": {"attention": "sge", "attention_options": {"groups": 16}},
