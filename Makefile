@@ -32,8 +32,6 @@ test-slow: setup
 
 bench: setup
 	$(BIN)/python benchmarks/kernels.py
-	$(BIN)/python benchmarks/gates.py
-	$(BIN)/python benchmarks/insertion.py
 	$(BIN)/python benchmarks/prediction.py
 
 docs: setup
