@@ -48,7 +48,7 @@ def test_the_readmes_commands_exist():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.name)
 def test_our_own_studies_are_studies(path):
-    assert len(read_study(path).variants) >= 4
+    assert len(read_study(path).variants) >= 2
 
 
 def test_the_mechanisms_page_is_what_the_code_says():
