@@ -43,7 +43,7 @@ def cost(
         int | None, typer.Option(min=1, help="Images a second at batches of 1, 2, 4, … up to this.", metavar="BATCH")
     ] = None,
     energy: Annotated[bool, typer.Option("--energy", help="Millijoules a pass, where NVML gives them.")] = False,
-    seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring for each network.")] = 3.0,
+    seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring for each network.")] = 2.0,
     csv: Annotated[Path | None, typer.Option(help="Write the figures to this file.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw counts beside times, .png or .svg.")] = None,
     as_json: Json = False,
