@@ -8,7 +8,7 @@ from foveate.kernels._layout import layout_of
 from foveate.kernels._triton import tl, triton
 
 AT_ONCE = 1024  # numbers of a tile
-NARROW = 64  # of a tile's numbers side by side, where sums are kept for each of them
+NARROW = 32  # of a tile's numbers side by side, where sums are kept for each of them
 
 
 class Tiles(NamedTuple):

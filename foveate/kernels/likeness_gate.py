@@ -13,6 +13,8 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass, choose
 from foveate.kernels._layout import PAST_THE_CACHE, computed, run, small
+from foveate.kernels._tiles import AT_ONCE, power_of_two
+from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import backward_form
 
 EPS = 1e-5
@@ -99,6 +101,154 @@ def _back_cpu(
     scratch = mean.new_empty(3 * torch.get_num_threads(), x[0, 0].numel())
     given = (x, dy, scale, shift, mean, middle, deviation, dx, d_shift, d_scale, scratch)
     run("likeness_gate_back", x, *given, *_sizes(x, scale.numel(), unbiased))
+    return dx, d_scale, d_shift
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _gate_kernel(
+    x_ptr: Any,
+    scale_ptr: Any,
+    shift_ptr: Any,
+    y_ptr: Any,
+    mean_ptr: Any,
+    middle_ptr: Any,
+    deviation_ptr: Any,
+    count: Any,
+    K: Any,
+    G: Any,
+    P: Any,
+    EPS: tl.constexpr,
+    BK: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a group, all its channels at a time; the mean of t is the sum of the means' squares."""
+    group = tl.program_id(0).to(tl.int64)
+    k, at = tl.arange(0, BK), tl.arange(0, BP)
+    rows = x_ptr + (group * K + k[:, None]) * P
+    total = tl.zeros((BK, BP), tl.float32)
+    for start in range(0, P, BP):
+        p = start + at[None, :]
+        total += tl.load(rows + p, mask=(k[:, None] < K) & (p < P), other=0.0).to(tl.float32)
+    mean = tl.sum(total, 1) / P
+    middle = tl.sum(mean * mean, 0)
+    squares = tl.zeros((BP,), tl.float32)
+    for start in range(0, P, BP):
+        p = start + at[None, :]
+        v = tl.load(rows + p, mask=(k[:, None] < K) & (p < P), other=0.0).to(tl.float32)
+        away = tl.sum(v * mean[:, None], 0) - middle
+        squares += tl.where(start + at < P, away * away, 0.0)
+    deviation = tl.sqrt(tl.sum(squares, 0) / count)
+    slope, shift = tl.load(scale_ptr + group % G) / (deviation + EPS), tl.load(shift_ptr + group % G)
+    for start in range(0, P, BP):
+        p = start + at[None, :]
+        v = tl.load(rows + p, mask=(k[:, None] < K) & (p < P), other=0.0).to(tl.float32)
+        gate = tl.sigmoid((tl.sum(v * mean[:, None], 0) - middle) * slope + shift)
+        y = (v * gate[None, :]).to(y_ptr.dtype.element_ty)
+        tl.store(y_ptr + (group * K + k[:, None]) * P + p, y, mask=(k[:, None] < K) & (p < P))
+    tl.store(mean_ptr + group * K + k, mean, mask=k < K)
+    tl.store(middle_ptr + group, middle)
+    tl.store(deviation_ptr + group, deviation)
+
+
+def _blocks(width: int, positions: int) -> tuple[int, int]:
+    whole = power_of_two(width)
+    return whole, min(power_of_two(positions), max(AT_ONCE // whole, 1))
+
+
+@_gate.form("triton")
+def _gate_triton(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    y, mean, middle, deviation = _gated_like(x, scale, shift, unbiased)
+    count, width, n, groups, positions, _ = _sizes(x, scale.numel(), unbiased)
+    given = (x, scale, shift, y, mean, middle, deviation, count, width, groups, positions)
+    _gate_kernel[(n * groups,)](*given, EPS, *_blocks(width, positions))
+    return y, mean, middle, deviation
+
+
+@triton.jit
+def _back_kernel(
+    x_ptr: Any,
+    dy_ptr: Any,
+    scale_ptr: Any,
+    shift_ptr: Any,
+    mean_ptr: Any,
+    middle_ptr: Any,
+    deviation_ptr: Any,
+    dx_ptr: Any,
+    d_scale_ptr: Any,
+    d_shift_ptr: Any,
+    count: Any,
+    K: Any,
+    G: Any,
+    P: Any,
+    EPS: tl.constexpr,
+    BK: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """The sums over positions, then the gradients of the channels' means, then that of each position."""
+    group = tl.program_id(0).to(tl.int64)
+    k, at = tl.arange(0, BK), tl.arange(0, BP)
+    places = (group * K + k[:, None]) * P
+    mean = tl.load(mean_ptr + group * K + k, mask=k < K, other=0.0)
+    middle, deviation = tl.load(middle_ptr + group), tl.load(deviation_ptr + group)
+    scale, shift, size = tl.load(scale_ptr + group % G), tl.load(shift_ptr + group % G), deviation + EPS
+    sums, along_sums = tl.zeros((BP,), tl.float32), tl.zeros((BP,), tl.float32)
+    for start in range(0, P, BP):
+        p = start + at[None, :]
+        inside = (k[:, None] < K) & (p < P)
+        v = tl.load(x_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
+        dy = tl.load(dy_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
+        normed = (tl.sum(v * mean[:, None], 0) - middle) / size
+        gate = tl.sigmoid(normed * scale + shift)
+        d_logit = tl.where(start + at < P, tl.sum(v * dy, 0) * gate * (1.0 - gate), 0.0)
+        sums += d_logit
+        along_sums += tl.where(start + at < P, d_logit * normed, 0.0)
+    d_shift, d_scale = tl.sum(sums, 0), tl.sum(along_sums, 0)
+    # t reaches the logits directly, by its mean, and by its deviation (which has no slope where it is 0).
+    flat = deviation == 0.0
+    along = tl.where(flat, 0.0, d_scale / count * size / tl.where(flat, 1.0, deviation))
+    d_mean = tl.zeros((BK, BP), tl.float32)
+    for start in range(0, P, BP):
+        p = start + at[None, :]
+        inside = (k[:, None] < K) & (p < P)
+        v = tl.load(x_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
+        dy = tl.load(dy_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
+        normed = (tl.sum(v * mean[:, None], 0) - middle) / size
+        gate = tl.sigmoid(normed * scale + shift)
+        d_logit = tl.sum(v * dy, 0) * gate * (1.0 - gate)
+        d_t = scale / size * (d_logit - d_shift / P - normed * along)
+        d_mean += tl.where(inside, v * d_t[None, :], 0.0)
+    added = tl.sum(d_mean, 1) / P
+    for start in range(0, P, BP):
+        p = start + at[None, :]
+        inside = (k[:, None] < K) & (p < P)
+        v = tl.load(x_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
+        dy = tl.load(dy_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
+        normed = (tl.sum(v * mean[:, None], 0) - middle) / size
+        gate = tl.sigmoid(normed * scale + shift)
+        d_logit = tl.sum(v * dy, 0) * gate * (1.0 - gate)
+        d_t = scale / size * (d_logit - d_shift / P - normed * along)
+        dx = dy * gate[None, :] + mean[:, None] * d_t[None, :] + added[:, None]
+        tl.store(dx_ptr + places + p, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+    tl.store(d_scale_ptr + group, d_scale)
+    tl.store(d_shift_ptr + group, d_shift)
+
+
+@_back.form("triton")
+def _back_triton(
+    x: Tensor,
+    dy: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    mean: Tensor,
+    middle: Tensor,
+    deviation: Tensor,
+    unbiased: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    dx, d_scale, d_shift = _back_like(x, dy, scale, shift, mean, middle, deviation, unbiased)
+    count, width, n, groups, positions, _ = _sizes(x, scale.numel(), unbiased)
+    given = (x, dy, scale, shift, mean, middle, deviation, dx, d_scale, d_shift, count, width, groups, positions)
+    _back_kernel[(n * groups,)](*given, EPS, *_blocks(width, positions))
     return dx, d_scale, d_shift
 
 

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import computed, layout_of, run, segments_of, small
+from foveate.kernels._sums import over_channels, over_positions
 from foveate.kernels.shared import Shared, backward_form, share
 
 IN_CACHE = 256 << 10  # bytes of the map in work at a time, read from memory once and from the cache again
@@ -77,6 +78,19 @@ def _back_cpu(x: Tensor, weights: Tensor, context: Tensor, dy: Tensor) -> tuple[
     product = (context * dy).sum(1)
     run(f"attend_{name}_back", x, x, weights, dy, product, d_logits, parts, segments, width, n, rows, columns)
     return d_logits, parts.sum((0, 1))
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@_attend.form("triton")
+def _attend_triton(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    weights = torch.softmax(over_channels(x, w) + b, -1)
+    return over_positions(x, weights), weights
+
+
+@_back.form("triton")
+def _back_triton(x: Tensor, weights: Tensor, context: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
+    d_logits = weights * (over_channels(x, dy) - (context * dy).sum(1, keepdim=True))
+    return d_logits, over_positions(x, d_logits).sum(0)
 
 
 # ---- gradient -------------------------------------------------------------------------------------------------------

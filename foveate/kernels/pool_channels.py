@@ -12,6 +12,9 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import computed, layout_of, run, segments_of, small
+from foveate.kernels._sums import over_positions
+from foveate.kernels._tiles import first_largest, later_largest, tiles_of
+from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, backward_form, share
 
 
@@ -61,6 +64,51 @@ def _back_cpu(x: Tensor, even: Tensor, at: Tensor, hot: Tensor) -> Tensor:
     parts = x.new_empty(n, segments, columns, dtype=computed(x.dtype))
     run("columns_weighted", x, x, even, at, hot, parts, segments, n, rows, columns)
     return parts.sum(1)
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _pool_kernel(
+    x_ptr: Any,
+    channel_ptr: Any,
+    most_ptr: Any,
+    mean_ptr: Any,
+    at_ptr: Any,
+    C: Any,
+    P: Any,
+    by_c: Any,
+    by_p: Any,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a block of positions."""
+    program, across = tl.program_id(0), tl.cdiv(P, BP)
+    n = (program // across).to(tl.int64)
+    p = (program % across * BP + tl.arange(0, BP)).to(tl.int64)
+    total = tl.zeros((BC, BP), tl.float32)
+    most, place = tl.full((BP,), -float("inf"), tl.float32), tl.full((BP,), -1, tl.int32)
+    for start in range(0, C, BC):
+        c = (start + tl.arange(0, BC)).to(tl.int64)
+        inside = (c < C)[:, None] & (p < P)[None, :]
+        v = tl.load(x_ptr + n * C * P + c[:, None] * by_c + p[None, :] * by_p, mask=inside, other=0.0).to(tl.float32)
+        if channel_ptr is not None:
+            v = v * tl.load(channel_ptr + n * C + c, mask=c < C, other=0.0)[:, None]
+        total += v
+        here, at = first_largest(v, inside, c, 0)
+        most, place = later_largest(most, place, here, at)
+    tl.store(most_ptr + n * P + p, most, mask=p < P)
+    tl.store(mean_ptr + n * P + p, tl.sum(total, 0) / C, mask=p < P)
+    tl.store(at_ptr + n * P + p, place, mask=p < P)
+
+
+@_pool.form("triton")
+def _pool_triton(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    (most, mean, at), t = _pooled_like(x, channel), tiles_of(x, kept="positions")
+    _pool_kernel[(t.n * t.across,)](x, channel, most, mean, at, *t[1:])
+    return most, mean, at
+
+
+_back.form("triton")(over_positions)
 
 
 # ---- gradient -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass, choose
 from foveate.kernels._layout import PAST_THE_CACHE, computed, run, small
+from foveate.kernels._tiles import AT_ONCE, power_of_two
+from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import backward_form
 
 EPS = 1e-5
@@ -79,6 +81,110 @@ def _back_cpu(
     scratch = mean.new_empty(2 * torch.get_num_threads(), positions)
     given = (x, dy, scale, shift, mean, inverse, dx, d_shift, d_scale, scratch, scale.numel() // 2)
     run("shuffle_gate_back", x, *given, n, channels, positions, dx.nbytes >= PAST_THE_CACHE)
+    return dx, d_scale, d_shift
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _gate_kernel(
+    x_ptr: Any,
+    scale_ptr: Any,
+    shift_ptr: Any,
+    y_ptr: Any,
+    mean_ptr: Any,
+    inverse_ptr: Any,
+    K: Any,
+    C: Any,
+    P: Any,
+    EPS: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """One program a channel; what it does not read for the first time it finds in a cache."""
+    row = tl.program_id(0).to(tl.int64)
+    q, half, at = row % C, C // 2, tl.arange(0, BLOCK)
+    scale, shift = tl.load(scale_ptr + q % (2 * K)), tl.load(shift_ptr + q % (2 * K))
+    total = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, P, BLOCK):
+        total += tl.load(x_ptr + row * P + start + at, mask=start + at < P, other=0.0).to(tl.float32)
+    mean = tl.sum(total, 0) / P
+    squares = tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, P, BLOCK):
+        v = tl.load(x_ptr + row * P + start + at, mask=start + at < P, other=0.0).to(tl.float32) - mean
+        squares += tl.where(start + at < P, v * v, 0.0)
+    inverse = 1.0 / tl.sqrt(tl.sum(squares, 0) / P + EPS)
+    whole, target = q % (2 * K) < K, row - q + 2 * (q % half) + q // half
+    for start in range(0, P, BLOCK):
+        v = tl.load(x_ptr + row * P + start + at, mask=start + at < P, other=0.0).to(tl.float32)
+        logit = tl.where(whole, mean, (v - mean) * inverse) * scale + shift
+        y = v * tl.sigmoid(logit)
+        tl.store(y_ptr + target * P + start + at, y.to(y_ptr.dtype.element_ty), mask=start + at < P)
+    tl.store(mean_ptr + row, mean)
+    tl.store(inverse_ptr + row, tl.where(whole, 0.0, inverse))
+
+
+@_gate.form("triton")
+def _gate_triton(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    y, mean, inverse = _gated_like(x, scale, shift)
+    channels, positions = x.shape[1], x[0, 0].numel()
+    given = (x, scale, shift, y, mean, inverse, scale.numel() // 2, channels, positions)
+    _gate_kernel[(mean.numel(),)](*given, EPS=EPS, BLOCK=min(AT_ONCE, power_of_two(positions)))
+    return y, mean, inverse
+
+
+@triton.jit
+def _back_kernel(
+    x_ptr: Any,
+    dy_ptr: Any,
+    scale_ptr: Any,
+    shift_ptr: Any,
+    mean_ptr: Any,
+    inverse_ptr: Any,
+    dx_ptr: Any,
+    d_scale_ptr: Any,
+    d_shift_ptr: Any,
+    K: Any,
+    C: Any,
+    P: Any,
+    BLOCK: tl.constexpr,
+) -> None:
+    """As forward: sums over the positions first, then the gradient of each."""
+    row = tl.program_id(0).to(tl.int64)
+    q, half, at = row % C, C // 2, tl.arange(0, BLOCK)
+    scale, shift = tl.load(scale_ptr + q % (2 * K)), tl.load(shift_ptr + q % (2 * K))
+    mean, inverse = tl.load(mean_ptr + row), tl.load(inverse_ptr + row)
+    whole, source = q % (2 * K) < K, row - q + 2 * (q % half) + q // half
+    sums, along_sums = tl.zeros((BLOCK,), tl.float32), tl.zeros((BLOCK,), tl.float32)
+    for start in range(0, P, BLOCK):
+        inside = start + at < P
+        v = tl.load(x_ptr + row * P + start + at, mask=inside, other=0.0).to(tl.float32)
+        dy = tl.load(dy_ptr + source * P + start + at, mask=inside, other=0.0).to(tl.float32)
+        normed = tl.where(whole, mean, (v - mean) * inverse)
+        gate = tl.sigmoid(normed * scale + shift)
+        d_logit = tl.where(inside, v * dy * gate * (1.0 - gate), 0.0)
+        sums += d_logit
+        along_sums += tl.where(inside, d_logit * normed, 0.0)
+    d_shift, d_scale = tl.sum(sums, 0), tl.sum(along_sums, 0)
+    for start in range(0, P, BLOCK):
+        inside = start + at < P
+        v = tl.load(x_ptr + row * P + start + at, mask=inside, other=0.0).to(tl.float32)
+        dy = tl.load(dy_ptr + source * P + start + at, mask=inside, other=0.0).to(tl.float32)
+        normed = tl.where(whole, mean, (v - mean) * inverse)
+        gate = tl.sigmoid(normed * scale + shift)
+        d_normed = v * dy * gate * (1.0 - gate) - d_shift / P - normed * d_scale / P
+        dx = dy * gate + scale * tl.where(whole, d_shift / P, inverse * d_normed)
+        tl.store(dx_ptr + row * P + start + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+    tl.store(d_scale_ptr + row, d_scale)
+    tl.store(d_shift_ptr + row, d_shift)
+
+
+@_back.form("triton")
+def _back_triton(
+    x: Tensor, dy: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, inverse: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    dx, d_scale, d_shift = _back_like(x, dy, scale, shift, mean, inverse)
+    channels, positions = x.shape[1], x[0, 0].numel()
+    given = (x, dy, scale, shift, mean, inverse, dx, d_scale, d_shift, scale.numel() // 2, channels, positions)
+    _back_kernel[(mean.numel(),)](*given, BLOCK=min(AT_ONCE, power_of_two(positions)))
     return dx, d_scale, d_shift
 
 

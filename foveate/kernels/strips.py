@@ -14,6 +14,8 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import computed, layout_of, like, run, small
+from foveate.kernels._tiles import AT_ONCE, power_of_two
+from foveate.kernels._triton import tl, triton
 from foveate.kernels.map_gradient import strip_scale
 from foveate.kernels.shared import Shared, backward_form, share
 
@@ -58,6 +60,72 @@ def _products_cpu(x: Tensor, dy: Tensor, rows: Tensor, columns: Tensor) -> tuple
     d_rows, d_columns = torch.empty_like(rows), torch.empty_like(columns)
     sizes = (x.shape[0] * x.shape[1], rows.shape[2], columns.shape[2])
     run("strip_products", x, x, dy, rows, columns, d_rows, d_columns, *sizes)
+    return d_rows, d_columns
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _pool_kernel(
+    x_ptr: Any, rows_ptr: Any, columns_ptr: Any, H: Any, W: Any, BH: tl.constexpr, BW: tl.constexpr
+) -> None:
+    """One program a plane, rows of its whole width at a time."""
+    plane, w = tl.program_id(0).to(tl.int64), tl.arange(0, BW)
+    total = tl.zeros((BH, BW), tl.float32)
+    for start in range(0, H, BH):
+        h = start + tl.arange(0, BH)
+        inside = (h < H)[:, None] & (w < W)[None, :]
+        v = tl.load(x_ptr + (plane * H + h[:, None]) * W + w[None, :], mask=inside, other=0.0).to(tl.float32)
+        tl.store(rows_ptr + plane * H + h, tl.sum(v, 1), mask=h < H)
+        total += v
+    tl.store(columns_ptr + plane * W + w, tl.sum(total, 0), mask=w < W)
+
+
+def _blocks(height: int, width: int) -> tuple[int, int]:
+    wide = power_of_two(width)
+    return min(power_of_two(height), max(AT_ONCE // wide, 1)), wide
+
+
+@_pool.form("triton")
+def _pool_triton(x: Tensor) -> tuple[Tensor, Tensor]:
+    rows, columns = _strips_like(x)
+    sizes = (rows.shape[2], columns.shape[2])
+    _pool_kernel[(x.shape[0] * x.shape[1],)](x, rows, columns, *sizes, *_blocks(*sizes))
+    return rows, columns
+
+
+@triton.jit
+def _products_kernel(
+    x_ptr: Any,
+    dy_ptr: Any,
+    rows_ptr: Any,
+    columns_ptr: Any,
+    d_rows_ptr: Any,
+    d_columns_ptr: Any,
+    H: Any,
+    W: Any,
+    BH: tl.constexpr,
+    BW: tl.constexpr,
+) -> None:
+    """As the pools."""
+    plane, w = tl.program_id(0).to(tl.int64), tl.arange(0, BW)
+    column = tl.load(columns_ptr + plane * W + w, mask=w < W, other=0.0)
+    total = tl.zeros((BH, BW), tl.float32)
+    for start in range(0, H, BH):
+        h = start + tl.arange(0, BH)
+        inside, at = (h < H)[:, None] & (w < W)[None, :], (plane * H + h[:, None]) * W + w[None, :]
+        product = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        product = product * tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        tl.store(d_rows_ptr + plane * H + h, tl.sum(product * column[None, :], 1), mask=h < H)
+        total += product * tl.load(rows_ptr + plane * H + h, mask=h < H, other=0.0)[:, None]
+    tl.store(d_columns_ptr + plane * W + w, tl.sum(total, 0), mask=w < W)
+
+
+@_products.form("triton")
+def _products_triton(x: Tensor, dy: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    d_rows, d_columns = torch.empty_like(rows), torch.empty_like(columns)
+    sizes = (rows.shape[2], columns.shape[2])
+    given = (x, dy, rows, columns, d_rows, d_columns, *sizes, *_blocks(*sizes))
+    _products_kernel[(x.shape[0] * x.shape[1],)](*given)
     return d_rows, d_columns
 
 

@@ -4,14 +4,14 @@ import math
 
 import pytest
 import torch
-from kernel_cases import CASES
+from kernel_cases import CASES, Case
 from test_kernels import assert_no_worse, outputs_and_gradients
 
-from foveate.kernels import gate_map
+from foveate.kernels import gate_map, gate_strips, pool_strips, share
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # One tile, one number, planes of one position, several tiles along positions, several along channels.
-SHAPES = [(2, 6, 7, 5), (1, 1, 1, 1), (2, 4, 1, 1), (1, 2, 33, 32), (1, 70, 5, 4)]
+SHAPES = [(2, 6, 7, 5), (1, 1, 1, 1), (2, 4, 1, 1), (1, 2, 33, 32), (1, 34, 5, 4)]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -46,6 +46,24 @@ def test_ties_and_what_is_not_finite_go_where_the_reference_sends_them(case, val
         assert torch.equal(got.isfinite(), wanted.isfinite())
         there = wanted.isfinite()
         torch.testing.assert_close(got[there], wanted[there], rtol=1e-4, atol=1e-4)
+
+
+def strips_pooled_and_gated(impl, x, weight):
+    shared = share(x, impl=impl)
+    rows, columns = pool_strips(shared)
+    return [gate_strips(shared, torch.sigmoid(rows * weight), torch.sigmoid(columns))]
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 2, 1, 1), (1, 2, 33, 40), (1, 2, 3, 4, 5)], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_strips_are_no_further_from_float64_than_twice_plain_torch(shape, dtype):
+    inputs = [torch.randn(shape, device=DEVICE).to(dtype), torch.randn(1, device=DEVICE).to(dtype)]
+    case = Case("strips", lambda shape: [], strips_pooled_and_gated)
+    cotangents = [torch.randn_like(inputs[0], dtype=torch.float64)]
+    quick, plain = (outputs_and_gradients(case, form, inputs, cotangents) for form in ("triton", "reference"))
+    exact = outputs_and_gradients(case, "reference", [t.double() for t in inputs], cotangents)
+    for got, other, true in zip(quick, plain, exact, strict=True):
+        assert_no_worse(got, other, true.detach(), terms=math.prod(shape[1:]))
 
 
 @pytest.mark.parametrize("lay", ["sliced", "expanded", "overlapping"])
