@@ -1,4 +1,4 @@
-"""The Triton forms, run in a process of their own: without a GPU it has the interpreter, which is switched on for all."""
+"""The Triton forms, run in a process of their own, which without a GPU has the interpreter switched on."""
 
 import os
 import subprocess
