@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.utils.flop_counter import register_flop_formula
 
+from foveate.kernels import _dispatch
 from foveate.kernels._dispatch import Pass, choose
 from foveate.kernels._layout import run, small
 from foveate.kernels.shared import backward_form
@@ -73,13 +74,20 @@ class _Convolve(Function):
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
+def why_not(impl: str, x: Tensor) -> str | None:
+    """The reason why this form cannot run on x, or None if it can."""
+    if impl == "triton":
+        return "it has no Triton form: torch's own convolution is taken on a GPU"
+    return _dispatch.why_not(impl, x)
+
+
 def convolve_few(x: Tensor, w: Tensor, *, impl: str | None = None) -> Tensor:
     """Convolve a few maps into one of the same size, with zeros around them.
 
     Args:
         x: (N, M, H, W), floating.
         w: (1, M, k, l), odd k and l.
-        impl: "reference", "cpu" or "triton". None: the quickest that can run on x.
+        impl: "reference" or "cpu". None: the quickest that can run on x.
 
     Returns: (N, 1, H, W), in x's dtype.
     Raises: ValueError: sizes that do not fit, another impl. RuntimeError: one asked for that cannot run, and why.
@@ -89,7 +97,7 @@ def convolve_few(x: Tensor, w: Tensor, *, impl: str | None = None) -> Tensor:
             f"convolve_few: wanted x (N, M, H, W) and w (1, M, k, l), k and l odd;"
             f" got {tuple(x.shape)} and {tuple(w.shape)}"
         )
-    impl = choose("convolve_few", impl, x)
+    impl = choose("convolve_few", impl, x, why_not)
     if impl == "reference" or not _convolve.has(impl) or w.dtype != x.dtype:
         return reference(x, w)
     return _Convolve.apply(x.contiguous(), small(w, x), impl)

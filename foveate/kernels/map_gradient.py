@@ -15,7 +15,8 @@ from torch import Tensor
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import PAST_THE_CACHE, layout_of, like, pointer, run, small
-from foveate.kernels._tiles import AT_ONCE, power_of_two, tiles_of
+from foveate.kernels._term_passes import shrink_gradient, strip_scale
+from foveate.kernels._tiles import tiles_of
 from foveate.kernels._triton import tl, triton
 
 
@@ -199,74 +200,6 @@ def _gradient_triton(
     pairs = (*outer, None, None, None, None)[:4]
     _gradient_kernel[(t.n * t.down * t.across,)](x, dy, channel, position, even, *pairs, *others, dx, *t[1:])
     return dx
-
-
-# y = x · rows · columns + row_added + column_added, of planes (H, W): a gate of strips, and the gradient of one.
-strip_scale = Pass(
-    "strip_scale(Tensor x, Tensor rows, Tensor columns, Tensor? row_added, Tensor? column_added) -> Tensor",
-    lambda x, *_: torch.empty_like(x),
-)
-
-
-@strip_scale.form("cpu")
-def _strip_scale_cpu(
-    x: Tensor, rows: Tensor, columns: Tensor, row_added: Tensor | None, column_added: Tensor | None
-) -> Tensor:
-    y = torch.empty_like(x)
-    sizes = (x.shape[0] * x.shape[1], rows.shape[2], columns.shape[2], y.nbytes >= PAST_THE_CACHE)
-    run("strip_scale", x, x, rows, columns, row_added, column_added, y, *sizes)
-    return y
-
-
-# dx = dy where |x| is above its channel's threshold + sign · sign(x).
-shrink_gradient = Pass(
-    "shrink_gradient(Tensor x, Tensor dy, Tensor threshold, Tensor? sign) -> Tensor", lambda x, *_: torch.empty_like(x)
-)
-
-
-@shrink_gradient.form("cpu")
-def _shrink_gradient_cpu(x: Tensor, dy: Tensor, threshold: Tensor, sign: Tensor | None) -> Tensor:
-    n, rows, columns, last = layout_of(x)
-    dx = torch.empty_like(x)
-    given = (None, threshold, None, sign) if last else (threshold, None, sign, None)
-    run("shrink_gradient", x, x, dy, *given, dx, n, rows, columns, dx.nbytes >= PAST_THE_CACHE)
-    return dx
-
-
-@triton.jit
-def _strip_scale_kernel(
-    x_ptr: Any,
-    rows_ptr: Any,
-    columns_ptr: Any,
-    row_added_ptr: Any,
-    column_added_ptr: Any,
-    y_ptr: Any,
-    H: Any,
-    W: Any,
-    count: Any,
-    BLOCK: tl.constexpr,
-) -> None:
-    """One program so many numbers."""
-    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    row, column = at // W, at // W // H * W + at % W
-    v = tl.load(x_ptr + at, mask=inside).to(tl.float32)
-    v = v * tl.load(rows_ptr + row, mask=inside) * tl.load(columns_ptr + column, mask=inside)
-    if row_added_ptr is not None:
-        v = v + tl.load(row_added_ptr + row, mask=inside)
-    if column_added_ptr is not None:
-        v = v + tl.load(column_added_ptr + column, mask=inside)
-    tl.store(y_ptr + at, v.to(y_ptr.dtype.element_ty), mask=inside)
-
-
-@strip_scale.form("triton")
-def _strip_scale_triton(
-    x: Tensor, rows: Tensor, columns: Tensor, row_added: Tensor | None, column_added: Tensor | None
-) -> Tensor:
-    y, block = torch.empty_like(x), min(AT_ONCE, power_of_two(x.numel()))
-    sizes = (rows.shape[2], columns.shape[2], x.numel())
-    _strip_scale_kernel[(-(-x.numel() // block),)](x, rows, columns, row_added, column_added, y, *sizes, BLOCK=block)
-    return y
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import PAST_THE_CACHE, computed, layout_of, like, run, segments_of, small
+from foveate.kernels._tiles import tiles_of
+from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, backward_form, share
 
 
@@ -48,6 +50,76 @@ def _sums_cpu(x: Tensor, dy: Tensor, threshold: Tensor) -> Tensor:
     parts = x.new_empty(n, segments, columns, dtype=computed(x.dtype))
     run("shrink_sums", x, x, dy, None, threshold, None, parts, segments, n, rows, columns)
     return parts.sum(1)
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _shrink_kernel(
+    x_ptr: Any,
+    threshold_ptr: Any,
+    y_ptr: Any,
+    C: Any,
+    P: Any,
+    by_c: Any,
+    by_p: Any,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a tile."""
+    tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
+    n = (tile // (down * across)).to(tl.int64)
+    c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
+    p = (tile % across * BP + tl.arange(0, BP)).to(tl.int64)
+    inside = (c < C)[:, None] & (p < P)[None, :]
+    at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
+    v = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    over = tl.abs(v) - tl.load(threshold_ptr + n * C + c, mask=c < C, other=0.0)[:, None]
+    over = tl.where(over <= 0, 0.0, over)  # a NaN stays
+    y = tl.where(v > 0, over, tl.where(v < 0, -over, v * over))
+    tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
+
+
+@_shrink.form("triton")
+def _shrink_triton(x: Tensor, threshold: Tensor) -> Tensor:
+    y, t = torch.empty_like(x), tiles_of(x)
+    _shrink_kernel[(t.n * t.down * t.across,)](x, threshold, y, *t[1:])
+    return y
+
+
+@triton.jit
+def _sums_kernel(
+    x_ptr: Any,
+    dy_ptr: Any,
+    threshold_ptr: Any,
+    out_ptr: Any,
+    C: Any,
+    P: Any,
+    by_c: Any,
+    by_p: Any,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a block of channels."""
+    program, down = tl.program_id(0), tl.cdiv(C, BC)
+    n = (program // down).to(tl.int64)
+    c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
+    threshold = tl.load(threshold_ptr + n * C + c, mask=c < C, other=0.0)[:, None]
+    total = tl.zeros((BC, BP), tl.float32)
+    for start in range(0, P, BP):
+        p = (start + tl.arange(0, BP)).to(tl.int64)
+        inside = (c < C)[:, None] & (p < P)[None, :]
+        at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
+        v = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        total += tl.where(tl.abs(v) <= threshold, 0.0, tl.where(v > 0, -dy, tl.where(v < 0, dy, v)))
+    tl.store(out_ptr + n * C + c, tl.sum(total, 1), mask=c < C)
+
+
+@_sums.form("triton")
+def _sums_triton(x: Tensor, dy: Tensor, threshold: Tensor) -> Tensor:
+    out, t = torch.empty_like(threshold), tiles_of(x, kept="channels")
+    _sums_kernel[(t.n * t.down,)](x, dy, threshold, out, *t[1:])
+    return out
 
 
 # ---- gradient -------------------------------------------------------------------------------------------------------

@@ -14,9 +14,9 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import computed, layout_of, like, run, small
+from foveate.kernels._term_passes import strip_scale
 from foveate.kernels._tiles import AT_ONCE, power_of_two
 from foveate.kernels._triton import tl, triton
-from foveate.kernels.map_gradient import strip_scale
 from foveate.kernels.shared import Shared, backward_form, share
 
 

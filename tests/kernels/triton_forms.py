@@ -4,14 +4,24 @@ import math
 
 import pytest
 import torch
-from kernel_cases import CASES, Case
+from kernel_cases import CASES
 from test_kernels import assert_no_worse, outputs_and_gradients
 
-from foveate.kernels import gate_map, gate_strips, pool_strips, share
+from foveate.kernels import gate_map
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# One tile, one number, planes of one position, several tiles along positions, several along channels.
+# One tile, one number, planes of one position, several tiles along positions, several along channels. Tiny, for the
+# interpreter is slow.
 SHAPES = [(2, 6, 7, 5), (1, 1, 1, 1), (2, 4, 1, 1), (1, 2, 33, 32), (1, 34, 5, 4)]
+
+
+def skip_without_the_form(case, inputs):
+    try:
+        case.run("triton", *inputs)
+    except RuntimeError as error:
+        if "has no Triton form" in str(error):
+            pytest.skip(str(error))
+        raise
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -25,6 +35,7 @@ def test_a_triton_form_is_no_further_from_float64_than_twice_plain_torch(case, s
     inputs = [t.to(dtype) for t in exact_inputs]
     if last:
         inputs[0] = inputs[0].movedim(1, -1).contiguous().movedim(-1, 1)
+    skip_without_the_form(case, inputs)
     cotangents = [torch.randn_like(y).to(dtype).double() for y in case.run("reference", *exact_inputs)]
     quick, plain = (outputs_and_gradients(case, form, inputs, cotangents) for form in ("triton", "reference"))
     exact = outputs_and_gradients(case, "reference", exact_inputs, cotangents)
@@ -36,34 +47,18 @@ def test_a_triton_form_is_no_further_from_float64_than_twice_plain_torch(case, s
 @pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")  # numpy's, which the interpreter runs on
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
-def test_ties_and_what_is_not_finite_go_where_the_reference_sends_them(case, value):
+def test_ties_and_what_is_not_finite_are_as_in_the_reference(case, value):
     inputs = [t.to(DEVICE, torch.float32) for t in case.inputs((2, 6, 3, 4))]
     inputs[0] = inputs[0].round()
     inputs[0][0, 1, 2, 1] = value
+    skip_without_the_form(case, inputs)
     cotangents = [torch.ones_like(y) for y in case.run("reference", *inputs)]
     quick, plain = (outputs_and_gradients(case, form, inputs, cotangents) for form in ("triton", "reference"))
-    for got, wanted in zip(quick, plain, strict=True):
-        assert torch.equal(got.isfinite(), wanted.isfinite())
-        there = wanted.isfinite()
-        torch.testing.assert_close(got[there], wanted[there], rtol=1e-4, atol=1e-4)
-
-
-def strips_pooled_and_gated(impl, x, weight):
-    shared = share(x, impl=impl)
-    rows, columns = pool_strips(shared)
-    return [gate_strips(shared, torch.sigmoid(rows * weight), torch.sigmoid(columns))]
-
-
-@pytest.mark.parametrize("shape", [(2, 3, 5, 7), (1, 2, 1, 1), (1, 2, 33, 40), (1, 2, 3, 4, 5)], ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_strips_are_no_further_from_float64_than_twice_plain_torch(shape, dtype):
-    inputs = [torch.randn(shape, device=DEVICE).to(dtype), torch.randn(1, device=DEVICE).to(dtype)]
-    case = Case("strips", lambda shape: [], strips_pooled_and_gated)
-    cotangents = [torch.randn_like(inputs[0], dtype=torch.float64)]
-    quick, plain = (outputs_and_gradients(case, form, inputs, cotangents) for form in ("triton", "reference"))
-    exact = outputs_and_gradients(case, "reference", [t.double() for t in inputs], cotangents)
-    for got, other, true in zip(quick, plain, exact, strict=True):
-        assert_no_worse(got, other, true.detach(), terms=math.prod(shape[1:]))
+    outputs = len(cotangents)
+    for got, wanted in zip(quick[:outputs], plain[:outputs], strict=True):
+        torch.testing.assert_close(got, wanted, equal_nan=True, rtol=1e-4, atol=1e-4)
+    # What the first sample holds stays out of the others' gradients.
+    torch.testing.assert_close(quick[outputs][1], plain[outputs][1], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("lay", ["sliced", "expanded", "overlapping"])

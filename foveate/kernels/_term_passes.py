@@ -1,0 +1,116 @@
+"""Passes that write the gradient of a map of which one term, from strips or a threshold, is no mere scaling of dy."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from foveate.kernels._dispatch import Pass
+from foveate.kernels._layout import PAST_THE_CACHE, layout_of, run
+from foveate.kernels._tiles import AT_ONCE, power_of_two, tiles_of
+from foveate.kernels._triton import tl, triton
+
+# y = x · rows · columns + row_added + column_added, of planes (H, W): a gate of strips, and the gradient of one.
+strip_scale = Pass(
+    "strip_scale(Tensor x, Tensor rows, Tensor columns, Tensor? row_added, Tensor? column_added) -> Tensor",
+    lambda x, *_: torch.empty_like(x),
+)
+
+
+@strip_scale.form("cpu")
+def _strip_scale_cpu(
+    x: Tensor, rows: Tensor, columns: Tensor, row_added: Tensor | None, column_added: Tensor | None
+) -> Tensor:
+    y = torch.empty_like(x)
+    sizes = (x.shape[0] * x.shape[1], rows.shape[2], columns.shape[2], y.nbytes >= PAST_THE_CACHE)
+    run("strip_scale", x, x, rows, columns, row_added, column_added, y, *sizes)
+    return y
+
+
+# dx = dy where |x| is above its channel's threshold + sign · sign(x).
+shrink_gradient = Pass(
+    "shrink_gradient(Tensor x, Tensor dy, Tensor threshold, Tensor? sign) -> Tensor", lambda x, *_: torch.empty_like(x)
+)
+
+
+@shrink_gradient.form("cpu")
+def _shrink_gradient_cpu(x: Tensor, dy: Tensor, threshold: Tensor, sign: Tensor | None) -> Tensor:
+    n, rows, columns, last = layout_of(x)
+    dx = torch.empty_like(x)
+    given = (None, threshold, None, sign) if last else (threshold, None, sign, None)
+    run("shrink_gradient", x, x, dy, *given, dx, n, rows, columns, dx.nbytes >= PAST_THE_CACHE)
+    return dx
+
+
+# ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _strip_scale_kernel(
+    x_ptr: Any,
+    rows_ptr: Any,
+    columns_ptr: Any,
+    row_added_ptr: Any,
+    column_added_ptr: Any,
+    y_ptr: Any,
+    H: Any,
+    W: Any,
+    count: Any,
+    BLOCK: tl.constexpr,
+) -> None:
+    """One program so many numbers."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = at < count
+    row, column = at // W, at // W // H * W + at % W
+    v = tl.load(x_ptr + at, mask=inside).to(tl.float32)
+    v = v * tl.load(rows_ptr + row, mask=inside) * tl.load(columns_ptr + column, mask=inside)
+    if row_added_ptr is not None:
+        v = v + tl.load(row_added_ptr + row, mask=inside)
+    if column_added_ptr is not None:
+        v = v + tl.load(column_added_ptr + column, mask=inside)
+    tl.store(y_ptr + at, v.to(y_ptr.dtype.element_ty), mask=inside)
+
+
+@strip_scale.form("triton")
+def _strip_scale_triton(
+    x: Tensor, rows: Tensor, columns: Tensor, row_added: Tensor | None, column_added: Tensor | None
+) -> Tensor:
+    y, block = torch.empty_like(x), min(AT_ONCE, power_of_two(x.numel()))
+    sizes = (rows.shape[2], columns.shape[2], x.numel())
+    _strip_scale_kernel[(-(-x.numel() // block),)](x, rows, columns, row_added, column_added, y, *sizes, BLOCK=block)
+    return y
+
+
+@triton.jit
+def _shrink_gradient_kernel(
+    x_ptr: Any,
+    dy_ptr: Any,
+    threshold_ptr: Any,
+    sign_ptr: Any,
+    dx_ptr: Any,
+    C: Any,
+    P: Any,
+    by_c: Any,
+    by_p: Any,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a tile."""
+    tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
+    n = (tile // (down * across)).to(tl.int64)
+    c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
+    p = (tile % across * BP + tl.arange(0, BP)).to(tl.int64)
+    inside = (c < C)[:, None] & (p < P)[None, :]
+    at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
+    v = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    dx = tl.where(tl.abs(v) <= tl.load(threshold_ptr + n * C + c, mask=c < C, other=0.0)[:, None], 0.0, dy)
+    if sign_ptr is not None:
+        size = tl.load(sign_ptr + n * C + c, mask=c < C, other=0.0)[:, None]
+        dx = dx + tl.where(v > 0, size, tl.where(v < 0, -size, v * size))
+    tl.store(dx_ptr + at, dx.to(dx_ptr.dtype.element_ty), mask=inside)
+
+
+@shrink_gradient.form("triton")
+def _shrink_gradient_triton(x: Tensor, dy: Tensor, threshold: Tensor, sign: Tensor | None) -> Tensor:
+    dx, t = torch.empty_like(x), tiles_of(x)
+    _shrink_gradient_kernel[(t.n * t.down * t.across,)](x, dy, threshold, sign, dx, *t[1:])
+    return dx
