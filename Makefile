@@ -32,6 +32,7 @@ test-slow: setup
 
 bench: setup
 	$(BIN)/python benchmarks/kernels.py
+	$(BIN)/python benchmarks/nonlocal_memory.py
 	$(BIN)/python benchmarks/prediction.py
 
 docs: setup
