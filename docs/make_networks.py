@@ -6,7 +6,6 @@ python docs/make_networks.py --measure 'se_*'     measures these first (one thre
 
 import argparse
 import json
-import statistics
 import time
 import tomllib
 from fnmatch import fnmatchcase
@@ -131,7 +130,7 @@ def page() -> str:
 
 
 def measure(pattern: str, passes: int) -> None:
-    """Median time of a pass over one sample, for the rows whose name fits, into the file of latencies."""
+    """Time of a pass over one sample, the quickest of several, for the rows whose name fits, into the file of latencies."""
     torch.set_num_threads(1)
     known = measured()["ms"]
     for key in rows():
@@ -144,9 +143,9 @@ def measure(pattern: str, passes: int) -> None:
         x = torch.rand(x.shape)
         with torch.inference_mode():
             network(x)
-            known[key] = statistics.median(_timed(network, x) for _ in range(passes))
+            known[key] = min(_timed(network, x) for _ in range(passes))
         print(f"{key}: {known[key]:.3g} ms", flush=True)
-    of = f"one thread, {machine()}, torch {torch.__version__.split('+')[0]}, median of {passes} passes"
+    of = f"one thread, {machine()}, torch {torch.__version__.split('+')[0]}, the quickest of {passes} passes"
     LATENCY.parent.mkdir(parents=True, exist_ok=True)
     ms = {key: float(f"{known[key]:.4g}") for key in rows() if key in known}
     LATENCY.write_text(json.dumps({"of": of, "ms": ms}, indent=1) + "\n")
