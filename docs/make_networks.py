@@ -130,7 +130,7 @@ def page() -> str:
 
 
 def measure(pattern: str, passes: int) -> None:
-    """Time of a pass over one sample, the quickest of several, for the rows whose name fits, into the file of latencies."""
+    """Time of a pass over one sample, the quickest of several, of the rows whose name fits, into the file."""
     torch.set_num_threads(1)
     known = measured()["ms"]
     for key in rows():
