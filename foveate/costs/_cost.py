@@ -63,6 +63,9 @@ class Cost:
             for name in ("latency_ms", "latency_ratio", "train_step_ms", "train_step_ratio")
         }
         rest = {name: getattr(self, name) for name in ("batch_size", "peak_mib", "train_peak_mib", "energy_mj")}
+        if self.latency_ratio is not None:
+            slower = "slower" if self.latency_ratio.median > 1 else "faster"
+            rest["told"] = slower if told_apart(self.latency_ratio) else "not distinguishable"
         inserted = {name: asdict(time) for name, time in self.inserted_ms.items()}
         return {**total, **measured, **rest, "inserted_ms": inserted, "notes": list(self.notes)}
 
@@ -75,7 +78,7 @@ def compared(ours: Cost, other: Cost) -> Latency:
 
 
 def ranked(found: Mapping[str, Cost]) -> list[list[str]]:
-    """Names from the fastest to the slowest; those that cannot be told apart from one another stand together."""
+    """Names from the fastest to the slowest; one stands with those before it as long as it cannot be told from all."""
     groups: list[list[str]] = []
     for name in sorted(found, key=lambda name: found[name].latency_ms.median):
         if groups and not all(told_apart(compared(found[name], found[other])) for other in groups[-1]):

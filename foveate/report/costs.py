@@ -86,7 +86,7 @@ def _measured(networks: dict[str, Figures]) -> "Table":
     for number, (name, figures) in enumerate(networks.items()):
         cells = [_time(figures["latency_ms"])]
         if several:
-            cells += [_ratio(figures["latency_ratio"]), verdict(figures["latency_ratio"])] if number else ["", ""]
+            cells += [_ratio(figures["latency_ratio"]), figures["told"]] if number else ["", ""]
         cells.append(_mib(figures["peak_mib"]))
         if trained:
             cells.append(_time(figures["train_step_ms"]))
@@ -94,11 +94,6 @@ def _measured(networks: dict[str, Figures]) -> "Table":
             cells.append(_mib(figures["train_peak_mib"]))
         table.add_row(name, *cells, *([_mib(figures["energy_mj"])] if energy else []))
     return table
-
-
-def verdict(ratio: Figures) -> str:
-    """Slower or faster than the plain network, where their ratio's interval says so."""
-    return "slower" if ratio["low"] > 1 else "faster" if ratio["high"] < 1 else "not distinguishable"
 
 
 def _ranking(groups: list[list[str]]) -> str:
@@ -234,7 +229,7 @@ def costs_picture(whole: Figures) -> Drawing:
         for key, role, what in MARKS:
             times = _times(one, plain, key)
             drawing.mark(x(x.clip(times)), middle, role, f"{name}: {what} ×{times:.3f}", size=4.5)
-        hint = f"{name}: latency {_ratio(ratio)}, {verdict(ratio)}"
+        hint = f"{name}: latency {_ratio(ratio)}, {one['told']}"
         drawing.mark(x(x.clip(ratio["median"])), middle, "attention", hint)
     foot = "disc: latency, with its 95 % interval; diamond: multiply-adds; square: bytes moved; line: the plain network"
     drawing.text(WIDTH - 12, height - 24, foot, anchor="end", style="muted")

@@ -31,6 +31,10 @@ def test_steps_are_run_in_turns_equally_often():
     measured = calls[6:]
     assert [set(measured[i : i + 3]) for i in range(0, 21, 3)] == [set("abc")] * 7
     assert measured[:3] != measured[3:6], "no step is always first"
+    calls.clear()
+    time_interleaved({name: (lambda name=name: calls.append(name)) for name in "ab"}, repeats=8, budget_s=60)
+    firsts = calls[4::2]
+    assert firsts.count("a") == firsts.count("b") == 4
 
 
 def test_a_cost_against_a_baseline_leaves_both_networks_as_they_were():
