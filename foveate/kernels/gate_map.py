@@ -37,6 +37,10 @@ _gate = Pass(
 def _gate_cpu(x: Tensor, channel: Tensor | None, position: Tensor | None, added: Tensor | None) -> Tensor:
     n, rows, columns, last = layout_of(x)
     y = torch.empty_like(x)
+    alone = position is None and added is None
+    if channel is not None and alone and not last and channel.dtype == x.dtype and y.nbytes < PAST_THE_CACHE:
+        # One factor in a small map: torch's own product takes less to start.
+        return torch.mul(x, channel.reshape(*channel.shape, *(1,) * (x.dim() - 2)), out=y)
     given = (position, channel, None, added) if last else (channel, position, added, None)
     run("scale", x, x, *given, y, n, rows, columns, y.nbytes >= PAST_THE_CACHE)
     return y
