@@ -1,5 +1,6 @@
 """Pairs of queries and keys in blocks, where the whole map of them would be too much to hold."""
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -62,3 +63,39 @@ def uncast(t: Tensor) -> Any:
 def wide(t: Tensor) -> torch.dtype:
     """What is computed in: float32, or float64 for float64."""
     return torch.promote_types(t.dtype, torch.float32)
+
+
+def is_batched(t: Tensor) -> bool:
+    """Whether autograd runs for many gradients at once (`is_grads_batched`, a vmap over a backward pass)."""
+    functorch = torch._C._functorch
+    return functorch.is_batchedtensor(t) or functorch.is_legacy_batchedtensor(t)
+
+
+def folded(operator: Callable[..., Any]) -> Callable[..., Any]:
+    """The rule of an operator over samples under vmap: what vmap runs over becomes more samples."""
+
+    def rule(info: Any, in_dims: Sequence[int | None], *given: Any) -> tuple[Any, Any]:
+        flat = []
+        for value, dim in zip(given, in_dims, strict=True):
+            if isinstance(value, Tensor):
+                value = value.expand(info.batch_size, *value.shape) if dim is None else value.movedim(dim, 0)
+                value = value.flatten(0, 1)
+            flat.append(value)
+        found = operator(*flat)
+        if isinstance(found, Tensor):
+            return found.unflatten(0, (info.batch_size, -1)), 0
+        return tuple(t.unflatten(0, (info.batch_size, -1)) for t in found), (0,) * len(found)
+
+    return rule
+
+
+def plainly_twice(
+    reference: Callable[..., Tensor], along: Sequence[Tensor], dout: Tensor, *given: Tensor
+) -> tuple[Tensor, ...]:
+    """The gradients of dout and the given from those of the given's gradients: differentiable, with every pair held."""
+    with torch.enable_grad(), uncast(dout):
+        # Views of their own, since dout itself hangs on the given.
+        known = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in (dout, *given)]
+        first = torch.autograd.grad(reference(*known[1:]), known[1:], known[0], create_graph=True)
+        found = torch.autograd.grad(first, known, along, create_graph=True, allow_unused=True)
+    return tuple(torch.zeros_like(t) if g is None else g for g, t in zip(found, known, strict=True))

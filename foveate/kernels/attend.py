@@ -12,20 +12,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.flop_counter import register_flop_formula
+from torch.autograd import Function
 
-from foveate.kernels import _blocks
-from foveate.kernels._blocks import KEYS, QUERIES, autocasted, empty_like, parts, samples, uncast, wide
+from foveate.kernels import _attend_blocks, _blocks
+from foveate.kernels._attend_blocks import reference
 
 IMPLS = ("reference", "fused", "blocked")
-
-
-# ---- reference: the meaning of the operation ------------------------------------------------------------------------
-def reference(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """Of (*B, P, d), (*B, K, d), (*B, K, e) → (*B, P, e); the softmax in float32 or better."""
-    logits = queries @ keys.mT
-    weights = torch.softmax(logits * scale, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    return weights.to(values.dtype) @ values
 
 
 # ---- fused: torch's kernel ------------------------------------------------------------------------------------------
@@ -35,7 +27,10 @@ def fused(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor
     if queries.is_cuda:
         queries, keys, values = (F.pad(t, (0, -t.shape[-1] % 8)) for t in (queries, keys, values))
     queries, keys, values = (_side_by_side(t) for t in (queries, keys, values))
-    mixed = F.scaled_dot_product_attention(queries, keys, values, scale=scale)[..., :width]
+    mixed = F.scaled_dot_product_attention(queries, keys, values, scale=scale)
+    if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+        mixed = _Fused.apply(mixed, queries, keys, values, scale)
+    mixed = mixed[..., :width]
     return mixed + torch.where(lost, torch.nan, 0.0).to(mixed.dtype)
 
 
@@ -50,95 +45,31 @@ def _lost(queries: Tensor, keys: Tensor) -> Tensor:
     return spoilt | ~queries.isfinite().all(-1, keepdim=True)
 
 
-# ---- blocked: the same in parts, on any device ----------------------------------------------------------------------
+class _Fused(Function):
+    """What torch's kernel gave. It has one derivative, of one gradient at a time; others are those of the blocks."""
+
+    @staticmethod
+    def forward(ctx: Any, mixed: Tensor, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale
+        ctx.save_for_backward(queries, keys, values)
+        return mixed.view_as(mixed)
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> Any:
+        (dout,) = given
+        if not (torch.is_grad_enabled() or _blocks.is_batched(dout)):
+            return dout, None, None, None, None
+        tokens = ctx.saved_tensors
+        dout, q, k, v = (t.reshape(-1, *t.shape[-2:]) for t in (dout.to(tokens[2].dtype), *tokens))
+        gradients = _attend_blocks.gradients(dout, q, k, v, ctx.scale)
+        return None, *(g.view_as(t) for g, t in zip(gradients, tokens, strict=True)), None
+
+
 def blocked(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
-    """As the reference. Deterministic; first derivatives only."""
-    out, _ = _attend_blocks(*(t.reshape(-1, *t.shape[-2:]) for t in autocasted(queries, keys, values)), scale)
+    """As the reference, in parts, on any device. Deterministic."""
+    given = _blocks.autocasted(queries, keys, values)
+    out, _ = _attend_blocks.forward(*(t.reshape(-1, *t.shape[-2:]) for t in given), scale)
     return out.reshape(*queries.shape[:-1], -1)
-
-
-@torch.library.custom_op("foveate::attend_blocks", mutates_args=())
-def _attend_blocks(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    """(B, P, d), (B, K, d), (B, K, e) → the response (B, P, e) and the logarithms of the normalisers (B, P, 1)."""
-    dtype = wide(queries)
-    out = values.new_empty(*queries.shape[:2], values.shape[2])
-    norms = queries.new_empty(*queries.shape[:2], 1, dtype=dtype)
-    least = torch.finfo(dtype).min
-    with uncast(queries):
-        for n in samples(len(queries), queries.shape[1], keys.shape[1]):
-            all_keys, all_values = keys[n].to(dtype).mT, values[n].to(dtype)
-            for i in parts(queries.shape[1], QUERIES):
-                some = queries[n, i].to(dtype) * scale
-                top = norms.new_full((*some.shape[:2], 1), least)
-                total, mean = torch.zeros_like(top), all_values.new_zeros(*some.shape[:2], values.shape[2])
-                for j in parts(keys.shape[1], KEYS):
-                    pairs = torch.bmm(some, all_keys[:, :, j])
-                    above = torch.maximum(top, pairs.amax(-1, keepdim=True))
-                    pairs.sub_(above).exp_()
-                    shrink = top.sub_(above).exp_()
-                    total.mul_(shrink).add_(pairs.sum(-1, keepdim=True))
-                    mean.mul_(shrink).baddbmm_(pairs, all_values[:, j])
-                    top = above
-                out[n, i] = mean.div_(total).to(out.dtype)
-                norms[n, i] = total.log_().add_(top)
-    return out, norms
-
-
-@torch.library.custom_op("foveate::attend_blocks_backward", mutates_args=())
-def _attend_blocks_backward(
-    dout: Tensor, queries: Tensor, keys: Tensor, values: Tensor, out: Tensor, norms: Tensor, scale: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = norms.dtype
-    gradients = empty_like(queries), empty_like(keys), empty_like(values)
-    with uncast(queries):
-        for n in samples(len(queries), queries.shape[1], keys.shape[1]):
-            q, k, v, dy = (t[n].to(dtype) for t in (queries, keys, values, dout))
-            dq, dk, dv = (torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (q, k, v))
-            q = q * scale
-            mean = (dy * out[n].to(dtype)).sum(-1, keepdim=True)
-            for j in parts(keys.shape[1], KEYS):
-                for i in parts(queries.shape[1], QUERIES):
-                    weights = torch.bmm(q[:, i], k[:, j].mT).sub_(norms[n, i]).exp_()
-                    dv[:, j].baddbmm_(weights.mT, dy[:, i])
-                    pairs = torch.bmm(dy[:, i], v[:, j].mT).sub_(mean[:, i]).mul_(weights)
-                    dq[:, i].baddbmm_(pairs, k[:, j])
-                    dk[:, j].baddbmm_(pairs.mT, q[:, i])
-            for gradient, part in zip(gradients, (dq.mul_(scale), dk, dv), strict=True):
-                gradient[n] = part.to(gradient.dtype)
-    return gradients
-
-
-@_attend_blocks.register_fake
-def _(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> tuple[Tensor, Tensor]:
-    norms = queries.new_empty((*queries.shape[:2], 1), dtype=wide(queries))
-    return values.new_empty((*queries.shape[:2], values.shape[2])), norms
-
-
-@_attend_blocks_backward.register_fake
-def _(dout: Tensor, queries: Tensor, keys: Tensor, values: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return empty_like(queries), empty_like(keys), empty_like(values)
-
-
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *given, ctx.scale = inputs
-    ctx.save_for_backward(*given, *output)
-
-
-def _backward(ctx: Any, dout: Tensor, _: Any) -> tuple[Tensor | None, ...]:
-    return *_attend_blocks_backward(dout, *ctx.saved_tensors, ctx.scale), None
-
-
-_attend_blocks.register_autograd(_backward, setup_context=_keep)
-
-
-@register_flop_formula(torch.ops.foveate.attend_blocks)
-def _forward_flops(queries: Any, keys: Any, values: Any, *_: Any, **__: Any) -> int:
-    return 2 * queries[0] * queries[1] * keys[1] * (queries[2] + values[2])
-
-
-@register_flop_formula(torch.ops.foveate.attend_blocks_backward)
-def _backward_flops(dout: Any, queries: Any, keys: Any, values: Any, *_: Any, **__: Any) -> int:
-    return 2 * queries[0] * queries[1] * keys[1] * (3 * queries[2] + 2 * values[2])
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,19 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from foveate.kernels._blocks import KEYS, QUERIES, autocasted, empty_like, parts, samples, uncast, why_not, wide
+from foveate.kernels._blocks import (
+    KEYS,
+    QUERIES,
+    autocasted,
+    empty_like,
+    folded,
+    parts,
+    plainly_twice,
+    samples,
+    uncast,
+    why_not,
+    wide,
+)
 
 IMPLS = ("reference", "blocked")
 
@@ -21,7 +33,7 @@ def reference(a: Tensor, b: Tensor, values: Tensor) -> Tensor:
 # ---- blocked --------------------------------------------------------------------------------------------------------
 @torch.library.custom_op("foveate::sum_relu", mutates_args=())
 def blocked(a: Tensor, b: Tensor, values: Tensor) -> Tensor:
-    """As the reference. Deterministic; first derivatives only."""
+    """As the reference. Deterministic."""
     out = values.new_empty(*a.shape[:2], values.shape[2])
     dtype = wide(a)
     with uncast(a):
@@ -55,6 +67,33 @@ def _backward(dout: Tensor, a: Tensor, b: Tensor, values: Tensor) -> tuple[Tenso
     return gradients
 
 
+@torch.library.custom_op("foveate::sum_relu_twice", mutates_args=())
+def _twice(
+    ta: Tensor, tb: Tensor, tv: Tensor, dout: Tensor, a: Tensor, b: Tensor, values: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of dout, a, b and values from those of the three that the backward pass gives."""
+    found = empty_like(dout), empty_like(a), empty_like(b), empty_like(values)
+    dtype = wide(a)
+    with uncast(a):
+        for n in samples(len(a), a.shape[1], b.shape[2]):
+            ta_, tb_, tv_, dy, a_, b_, v = (t[n].to(dtype) for t in (ta, tb, tv, dout, a, b, values))
+            sums = [torch.zeros_like(t, memory_format=torch.contiguous_format) for t in (dy, a_, b_, v)]
+            for j in parts(b.shape[2], KEYS):
+                for i in parts(a.shape[1], QUERIES):
+                    weights = (a_[:, i] + b_[:, :, j]).relu_()
+                    off = weights <= 0
+                    sums[0][:, i].baddbmm_(weights, tv_[:, j])
+                    moved = (ta_[:, i] + tb_[:, :, j]).masked_fill_(off, 0)
+                    sums[0][:, i].baddbmm_(moved, v[:, j])
+                    sums[3][:, j].baddbmm_(moved.mT, dy[:, i])
+                    pairs = torch.bmm(dy[:, i], tv_[:, j].mT).masked_fill_(off, 0)
+                    sums[1][:, i] += pairs.sum(-1, keepdim=True)
+                    sums[2][:, :, j] += pairs.sum(-2, keepdim=True)
+            for whole, part in zip(found, sums, strict=True):
+                whole[n] = part.to(whole.dtype)
+    return found
+
+
 @blocked.register_fake
 def _(a: Tensor, b: Tensor, values: Tensor) -> Tensor:
     return values.new_empty((*a.shape[:2], values.shape[2]))
@@ -65,11 +104,26 @@ def _(dout: Tensor, a: Tensor, b: Tensor, values: Tensor) -> tuple[Tensor, Tenso
     return empty_like(a), empty_like(b), empty_like(values)
 
 
-def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+@_twice.register_fake
+def _(ta: Tensor, tb: Tensor, tv: Tensor, *given: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    dout, a, b, values = (empty_like(t) for t in given)
+    return dout, a, b, values
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
     ctx.save_for_backward(*inputs)
 
 
+def _second(ctx: Any, *along: Tensor) -> tuple[Tensor, ...]:
+    if torch.is_grad_enabled():
+        return plainly_twice(reference, along, *ctx.saved_tensors)
+    return _twice(*along, *ctx.saved_tensors)
+
+
 blocked.register_autograd(lambda ctx, dout: _backward(dout, *ctx.saved_tensors), setup_context=_keep)
+_backward.register_autograd(_second, setup_context=_keep)
+for _operator in (blocked, _backward, _twice):
+    _operator.register_vmap(folded(_operator))
 
 
 @register_flop_formula(torch.ops.foveate.sum_relu)
@@ -80,6 +134,11 @@ def _forward_flops(a: Any, b: Any, values: Any, **_: Any) -> int:
 @register_flop_formula(torch.ops.foveate.sum_relu_backward)
 def _backward_flops(dout: Any, a: Any, b: Any, values: Any, **_: Any) -> int:
     return 4 * a[0] * a[1] * b[2] * values[2]
+
+
+@register_flop_formula(torch.ops.foveate.sum_relu_twice)
+def _twice_flops(ta: Any, tb: Any, tv: Any, dout: Any, a: Any, b: Any, values: Any, **_: Any) -> int:
+    return 8 * a[0] * a[1] * b[2] * values[2]
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
