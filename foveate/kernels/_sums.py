@@ -1,7 +1,5 @@
 """Weighted sums of a map in Triton: over the channels at each position, and over the positions of each channel."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -11,14 +9,14 @@ from foveate.kernels._triton import tl, triton
 
 @triton.jit
 def _over_channels_kernel(
-    x_ptr: Any,
-    weight_ptr: Any,
-    out_ptr: Any,
-    by_sample: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    weight_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    by_sample: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
@@ -46,15 +44,15 @@ def over_channels(x: Tensor, weights: Tensor) -> Tensor:
 
 @triton.jit
 def _over_positions_kernel(
-    x_ptr: Any,
-    weight_ptr: Any,
-    at_ptr: Any,
-    hot_ptr: Any,
-    out_ptr: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    weight_ptr: tl.tensor,
+    at_ptr: tl.tensor,
+    hot_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:

@@ -1,7 +1,5 @@
 """Passes that write the gradient of a map of which one term, from strips or a threshold, is no mere scaling of dy."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
@@ -45,15 +43,15 @@ def _shrink_gradient_cpu(x: Tensor, dy: Tensor, threshold: Tensor, sign: Tensor 
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
 def _strip_scale_kernel(
-    x_ptr: Any,
-    rows_ptr: Any,
-    columns_ptr: Any,
-    row_added_ptr: Any,
-    column_added_ptr: Any,
-    y_ptr: Any,
-    H: Any,
-    W: Any,
-    count: Any,
+    x_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    columns_ptr: tl.tensor,
+    row_added_ptr: tl.tensor,
+    column_added_ptr: tl.tensor,
+    y_ptr: tl.tensor,
+    H: tl.tensor,
+    W: tl.tensor,
+    count: tl.tensor,
     BLOCK: tl.constexpr,
 ) -> None:
     """One program so many numbers."""
@@ -81,15 +79,15 @@ def _strip_scale_triton(
 
 @triton.jit
 def _shrink_gradient_kernel(
-    x_ptr: Any,
-    dy_ptr: Any,
-    threshold_ptr: Any,
-    sign_ptr: Any,
-    dx_ptr: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    dy_ptr: tl.tensor,
+    threshold_ptr: tl.tensor,
+    sign_ptr: tl.tensor,
+    dx_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:

@@ -52,7 +52,7 @@ def power_of_two(size: int) -> int:
 
 
 @triton.jit
-def first_largest(v: Any, inside: Any, index: Any, AXIS: tl.constexpr) -> Any:
+def first_largest(v: tl.tensor, inside: tl.tensor, index: tl.tensor, AXIS: tl.constexpr) -> Any:
     """The largest values of a tile along an axis, where NaN is largest of all, and the first index that has each."""
     if AXIS == 1:
         index = tl.broadcast_to(index[None, :], v.shape).to(tl.int32)
@@ -69,7 +69,7 @@ def first_largest(v: Any, inside: Any, index: Any, AXIS: tl.constexpr) -> Any:
 
 
 @triton.jit
-def later_largest(most: Any, place: Any, here: Any, at: Any) -> Any:
+def later_largest(most: tl.tensor, place: tl.tensor, here: tl.tensor, at: tl.tensor) -> Any:
     """Of what earlier tiles held (place -1: nothing yet) and what this one holds, the largest, the first if equal."""
     newer = (place < 0) | ((most == most) & ((here > most) | (here != here)))
     return tl.where(newer, here, most), tl.where(newer, at, place)

@@ -80,15 +80,15 @@ def _sums_cpu(
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
 def _gate_kernel(
-    x_ptr: Any,
-    channel_ptr: Any,
-    position_ptr: Any,
-    added_ptr: Any,
-    y_ptr: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    channel_ptr: tl.tensor,
+    position_ptr: tl.tensor,
+    added_ptr: tl.tensor,
+    y_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
@@ -118,17 +118,17 @@ def _gate_triton(x: Tensor, channel: Tensor | None, position: Tensor | None, add
 
 @triton.jit
 def _sums_kernel(
-    x_ptr: Any,
-    dy_ptr: Any,
-    channel_ptr: Any,
-    position_ptr: Any,
-    d_channel_ptr: Any,
-    d_position_ptr: Any,
-    d_added_ptr: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    dy_ptr: tl.tensor,
+    channel_ptr: tl.tensor,
+    position_ptr: tl.tensor,
+    d_channel_ptr: tl.tensor,
+    d_position_ptr: tl.tensor,
+    d_added_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:

@@ -8,7 +8,6 @@ Written by separate nodes of autograd each term would be a map of its own, writt
 
 import ctypes
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,27 +122,27 @@ def _gradient_cpu(
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
 def _gradient_kernel(
-    x_ptr: Any,
-    dy_ptr: Any,
-    channel_ptr: Any,
-    position_ptr: Any,
-    even_ptr: Any,
-    a_ptr: Any,
-    a_position_ptr: Any,
-    b_ptr: Any,
-    b_position_ptr: Any,
-    times_x_ptr: Any,
-    sign_ptr: Any,
-    peak_at_ptr: Any,
-    peak_ptr: Any,
-    hot_at_ptr: Any,
-    hot_ptr: Any,
-    hot_channel_ptr: Any,
-    dx_ptr: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    dy_ptr: tl.tensor,
+    channel_ptr: tl.tensor,
+    position_ptr: tl.tensor,
+    even_ptr: tl.tensor,
+    a_ptr: tl.tensor,
+    a_position_ptr: tl.tensor,
+    b_ptr: tl.tensor,
+    b_position_ptr: tl.tensor,
+    times_x_ptr: tl.tensor,
+    sign_ptr: tl.tensor,
+    peak_at_ptr: tl.tensor,
+    peak_ptr: tl.tensor,
+    hot_at_ptr: tl.tensor,
+    hot_ptr: tl.tensor,
+    hot_channel_ptr: tl.tensor,
+    dx_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:

@@ -69,15 +69,15 @@ def _back_cpu(x: Tensor, even: Tensor, at: Tensor, hot: Tensor) -> Tensor:
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
 def _pool_kernel(
-    x_ptr: Any,
-    channel_ptr: Any,
-    most_ptr: Any,
-    mean_ptr: Any,
-    at_ptr: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    channel_ptr: tl.tensor,
+    most_ptr: tl.tensor,
+    mean_ptr: tl.tensor,
+    at_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:

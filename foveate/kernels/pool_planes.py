@@ -68,16 +68,16 @@ def _pool_cpu(x: Tensor, kinds: list[str]) -> list[Tensor]:
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
 def _pool_kernel(
-    x_ptr: Any,
-    mean_ptr: Any,
-    most_ptr: Any,
-    at_ptr: Any,
-    magnitude_ptr: Any,
-    variance_ptr: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    mean_ptr: tl.tensor,
+    most_ptr: tl.tensor,
+    at_ptr: tl.tensor,
+    magnitude_ptr: tl.tensor,
+    variance_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:

@@ -87,15 +87,15 @@ def _back_cpu(
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
 def _gate_kernel(
-    x_ptr: Any,
-    scale_ptr: Any,
-    shift_ptr: Any,
-    y_ptr: Any,
-    mean_ptr: Any,
-    inverse_ptr: Any,
-    K: Any,
-    C: Any,
-    P: Any,
+    x_ptr: tl.tensor,
+    scale_ptr: tl.tensor,
+    shift_ptr: tl.tensor,
+    y_ptr: tl.tensor,
+    mean_ptr: tl.tensor,
+    inverse_ptr: tl.tensor,
+    K: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
     EPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
@@ -133,18 +133,18 @@ def _gate_triton(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tenso
 
 @triton.jit
 def _back_kernel(
-    x_ptr: Any,
-    dy_ptr: Any,
-    scale_ptr: Any,
-    shift_ptr: Any,
-    mean_ptr: Any,
-    inverse_ptr: Any,
-    dx_ptr: Any,
-    d_scale_ptr: Any,
-    d_shift_ptr: Any,
-    K: Any,
-    C: Any,
-    P: Any,
+    x_ptr: tl.tensor,
+    dy_ptr: tl.tensor,
+    scale_ptr: tl.tensor,
+    shift_ptr: tl.tensor,
+    mean_ptr: tl.tensor,
+    inverse_ptr: tl.tensor,
+    dx_ptr: tl.tensor,
+    d_scale_ptr: tl.tensor,
+    d_shift_ptr: tl.tensor,
+    K: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
     BLOCK: tl.constexpr,
 ) -> None:
     """As forward: sums over the positions first, then the gradient of each."""

@@ -55,13 +55,13 @@ def _sums_cpu(x: Tensor, dy: Tensor, threshold: Tensor) -> Tensor:
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
 def _shrink_kernel(
-    x_ptr: Any,
-    threshold_ptr: Any,
-    y_ptr: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    threshold_ptr: tl.tensor,
+    y_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
@@ -88,14 +88,14 @@ def _shrink_triton(x: Tensor, threshold: Tensor) -> Tensor:
 
 @triton.jit
 def _sums_kernel(
-    x_ptr: Any,
-    dy_ptr: Any,
-    threshold_ptr: Any,
-    out_ptr: Any,
-    C: Any,
-    P: Any,
-    by_c: Any,
-    by_p: Any,
+    x_ptr: tl.tensor,
+    dy_ptr: tl.tensor,
+    threshold_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:

@@ -66,7 +66,13 @@ def _products_cpu(x: Tensor, dy: Tensor, rows: Tensor, columns: Tensor) -> tuple
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
 def _pool_kernel(
-    x_ptr: Any, rows_ptr: Any, columns_ptr: Any, H: Any, W: Any, BH: tl.constexpr, BW: tl.constexpr
+    x_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    columns_ptr: tl.tensor,
+    H: tl.tensor,
+    W: tl.tensor,
+    BH: tl.constexpr,
+    BW: tl.constexpr,
 ) -> None:
     """One program a plane, rows of its whole width at a time."""
     plane, w = tl.program_id(0).to(tl.int64), tl.arange(0, BW)
@@ -95,14 +101,14 @@ def _pool_triton(x: Tensor) -> tuple[Tensor, Tensor]:
 
 @triton.jit
 def _products_kernel(
-    x_ptr: Any,
-    dy_ptr: Any,
-    rows_ptr: Any,
-    columns_ptr: Any,
-    d_rows_ptr: Any,
-    d_columns_ptr: Any,
-    H: Any,
-    W: Any,
+    x_ptr: tl.tensor,
+    dy_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    columns_ptr: tl.tensor,
+    d_rows_ptr: tl.tensor,
+    d_columns_ptr: tl.tensor,
+    H: tl.tensor,
+    W: tl.tensor,
     BH: tl.constexpr,
     BW: tl.constexpr,
 ) -> None:
