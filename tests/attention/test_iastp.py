@@ -7,10 +7,11 @@ import pytest
 import torch
 from conftest import golden_files
 from golden import assert_golden, numbered, part, read
+from torch.profiler import ProfilerActivity, profile
 
 import foveate
-from foveate.attention import iastp
 from foveate.attention.iastp import attention_loss, interactive_loss, pca_objective, relaxed_pca
+from foveate.attention.iastp import layer as iastp_layer
 
 LAYERS = golden_files("iastp__layer_*")
 RELAXED = golden_files("iastp__pca_relaxed_*")
@@ -158,9 +159,24 @@ def test_many_pairs_are_gone_through_in_parts(fusion, monkeypatch):
         return [out, *torch.autograd.grad(loss, [*maps, *module.parameters()])]
 
     whole = everything()
-    monkeypatch.setattr(iastp, "AT_ONCE", 60)
+    monkeypatch.setattr(iastp_layer, "AT_ONCE", 60)
     for one, other in zip(everything(), whole, strict=True):
         torch.testing.assert_close(one, other)
+
+
+def test_losses_of_many_pairs_hold_a_part_of_them_at_a_time(monkeypatch):
+    monkeypatch.setattr(iastp_layer, "AT_ONCE", 2**16)
+    module = layer((4,), size=(24, 32)).train()
+    x = torch.randn(1, 4, 24, 32, requires_grad=True)
+
+    def step():
+        out, losses = module(x), module.losses()
+        (out.sum() + losses.interactive.sum() + losses.attention.sum()).backward()
+
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        step()
+    assert max(event.cpu_memory_usage for event in seen.events() if event.name == "[memory]") <= 2**16 * 4
 
 
 def test_larger_maps_are_averaged_down_and_the_result_back():

@@ -5,7 +5,7 @@ import torch
 from attention_cases import BY_NAME, build
 from test_attend import attention_inputs, largest_allocation, relu_inputs
 
-from foveate.attention import iastp
+from foveate.attention.iastp import layer
 from foveate.kernels import attend, sum_relu
 
 FORMS = {
@@ -112,7 +112,7 @@ def test_modules_have_second_derivatives(name, options):
 
 
 def test_rows_in_parts_have_second_derivatives(monkeypatch):
-    monkeypatch.setattr(iastp, "AT_ONCE", 60)
+    monkeypatch.setattr(layer, "AT_ONCE", 60)
     module = build(BY_NAME["iastp"], {"size": (4, 4)}, dtype=torch.float64)
     x = torch.randn(1, 32, 4, 4, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradgradcheck(module, x, fast_mode=True, atol=1e-5)

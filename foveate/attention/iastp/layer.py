@@ -1,4 +1,4 @@
-"""Interaction-aware spatio-temporal pyramid attention, with its two losses and the PCA it stands on. arXiv:1808.01106.
+"""The layer of interaction-aware spatio-temporal pyramid attention. arXiv:1808.01106.
 
 No code was released and the paper's text leaves choices open: what is ours is said in the deviations.
 """
@@ -6,6 +6,7 @@ No code was released and the paper's text leaves choices open: what is ours is s
 import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,8 @@ from foveate.attention._budget import check_budget, keep_within, pairs_mib, toke
 from foveate.attention._capture import Rows, record
 from foveate.attention._maps import check_dims, check_map, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.attention.iastp.losses import Losses, interactive_loss, likeness
+from foveate.kernels._blocks import parts
 
 _AVERAGE: dict[int, Callable[..., Tensor]] = {
     1: F.adaptive_avg_pool1d,
@@ -62,70 +65,22 @@ FACTS = Facts(
 )
 
 
-def pca_objective(s: Float[Tensor, "*b d n"], x: Float[Tensor, "*b n c"]) -> Float[Tensor, "*b"]:
-    """−tr(S X Xᵀ Sᵀ) = −‖S X‖²: least, over orthonormal rows of S, on the d leading principal axes of the positions.
-
-    The C channel maps (columns of X) are the samples; with their mean taken off this is PCA itself.
-    """
-    return -(s @ x).square().sum((-2, -1))
-
-
-def interactive_loss(
-    a: Float[Tensor, "*b d n"], x: Float[Tensor, "*b n c"], weight: float = 1.0
-) -> Float[Tensor, "*b"]:
-    """The paper's Eq. 6, −tr(A X Xᵀ Aᵀ) + weight · ‖offdiag(A Aᵀ)‖², a value a sample; the paper's weight is 1."""
-    gram = a @ a.mT
-    between = gram - torch.diag_embed(gram.diagonal(dim1=-2, dim2=-1))
-    return pca_objective(a, x) + weight * between.square().sum((-2, -1))
-
-
-def attention_loss(fused: Float[Tensor, "*b d n"], own: Sequence[Float[Tensor, "*b d n"]]) -> Float[Tensor, "*b"]:
-    """√Σ(1 − δ²) with δ_j = |fused − own_j|, both softmax outputs before the L2 norm: small where scales differ."""
-    return sum((1 - (fused - one).square()).sum((-2, -1)) for one in own).sqrt()  # type: ignore[union-attr]
-
-
-class RelaxedPCA(NamedTuple):
-    """The least `interactive_loss` over rows of unit norm and any sign, and what every minimiser looks like."""
-
-    minimum: Tensor  # ()
-    gram_eigenvalues: Tensor  # (d,) of A Aᵀ, descending; zeros where rows collapse onto fewer directions
-    projector: Tensor  # (n, n) onto the span of the rows of A
-
-
-def relaxed_pca(x: Float[Tensor, "n c"], rows: int, weight: float = 1.0) -> RelaxedPCA:
-    """Solve min −tr(A X Xᵀ Aᵀ) + weight · ‖offdiag(A Aᵀ)‖² over `rows` unit rows, exactly, by water-filling.
-
-    With l the eigenvalues of X Xᵀ, A Aᵀ has eigenvalues ((l_k − ν)/(2 weight))₊ on the leading axes, ν such that they
-    add up to `rows`. The rows are orthonormal only as weight → ∞ or for equal eigenvalues; where l_d is below the mean
-    of the d leading ones by 2·weight, they collapse onto fewer axes. A softmax gives positive entries only, so the
-    layer itself cannot reach the axes after the first: this is the claim's own optimum, not the layer's.
-    """
-    values, vectors = torch.linalg.eigh(x @ x.mT)
-    values, vectors = values.flip(0), vectors.flip(1)
-    for active in range(rows, 0, -1):
-        level = values[:active].mean() - 2 * weight * rows / active
-        if values[active - 1] > level:
-            break
-    gram = torch.zeros_like(values[:rows])
-    gram[:active] = (values[:active] - level) / (2 * weight)
-    minimum = -(values[:rows] * gram).sum() + weight * (gram.square().sum() - rows)
-    leading = vectors[:, :active]
-    return RelaxedPCA(minimum, gram, leading @ leading.mT)
-
-
-class Losses(NamedTuple):
-    """The two terms beside the classification loss, a value for each sample."""
-
-    interactive: Float[Tensor, "n"]
-    attention: Float[Tensor, "n"]
-
-
 class _Attended(NamedTuple):
     x: Tensor  # (N, K·n, C)
     y: list[Tensor]  # each (N, n, K·n)
     softmax: Tensor  # (N, n, K·n)
     normed: Tensor  # (N, n, K·n)
     m: Tensor  # (N, n, C)
+
+
+def _losses_of(x: Tensor, y: list[Tensor], softmax: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
+    """l_interactive, and the square of l_attn."""
+    return interactive_loss(normed, x), likeness(softmax, (torch.softmax(one, -1) for one in y))
+
+
+def _whole_losses(seen: _Attended) -> Losses:
+    interactive, alike = _losses_of(*seen[:4])
+    return Losses(interactive, alike.sqrt())
 
 
 @register_attention("iastp", FACTS)
@@ -146,13 +101,13 @@ class InteractionAwarePyramid(nn.Module):
         resize: whether a current map of another size is pooled to `size` and the result back; False refuses it.
         fusion: F, "sum", "mean" or "max" over the scales.
         frames: K of a clip (N, C, K, *S), whose frames become one map; None: a map (N, C, *S).
-        attention_budget_mib: refuse maps for which X of each scale, M and the pairs held at a time, in training all
-            pairs as `losses()` holds them, would take more MiB than this. None: no bound.
+        attention_budget_mib: refuse maps for which X of each scale, M and the pairs held at a time, in training those
+            of `losses()`, would take more MiB than this. None: no bound.
 
     Shape: x, or [shallow, …, x], each (N, C_j, *S_j) or (N, C_j, K, *S_j) → (N, C, *S), dtype of x. Captured, for the
         positions asked for: affinity, rows of A (N, Q, K·n).
     Cost: n·(ΣC_j + N) parameters and n·n·K·(ΣC_j + C) multiply-adds a sample (N scales). Many pairs (2²⁴) are gone
-        through in parts and computed again in the backward pass; `losses()` holds them all.
+        through in parts and computed again in the backward pass, by `losses()` too: n·n·n·K/2 multiply-adds more.
     Init: W uniform in ±1/√C_j, b zero; the paper gives none.
     Raises: ValueError: unknown fusion, maps of other rank, width or number, another size with resize=False, maps
         over the budget.
@@ -186,7 +141,7 @@ class InteractionAwarePyramid(nn.Module):
         n = self.size.numel()
         self.W = nn.ParameterList(torch.empty(n, width).uniform_(-1, 1) / width**0.5 for width in self.widths)
         self.b = nn.ParameterList(torch.zeros(n) for _ in self.widths)
-        self._last: Callable[[], _Attended] | None = None
+        self._last: Callable[[], Losses] | None = None
 
     def _check(self, maps: Sequence[Tensor]) -> None:
         if len(maps) != len(self.widths):
@@ -217,15 +172,20 @@ class InteractionAwarePyramid(nn.Module):
         frames = self._pool(x.transpose(1, 2).flatten(0, 1), self.size).unflatten(0, (-1, self.frames))
         return frames.flatten(3).transpose(2, 3).flatten(1, 2)
 
+    @staticmethod
+    def _rows_at_once(samples: int, keys: int, rows: int) -> int:
+        """How many rows of the map of pairs are held at a time."""
+        return min(rows, max(AT_ONCE // (samples * keys or 1), 1))
+
     def _keep_within_budget(self, maps: Sequence[Tensor]) -> None:
-        x, training = maps[-1], trains(self, maps[-1])
-        maps_held = (len(maps) + 2) * (1 + training)  # Y of each scale, a and A
+        x, training, scales = maps[-1], trains(self, maps[-1]), len(maps)
+        held = 5 * scales + 5 if training else 2 * scales + 2  # maps of pairs at a time, as measured
 
         def need(size: Sequence[int]) -> float:
             n, keys = math.prod(size), math.prod(size) * (self.frames or 1)
-            held = n if self.training else min(n, max(AT_ONCE // (len(x) * keys or 1), 1))
             tokens = keys * sum(self.widths) + n * self.widths[-1]
-            return tokens_mib(len(x), tokens, x, training) + pairs_mib(len(x), held, keys, x, maps_held)
+            rows = self._rows_at_once(len(x), keys, n)
+            return tokens_mib(len(x), tokens, x, training) + pairs_mib(len(x), rows, keys, x, held)
 
         keep_within("iastp", self.attention_budget_mib, self.size, need, {}, "size")
 
@@ -240,9 +200,9 @@ class InteractionAwarePyramid(nn.Module):
         y, softmax, normed = self._weights(positions, slice(None))
         return _Attended(positions[-1], y, softmax, normed, normed @ positions[-1])
 
-    def _part(self, start: int, stop: int, *positions: Tensor) -> Tensor:
+    def _part(self, rows: slice, *positions: Tensor) -> Tensor:
         """These rows of M."""
-        return self._weights(list(positions), slice(start, stop))[2] @ positions[-1]
+        return self._weights(list(positions), rows)[2] @ positions[-1]
 
     def _all_positions(self, x: Tensor | Sequence[Tensor]) -> list[Tensor]:
         maps = [x] if isinstance(x, Tensor) else list(x)
@@ -255,24 +215,34 @@ class InteractionAwarePyramid(nn.Module):
         """Everything on the way: X of the current map, Y of each scale, a (softmax), A (normed) and M."""
         return self._whole(self._all_positions(x))
 
+    def _rows_losses(self, rows: slice, *positions: Tensor) -> tuple[Tensor, Tensor]:
+        """What these rows add to l_interactive by themselves, and to the square of l_attn."""
+        return _losses_of(positions[-1], *self._weights(list(positions), rows))
+
+    def _between(self, rows: slice, others: slice, *positions: Tensor) -> Tensor:
+        """What the products of these rows with those add to l_interactive: each pair stands in A Aᵀ twice."""
+        a, b = (self._weights(list(positions), part)[2] for part in (rows, others))
+        return 2 * (a @ b.mT).square().sum((-2, -1))
+
+    def _losses_in_parts(self, parts: list[slice], positions: list[Tensor]) -> Losses:
+        """The losses with the weights of two parts held at a time."""
+        again = partial(checkpoint, use_reentrant=False)
+        alone = [again(self._rows_losses, rows, *positions) for rows in parts]
+        between = [again(self._between, a, b, *positions) for a, b in combinations(parts, 2)]
+        interactive, alike = zip(*alone, strict=True)
+        return Losses(reduce(torch.add, (*interactive, *between)), reduce(torch.add, alike).sqrt())
+
     def forward(self, x: Float[Tensor, "n c *s"] | Sequence[Tensor]) -> Float[Tensor, "n c *t"]:
         positions = self._all_positions(x)
         record(self, affinity=Rows(self.size, lambda index: self._weights(positions, index)[2]))
-        n, last = self.size.numel(), positions[-1]
-        a_row = last.shape[0] * last.shape[1]
-        if torch.compiler.is_compiling() or n * a_row <= AT_ONCE:
+        rows = self._rows_at_once(len(positions[-1]), positions[-1].shape[1], self.size.numel())
+        if torch.compiler.is_compiling() or rows == self.size.numel():
             seen = self._whole(positions)
-            m, later = seen.m, partial(_Attended, *seen)
+            m, later = seen.m, partial(_whole_losses, seen)
         else:
-            rows = max(AT_ONCE // a_row, 1)
-            m = torch.cat(
-                [
-                    checkpoint(self._part, start, min(start + rows, n), *positions, use_reentrant=False)
-                    for start in range(0, n, rows)
-                ],
-                1,
-            )
-            later = partial(self._whole, positions)
+            cut = parts(self.size.numel(), rows)
+            m = torch.cat([checkpoint(self._part, some, *positions, use_reentrant=False) for some in cut], 1)
+            later = partial(self._losses_in_parts, cut, positions)
         if self.training and not torch.compiler.is_exporting():
             self._last = later
         current = x if isinstance(x, Tensor) else x[-1]
@@ -282,9 +252,7 @@ class InteractionAwarePyramid(nn.Module):
         """l_interactive and l_attn of the last forward pass in training, a value for each sample."""
         if self._last is None:
             raise RuntimeError("iastp: no losses yet; they are kept from a forward pass in training mode")
-        seen = self._last()
-        own = [torch.softmax(y, -1) for y in seen.y]
-        return Losses(interactive_loss(seen.normed, seen.x), attention_loss(seen.softmax, own))
+        return self._last()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}  # the last pass stays with its graph: a copy starts without one
