@@ -5,10 +5,12 @@ from torch import Tensor
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import PAST_THE_CACHE, layout_of, run
+from foveate.kernels._planes import planes_of
 from foveate.kernels._tiles import AT_ONCE, power_of_two, tiles_of
 from foveate.kernels._triton import tl, triton
 
-# y = x · rows · columns + row_added + column_added, of planes (H, W): a gate of strips, and the gradient of one.
+# y = x · rows · columns + row_added + column_added, of planes (H, W): a gate of strips, and the gradient of one. The
+# factors and addends lie in memory as x does; there are both addends or neither.
 strip_scale = Pass(
     "strip_scale(Tensor x, Tensor rows, Tensor columns, Tensor? row_added, Tensor? column_added) -> Tensor",
     lambda x, *_: torch.empty_like(x),
@@ -20,8 +22,7 @@ def _strip_scale_cpu(
     x: Tensor, rows: Tensor, columns: Tensor, row_added: Tensor | None, column_added: Tensor | None
 ) -> Tensor:
     y = torch.empty_like(x)
-    sizes = (x.shape[0] * x.shape[1], rows.shape[2], columns.shape[2], y.nbytes >= PAST_THE_CACHE)
-    run("strip_scale", x, x, rows, columns, row_added, column_added, y, *sizes)
+    run("strip_scale", x, x, rows, columns, row_added, column_added, y, *planes_of(x), y.nbytes >= PAST_THE_CACHE)
     return y
 
 
@@ -51,13 +52,14 @@ def _strip_scale_kernel(
     y_ptr: tl.tensor,
     H: tl.tensor,
     W: tl.tensor,
+    C: tl.tensor,
     count: tl.tensor,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program so many numbers."""
+    """One program so many numbers, of x[N][H][W][C]."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < count
-    row, column = at // W, at // W // H * W + at % W
+    inside, c, place = at < count, at % C, at // C
+    row, column = place // W * C + c, (place // W // H * W + place % W) * C + c
     v = tl.load(x_ptr + at, mask=inside).to(tl.float32)
     v = v * tl.load(rows_ptr + row, mask=inside) * tl.load(columns_ptr + column, mask=inside)
     if row_added_ptr is not None:
@@ -72,7 +74,7 @@ def _strip_scale_triton(
     x: Tensor, rows: Tensor, columns: Tensor, row_added: Tensor | None, column_added: Tensor | None
 ) -> Tensor:
     y, block = torch.empty_like(x), min(AT_ONCE, power_of_two(x.numel()))
-    sizes = (rows.shape[2], columns.shape[2], x.numel())
+    sizes = (*planes_of(x)[1:], x.numel())
     _strip_scale_kernel[(-(-x.numel() // block),)](x, rows, columns, row_added, column_added, y, *sizes, BLOCK=block)
     return y
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import PAST_THE_CACHE, layout_of, like, pointer, run, small
+from foveate.kernels._planes import strips
 from foveate.kernels._term_passes import shrink_gradient, strip_scale
 from foveate.kernels._tiles import tiles_of
 from foveate.kernels._triton import tl, triton
@@ -214,7 +215,7 @@ def map_gradient(x: Tensor, terms: Terms, impl: str) -> Tensor:
     if terms.strips:
         given, rows, columns = terms.strips[0]
         added = terms.even_strips[0] if terms.even_strips else (None, None)
-        dx = strip_scale(impl, given, rows, columns, *(small(t, x) for t in added))
+        dx = strip_scale(impl, given, rows, columns, *(strips(t, x) for t in added))
         rest = replace(terms, strips=terms.strips[1:], even_strips=terms.even_strips[1:])
         return dx if rest == Terms() else dx + reference(x, rest)
     dy, channel, position = terms.scaled[0] if terms.scaled else (None, None, None)

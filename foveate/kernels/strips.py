@@ -13,9 +13,10 @@ from torch import Tensor
 from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import computed, layout_of, like, run, small
+from foveate.kernels._layout import computed, like, run
+from foveate.kernels._planes import planes_of, strips, strips_like
 from foveate.kernels._term_passes import strip_scale
-from foveate.kernels._tiles import AT_ONCE, power_of_two
+from foveate.kernels._tiles import NARROW, power_of_two
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, backward_form, share
 
@@ -31,108 +32,99 @@ def gate_reference(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
-def _strips_like(x: Tensor) -> tuple[Tensor, Tensor]:
-    height, width = x[0, 0].numel() // x.shape[-1], x.shape[-1]
-    n, channels = x.shape[:2]
-    return tuple(x.new_empty(n, channels, side, dtype=computed(x.dtype)) for side in (height, width))  # type: ignore
-
-
 # The sums of each row (N, C, H) and of each column (N, C, W).
-_pool = Pass("strip_pools(Tensor x) -> (Tensor, Tensor)", _strips_like)
+_pool = Pass("strip_pools(Tensor x) -> (Tensor, Tensor)", strips_like)
 
 
 @_pool.form("cpu")
 def _pool_cpu(x: Tensor) -> tuple[Tensor, Tensor]:
-    rows, columns = _strips_like(x)
-    run("strip_sums", x, x, rows, columns, x.shape[0] * x.shape[1], rows.shape[2], columns.shape[2])
+    rows, columns = strips_like(x)
+    run("strip_sums", x, x, rows, columns, *planes_of(x))
     return rows, columns
 
 
-# The gradients of the factors of rows and of columns.
+# The gradients of the factors of rows and of columns, which lie in memory as x does.
 _products = Pass(
     "strip_gate_gradients(Tensor x, Tensor dy, Tensor rows, Tensor columns) -> (Tensor, Tensor)",
-    lambda x, dy, rows, columns: (torch.empty_like(rows), torch.empty_like(columns)),
+    lambda x, dy, rows, columns: strips_like(x),
 )
 
 
 @_products.form("cpu")
 def _products_cpu(x: Tensor, dy: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    d_rows, d_columns = torch.empty_like(rows), torch.empty_like(columns)
-    sizes = (x.shape[0] * x.shape[1], rows.shape[2], columns.shape[2])
-    run("strip_products", x, x, dy, rows, columns, d_rows, d_columns, *sizes)
+    d_rows, d_columns = strips_like(x)
+    run("strip_products", x, x, dy, rows, columns, d_rows, d_columns, *planes_of(x))
     return d_rows, d_columns
 
 
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
-def _pool_kernel(
+def _sums_kernel(
     x_ptr: tl.tensor,
+    dy_ptr: tl.tensor,
+    row_ptr: tl.tensor,
+    column_ptr: tl.tensor,
     rows_ptr: tl.tensor,
     columns_ptr: tl.tensor,
     H: tl.tensor,
     W: tl.tensor,
+    C: tl.tensor,
     BH: tl.constexpr,
     BW: tl.constexpr,
+    BC: tl.constexpr,
 ) -> None:
-    """One program a plane, rows of its whole width at a time."""
-    plane, w = tl.program_id(0).to(tl.int64), tl.arange(0, BW)
-    total = tl.zeros((BH, BW), tl.float32)
+    """One program some columns and channels of a plane x[H][W][C]: sums of x, or of x · dy · factors.
+
+    Whole sums of the columns [N][W][C], and of the rows a part for each block of columns [N][blocks][H][C].
+    """
+    program, across, down = tl.program_id(0).to(tl.int64), tl.cdiv(W, BW), tl.cdiv(C, BC)
+    n, block = program // (across * down), program // down % across
+    w = (block * BW + tl.arange(0, BW))[None, :, None]
+    c = (program % down * BC + tl.arange(0, BC))[None, None, :]
+    column, column_inside = w * C + c, (w < W) & (c < C)
+    total = tl.zeros((BH, BW, BC), tl.float32)
     for start in range(0, H, BH):
-        h = start + tl.arange(0, BH)
-        inside = (h < H)[:, None] & (w < W)[None, :]
-        v = tl.load(x_ptr + (plane * H + h[:, None]) * W + w[None, :], mask=inside, other=0.0).to(tl.float32)
-        tl.store(rows_ptr + plane * H + h, tl.sum(v, 1), mask=h < H)
+        h = (start + tl.arange(0, BH))[:, None, None].to(tl.int64)
+        at, inside = (n * H + h) * W * C + column, (h < H) & column_inside
+        v = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
+        by_row = v
+        if dy_ptr is not None:
+            v = v * tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
+            by_row = v * tl.load(column_ptr + n * W * C + column, mask=column_inside, other=0.0)
+            v = v * tl.load(row_ptr + (n * H + h) * C + c, mask=(h < H) & (c < C), other=0.0)
         total += v
-    tl.store(columns_ptr + plane * W + w, tl.sum(total, 0), mask=w < W)
+        of_row = ((n * across + block) * H + h) * C + c
+        tl.store(rows_ptr + of_row, tl.sum(by_row, 1, keep_dims=True), mask=(h < H) & (c < C))
+    tl.store(columns_ptr + n * W * C + column, tl.sum(total, 0, keep_dims=True), mask=column_inside)
 
 
-def _blocks(height: int, width: int) -> tuple[int, int]:
-    wide = power_of_two(width)
-    return min(power_of_two(height), max(AT_ONCE // wide, 1)), wide
+TILE = 512  # numbers in work at a time; with twice as many a few shapes spill a register
+
+
+def _summed(x: Tensor, dy: Tensor | None, row: Tensor | None, column: Tensor | None) -> tuple[Tensor, Tensor]:
+    rows, columns = strips_like(x)
+    n, height, width, channels = planes_of(x)
+    across = min(power_of_two(channels), NARROW)
+    wide = min(power_of_two(width), TILE // across)
+    high = min(power_of_two(height), TILE // across // wide)
+    blocks = -(-width // wide)
+    parts = rows if blocks == 1 else rows.new_empty(n, blocks, height, channels)
+    grid = (n * blocks * -(-channels // across),)
+    _sums_kernel[grid](x, dy, row, column, parts, columns, height, width, channels, high, wide, across)
+    if blocks > 1:
+        whole = parts.sum(1)
+        rows = whole.mT if channels > 1 else whole.view_as(rows)
+    return rows, columns
 
 
 @_pool.form("triton")
 def _pool_triton(x: Tensor) -> tuple[Tensor, Tensor]:
-    rows, columns = _strips_like(x)
-    sizes = (rows.shape[2], columns.shape[2])
-    _pool_kernel[(x.shape[0] * x.shape[1],)](x, rows, columns, *sizes, *_blocks(*sizes))
-    return rows, columns
-
-
-@triton.jit
-def _products_kernel(
-    x_ptr: tl.tensor,
-    dy_ptr: tl.tensor,
-    rows_ptr: tl.tensor,
-    columns_ptr: tl.tensor,
-    d_rows_ptr: tl.tensor,
-    d_columns_ptr: tl.tensor,
-    H: tl.tensor,
-    W: tl.tensor,
-    BH: tl.constexpr,
-    BW: tl.constexpr,
-) -> None:
-    """As the pools."""
-    plane, w = tl.program_id(0).to(tl.int64), tl.arange(0, BW)
-    column = tl.load(columns_ptr + plane * W + w, mask=w < W, other=0.0)
-    total = tl.zeros((BH, BW), tl.float32)
-    for start in range(0, H, BH):
-        h = start + tl.arange(0, BH)
-        inside, at = (h < H)[:, None] & (w < W)[None, :], (plane * H + h[:, None]) * W + w[None, :]
-        product = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        product = product * tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        tl.store(d_rows_ptr + plane * H + h, tl.sum(product * column[None, :], 1), mask=h < H)
-        total += product * tl.load(rows_ptr + plane * H + h, mask=h < H, other=0.0)[:, None]
-    tl.store(d_columns_ptr + plane * W + w, tl.sum(total, 0), mask=w < W)
+    return _summed(x, None, None, None)
 
 
 @_products.form("triton")
 def _products_triton(x: Tensor, dy: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    d_rows, d_columns = torch.empty_like(rows), torch.empty_like(columns)
-    sizes = (rows.shape[2], columns.shape[2])
-    given = (x, dy, rows, columns, d_rows, d_columns, *sizes, *_blocks(*sizes))
-    _products_kernel[(x.shape[0] * x.shape[1],)](*given)
-    return d_rows, d_columns
+    return _summed(x, dy, rows, columns)
 
 
 # ---- gradient -------------------------------------------------------------------------------------------------------
@@ -177,23 +169,18 @@ class _Gate(Function):
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
-def _quick(shared: Shared) -> bool:
-    """Whether the passes can run: they know maps with the channels first only."""
-    return shared.impl != "reference" and _pool.has(shared.impl) and not layout_of(shared.tensor).last
-
-
 def pool_strips(x: Tensor | Shared, *, impl: str | None = None) -> tuple[Tensor, Tensor]:
     """The means of each row and of each column of every channel's plane.
 
     Args:
         x: (N, C, *S, W), floating, at least two spatial axes, or a shared map; H is the product of S.
-        impl: see `share`. Channels-last maps take the reference.
+        impl: see `share`.
 
     Returns: the means of the rows (N, C, H) and of the columns (N, C, W), in x's dtype.
     """
     shared = share(x, primitive="pool_strips", impl=impl)
     x = shared.tensor
-    if not _quick(shared):
+    if shared.impl == "reference":
         return pool_reference(x)
     if shared.token is not None:
         return _Pool.apply(x, shared.token, shared)
@@ -208,7 +195,7 @@ def gate_strips(x: Tensor | Shared, rows: Tensor, columns: Tensor, *, impl: str 
         x: (N, C, *S, W), floating, at least two spatial axes, or a shared map; H is the product of S.
         rows: (N, C, H).
         columns: (N, C, W).
-        impl: see `share`. Channels-last maps take the reference.
+        impl: see `share`.
 
     Raises: ValueError: factors of another shape; what `share` raises.
     """
@@ -219,9 +206,9 @@ def gate_strips(x: Tensor | Shared, rows: Tensor, columns: Tensor, *, impl: str 
         got = f"{tuple(rows.shape)} and {tuple(columns.shape)}"
         raise ValueError(f"gate_strips: rows and columns must be {wanted[0]} and {wanted[1]}; got {got}")
     wider = any(torch.promote_types(x.dtype, t.dtype) != x.dtype for t in (rows, columns))
-    if not _quick(shared) or wider:
+    if shared.impl == "reference" or wider:
         return gate_reference(x, rows, columns)
-    rows, columns = small(rows, x), small(columns, x)
+    rows, columns = strips(rows, x), strips(columns, x)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, rows, columns)):
         return _Gate.apply(x, shared.token, shared, rows, columns)
     return strip_scale(shared.impl, x, rows, columns, None, None)
