@@ -51,6 +51,19 @@ def power_of_two(size: int) -> int:
     return 1 << (size - 1).bit_length()
 
 
+def warps(numbers: int) -> int:
+    """Of how many threads (by 32) a program is that holds so many numbers at a time: 16 numbers a thread or fewer."""
+    return min(max(numbers // 512, 4), 32)
+
+
+@triton.jit
+def spread_further(v: tl.tensor, inside: tl.tensor, middle: tl.tensor, spread: tl.tensor, rounds: tl.tensor) -> Any:
+    """What each place of a tile has seen, with one more number: their mean, and their squares' sum about it."""
+    away = tl.where(inside, v - middle, 0.0)
+    middle += away / rounds
+    return middle, spread + away * tl.where(inside, v - middle, 0.0)
+
+
 @triton.jit
 def first_largest(v: tl.tensor, inside: tl.tensor, index: tl.tensor, AXIS: tl.constexpr) -> Any:
     """The largest values of a tile along an axis, where NaN is largest of all, and the first index that has each."""

@@ -5,6 +5,7 @@
 Every gate comes from one group of channels, so that the map is read from memory once and written once.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -13,11 +14,12 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass, choose
 from foveate.kernels._layout import PAST_THE_CACHE, computed, run, small
-from foveate.kernels._tiles import AT_ONCE, power_of_two
+from foveate.kernels._tiles import AT_ONCE, power_of_two, warps
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import backward_form
 
 EPS = 1e-5
+KEPT = 16384  # numbers of a group that a program of the Triton form can keep in registers
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -121,28 +123,32 @@ def _gate_kernel(
     EPS: tl.constexpr,
     BK: tl.constexpr,
     BP: tl.constexpr,
+    WHOLE: tl.constexpr,
 ) -> None:
-    """One program a group, all its channels at a time; the mean of t is the sum of the means' squares."""
+    """One program a group, all channels at a time, read once if WHOLE; the mean of t is the means' squares summed."""
     group = tl.program_id(0).to(tl.int64)
     k, at = tl.arange(0, BK), tl.arange(0, BP)
     rows = x_ptr + (group * K + k[:, None]) * P
-    total = tl.zeros((BK, BP), tl.float32)
+    total, v = tl.zeros((BK, BP), tl.float32), tl.zeros((BK, BP), tl.float32)
     for start in range(0, P, BP):
         p = start + at[None, :]
-        total += tl.load(rows + p, mask=(k[:, None] < K) & (p < P), other=0.0).to(tl.float32)
+        v = tl.load(rows + p, mask=(k[:, None] < K) & (p < P), other=0.0).to(tl.float32)
+        total += v
     mean = tl.sum(total, 1) / P
     middle = tl.sum(mean * mean, 0)
     squares = tl.zeros((BP,), tl.float32)
     for start in range(0, P, BP):
         p = start + at[None, :]
-        v = tl.load(rows + p, mask=(k[:, None] < K) & (p < P), other=0.0).to(tl.float32)
+        if not WHOLE:
+            v = tl.load(rows + p, mask=(k[:, None] < K) & (p < P), other=0.0).to(tl.float32)
         away = tl.sum(v * mean[:, None], 0) - middle
         squares += tl.where(start + at < P, away * away, 0.0)
     deviation = tl.sqrt(tl.sum(squares, 0) / count)
     slope, shift = tl.load(scale_ptr + group % G) / (deviation + EPS), tl.load(shift_ptr + group % G)
     for start in range(0, P, BP):
         p = start + at[None, :]
-        v = tl.load(rows + p, mask=(k[:, None] < K) & (p < P), other=0.0).to(tl.float32)
+        if not WHOLE:
+            v = tl.load(rows + p, mask=(k[:, None] < K) & (p < P), other=0.0).to(tl.float32)
         gate = tl.sigmoid((tl.sum(v * mean[:, None], 0) - middle) * slope + shift)
         y = (v * gate[None, :]).to(y_ptr.dtype.element_ty)
         tl.store(y_ptr + (group * K + k[:, None]) * P + p, y, mask=(k[:, None] < K) & (p < P))
@@ -151,9 +157,10 @@ def _gate_kernel(
     tl.store(deviation_ptr + group, deviation)
 
 
-def _blocks(width: int, positions: int) -> tuple[int, int]:
-    whole = power_of_two(width)
-    return whole, min(power_of_two(positions), max(AT_ONCE // whole, 1))
+def _blocks(width: int, positions: int, kept: int = AT_ONCE) -> tuple[int, int]:
+    """A tile's sizes: the whole group, if it has at most `kept` numbers, else so many that it is one of AT_ONCE."""
+    wide, long = power_of_two(width), power_of_two(positions)
+    return wide, long if wide * long <= kept else max(AT_ONCE // wide, 1)
 
 
 @_gate.form("triton")
@@ -161,7 +168,8 @@ def _gate_triton(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> tup
     y, mean, middle, deviation = _gated_like(x, scale, shift, unbiased)
     count, width, n, groups, positions, _ = _sizes(x, scale.numel(), unbiased)
     given = (x, scale, shift, y, mean, middle, deviation, count, width, groups, positions)
-    _gate_kernel[(n * groups,)](*given, EPS, *_blocks(width, positions))
+    blocks = _blocks(width, positions, KEPT)
+    _gate_kernel[(n * groups,)](*given, EPS, *blocks, blocks[1] >= positions, num_warps=warps(math.prod(blocks)))
     return y, mean, middle, deviation
 
 
@@ -185,7 +193,7 @@ def _back_kernel(
     BK: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """The sums over positions, then the gradients of the channels' means, then that of each position."""
+    """The sums over positions, then the gradient of each."""
     group = tl.program_id(0).to(tl.int64)
     k, at = tl.arange(0, BK), tl.arange(0, BP)
     places = (group * K + k[:, None]) * P
@@ -193,32 +201,25 @@ def _back_kernel(
     middle, deviation = tl.load(middle_ptr + group), tl.load(deviation_ptr + group)
     scale, shift, size = tl.load(scale_ptr + group % G), tl.load(shift_ptr + group % G), deviation + EPS
     sums, along_sums = tl.zeros((BP,), tl.float32), tl.zeros((BP,), tl.float32)
+    with_logit, with_normed = tl.zeros((BK, BP), tl.float32), tl.zeros((BK, BP), tl.float32)
     for start in range(0, P, BP):
         p = start + at[None, :]
         inside = (k[:, None] < K) & (p < P)
         v = tl.load(x_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
         dy = tl.load(dy_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
-        normed = (tl.sum(v * mean[:, None], 0) - middle) / size
-        gate = tl.sigmoid(normed * scale + shift)
-        d_logit = tl.where(start + at < P, tl.sum(v * dy, 0) * gate * (1.0 - gate), 0.0)
-        sums += d_logit
-        along_sums += tl.where(start + at < P, d_logit * normed, 0.0)
-    d_shift, d_scale = tl.sum(sums, 0), tl.sum(along_sums, 0)
-    # t reaches the logits directly, by its mean, and by its deviation (which has no slope where it is 0).
-    flat = deviation == 0.0
-    along = tl.where(flat, 0.0, d_scale / count * size / tl.where(flat, 1.0, deviation))
-    d_mean = tl.zeros((BK, BP), tl.float32)
-    for start in range(0, P, BP):
-        p = start + at[None, :]
-        inside = (k[:, None] < K) & (p < P)
-        v = tl.load(x_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
-        dy = tl.load(dy_ptr + places + p, mask=inside, other=0.0).to(tl.float32)
-        normed = (tl.sum(v * mean[:, None], 0) - middle) / size
+        normed = tl.where(start + at < P, (tl.sum(v * mean[:, None], 0) - middle) / size, 0.0)
         gate = tl.sigmoid(normed * scale + shift)
         d_logit = tl.sum(v * dy, 0) * gate * (1.0 - gate)
-        d_t = scale / size * (d_logit - d_shift / P - normed * along)
-        d_mean += tl.where(inside, v * d_t[None, :], 0.0)
-    added = tl.sum(d_mean, 1) / P
+        sums += d_logit
+        along_sums += d_logit * normed
+        with_logit += (v - mean[:, None]) * d_logit[None, :]
+        with_normed += (v - mean[:, None]) * normed[None, :]
+    d_shift, d_scale = tl.sum(sums, 0), tl.sum(along_sums, 0)
+    # t reaches the logits directly, by its mean, and by its deviation (which has no slope where it is 0). Its gradient
+    # sums to 0, so that with it as weights the sums over x and over x - mean are one.
+    flat = deviation == 0.0
+    along = tl.where(flat, 0.0, d_scale / count * size / tl.where(flat, 1.0, deviation))
+    added = scale / size * (tl.sum(with_logit, 1) - along * tl.sum(with_normed, 1)) / P
     for start in range(0, P, BP):
         p = start + at[None, :]
         inside = (k[:, None] < K) & (p < P)
@@ -248,7 +249,8 @@ def _back_triton(
     dx, d_scale, d_shift = _back_like(x, dy, scale, shift, mean, middle, deviation, unbiased)
     count, width, n, groups, positions, _ = _sizes(x, scale.numel(), unbiased)
     given = (x, dy, scale, shift, mean, middle, deviation, dx, d_scale, d_shift, count, width, groups, positions)
-    _back_kernel[(n * groups,)](*given, EPS, *_blocks(width, positions))
+    blocks = _blocks(width, positions)
+    _back_kernel[(n * groups,)](*given, EPS, *blocks, num_warps=warps(math.prod(blocks)))
     return dx, d_scale, d_shift
 
 

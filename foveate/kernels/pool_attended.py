@@ -5,7 +5,8 @@
 The softmax is computed in float32 (float64 for float64), as it goes: the sums are rescaled when a larger logit comes.
 """
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +15,12 @@ from torch.utils.flop_counter import register_flop_formula
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import computed, layout_of, run, segments_of, small
-from foveate.kernels._sums import over_channels, over_positions
+from foveate.kernels._tiles import power_of_two, tiles_of, warps
+from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, backward_form, share
 
 IN_CACHE = 256 << 10  # bytes of the map in work at a time, read from memory once and from the cache again
+TILE, PROGRAMS = 8192, 1024  # of the Triton form: numbers that a program holds at a time, and about how many programs
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -55,13 +58,17 @@ def _cut(x: Tensor) -> tuple[str, int, int, int, int, int]:
 @_attend.form("cpu")
 def _attend_cpu(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     name, n, rows, columns, segments, width = _cut(x)
-    context, logits = _attended_like(x, w, b)
-    largest, weight = context.new_empty(n, segments), context.new_empty(n, segments)
-    sums = context.new_empty(n, segments, x.shape[1])
+    logits = x.new_empty(n, x[0, 0].numel(), dtype=computed(x.dtype))
+    largest, weight = logits.new_empty(n, segments), logits.new_empty(n, segments)
+    sums = logits.new_empty(n, segments, x.shape[1])
     run(f"attend_{name}", x, x, w, b, logits, largest, weight, sums, segments, width, n, rows, columns)
+    return _together(largest, weight, sums), torch.softmax(logits, -1)
+
+
+def _together(largest: Tensor, weight: Tensor, sums: Tensor) -> Tensor:
+    """The context, from each segment's largest logit, weights' sum (both (N, segments)) and weighted sum."""
     factor = torch.exp(largest - largest.amax(1, keepdim=True))
-    torch.sum(sums * (factor / (weight * factor).sum(1, keepdim=True)).unsqueeze(2), 1, out=context)
-    return context, torch.softmax(logits, -1)
+    return (sums * (factor / (weight * factor).sum(1, keepdim=True)).unsqueeze(2)).sum(1)
 
 
 # From the gradient of the context: that of the logits (N, P) and that of w (C,).
@@ -81,16 +88,122 @@ def _back_cpu(x: Tensor, weights: Tensor, context: Tensor, dy: Tensor) -> tuple[
 
 
 # ---- triton ---------------------------------------------------------------------------------------------------------
+@triton.jit
+def _attend_kernel(
+    x_ptr: tl.tensor,
+    w_ptr: tl.tensor,
+    b_ptr: tl.tensor,
+    logits_ptr: tl.tensor,
+    largest_ptr: tl.tensor,
+    weight_ptr: tl.tensor,
+    sums_ptr: tl.tensor,
+    segments: tl.tensor,
+    length: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a segment, tiles of all channels; each column of a tile has a softmax of its own until the end."""
+    program, c = tl.program_id(0).to(tl.int64), tl.arange(0, BC).to(tl.int64)
+    n, first = program // segments, program % segments * length
+    end = tl.minimum(first + length, P)
+    w, b = tl.load(w_ptr + c, mask=c < C, other=0.0), tl.load(b_ptr)
+    most, total = tl.full((BP,), -3.0e38, tl.float32), tl.zeros((BP,), tl.float32)
+    sums = tl.zeros((BC, BP), tl.float32)
+    for start in range(first, end, BP):
+        p = start + tl.arange(0, BP)
+        inside = (c < C)[:, None] & (p < end)[None, :]
+        v = tl.load(x_ptr + n * C * P + c[:, None] * by_c + p[None, :] * by_p, mask=inside, other=0.0).to(tl.float32)
+        logit = tl.sum(v * w[:, None], 0) + b
+        tl.store(logits_ptr + n * P + p, logit, mask=p < end)
+        logit = tl.where(p < end, logit, -float("inf"))
+        above = tl.maximum(most, logit)
+        shrink, weight = tl.exp(most - above), tl.exp(logit - above)
+        total = total * shrink + weight
+        sums = sums * shrink[None, :] + v * weight[None, :]
+        most = above
+    largest = tl.max(most, 0)
+    factor = tl.exp(most - largest)
+    tl.store(largest_ptr + program, largest)
+    tl.store(weight_ptr + program, tl.sum(total * factor, 0))
+    tl.store(sums_ptr + program * C + c, tl.sum(sums * factor[None, :], 1), mask=c < C)
+
+
+class _Segments(NamedTuple):
+    """How the positions are cut among programs, and what a program takes at a time: every channel of some of them."""
+
+    segments: int
+    length: int
+    block_channels: int
+    block_positions: int
+
+
+def _segments(n: int, channels: int, positions: int) -> _Segments:
+    wide = power_of_two(channels)
+    block = min(power_of_two(positions), max(TILE // wide, 1))
+    blocks = -(-positions // block)
+    length = -(-blocks // max(PROGRAMS // n, 1)) * block
+    return _Segments(-(-positions // length), length, wide, block)
+
+
 @_attend.form("triton")
 def _attend_triton(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    weights = torch.softmax(over_channels(x, w) + b, -1)
-    return over_positions(x, weights), weights
+    n, channels, positions, *by = tiles_of(x)[:5]
+    segments, length, *blocks = _segments(n, channels, positions)
+    logits = x.new_empty(n, positions, dtype=torch.float32)
+    largest, weight = logits.new_empty(n, segments), logits.new_empty(n, segments)
+    sums = logits.new_empty(n, segments, channels)
+    given = (x, w, b, logits, largest, weight, sums, segments, length, channels, positions, *by, *blocks)
+    _attend_kernel[(n * segments,)](*given, num_warps=warps(math.prod(blocks)))
+    return _together(largest, weight, sums), torch.softmax(logits, -1)
+
+
+@triton.jit
+def _back_kernel(
+    x_ptr: tl.tensor,
+    weights_ptr: tl.tensor,
+    dy_ptr: tl.tensor,
+    product_ptr: tl.tensor,
+    d_logits_ptr: tl.tensor,
+    parts_ptr: tl.tensor,
+    segments: tl.tensor,
+    length: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """As forward: the gradients of a segment's logits, and the sum over its positions of x times them."""
+    program, c = tl.program_id(0).to(tl.int64), tl.arange(0, BC).to(tl.int64)
+    n, first = program // segments, program % segments * length
+    end = tl.minimum(first + length, P)
+    dy, product = tl.load(dy_ptr + n * C + c, mask=c < C, other=0.0), tl.load(product_ptr + n)
+    sums = tl.zeros((BC, BP), tl.float32)
+    for start in range(first, end, BP):
+        p = start + tl.arange(0, BP)
+        inside = (c < C)[:, None] & (p < end)[None, :]
+        v = tl.load(x_ptr + n * C * P + c[:, None] * by_c + p[None, :] * by_p, mask=inside, other=0.0).to(tl.float32)
+        weight = tl.load(weights_ptr + n * P + p, mask=p < end, other=0.0)
+        d_logit = weight * (tl.sum(v * dy[:, None], 0) - product)
+        tl.store(d_logits_ptr + n * P + p, d_logit, mask=p < end)
+        sums += v * d_logit[None, :]
+    tl.store(parts_ptr + program * C + c, tl.sum(sums, 1), mask=c < C)
 
 
 @_back.form("triton")
 def _back_triton(x: Tensor, weights: Tensor, context: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
-    d_logits = weights * (over_channels(x, dy) - (context * dy).sum(1, keepdim=True))
-    return d_logits, over_positions(x, d_logits).sum(0)
+    n, channels, positions, *by = tiles_of(x)[:5]
+    segments, length, *blocks = _segments(n, channels, positions)
+    d_logits, parts = torch.empty_like(weights), context.new_empty(n, segments, channels)
+    product = (context * dy).sum(1)
+    given = (x, weights, dy, product, d_logits, parts, segments, length, channels, positions, *by, *blocks)
+    _back_kernel[(n * segments,)](*given, num_warps=warps(math.prod(blocks)))
+    return d_logits, parts.sum((0, 1))
 
 
 # ---- gradient -------------------------------------------------------------------------------------------------------

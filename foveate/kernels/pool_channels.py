@@ -12,7 +12,6 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import computed, layout_of, run, segments_of, small
-from foveate.kernels._sums import over_positions
 from foveate.kernels._tiles import first_largest, later_largest, tiles_of
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, backward_form, share
@@ -108,7 +107,41 @@ def _pool_triton(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Ten
     return most, mean, at
 
 
-_back.form("triton")(over_positions)
+@triton.jit
+def _back_kernel(
+    x_ptr: tl.tensor,
+    even_ptr: tl.tensor,
+    at_ptr: tl.tensor,
+    hot_ptr: tl.tensor,
+    out_ptr: tl.tensor,
+    C: tl.tensor,
+    P: tl.tensor,
+    by_c: tl.tensor,
+    by_p: tl.tensor,
+    BC: tl.constexpr,
+    BP: tl.constexpr,
+) -> None:
+    """One program a block of channels."""
+    program, down = tl.program_id(0), tl.cdiv(C, BC)
+    n = (program // down).to(tl.int64)
+    c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
+    total = tl.zeros((BC, BP), tl.float32)
+    for start in range(0, P, BP):
+        p = (start + tl.arange(0, BP)).to(tl.int64)
+        inside = (c < C)[:, None] & (p < P)[None, :]
+        v = tl.load(x_ptr + n * C * P + c[:, None] * by_c + p[None, :] * by_p, mask=inside, other=0.0).to(tl.float32)
+        weight = tl.broadcast_to(tl.load(even_ptr + n * P + p, mask=p < P, other=0.0)[None, :], (BC, BP))
+        here = tl.load(at_ptr + n * P + p, mask=p < P, other=-1)[None, :] == c[:, None]
+        weight = weight + tl.where(here, tl.load(hot_ptr + n * P + p, mask=p < P, other=0.0)[None, :], 0.0)
+        total += v * weight
+    tl.store(out_ptr + n * C + c, tl.sum(total, 1), mask=c < C)
+
+
+@_back.form("triton")
+def _back_triton(x: Tensor, even: Tensor, at: Tensor, hot: Tensor) -> Tensor:
+    out, t = x.new_empty(x.shape[:2], dtype=torch.float32), tiles_of(x, kept="channels")
+    _back_kernel[(t.n * t.down,)](x, even, at, hot, out, *t[1:])
+    return out
 
 
 # ---- gradient -------------------------------------------------------------------------------------------------------

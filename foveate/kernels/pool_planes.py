@@ -13,7 +13,7 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import computed, layout_of, run
-from foveate.kernels._tiles import first_largest, later_largest, tiles_of
+from foveate.kernels._tiles import first_largest, later_largest, spread_further, tiles_of
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, share
 
@@ -81,11 +81,12 @@ def _pool_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a block of channels; the variance reads the block again."""
+    """One program a block of channels; the variance is put together from those of the places of a tile."""
     program, down = tl.program_id(0), tl.cdiv(C, BC)
     n = (program // down).to(tl.int64)
     c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
     total, size = tl.zeros((BC, BP), tl.float32), tl.zeros((BC, BP), tl.float32)
+    middle, spread = tl.zeros((BC, BP), tl.float32), tl.zeros((BC, BP), tl.float32)
     most, place = tl.full((BC,), -float("inf"), tl.float32), tl.full((BC,), -1, tl.int32)
     for start in range(0, P, BP):
         p = (start + tl.arange(0, BP)).to(tl.int64)
@@ -94,6 +95,8 @@ def _pool_kernel(
         total += v
         if magnitude_ptr is not None:
             size += tl.abs(v)
+        if variance_ptr is not None:
+            middle, spread = spread_further(v, inside, middle, spread, start // BP + 1)
         if most_ptr is not None:
             here, at = first_largest(v, inside, p, 1)
             most, place = later_largest(most, place, here, at)
@@ -105,14 +108,9 @@ def _pool_kernel(
         tl.store(most_ptr + n * C + c, most, mask=c < C)
         tl.store(at_ptr + n * C + c, place, mask=c < C)
     if variance_ptr is not None:
-        squares = tl.zeros((BC, BP), tl.float32)
-        for start in range(0, P, BP):
-            p = (start + tl.arange(0, BP)).to(tl.int64)
-            inside = (c < C)[:, None] & (p < P)[None, :]
-            at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
-            away = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32) - mean[:, None]
-            squares += tl.where(inside, away * away, 0.0)
-        tl.store(variance_ptr + n * C + c, tl.sum(squares, 1) / P, mask=c < C)
+        seen = ((P - tl.arange(0, BP) + BP - 1) // BP)[None, :]
+        away = middle - mean[:, None]
+        tl.store(variance_ptr + n * C + c, tl.sum(spread + seen * away * away, 1) / P, mask=c < C)
 
 
 @_pool.form("triton")

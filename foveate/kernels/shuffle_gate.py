@@ -14,7 +14,7 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass, choose
 from foveate.kernels._layout import PAST_THE_CACHE, computed, run, small
-from foveate.kernels._tiles import AT_ONCE, power_of_two
+from foveate.kernels._tiles import AT_ONCE, power_of_two, spread_further
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import backward_form
 
@@ -99,18 +99,21 @@ def _gate_kernel(
     EPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program a channel; what it does not read for the first time it finds in a cache."""
+    """One program a channel, which it reads twice, from a cache if it fits into one."""
     row = tl.program_id(0).to(tl.int64)
     q, half, at = row % C, C // 2, tl.arange(0, BLOCK)
     scale, shift = tl.load(scale_ptr + q % (2 * K)), tl.load(shift_ptr + q % (2 * K))
-    total = tl.zeros((BLOCK,), tl.float32)
+    total, middle, spread = (
+        tl.zeros((BLOCK,), tl.float32),
+        tl.zeros((BLOCK,), tl.float32),
+        tl.zeros((BLOCK,), tl.float32),
+    )
     for start in range(0, P, BLOCK):
-        total += tl.load(x_ptr + row * P + start + at, mask=start + at < P, other=0.0).to(tl.float32)
+        v = tl.load(x_ptr + row * P + start + at, mask=start + at < P, other=0.0).to(tl.float32)
+        total += v
+        middle, spread = spread_further(v, start + at < P, middle, spread, start // BLOCK + 1)
     mean = tl.sum(total, 0) / P
-    squares = tl.zeros((BLOCK,), tl.float32)
-    for start in range(0, P, BLOCK):
-        v = tl.load(x_ptr + row * P + start + at, mask=start + at < P, other=0.0).to(tl.float32) - mean
-        squares += tl.where(start + at < P, v * v, 0.0)
+    squares = spread + (P - at + BLOCK - 1) // BLOCK * (middle - mean) * (middle - mean)
     inverse = 1.0 / tl.sqrt(tl.sum(squares, 0) / P + EPS)
     whole, target = q % (2 * K) < K, row - q + 2 * (q % half) + q // half
     for start in range(0, P, BLOCK):

@@ -20,7 +20,7 @@ from attention_cases import build
 from kernel_cases import CASES
 from triton.backends.compiler import GPUTarget
 
-from foveate.kernels import _dispatch, gate_map, gate_strips, likeness_gate, pool_planes, pool_strips
+from foveate.kernels import _dispatch, gate_map, gate_strips, likeness_gate, pool_attended, pool_planes, pool_strips
 from foveate.kernels.pool_planes import KINDS
 
 # Tiles full and cut off in both directions, planes and maps of one number, strides that are multiples of 16 or not.
@@ -116,9 +116,12 @@ def mechanisms(dtype, last):
 
 def wide(dtype):
     """What takes whole rows or whole groups of channels at a time."""
-    x = torch.randn(1, 2, 3, 4000, dtype=dtype)
+    x = torch.randn(1, 2, 3, 8000, dtype=dtype)
     yield lambda x: [gate_strips(x, *pool_strips(x))], [x]
-    yield lambda x: [likeness_gate(x, x[0, 0, 0, :1], x[0, 0, 0, :1])], [x.reshape(1, 2000, 3, 4)]
+    for channels in (500, 2000, 4000):
+        x = x.reshape(1, channels, -1)
+        yield lambda x, w: [likeness_gate(x, w[:1], w[:1])], [x, x[0, :, 0]]
+        yield lambda x, w: [pool_attended(x, w, w[:1])[0]], [x, x[0, :, 0]]
 
 
 def main(arch, dtype, few):

@@ -1,6 +1,7 @@
 """What test_triton.py runs in a process of its own: the Triton forms on a GPU, or in the interpreter of Triton."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -60,6 +61,20 @@ def test_ties_and_what_is_not_finite_are_as_in_the_reference(case, value):
         torch.testing.assert_close(got, wanted, equal_nan=True, rtol=1e-4, atol=1e-4)
     # What the first sample holds stays out of the others' gradients.
     torch.testing.assert_close(quick[outputs][1], plain[outputs][1], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "limit"), [("pool_attended", "PROGRAMS"), ("likeness_gate", "KEPT")])
+@pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
+def test_how_much_a_program_takes_at_a_time_makes_no_difference(name, limit, last, monkeypatch):
+    monkeypatch.setattr(sys.modules[f"foveate.kernels.{name}"], limit, 4)
+    (case,) = (case for case in CASES if case.name == name)
+    inputs = [t.to(DEVICE, torch.float32) for t in case.inputs((2, 66, 25, 40))]
+    if last:
+        inputs[0] = inputs[0].movedim(1, -1).contiguous().movedim(-1, 1)
+    cotangents = [torch.randn_like(y) for y in case.run("reference", *inputs)]
+    quick, plain = (outputs_and_gradients(case, form, inputs, cotangents) for form in ("triton", "reference"))
+    for got, wanted in zip(quick, plain, strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("lay", ["sliced", "expanded", "overlapping"])
