@@ -46,7 +46,10 @@ def why_not(*given: Tensor) -> str | None:
 def autocasts(t: Tensor) -> bool:
     """Whether autocast is on for the tensor's device."""
     kind = t.device.type
-    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(
+        kind
+    )  # 2.11's compiler stops at the second
+    return known and torch.is_autocast_enabled(kind)
 
 
 def autocasted(*given: Tensor) -> tuple[Tensor, ...]:

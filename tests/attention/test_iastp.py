@@ -174,7 +174,7 @@ def test_losses_of_many_pairs_hold_a_part_of_them_at_a_time(monkeypatch):
         (out.sum() + losses.interactive.sum() + losses.attention.sum()).backward()
 
     step()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
         step()
     assert max(event.cpu_memory_usage for event in seen.events() if event.name == "[memory]") <= 2**16 * 4
 

@@ -157,7 +157,7 @@ def test_what_cannot_run_or_does_not_fit_is_said_in_one_line():
 
 
 def largest_allocation(run):
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
         run()
     return max(event.cpu_memory_usage for event in seen.events() if event.name == "[memory]")
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,18 @@ from foveate.kernels import gate_map
 from foveate.kernels._triton import HAS_TRITON
 
 
-@pytest.mark.skipif(not HAS_TRITON, reason="triton is not installed")
+def why_not():
+    if not HAS_TRITON:
+        return "triton is not installed"
+    import triton
+
+    version = tuple(int(part) for part in triton.__version__.split(".")[:2])
+    if version < (3, 7) and not torch.cuda.is_available():
+        return f"the interpreter of Triton {triton.__version__} asks what NumPy {np.__version__} deprecates or refuses"
+    return None
+
+
+@pytest.mark.skipif(why_not() is not None, reason=str(why_not()))
 def test_triton_forms_are_no_further_from_float64_than_twice_plain_torch():
     file = Path(__file__).with_name("triton_forms.py")
     interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
