@@ -198,6 +198,15 @@ CASES = [
         maps={"height": "n c 6", "width": "n c 5"},
     ),
     Case(
+        "sra",
+        variants=(
+            {},
+            {"heads": 4, "reduction": 3, "bias": False},
+            {"heads": 1, "reduction": 1, "form": "bare", "out_bias": False},
+        ),
+        affinity="positions",
+    ),
+    Case(
         "iastp",
         variants=({}, {"fusion": "max"}, {"fusion": "mean"}),
     ),

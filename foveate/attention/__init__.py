@@ -1,6 +1,6 @@
 """The plug-in mechanisms: one paper, one file, each registered under the name that `create_attention` takes."""
 
-from foveate.attention._capture import Seen, capture
+from foveate.attention._capture import Rows, Seen, capture, record
 from foveate.attention._registry import (
     Deviation,
     Facts,
@@ -18,6 +18,7 @@ from foveate.attention.drsn import soft_threshold
 __all__ = [
     "Deviation",
     "Facts",
+    "Rows",
     "Seen",
     "UnknownNameError",
     "attention_class",
@@ -27,6 +28,7 @@ __all__ = [
     "check_options",
     "create_attention",
     "list_attention",
+    "record",
     "register_attention",
     "soft_threshold",
 ]

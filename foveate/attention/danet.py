@@ -13,7 +13,7 @@ from foveate.attention._capture import Rows, record
 from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels._blocks import uncast, wide
-from foveate.kernels.attend import attend
+from foveate.kernels.attend import attend, attention_weights
 
 POSITION = Facts(
     title="Dual Attention Network for Scene Segmentation",
@@ -46,12 +46,6 @@ CHANNEL = replace(
         ),
     ),
 )
-
-
-def _weights(queries: Tensor, keys: Tensor) -> Tensor:
-    """The rows of softmax(queries · keys), (N, Q, tokens), in float32 or better."""
-    logits = queries @ keys.mT
-    return torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 @register_attention("danet_position", POSITION)
@@ -116,7 +110,7 @@ class PositionAttention(nn.Module):
         if self.attention_budget_mib is not None:
             self._keep_within_budget(x)
         queries, keys, values = (layer(x).flatten(2).mT for layer in (self.query, self.key, self.value))
-        record(self, affinity=Rows(x.shape[2:], lambda at: _weights(queries[:, at], keys)))
+        record(self, affinity=Rows(x.shape[2:], lambda at: attention_weights(queries[:, at], keys, scale=1.0)))
         mixed = attend(queries, keys, values, scale=1.0).mT.unflatten(2, x.shape[2:])
         return x + (self.gamma * mixed).to(x.dtype)
 
@@ -166,7 +160,7 @@ class ChannelAttention(nn.Module):
     def _weights(self, some: Tensor, flat: Tensor) -> Tensor:
         """The rows of these channels; their products are sums over all positions, too long for half precision."""
         with uncast(flat):
-            return _weights(self.sign * some.to(wide(flat)), flat.to(wide(flat)))
+            return attention_weights(self.sign * some.to(wide(flat)), flat.to(wide(flat)), scale=1.0)
 
     def _keep_within_budget(self, x: Tensor) -> None:
         training = trains(self, x)

@@ -13,7 +13,7 @@ from foveate.attention._budget import blocks_mib, check_budget, keep_within, tok
 from foveate.attention._capture import Rows, record
 from foveate.attention._maps import batch_norm, check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels.attend import attend
+from foveate.kernels.attend import attend, attention_weights
 from foveate.kernels.sum_relu import sum_relu
 
 FORMS = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
@@ -184,11 +184,9 @@ class NonLocal(nn.Module):
         if self.form == "concatenation":
             a, b = self._terms(queries, keys)
             return torch.relu(a + b) / keys.shape[1]
-        logits = queries @ keys.mT
         if self.form == "dot_product":
-            return logits / keys.shape[1]
-        wide = torch.promote_types(logits.dtype, torch.float32)
-        return torch.softmax(logits * self.scale, -1, dtype=wide)
+            return queries @ keys.mT / keys.shape[1]
+        return attention_weights(queries, keys, scale=self.scale)
 
     def _respond(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """Σ_j f g / 𝒞, (N, P, w), without the whole pairwise map."""

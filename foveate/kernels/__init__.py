@@ -6,7 +6,7 @@ says why not. `attend` and `sum_relu`, over pairs of tokens, have forms of other
 
 from foveate.kernels import _counts  # noqa: F401  says what the passes compute
 from foveate.kernels._dispatch import IMPLS, why_not
-from foveate.kernels.attend import attend
+from foveate.kernels.attend import attend, attention_weights
 from foveate.kernels.convolve_few import convolve_few
 from foveate.kernels.gate_map import gate_map
 from foveate.kernels.likeness_gate import likeness_gate
@@ -23,6 +23,7 @@ __all__ = [
     "IMPLS",
     "Shared",
     "attend",
+    "attention_weights",
     "convolve_few",
     "gate_map",
     "gate_strips",

@@ -23,9 +23,14 @@ from foveate.kernels._blocks import KEYS, QUERIES, empty_like, folded, parts, pl
 
 def reference(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
     """Of (*B, P, d), (*B, K, d), (*B, K, e) → (*B, P, e); the softmax in float32 or better."""
+    return weights(queries, keys, scale).to(values.dtype) @ values
+
+
+def weights(queries: Tensor, keys: Tensor, scale: float) -> Tensor:
+    """The map of the pairs itself, (*B, P, K)."""
     logits = queries @ keys.mT
-    weights = torch.softmax(logits * scale, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    return weights.to(values.dtype) @ values
+    logits = logits if scale == 1 else logits * scale
+    return torch.softmax(logits, -1, dtype=torch.promote_types(logits.dtype, torch.float32))
 
 
 @torch.library.custom_op("foveate::attend_blocks", mutates_args=())

@@ -135,6 +135,17 @@ def attend(
     return mixed.transpose(1, 2).flatten(2)
 
 
+def attention_weights(
+    queries: Float[Tensor, "n p hd"], keys: Float[Tensor, "n k hd"], *, heads: int = 1, scale: float | None = None
+) -> Float[Tensor, "n p k"]:
+    """The weights that `attend` gives to the keys, of a few queries: the mean of the heads, in float32 or better."""
+    scale = (queries.shape[-1] // heads) ** -0.5 if scale is None else scale
+    if heads == 1:
+        return _attend_blocks.weights(queries, keys, scale)
+    q, k = (t.unflatten(2, (heads, -1)).transpose(1, 2) for t in (queries, keys))
+    return _attend_blocks.weights(q, k, scale).mean(1)
+
+
 def _check(queries: Tensor, keys: Tensor, values: Tensor, heads: int) -> None:
     shapes = [tuple(t.shape) for t in (queries, keys, values)]
     if any(len(shape) != 3 for shape in shapes):
