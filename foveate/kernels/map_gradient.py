@@ -7,7 +7,7 @@ Written by separate nodes of autograd each term would be a map of its own, writt
 """
 
 import ctypes
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
@@ -34,6 +34,12 @@ class Terms:
     strips: list[tuple[Tensor, Tensor, Tensor]] = field(default_factory=list)  # dy, (N, C, H), (N, C, W)
     shrunk: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # dy where |x| is above a threshold (N, C)
     even_strips: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # (N, C, H), (N, C, W)
+
+    def tensors(self) -> list[Tensor]:
+        """Everything that the terms are made of."""
+        terms = [term for kind in fields(self) for term in getattr(self, kind.name)]
+        made_of = [part for term in terms for part in (term if isinstance(term, tuple) else (term,))]
+        return [part for part in made_of if part is not None]
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ class Ledger:
     def settle(self, x: Tensor) -> Tensor:
         terms = self.terms()
         self._terms = Terms()
-        return map_gradient(x, terms, backward_form(self.impl, *(dy for dy, *_ in terms.scaled)))
+        return map_gradient(x, terms, backward_form(self.impl, *terms.tensors()))
 
 
 def backward_form(impl: str, *given: Tensor) -> str:
