@@ -52,6 +52,23 @@ def squeezed_and_gated(impl: str, x: Tensor, position: Tensor, added: Tensor) ->
     return [gate_map(shared, channel=gate, position=position, added=added)]
 
 
+def quarters(shape: Shape) -> Tensor:
+    """Multiples of 1/4, so that sums of products are exact, in bfloat16 as well."""
+    return torch.randint(-8, 9, shape, dtype=torch.float64) / 4
+
+
+def far_from_0(shape: Shape) -> Tensor:
+    """A map that decides the sign of what it is added to."""
+    x = a_map(shape)
+    return x + 8 * x.sign()
+
+
+def squeezed_and_joined(impl: str, x: Tensor, residual: Tensor) -> list[Tensor]:
+    shared = share(x, impl=impl)
+    (mean,) = pool_planes(shared, ("mean",))
+    return [gate_map(shared, channel=torch.sigmoid(mean), residual=residual, activation="relu")]
+
+
 def channels_then_positions(impl: str, x: Tensor, weight: Tensor) -> list[Tensor]:
     shared = share(x, impl=impl)
     mean, largest = pool_planes(shared, ("mean", "max"))
@@ -124,6 +141,22 @@ CASES = [
         lambda shape: [a_map(shape), of_positions(shape)],
         lambda impl, x, p: [gate_map(x, position=p, impl=impl)],
     ),
+    Case(
+        "gate_map and a residual",
+        lambda shape: [a_map(shape), of_channels(shape), of_positions(shape), of_channels(shape), a_map(shape)],
+        lambda impl, x, c, p, a, r: [gate_map(x, channel=c, position=p, added=a, residual=r, impl=impl)],
+    ),
+    Case(
+        "gate_map of channels, residual, relu",
+        lambda shape: [quarters(shape), quarters(shape[:2]), quarters(shape) + 1 / 32],  # no sum is near 0
+        lambda impl, x, c, r: [gate_map(x, channel=c, residual=r, activation="relu", impl=impl)],
+    ),
+    Case(
+        "gate_map of positions, relu",
+        lambda shape: [a_map(shape), of_positions(shape)],
+        lambda impl, x, p: [gate_map(x, position=p, activation="relu", impl=impl)],
+    ),
+    Case("squeezed, gated and joined", lambda shape: [a_map(shape), far_from_0(shape)], squeezed_and_joined),
     Case(
         "pool_channels",
         lambda shape: [a_map(shape)],

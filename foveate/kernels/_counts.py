@@ -8,8 +8,10 @@ from foveate.counting import Work, register_operator
 
 
 @register_operator("foveate::gate_map")
-def gate_map(result: Tensor, x: Tensor, *terms: Tensor | None) -> Work:
-    return Work("elementwise", elementwise=x.numel() * sum(term is not None for term in terms))
+def gate_map(result: Tensor, x: Tensor, *terms: Tensor | bool | None) -> Work:
+    """A step for each gate, addend and map, and one for the ReLU."""
+    steps = sum(bool(term) if isinstance(term, bool) else term is not None for term in terms)
+    return Work("elementwise", elementwise=x.numel() * steps)
 
 
 @register_operator("foveate::plane_pools")

@@ -1,6 +1,7 @@
-"""y = x · channel · position + added: a gate of each channel, of each position, or of both, in one read and one write.
+"""y = act(x · channel · position + added + residual): a map gated and joined to another in one read of each, one write.
 
-The gradients of the gates come from one read of x and dy; that of the map is left to its root (see `shared`).
+The gradients of the gates come from one read of x and dy; that of the map is left to its root (see `shared`). The
+ReLU's comes from the sign of y; what it lets through is the gradient of the residual.
 """
 
 from typing import Any
@@ -17,32 +18,56 @@ from foveate.kernels.shared import Shared, backward_form, share
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
-def reference(x: Tensor, channel: Tensor | None, position: Tensor | None, added: Tensor | None) -> Tensor:
+def reference(
+    x: Tensor,
+    channel: Tensor | None,
+    position: Tensor | None,
+    added: Tensor | None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     ones = (1,) * (x.dim() - 2)
     if channel is not None:
         x = x * channel.reshape(*channel.shape, *ones)
     if position is not None:
         x = x * position.unsqueeze(1)
-    return x if added is None else x + added.reshape(*added.shape, *ones)
+    if added is not None:
+        x = x + added.reshape(*added.shape, *ones)
+    if residual is not None:
+        x = x + residual
+    return torch.relu(x) if relu else x
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
 _gate = Pass(
-    "gate_map(Tensor x, Tensor? channel, Tensor? position, Tensor? added) -> Tensor",
-    lambda x, channel, position, added: torch.empty_like(x),
+    "gate_map(Tensor x, Tensor? channel, Tensor? position, Tensor? added, Tensor? residual=None, bool relu=False)"
+    " -> Tensor",
+    lambda x, *_: torch.empty_like(x),
 )
 
 
 @_gate.form("cpu")
-def _gate_cpu(x: Tensor, channel: Tensor | None, position: Tensor | None, added: Tensor | None) -> Tensor:
+def _gate_cpu(
+    x: Tensor,
+    channel: Tensor | None,
+    position: Tensor | None,
+    added: Tensor | None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     n, rows, columns, last = layout_of(x)
     y = torch.empty_like(x)
-    alone = position is None and added is None
+    joined = residual is not None or relu
+    alone = position is None and added is None and not joined
     if channel is not None and alone and not last and channel.dtype == x.dtype and y.nbytes < PAST_THE_CACHE:
         # One factor in a small map: torch's own product takes less to start.
         return torch.mul(x, channel.reshape(*channel.shape, *(1,) * (x.dim() - 2)), out=y)
     given = (position, channel, None, added) if last else (channel, position, added, None)
-    run("scale", x, x, *given, y, n, rows, columns, y.nbytes >= PAST_THE_CACHE)
+    sizes = (n, rows, columns, y.nbytes >= PAST_THE_CACHE)
+    if joined:
+        run("join", x, x, *given, residual, y, relu, *sizes)
+    else:
+        run("scale", x, x, *given, y, *sizes)
     return y
 
 
@@ -84,6 +109,7 @@ def _gate_kernel(
     channel_ptr: tl.tensor,
     position_ptr: tl.tensor,
     added_ptr: tl.tensor,
+    residual_ptr: tl.tensor,
     y_ptr: tl.tensor,
     C: tl.tensor,
     P: tl.tensor,
@@ -91,6 +117,7 @@ def _gate_kernel(
     by_p: tl.tensor,
     BC: tl.constexpr,
     BP: tl.constexpr,
+    RELU: tl.constexpr,
 ) -> None:
     """One program a tile."""
     tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
@@ -106,13 +133,24 @@ def _gate_kernel(
         v = v * tl.load(position_ptr + n * P + p, mask=p < P)[None, :]
     if added_ptr is not None:
         v = v + tl.load(added_ptr + n * C + c, mask=c < C)[:, None]
+    if residual_ptr is not None:
+        v = v + tl.load(residual_ptr + at, mask=inside).to(tl.float32)
+    if RELU:
+        v = tl.where(v <= 0, 0.0, v)
     tl.store(y_ptr + at, v.to(y_ptr.dtype.element_ty), mask=inside)
 
 
 @_gate.form("triton")
-def _gate_triton(x: Tensor, channel: Tensor | None, position: Tensor | None, added: Tensor | None) -> Tensor:
+def _gate_triton(
+    x: Tensor,
+    channel: Tensor | None,
+    position: Tensor | None,
+    added: Tensor | None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+) -> Tensor:
     y, t = torch.empty_like(x), tiles_of(x)
-    _gate_kernel[(t.n * t.down * t.across,)](x, channel, position, added, y, *t[1:])
+    _gate_kernel[(t.n * t.down * t.across,)](x, channel, position, added, residual, y, *t[1:], relu)
     return y
 
 
@@ -183,17 +221,22 @@ class _Gate(Function):
         channel: Tensor | None,
         position: Tensor | None,
         added: Tensor | None,
+        residual: Tensor | None,
+        relu: bool,
     ) -> Tensor:
         ctx.impl, ctx.ledger = shared.impl, shared.ledger
-        ctx.save_for_backward(x, channel, position)
-        return _gate(shared.impl, x, channel, position, added)
+        y = _gate(shared.impl, x, channel, position, added, residual, relu)
+        ctx.save_for_backward(x, channel, position, y if relu else None)
+        return y
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
         (dy,) = given
-        x, channel, position = ctx.saved_tensors
-        _, of_token, _, *wants = ctx.needs_input_grad
+        x, channel, position, y = ctx.saved_tensors
+        _, of_token, _, *wants, of_residual, _ = ctx.needs_input_grad
         impl = backward_form(ctx.impl, dy)
+        if y is not None:
+            dy = dy.masked_fill(y <= 0, 0) if impl == "reference" else torch.ops.aten.threshold_backward(dy, y, 0)
         if impl == "reference":
             by = (x * dy).reshape(*x.shape[:2], -1)
             d_channel = (by if position is None else by * position.unsqueeze(1)).sum(2)
@@ -205,7 +248,8 @@ class _Gate(Function):
         if of_token:
             ctx.ledger.terms().scaled.append((dy, channel, position))
         gradients = [sums[k] if want else None for k, want in enumerate(wants)]
-        return None, dy.new_zeros(()) if of_token else None, None, *gradients
+        done = dy.new_zeros(()) if of_token else None
+        return None, done, None, *gradients, dy if of_residual else None, None
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
@@ -215,34 +259,43 @@ def gate_map(
     channel: Tensor | None = None,
     position: Tensor | None = None,
     added: Tensor | None = None,
+    residual: Tensor | None = None,
+    activation: str | None = None,
     impl: str | None = None,
 ) -> Tensor:
-    """Scale the map by its gates and add a number to each channel.
+    """Scale the map by its gates, add a number to each channel and another map, and end with an activation.
 
     Args:
         x: (N, C, *S), floating, or a shared map.
         channel: (N, C), a factor for each channel.
         position: (N, *S), a factor for each position.
         added: (N, C), added to each channel after the factors.
+        residual: a map of the same shape, added after them.
+        activation: "relu" or None, the last step.
         impl: see `share`.
 
     Returns: (N, C, *S), of the dtype that torch's promotion gives.
-    Raises: ValueError: a gate of another shape; what `share` raises.
+    Raises: ValueError: a gate or residual of another shape, an unknown activation; what `share` raises.
     """
+    if activation not in (None, "relu"):
+        raise ValueError(f"gate_map: activation must be 'relu' or None; got {activation!r}")
+    relu = activation == "relu"
     shared = share(x, primitive="gate_map", impl=impl)
     x = shared.tensor
-    wanted = {"channel": x.shape[:2], "position": (x.shape[0], *x.shape[2:]), "added": x.shape[:2]}
-    for name, value in (("channel", channel), ("position", position), ("added", added)):
-        if value is not None and value.shape != wanted[name]:
-            raise ValueError(f"gate_map: {name} must be {tuple(wanted[name])}; got {tuple(value.shape)}")
-    gates = [value for value in (channel, position, added) if value is not None]
-    if not gates:
+    sizes = x.shape[:2], (x.shape[0], *x.shape[2:]), x.shape[:2], x.shape
+    given = {"channel": channel, "position": position, "added": added, "residual": residual}
+    for (name, value), wanted in zip(given.items(), sizes, strict=True):
+        if value is not None and value.shape != wanted:
+            raise ValueError(f"gate_map: {name} must be {tuple(wanted)}; got {tuple(value.shape)}")
+    gates = [value for value in given.values() if value is not None]
+    if not gates and not relu:
         return x
     wider = any(torch.promote_types(x.dtype, value.dtype) != x.dtype for value in gates)
     if shared.impl == "reference" or not _gate.has(shared.impl) or wider:
-        return reference(x, channel, position, added)
+        return reference(x, channel, position, added, residual, relu)
     channel, position, added = small(channel, x), small(position, x), small(added, x)
     position = None if position is None else position.flatten(1)
+    residual = None if residual is None else like(residual.to(x.dtype), x)
     if not torch.is_grad_enabled() or not any(t.requires_grad for t in (x, *gates)):
-        return _gate(shared.impl, x, channel, position, added)
-    return _Gate.apply(x, shared.token, shared, channel, position, added)
+        return _gate(shared.impl, x, channel, position, added, residual, relu)
+    return _Gate.apply(x, shared.token, shared, channel, position, added, residual, relu)

@@ -68,6 +68,10 @@ def test_a_form_that_cannot_run_says_why():
         gate_map(x.half(), channel=gate.half(), impl="cpu")
     with pytest.raises(ValueError, match=r"gate_map: channel must be \(1, 2\); got \(2, 1\)"):
         gate_map(x, channel=gate.T)
+    with pytest.raises(ValueError, match=r"gate_map: residual must be \(1, 2, 3, 3\); got \(1, 2, 3\)"):
+        gate_map(x, residual=x[..., 0])
+    with pytest.raises(ValueError, match="gate_map: activation must be 'relu' or None; got 'gelu'"):
+        gate_map(x, activation="gelu")
 
 
 def test_everything_works_without_native_code():

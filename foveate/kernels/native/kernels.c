@@ -28,6 +28,7 @@
 
 #include "passes.h"
 #include "gates.h"
+#include "join.h"
 #include "channels.h"
 #include "attend.h"
 #include "groups.h"
