@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from foveate.kernels import _native
-from foveate.kernels._triton import HAS_TRITON, INTERPRETED
+from foveate.kernels._triton import INTERPRETED, on_its_device, why_not_start
 
 IMPLS = ("reference", "cpu", "triton")
 PREFERRED = {"cuda": "triton", "cpu": "cpu"}  # device type → impl; other devices take the reference
@@ -35,10 +35,10 @@ def why_not(impl: str, x: Tensor) -> str | None:
     if x.numel() == 0:
         return f"it needs a tensor with elements, got shape {tuple(x.shape)}"
     if impl == "triton":
-        if not HAS_TRITON:
-            return "triton is not installed"
         if not (x.is_cuda or INTERPRETED):
             return f"triton needs a CUDA tensor, got one on {x.device}"
+        if reason := why_not_start():
+            return reason
         if x.dtype not in (torch.float32, torch.bfloat16, torch.float16):
             return f"triton computes in float32, which {x.dtype} would not expect"
         return None
@@ -85,6 +85,7 @@ class Pass:
         """Decorator: what runs for "cpu" or "triton"."""
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
+            function = on_its_device(function) if impl == "triton" else function
             self._forms[impl] = function
             _LIBRARY.impl(self._operator, function, _KEYS[impl])
             return function
