@@ -6,6 +6,8 @@ python benchmarks/kernels.py [--threads 1,2] [--rounds 11] [--shape 8,256,56,56]
 The limit of a forward pass is one read plus one copy of the map, whatever the mechanism. That of a training step is the
 least that its forward and backward passes must read and write when no map stays in the cache: R a read of a map, D a
 read of two, C a copy. All are measured in the same run, with torch's own sum, dot product and clone.
+
+For a GPU: benchmarks/kernels_cuda.py.
 """
 
 import argparse
