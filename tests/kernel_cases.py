@@ -12,11 +12,14 @@ from foveate.kernels import (
     gate_map,
     gate_strips,
     likeness_gate,
+    mix_branches,
     pool_attended,
+    pool_branches,
     pool_channels,
     pool_planes,
     pool_strips,
     share,
+    share_branches,
     shuffle_gate,
     soft_threshold,
 )
@@ -81,6 +84,21 @@ def attended_and_added(impl: str, x: Tensor, w: Tensor, b: Tensor) -> list[Tenso
     shared = share(x, impl=impl)
     context, _ = pool_attended(shared, w, b)
     return [gate_map(shared, channel=torch.sigmoid(context), added=context * w)]
+
+
+def branches_of(count: int) -> Callable[[Shape], list[Tensor]]:
+    """So many maps, behind the first one weights (N, M, C) and the other maps."""
+    return lambda shape: [
+        a_map(shape),
+        torch.rand(shape[0], count, shape[1], dtype=torch.float64),
+        *(a_map(shape) for _ in range(count - 1)),
+    ]
+
+
+def pooled_and_mixed(impl: str, x: Tensor, weights: Tensor, *others: Tensor) -> list[Tensor]:
+    branches = share_branches([x, *others], impl=impl)
+    pooled = pool_branches(branches)
+    return [mix_branches(branches, torch.softmax(weights * pooled.unsqueeze(1), 1))]
 
 
 def doubled(shape: Shape) -> Tensor:
@@ -198,5 +216,12 @@ CASES = [
     Case("pool_strips", lambda shape: [a_map(in_2d(shape))], lambda impl, x: [*pool_strips(x, impl=impl)]),
     Case("gate_strips", with_strips, lambda impl, x, r, c: [gate_strips(x, r, c, impl=impl)]),
     Case("strips pooled and gated", with_strips, pooled_and_gated_strips),
+    Case(
+        "pool_branches",
+        lambda shape: [a_map(shape), a_map(shape)],
+        lambda impl, x, z: [pool_branches([x, z], impl=impl)],
+    ),
+    Case("mix_branches", branches_of(3), lambda impl, x, w, *z: [mix_branches([x, *z], w, impl=impl)]),
+    Case("branches pooled and mixed", branches_of(2), pooled_and_mixed),
     Case("shared", lambda shape: [a_map(shape), of_positions(shape), of_channels(shape)], squeezed_and_gated),
 ]

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from foveate.attention._capture import record
 from foveate.attention._maps import (
-    axes,
     batch_norm,
     check_dims,
     check_groups,
@@ -14,9 +13,9 @@ from foveate.attention._maps import (
     conv,
     odd_kernel,
     one_of,
-    spread,
 )
 from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.kernels import mix_branches, pool_branches, share_branches
 
 FACTS = Facts(
     title="Selective Kernel Networks",
@@ -70,7 +69,7 @@ class SelectiveKernel(nn.Module):
 
     Shape: x (N, C, *S) → y (N, C, ⌈S/stride⌉), dtype of x. Captured: branch (N, M, C), sums to 1 over M.
     Cost: M·kᵈ·C²/groups + (1 + M)·C·d weights; in the formulas P counts positions of the output. One read of the map
-        and one write a branch, two reads and a write of the branches.
+        and one write a branch, two reads of the branches and one write.
     Init: "sknet": convolutions He normal (fan in), attention layers N(0, 0.01), as the prototxt; "light": all He normal
         (fan out), as its network.
     Raises: ValueError: channels that do not split into the groups, an even kernel, numbers that cannot be, a map of
@@ -140,17 +139,11 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *t"]:
         check_map("sk", x, self.channels, self.spatial_dims, self.reduce.weight)
-        seen = [branch(x) for branch in self.branches]
-        total = seen[0]
-        for branch in seen[1:]:
-            total = total + branch
-        hidden = torch.relu(self.norm(self.reduce(total.mean(axes(total)))))
-        weights = torch.softmax(self.expand(hidden).unflatten(1, (len(seen), self.channels)), 1)
+        branches = share_branches([branch(x) for branch in self.branches])
+        hidden = torch.relu(self.norm(self.reduce(pool_branches(branches))))
+        weights = torch.softmax(self.expand(hidden).unflatten(1, (len(self.branches), self.channels)), 1)
         record(self, branch=weights)
-        y = seen[0] * spread(weights[:, 0], total)
-        for m, branch in enumerate(seen[1:], 1):
-            y = y + branch * spread(weights[:, m], total)
-        return y
+        return mix_branches(branches, weights)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, form={self.form!r}"

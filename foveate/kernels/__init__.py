@@ -10,6 +10,7 @@ from foveate.kernels.attend import attend, attention_weights
 from foveate.kernels.convolve_few import convolve_few
 from foveate.kernels.gate_map import gate_map
 from foveate.kernels.likeness_gate import likeness_gate
+from foveate.kernels.mix_branches import mix_branches, pool_branches, share_branches
 from foveate.kernels.pool_attended import pool_attended
 from foveate.kernels.pool_channels import pool_channels
 from foveate.kernels.pool_planes import pool_planes
@@ -28,11 +29,14 @@ __all__ = [
     "gate_map",
     "gate_strips",
     "likeness_gate",
+    "mix_branches",
     "pool_attended",
+    "pool_branches",
     "pool_channels",
     "pool_planes",
     "pool_strips",
     "share",
+    "share_branches",
     "shuffle_gate",
     "soft_threshold",
     "sum_relu",

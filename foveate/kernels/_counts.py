@@ -68,3 +68,14 @@ def likeness_gate(result: Any, x: Tensor, scale: Tensor, shift: Tensor, unbiased
     """A mean of every channel; likeness, its mean, deviation and gate for each group; the product."""
     groups = x.numel() // x.shape[1] * scale.numel()
     return Work("elementwise", elementwise=2 * x.numel() + 5 * groups, reductions=2 * x.numel() + 2 * groups)
+
+
+@register_operator("foveate::mix_branches")
+def mix_branches(result: Tensor, maps: list[Tensor], weights: Tensor) -> Work:
+    """A product for each map, and the sums of them."""
+    return Work("elementwise", elementwise=result.numel() * (2 * len(maps) - 1))
+
+
+@register_operator("foveate::branch_means")
+def branch_means(result: Tensor, maps: list[Tensor]) -> Work:
+    return Work("reduction", reductions=sum(x.numel() for x in maps))

@@ -47,9 +47,13 @@ class Ledger:
             self._terms, self._run = Terms(), run
         return self._terms
 
+    def taken(self) -> Terms:
+        """The terms, which are then no longer held."""
+        terms, self._terms = self.terms(), Terms()
+        return terms
+
     def settle(self, x: Tensor) -> Tensor:
-        terms = self.terms()
-        self._terms = Terms()
+        terms = self.taken()
         return map_gradient(x, terms, backward_form(self.impl, *terms.tensors()))
 
 

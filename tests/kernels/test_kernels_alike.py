@@ -95,6 +95,9 @@ def test_torch_finds_the_operators_in_order():
     torch.library.opcheck(torch.ops.foveate.gate_map.default, (x, gate, None, None))
     torch.library.opcheck(torch.ops.foveate.channel_pools.default, (x, gate))
     torch.library.opcheck(torch.ops.foveate.convolve_few.default, (x[:, :2].contiguous(), torch.rand(1, 2, 3, 3)))
+    torch.library.opcheck(torch.ops.foveate.gate_map.default, (x, gate, None, None, x, True))
+    torch.library.opcheck(torch.ops.foveate.mix_branches.default, ([x, x], torch.rand(2, *SHAPE[:2])))
+    torch.library.opcheck(torch.ops.foveate.branch_means.default, ([x, x],))
     torch.library.opcheck(torch.ops.foveate.plane_pools.default, (x, ["mean"]), test_utils=("test_schema",))
 
 

@@ -53,7 +53,7 @@ class Absent:
         return lambda *_: None
 
     def load_binary(self, name, binary, shared, device):
-        kernel, types = f"{self.loading.fn.__module__}.{name}", " ".join(self.loading.signature.values())
+        kernel, types = f"{self.loading.fn.__module__}.{name}", " ".join(map(str, self.loading.signature.values()))
         registers, spilled = resources(binary)
         used = {"kernel": kernel, "types": types, "registers": registers, "spilled": spilled, "shared": shared}
         sys.stdout.write(json.dumps(used) + "\n")

@@ -29,6 +29,7 @@
 #include "passes.h"
 #include "gates.h"
 #include "join.h"
+#include "branches.h"
 #include "channels.h"
 #include "attend.h"
 #include "groups.h"
