@@ -8,6 +8,8 @@ from foveate.kernels._layout import layout_of
 from foveate.kernels._triton import tl, triton
 
 AT_ONCE = 1024  # numbers of a tile
+ALL_AT_ONCE = 8192  # of one that has all channels
+PROGRAMS = 1024  # about how many, where tiles are many for each
 NARROW = 32  # of a tile's numbers side by side, where sums are kept for each of them
 
 
@@ -44,6 +46,24 @@ def tiles_of(x: Tensor, kept: str = "") -> Tiles:
     if last:
         return Tiles(n, fast, slow, 1, fast, side_by_side, below)
     return Tiles(n, slow, fast, fast, 1, below, side_by_side)
+
+
+class Segments(NamedTuple):
+    """How positions are cut among programs, and what a program takes at a time: every channel of some of them."""
+
+    segments: int
+    length: int
+    block_channels: int
+    block_positions: int
+
+
+def segments_of_all(n: int, channels: int, positions: int) -> Segments:
+    """Segments for passes that need all channels of a position at a time."""
+    wide = power_of_two(channels)
+    block = min(power_of_two(positions), max(ALL_AT_ONCE // wide, 1))
+    blocks = -(-positions // block)
+    length = -(-blocks // max(PROGRAMS // n, 1)) * block
+    return Segments(-(-positions // length), length, wide, block)
 
 
 def power_of_two(size: int) -> int:

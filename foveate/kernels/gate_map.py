@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.autograd import Function
 
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import PAST_THE_CACHE, computed, layout_of, like, run, segments_of, small
+from foveate.kernels._gate_gradients import gate_gradients
+from foveate.kernels._layout import PAST_THE_CACHE, layout_of, like, run, small
 from foveate.kernels._tiles import tiles_of
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, backward_form, share
@@ -71,37 +72,6 @@ def _gate_cpu(
     return y
 
 
-def _sums_like(x: Tensor, dy: Tensor, channel: Any, position: Any, wants: list[bool]) -> list[Tensor]:
-    of_channel, of_position = x.shape[:2], (x.shape[0], x[0, 0].numel())
-    return [x.new_empty(shape, dtype=computed(x.dtype)) for shape in (of_channel, of_position, of_channel)]
-
-
-# Gradients of channel (N, C), position (N, P) and added (N, C); those not wanted hold nothing of use.
-_sums = Pass(
-    "gate_gradients(Tensor x, Tensor dy, Tensor? channel, Tensor? position, bool[] wants) -> Tensor[]", _sums_like
-)
-
-
-@_sums.form("cpu")
-def _sums_cpu(
-    x: Tensor, dy: Tensor, channel: Tensor | None, position: Tensor | None, wants: list[bool]
-) -> list[Tensor]:
-    n, rows, columns, last = layout_of(x)
-    sums = _sums_like(x, dy, channel, position, wants)
-    wanted = [tensor if want else None for tensor, want in zip(sums, wants, strict=True)]
-    by_column = [wanted[0], wanted[2]] if last else [wanted[1], None]
-    by_row = [wanted[1], None] if last else [wanted[0], wanted[2]]
-    segments = segments_of(n, rows)
-    parts = [None if t is None else t.new_empty(n, segments, columns) for t in by_column]
-    factors = (position, channel) if last else (channel, position)
-    scratch = x.new_empty(2 * torch.get_num_threads(), columns, dtype=computed(x.dtype))
-    run("products", x, x, dy, *factors, by_row[0], parts[0], by_row[1], parts[1], scratch, segments, n, rows, columns)
-    for part, whole in zip(parts, by_column, strict=True):
-        if part is not None and whole is not None:
-            torch.sum(part, 1, out=whole)
-    return sums
-
-
 # ---- triton ---------------------------------------------------------------------------------------------------------
 @triton.jit
 def _gate_kernel(
@@ -154,62 +124,6 @@ def _gate_triton(
     return y
 
 
-@triton.jit
-def _sums_kernel(
-    x_ptr: tl.tensor,
-    dy_ptr: tl.tensor,
-    channel_ptr: tl.tensor,
-    position_ptr: tl.tensor,
-    d_channel_ptr: tl.tensor,
-    d_position_ptr: tl.tensor,
-    d_added_ptr: tl.tensor,
-    C: tl.tensor,
-    P: tl.tensor,
-    by_c: tl.tensor,
-    by_p: tl.tensor,
-    BC: tl.constexpr,
-    BP: tl.constexpr,
-) -> None:
-    """One program a block of channels: whole sums over positions, and parts (N, blocks, P) of those over channels."""
-    program, down = tl.program_id(0), tl.cdiv(C, BC)
-    n = (program // down).to(tl.int64)
-    c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
-    channel = tl.full((BC,), 1.0, tl.float32)
-    if channel_ptr is not None:
-        channel = tl.load(channel_ptr + n * C + c, mask=c < C, other=0.0)
-    of_channel, of_dy = tl.zeros((BC, BP), tl.float32), tl.zeros((BC, BP), tl.float32)
-    for start in range(0, P, BP):
-        p = (start + tl.arange(0, BP)).to(tl.int64)
-        inside = (c < C)[:, None] & (p < P)[None, :]
-        at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
-        dy = tl.load(dy_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        of_dy += dy
-        product = dy * tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
-        if d_position_ptr is not None:
-            part = tl.sum(product * channel[:, None], 0)
-            tl.store(d_position_ptr + program.to(tl.int64) * P + p, part, mask=p < P)
-        if position_ptr is not None:
-            product = product * tl.load(position_ptr + n * P + p, mask=p < P, other=0.0)[None, :]
-        of_channel += product
-    if d_channel_ptr is not None:
-        tl.store(d_channel_ptr + n * C + c, tl.sum(of_channel, 1), mask=c < C)
-    if d_added_ptr is not None:
-        tl.store(d_added_ptr + n * C + c, tl.sum(of_dy, 1), mask=c < C)
-
-
-@_sums.form("triton")
-def _sums_triton(
-    x: Tensor, dy: Tensor, channel: Tensor | None, position: Tensor | None, wants: list[bool]
-) -> list[Tensor]:
-    sums, t = _sums_like(x, dy, channel, position, wants), tiles_of(x, kept="channels")
-    d_channel, d_position, d_added = (tensor if want else None for tensor, want in zip(sums, wants, strict=True))
-    parts = None if d_position is None else d_position.new_empty(t.n, t.down, t.positions)
-    _sums_kernel[(t.n * t.down,)](x, dy, channel, position, d_channel, parts, d_added, *t[1:])
-    if parts is not None and d_position is not None:
-        torch.sum(parts, 1, out=d_position)
-    return sums
-
-
 # ---- gradient -------------------------------------------------------------------------------------------------------
 class _Gate(Function):
     @staticmethod
@@ -244,7 +158,7 @@ class _Gate(Function):
             sums = [d_channel, d_position, dy.reshape(by.shape).sum(2)]
         elif any(wants):
             dy = like(dy, x)
-            sums = _sums(impl, x, dy, channel, position, wants)
+            sums = gate_gradients(impl, x, dy, channel, position, wants)
         if of_token:
             ctx.ledger.terms().scaled.append((dy, channel, position))
         gradients = [sums[k] if want else None for k, want in enumerate(wants)]

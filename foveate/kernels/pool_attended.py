@@ -6,7 +6,7 @@ The softmax is computed in float32 (float64 for float64), as it goes: the sums a
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +15,11 @@ from torch.utils.flop_counter import register_flop_formula
 
 from foveate.kernels._dispatch import Pass
 from foveate.kernels._layout import computed, layout_of, run, segments_of, small
-from foveate.kernels._tiles import power_of_two, tiles_of, warps
+from foveate.kernels._tiles import segments_of_all, tiles_of, warps
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import Shared, backward_form, share
 
 IN_CACHE = 256 << 10  # bytes of the map in work at a time, read from memory once and from the cache again
-TILE, PROGRAMS = 8192, 1024  # of the Triton form: numbers that a program holds at a time, and about how many programs
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -132,27 +131,10 @@ def _attend_kernel(
     tl.store(sums_ptr + program * C + c, tl.sum(sums * factor[None, :], 1), mask=c < C)
 
 
-class _Segments(NamedTuple):
-    """How the positions are cut among programs, and what a program takes at a time: every channel of some of them."""
-
-    segments: int
-    length: int
-    block_channels: int
-    block_positions: int
-
-
-def _segments(n: int, channels: int, positions: int) -> _Segments:
-    wide = power_of_two(channels)
-    block = min(power_of_two(positions), max(TILE // wide, 1))
-    blocks = -(-positions // block)
-    length = -(-blocks // max(PROGRAMS // n, 1)) * block
-    return _Segments(-(-positions // length), length, wide, block)
-
-
 @_attend.form("triton")
 def _attend_triton(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     n, channels, positions, *by = tiles_of(x)[:5]
-    segments, length, *blocks = _segments(n, channels, positions)
+    segments, length, *blocks = segments_of_all(n, channels, positions)
     logits = x.new_empty(n, positions, dtype=torch.float32)
     largest, weight = logits.new_empty(n, segments), logits.new_empty(n, segments)
     sums = logits.new_empty(n, segments, channels)
@@ -198,7 +180,7 @@ def _back_kernel(
 @_back.form("triton")
 def _back_triton(x: Tensor, weights: Tensor, context: Tensor, dy: Tensor) -> tuple[Tensor, Tensor]:
     n, channels, positions, *by = tiles_of(x)[:5]
-    segments, length, *blocks = _segments(n, channels, positions)
+    segments, length, *blocks = segments_of_all(n, channels, positions)
     d_logits, parts = torch.empty_like(weights), context.new_empty(n, segments, channels)
     product = (context * dy).sum(1)
     given = (x, weights, dy, product, d_logits, parts, segments, length, channels, positions, *by, *blocks)

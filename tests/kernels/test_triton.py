@@ -52,10 +52,6 @@ def test_triton_says_in_one_line_why_it_cannot_start():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_the_benchmark_for_a_gpu_says_that_there_is_none():
     file = Path(__file__).parents[2] / "benchmarks" / "kernels_cuda.py"
-    for asked, said in (
-        ([], "needs a CUDA device; torch sees none"),
-        (["--only", "se,sx"], "--only takes gate_map, se,"),
-    ):
-        ran = subprocess.run([sys.executable, str(file), *asked], capture_output=True, text=True)
-        assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
-        assert said in ran.stderr
+    ran = subprocess.run([sys.executable, str(file)], capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr == "kernels_cuda.py: needs a CUDA device; torch sees none\n"

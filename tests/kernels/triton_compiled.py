@@ -97,12 +97,16 @@ def primitives(shape, dtype, last):
     x = laid(torch.randn(shape, dtype=dtype), last)
     for kinds in subsets(KINDS):
         yield lambda x, kinds=kinds: pool_planes(x, kinds), [x]
-    gates = {"channel": x[:, :, 0, 0], "position": x[:, 0], "added": x[:, :, 0, 0]}
+    gates = {"channel": x[:, :, 0, 0], "position": x[:, 0], "added": x[:, :, 0, 0], "residual": x}
     for names in subsets(gates):
-        yield (
-            lambda x, *given, names=names: [gate_map(x, **dict(zip(names, given, strict=True)))],
-            [x, *(gates[name] for name in names)],
-        )
+        given = [x, *(gates[name] for name in names)]
+        for end in (None, "relu"):
+            yield (
+                lambda x, *given, names=names, end=end: [
+                    gate_map(x, activation=end, **dict(zip(names, given, strict=True)))
+                ],
+                given,
+            )
 
 
 def mechanisms(dtype, last):

@@ -63,10 +63,17 @@ def test_ties_and_what_is_not_finite_are_as_in_the_reference(case, value):
     torch.testing.assert_close(quick[outputs][1], plain[outputs][1], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "limit"), [("pool_attended", "PROGRAMS"), ("likeness_gate", "KEPT")])
+@pytest.mark.parametrize(
+    ("name", "module", "limit"),
+    [
+        ("pool_attended", "_tiles", "PROGRAMS"),
+        ("gate_map", "_tiles", "PROGRAMS"),
+        ("likeness_gate", "likeness_gate", "KEPT"),
+    ],
+)
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
-def test_how_much_a_program_takes_at_a_time_makes_no_difference(name, limit, last, monkeypatch):
-    monkeypatch.setattr(sys.modules[f"foveate.kernels.{name}"], limit, 4)
+def test_how_much_a_program_takes_at_a_time_makes_no_difference(name, module, limit, last, monkeypatch):
+    monkeypatch.setattr(sys.modules[f"foveate.kernels.{module}"], limit, 4)
     (case,) = (case for case in CASES if case.name == name)
     inputs = [t.to(DEVICE, torch.float32) for t in case.inputs((2, 66, 25, 40))]
     if last:
