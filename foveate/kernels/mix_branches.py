@@ -108,7 +108,7 @@ class _Mix(Function):
         of_token, _, of_weights, *_ = ctx.needs_input_grad
         d_weights = None
         if backward_form(ctx.impl, dy) == "reference":
-            d_weights = torch.stack([(x * dy).flatten(2).sum(2) for x in maps])
+            d_weights = torch.stack([(x * dy).sum(tuple(range(2, x.dim()))) for x in maps])
         else:
             dy = like(dy, maps[0])
             if of_weights:
