@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -137,7 +136,8 @@ class SpatialReductionAttention(nn.Module):
             pairs = blocks_mib(len(x) * self.heads, queries, keys, x, training)
             return tokens_mib(len(x), tokens, x, training) + pairs
 
-        changes: dict[str, dict[str, Any]] = {f"reduction={r}": {"reduction": r} for r in (2 * self.reduction,)}
+        twice = 2 * self.reduction
+        changes = {f"reduction={twice}": {"reduction": twice}}
         keep_within("sra", self.attention_budget_mib, x.shape[2:], need, changes)
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:

@@ -83,7 +83,13 @@ def test_the_whole_affinity_on_demand_is_the_official_map(path):
         ("nl", {"sub_sample": True, "channels": 96}, r"5.4 MiB.*: form='dot_product' .4.4 MiB., a map of 30×40"),
         ("danet_position", {}, r"6.3 MiB.*: a map of 30×40 .2.3 MiB., attention_budget_mib=7"),
         ("danet_channel", {"channels": 200}, r"7.9 MiB.*: a map of 30×40 .2.4 MiB., attention_budget_mib=8"),
-        ("iastp", {"size": (20, 30)}, r"14.3 MiB.*: size 10×15 .1.0 MiB., attention_budget_mib=15"),
+        ("iastp", {"size": (20, 30)}, r"21.2 MiB.*: size 10×15 .1.4 MiB., attention_budget_mib=22"),
+        ("sra", {}, r"7.9 MiB.*: a map of 30×40 .2.6 MiB., attention_budget_mib=8"),
+        (
+            "sra",
+            {"channels": 48},
+            r"5.4 MiB.*: reduction=4 .4.3 MiB., a map of 30×40 .1.7 MiB., attention_budget_mib=6",
+        ),
     ],
     ids=str,
 )

@@ -169,6 +169,7 @@ def largest_allocation(run):
         ("nl", {"width": 1}),
         ("danet_position", {}),
         ("danet_position", {"variant": "paper"}),
+        ("sra", {"reduction": 1, "heads": 2}),
     ],
     ids=str,
 )

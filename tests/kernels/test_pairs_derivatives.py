@@ -24,6 +24,7 @@ MODULES = [
     ("danet_position", {}),
     ("danet_position", {"variant": "paper"}),
     ("danet_channel", {}),
+    ("sra", {"heads": 2}),
     ("iastp", {"size": (2, 3)}),
 ]
 each_module = pytest.mark.parametrize(("name", "options"), MODULES, ids=str)

@@ -174,12 +174,13 @@ class InteractionAwarePyramid(nn.Module):
 
     @staticmethod
     def _rows_at_once(samples: int, keys: int, rows: int) -> int:
-        """How many rows of the map of pairs are held at a time."""
-        return min(rows, max(AT_ONCE // (samples * keys or 1), 1))
+        """How many rows of the map of pairs are held at a time: parts of about one size, of AT_ONCE entries at most."""
+        most = max(AT_ONCE // (samples * keys or 1), 1)
+        return math.ceil(rows / math.ceil(rows / most))
 
     def _keep_within_budget(self, maps: Sequence[Tensor]) -> None:
         x, training, scales = maps[-1], trains(self, maps[-1]), len(maps)
-        held = 5 * scales + 5 if training else 2 * scales + 2  # maps of pairs at a time, as measured
+        held = 5 * scales + 10 if training else 2 * scales + 2  # maps of pairs at a time, as measured
 
         def need(size: Sequence[int]) -> float:
             n, keys = math.prod(size), math.prod(size) * (self.frames or 1)
