@@ -18,7 +18,18 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from foveate.kernels._blocks import KEYS, QUERIES, empty_like, folded, parts, plainly_twice, samples, uncast, wide
+from foveate.kernels._blocks import (
+    KEYS,
+    QUERIES,
+    empty_like,
+    exponential_,
+    folded,
+    parts,
+    plainly_twice,
+    samples,
+    uncast,
+    wide,
+)
 
 
 def reference(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
@@ -50,8 +61,8 @@ def forward(queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> tupl
                 for j in parts(keys.shape[1], KEYS):
                     pairs = torch.bmm(some, all_keys[:, :, j])
                     above = torch.maximum(top, pairs.amax(-1, keepdim=True))
-                    pairs.sub_(above).exp_()
-                    shrink = top.sub_(above).exp_()
+                    exponential_(pairs.sub_(above))
+                    shrink = exponential_(top.sub_(above))
                     total.mul_(shrink).add_(pairs.sum(-1, keepdim=True))
                     mean.mul_(shrink).baddbmm_(pairs, all_values[:, j])
                     top = above
@@ -74,7 +85,7 @@ def backward(
             mean = (dy * out[n].to(dtype)).sum(-1, keepdim=True)
             for j in parts(keys.shape[1], KEYS):
                 for i in parts(queries.shape[1], QUERIES):
-                    weights = torch.bmm(q[:, i], k[:, j].mT).sub_(norms[n, i]).exp_()
+                    weights = exponential_(torch.bmm(q[:, i], k[:, j].mT).sub_(norms[n, i]))
                     dv[:, j].baddbmm_(weights.mT, dy[:, i])
                     pairs = torch.bmm(dy[:, i], v[:, j].mT).sub_(mean[:, i]).mul_(weights)
                     dq[:, i].baddbmm_(pairs, k[:, j])
@@ -110,7 +121,7 @@ def twice(
             turn = torch.zeros_like(norms[n])  # ȧ
             pairs = [(i, j) for j in parts(keys.shape[1], KEYS) for i in parts(queries.shape[1], QUERIES)]
             for i, j in pairs:
-                weights = torch.bmm(q[:, i], k[:, j].mT).sub_(norms[n, i]).exp_()
+                weights = exponential_(torch.bmm(q[:, i], k[:, j].mT).sub_(norms[n, i]))
                 dy_[:, i].baddbmm_(weights, tv_[:, j])
                 moved = torch.bmm(tq_[:, i], k[:, j].mT).baddbmm_(q[:, i], tk_[:, j].mT).mul_(weights)
                 turn[:, i] += moved.sum(-1, keepdim=True)
@@ -118,7 +129,7 @@ def twice(
             dy_.sub_(turn * y)
             mean, shift = ((dy * t).sum(-1, keepdim=True) for t in (y, dy_))
             for i, j in pairs:
-                weights = torch.bmm(q[:, i], k[:, j].mT).sub_(norms[n, i]).exp_()
+                weights = exponential_(torch.bmm(q[:, i], k[:, j].mT).sub_(norms[n, i]))
                 moved = torch.bmm(tq_[:, i], k[:, j].mT).baddbmm_(q[:, i], tk_[:, j].mT).sub_(turn[:, i])
                 slope = torch.bmm(dy[:, i], v[:, j].mT).sub_(mean[:, i])
                 bend = torch.bmm(dy[:, i], tv_[:, j].mT).sub_(shift[:, i]).addcmul_(moved, slope).mul_(weights)
