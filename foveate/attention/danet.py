@@ -160,7 +160,7 @@ class ChannelAttention(nn.Module):
     def _weights(self, some: Tensor, flat: Tensor) -> Tensor:
         """The rows of these channels; their products are sums over all positions, too long for half precision."""
         with uncast(flat):
-            return attention_weights(self.sign * some.to(wide(flat)), flat.to(wide(flat)), scale=1.0)
+            return attention_weights(some.to(wide(flat)), flat.to(wide(flat)), scale=self.sign)
 
     def _keep_within_budget(self, x: Tensor) -> None:
         training = trains(self, x)
@@ -182,7 +182,7 @@ class ChannelAttention(nn.Module):
         if torch.compiler.is_exporting() or self.channels <= flat.shape[2]:
             mixed = self._weights(flat, flat).to(flat.dtype) @ flat
         else:
-            mixed = attend(self.sign * flat, flat, flat, scale=1.0)
+            mixed = attend(flat, flat, flat, scale=self.sign)
         return x + (self.gamma * mixed.unflatten(2, x.shape[2:])).to(x.dtype)
 
     def extra_repr(self) -> str:
