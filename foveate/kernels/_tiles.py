@@ -8,7 +8,7 @@ from foveate.kernels._layout import layout_of
 from foveate.kernels._triton import tl, triton
 
 AT_ONCE = 1024  # numbers of a tile
-ALL_AT_ONCE = 8192  # of one that has all channels
+ALL_AT_ONCE = 4096  # of one that has all channels
 PROGRAMS = 1024  # about how many, where tiles are many for each
 NARROW = 32  # of a tile's numbers side by side, where sums are kept for each of them
 

@@ -158,9 +158,9 @@ def _gate_kernel(
 
 
 def _blocks(width: int, positions: int, kept: int = AT_ONCE) -> tuple[int, int]:
-    """A tile's sizes: the whole group, if it has at most `kept` numbers, else so many that it is one of AT_ONCE."""
+    """A tile's sizes: the whole group, unless it is wider than long or has more than `kept` numbers, else AT_ONCE."""
     wide, long = power_of_two(width), power_of_two(positions)
-    return wide, long if wide * long <= kept else max(AT_ONCE // wide, 1)
+    return wide, long if wide * long <= (kept if wide <= long else AT_ONCE) else max(AT_ONCE // wide, 1)
 
 
 @_gate.form("triton")
