@@ -1,6 +1,6 @@
 """Attention over pairs against its official forms with the map of all pairs: memory and time of a training step.
 
-python benchmarks/nonlocal_memory.py [--only "nl gaussian" …] [--size 112 112] [--threads 1] [--rounds 3]
+python benchmarks/nonlocal_memory.py [--only "nl gaussian" …] [--size 112 112] [--threads 1] [--rounds 1]
 
 Each figure is of a step forward and backward in a process of its own, started afresh: the highest resident memory above
 that before its first step, and the median time of the two steps after it. The sides take turns; medians are told, as a
@@ -78,7 +78,7 @@ def main() -> None:
         "--size", type=int, nargs="+", default=(112, 112), help="of maps that have none of their own"
     )
     arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--rounds", type=int, default=3)
+    arguments.add_argument("--rounds", type=int, default=1)
     arguments.add_argument("--only", choices=ROWS, nargs="+", default=list(ROWS), metavar="ROW", help=f"of {[*ROWS]}")
     arguments.add_argument("--out", type=Path, default=None, help="a JSON file for the figures")
     arguments.add_argument("--one", choices=("ours", "official"), help=argparse.SUPPRESS)
@@ -88,7 +88,7 @@ def main() -> None:
         return
     machine = f"{processor()}, torch {torch.__version__}, Python {platform.python_version()}"
     facts = f"float32, batch 1, training step, {asked.threads} thread{'s' * (asked.threads > 1)}"
-    print(f"{facts}; {machine}\nmedians of {asked.rounds}; memory above that before the step\n")
+    print(f"{facts}; {machine}\n{asked.rounds} round{'s' * (asked.rounds > 1)}; memory above that before the step\n")
     print("| | map | MiB: ours | official | | ms: ours | official | |\n|---|---|---|---|---|---|---|---|")
     rows = []
     for name in asked.only:
