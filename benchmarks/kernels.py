@@ -3,14 +3,16 @@
 python benchmarks/kernels.py [--threads 1,2] [--rounds 11] [--shape 8,256,56,56] [--only se,cbam] [--network]
     [--out DIR]
 
-The limit of a forward pass is one read plus one copy of the map, whatever the mechanism. That of a training step is the
-least that its forward and backward passes must read and write when no map stays in the cache: R a read of a map, D a
-read of two, C a copy. All are measured in the same run, with torch's own sum, dot product and clone.
+Forward passes are those of evaluation, without gradients. The limit of one is one read plus one copy of the map,
+whatever the mechanism. That of a training step is the least that its forward and backward passes must read and write
+when no map stays in the cache: R a read of a map, D a read of two, C a copy. All are measured in the same run, with
+torch's own sum, dot product and clone.
 
 For a GPU: benchmarks/kernels_cuda.py.
 """
 
 import argparse
+import copy
 import platform
 import statistics
 from collections.abc import Callable
@@ -81,7 +83,7 @@ def one_table(shape: list[int], names: list[str], threads: int, rounds: int) -> 
         if name in PEERS:
             modules["timm"] = create_attn(PEERS[name], shape[1])
         for who, module in modules.items():
-            steps[f"{name} forward {who}"] = forward_step(module, x)
+            steps[f"{name} forward {who}"] = forward_step(copy.deepcopy(module).eval(), x)
             steps[f"{name} training {who}"] = training_step(module, x, dy)
             kept[f"{name} {who}"] = kept_bytes(module, x.clone().requires_grad_())
     samples = time_interleaved(steps, repeats=rounds, budget_s=600)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from foveate.kernels import (
+    convolve_channels,
     convolve_few,
     gate_map,
     gate_strips,
@@ -22,6 +23,7 @@ from foveate.kernels import (
     share_branches,
     shuffle_gate,
     soft_threshold,
+    squeeze_excite,
 )
 
 Shape = tuple[int, ...]
@@ -138,6 +140,14 @@ def pooled_and_gated_strips(impl: str, x: Tensor, r: Tensor, c: Tensor) -> list[
     return [gate_strips(shared, torch.sigmoid(rows * r), torch.sigmoid(columns * c))]
 
 
+def two_layers(shape: Shape) -> list[Tensor]:
+    """A map, and two layers whose hidden values are far from the ReLU's bend."""
+    channels, hidden = shape[1], max(1, shape[1] // 2)
+    sides = 1 - 2 * (torch.arange(hidden, dtype=torch.float64) % 2)
+    first, second = (torch.randn(*size, dtype=torch.float64) for size in ((hidden, channels), (channels, hidden)))
+    return [a_map(shape), 0.1 * first / channels**0.5, 2 * sides, second, of_channels(shape)[0]]
+
+
 CASES = [
     Case(
         "pool_planes",
@@ -223,5 +233,21 @@ CASES = [
     ),
     Case("mix_branches", branches_of(3), lambda impl, x, w, *z: [mix_branches([x, *z], w, impl=impl)]),
     Case("branches pooled and mixed", branches_of(2), pooled_and_mixed),
+    Case("squeeze_excite", two_layers, lambda impl, *given: [squeeze_excite(*given, impl=impl)[0]]),
+    Case(
+        "squeeze_excite without biases",
+        lambda shape: [a_map(shape), of_channels(shape), of_channels(shape).T.contiguous()],
+        lambda impl, x, w1, w2: [squeeze_excite(x, w1, None, w2, None, impl=impl)[0]],
+    ),
+    Case(
+        "convolve_channels",
+        lambda shape: [a_map(shape), torch.randn(1, 1, 3, dtype=torch.float64)],
+        lambda impl, x, w: [convolve_channels(x, w, impl=impl)[0]],
+    ),
+    Case(
+        "convolve_channels, a kernel for each",
+        lambda shape: [a_map(shape), torch.randn(shape[1], 1, 5, dtype=torch.float64)],
+        lambda impl, x, w: [convolve_channels(x, w, impl=impl)[0]],
+    ),
     Case("shared", lambda shape: [a_map(shape), of_positions(shape), of_channels(shape)], squeezed_and_gated),
 ]

@@ -3,14 +3,13 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
 from foveate.attention._maps import check_dims, check_map, odd_kernel, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import gate_map, pool_planes, share
+from foveate.kernels import convolve_channels
 
 FACTS = Facts(
     title="ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks",
@@ -82,17 +81,9 @@ class EfficientChannelAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("eca", x, self.channels, self.spatial_dims, self.weight)
-        shared = share(x)
-        (means,) = pool_planes(shared, ("mean",))
-        padding = self.kernel_size // 2
-        if self.shared:
-            logits = F.conv1d(means.unsqueeze(1), self.weight, padding=padding).squeeze(1)
-        else:
-            windows = F.pad(means, (padding, padding)).unfold(1, self.kernel_size, 1)
-            logits = torch.einsum("nck,ck->nc", windows, self.weight.squeeze(1))
-        gate = torch.sigmoid(logits)
+        y, gate = convolve_channels(x, self.weight)
         record(self, channel=gate)
-        return gate_map(shared, channel=gate)
+        return y
 
     def extra_repr(self) -> str:
         return (

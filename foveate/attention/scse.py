@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
-from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of, spread
+from foveate.attention._maps import bare, check_dims, check_map, conv, hidden_width, one_of, spread
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import Shared, gate_map, pool_planes, share
+from foveate.kernels import Shared, gate_map, pool_planes, share, squeeze_excite
 
 COMBINES = ("max", "sum")
 _REDUCTION = Deviation("reduction", "2", "2 (ai-med, the authors'), 16 (segmentation_models.pytorch)", "2")
@@ -87,6 +87,10 @@ class ChannelSqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("cse", x, self.channels, self.spatial_dims, self.reduce.weight)
+        if bare(self.reduce, self.expand):
+            y, gate = squeeze_excite(x, self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
+            record(self, channel=gate)
+            return y
         shared = share(x)
         gate = self.gate(shared)
         record(self, channel=gate)

@@ -5,9 +5,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
-from foveate.attention._maps import axes, check_dims, check_map, hidden_width, one_of
+from foveate.attention._maps import axes, bare, check_dims, check_map, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import gate_map, pool_planes, share
+from foveate.kernels import gate_map, pool_planes, share, squeeze_excite
 
 SQUEEZES = ("avg", "max", "avg+max", "std", "gem", "learned")
 
@@ -92,6 +92,10 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
+        if self.squeeze == "avg" and bare(self.reduce, self.expand):
+            y, gate = squeeze_excite(x, self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
+            record(self, channel=gate)
+            return y
         over, shared = axes(x), share(x)
         match self.squeeze:
             case "avg":

@@ -136,8 +136,9 @@ class Count:
         for kept in self.kept:
             found.setdefault(kept.stage, Sums()).activation_bytes += kept.bytes
         for path, number in self.parameters.items():
-            stage = stage_of.get(path) or next((stage_of[p] for p in stage_of if p.startswith(f"{path}.")), "")
-            found.setdefault(stage, Sums()).parameters += number
+            below = (p for p in stage_of if p.startswith(f"{path}."))
+            near = next((p for p in (path, *below, *_above(path)) if p in stage_of), None)
+            found.setdefault("" if near is None else stage_of[near], Sums()).parameters += number
         return found
 
     def staged(self, ends: Sequence[str]) -> "Count":
@@ -173,6 +174,12 @@ class Count:
             for key in keys(path):
                 found.setdefault(key, Sums()).parameters += number
         return found
+
+
+def _above(path: str) -> list[str]:
+    """The modules that hold this one, the nearest first: they may use its weights without calling it."""
+    parts = path.split(".")
+    return [".".join(parts[:k]) for k in range(len(parts) - 1, 0, -1)]
 
 
 def _under(path: str, end: str) -> bool:

@@ -7,7 +7,8 @@ says why not. `attend` and `sum_relu`, over pairs of tokens, have forms of other
 from foveate.kernels import _counts  # noqa: F401  says what the passes compute
 from foveate.kernels._dispatch import IMPLS, why_not
 from foveate.kernels.attend import attend, attention_weights
-from foveate.kernels.convolve_few import convolve_few
+from foveate.kernels.convolve_channels import convolve_channels
+from foveate.kernels.convolve_few import LARGEST, convolve_few
 from foveate.kernels.gate_map import gate_map
 from foveate.kernels.likeness_gate import likeness_gate
 from foveate.kernels.mix_branches import mix_branches, pool_branches, share_branches
@@ -17,14 +18,17 @@ from foveate.kernels.pool_planes import pool_planes
 from foveate.kernels.shared import Shared, share
 from foveate.kernels.shuffle_gate import shuffle_gate
 from foveate.kernels.soft_threshold import soft_threshold
+from foveate.kernels.squeeze_excite import squeeze_excite
 from foveate.kernels.strips import gate_strips, pool_strips
 from foveate.kernels.sum_relu import sum_relu
 
 __all__ = [
     "IMPLS",
+    "LARGEST",
     "Shared",
     "attend",
     "attention_weights",
+    "convolve_channels",
     "convolve_few",
     "gate_map",
     "gate_strips",
@@ -39,6 +43,7 @@ __all__ = [
     "share_branches",
     "shuffle_gate",
     "soft_threshold",
+    "squeeze_excite",
     "sum_relu",
     "why_not",
 ]

@@ -96,6 +96,11 @@ class Pass:
         return impl in self._forms
 
     def __call__(self, impl: str, *given: Any) -> Any:
-        if impl == "triton" and INTERPRETED:
+        if (impl == "triton" and INTERPRETED) or not observed():
             return self._forms[impl](*given)
         return self._operator(*given)
+
+
+def observed() -> bool:
+    """Whether a counter, a profiler or another mode looks at the operators; if none does, theirs need not be called."""
+    return torch._C._len_torch_dispatch_stack() > 0 or torch._C._autograd._profiler_enabled()

@@ -55,7 +55,9 @@ def small(value: None, x: Tensor) -> None: ...
 def small(value: Tensor | None, x: Tensor) -> Tensor | None: ...
 def small(value: Tensor | None, x: Tensor) -> Tensor | None:
     """A small tensor as the passes read it: contiguous, in the dtype that x is computed in."""
-    return None if value is None else value.to(computed(x.dtype)).contiguous()
+    if value is None or (value.dtype == computed(x.dtype) and value.is_contiguous()):
+        return value
+    return value.to(computed(x.dtype)).contiguous()
 
 
 def segments_of(n: int, rows: int) -> int:
@@ -67,16 +69,27 @@ def pointer(value: Tensor | None) -> int | None:
     return None if value is None else value.data_ptr()
 
 
+_functions: dict[tuple[str, torch.dtype], Any] = {}
+
+
 def run(name: str, x: Tensor, *given: Any) -> None:
     """Call the C function of this name for x's dtype: tensors and None become pointers, numbers stay.
 
     Every argument is 64 bits wide (a pointer or int64_t); the number of threads is put behind the others.
     """
-    stored = STORED[x.dtype]
-    function = getattr(_native.library(stored), f"{name}_{stored}")
-    function.restype = None
-    function(*[_argument(value) for value in given], _argument(torch.get_num_threads()))
+    function = _functions.get((name, x.dtype))
+    if function is None:
+        stored = STORED[x.dtype]
+        function = getattr(_native.library(stored), f"{name}_{stored}")
+        function.restype, function.argtypes = None, [_native.word] * (len(given) + 1)
+        _functions[name, x.dtype] = function
+    function(*[v.data_ptr() if isinstance(v, Tensor) else v or 0 for v in given], torch.get_num_threads())
 
 
-def _argument(value: Any) -> Any:
-    return _native.word(value.data_ptr() if isinstance(value, Tensor) else 0 if value is None else int(value))
+def run_named(name: str, x: Tensor, *given: Any) -> None:
+    """`run`, for a function that is no operator: profilers see it under foveate::NAME."""
+    if torch._C._autograd._profiler_enabled():
+        with torch.profiler.record_function(f"foveate::{name}"):
+            run(name, x, *given)
+    else:
+        run(name, x, *given)

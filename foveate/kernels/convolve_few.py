@@ -17,6 +17,8 @@ from foveate.kernels._dispatch import Pass, choose
 from foveate.kernels._layout import run, small
 from foveate.kernels.shared import backward_form
 
+LARGEST = 65  # rows and columns of a kernel that the C form takes
+
 
 # ---- reference ------------------------------------------------------------------------------------------------------
 def reference(x: Tensor, w: Tensor) -> Tensor:
@@ -74,8 +76,10 @@ class _Convolve(Function):
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
-def why_not(impl: str, x: Tensor) -> str | None:
+def why_not(impl: str, x: Tensor, w: Tensor) -> str | None:
     """The reason why this form cannot run on x, or None if it can."""
+    if impl == "cpu" and max(w.shape[2:]) > LARGEST:
+        return f"its C form takes kernels of up to {LARGEST} rows and columns, got {tuple(w.shape[2:])}"
     if impl == "triton":
         return "it has no Triton form: torch's own convolution is taken on a GPU"
     return _dispatch.why_not(impl, x)
@@ -97,7 +101,7 @@ def convolve_few(x: Tensor, w: Tensor, *, impl: str | None = None) -> Tensor:
             f"convolve_few: wanted x (N, M, H, W) and w (1, M, k, l), k and l odd;"
             f" got {tuple(x.shape)} and {tuple(w.shape)}"
         )
-    impl = choose("convolve_few", impl, x, why_not)
+    impl = choose("convolve_few", impl, x, lambda wanted, x: why_not(wanted, x, w))
     if impl == "reference" or not _convolve.has(impl) or w.dtype != x.dtype:
         return reference(x, w)
     return _Convolve.apply(x.contiguous(), small(w, x), impl)

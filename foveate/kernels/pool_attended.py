@@ -49,9 +49,13 @@ def _flops(x: Any, w: Any, b: Any, *, out_shape: Any = None, **_: Any) -> int:
 def _cut(x: Tensor) -> tuple[str, int, int, int, int, int]:
     """Which C passes; samples, rows, columns; segments of the positions, and how many positions to work on at once."""
     n, rows, columns, last = layout_of(x)
-    positions, channels = (rows, columns) if last else (columns, rows)
-    width = max(16, min(512, IN_CACHE // (channels * x.element_size()) // 16 * 16))
-    return "columns" if last else "rows", n, rows, columns, segments_of(n, positions), width
+    segments = segments_of(n, rows if last else columns)
+    return "columns" if last else "rows", n, rows, columns, segments, positions_at_once(x)
+
+
+def positions_at_once(x: Tensor) -> int:
+    """So many that their channels stay in the cache between the two times that a pass reads them."""
+    return max(16, min(512, IN_CACHE // (x.shape[1] * x.element_size()) // 16 * 16))
 
 
 @_attend.form("cpu")

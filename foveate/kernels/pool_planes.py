@@ -33,35 +33,39 @@ def reference(x: Tensor, kinds: Sequence[str]) -> list[Tensor]:
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
+def _names(kinds: Sequence[str]) -> list[str]:
+    """What the pass gives: always the mean, and with the maxima their places in their planes."""
+    return [*(kind for kind in KINDS if kind in ("mean", *kinds)), *(["place"] if "max" in kinds else [])]
+
+
 def _pooled_like(x: Tensor, kinds: list[str]) -> list[Tensor]:
-    pooled = [x.new_empty(x.shape[:2], dtype=computed(x.dtype)) for _ in KINDS]
-    return [*pooled, x.new_empty(x.shape[:2], dtype=torch.int32)]
+    dtype = computed(x.dtype)
+    return [x.new_empty(x.shape[:2], dtype=torch.int32 if name == "place" else dtype) for name in _names(kinds)]
 
 
-# One tensor a kind, whether asked for or not (then it holds nothing of use), and the maximum's place in its plane.
 _pool = Pass("plane_pools(Tensor x, str[] kinds) -> Tensor[]", _pooled_like)
 
 
 @_pool.form("cpu")
 def _pool_cpu(x: Tensor, kinds: list[str]) -> list[Tensor]:
     n, rows, columns, last = layout_of(x)
-    mean, _, _, variance, at = pooled = _pooled_like(x, kinds)
-    if not last and list(kinds) == ["mean"] and mean.dtype == x.dtype:
-        torch.mean(x.flatten(2), 2, out=mean)  # alone, torch's own sum over rows is the quicker one
+    pooled = _pooled_like(x, kinds)
+    if not last and len(pooled) == 1 and pooled[0].dtype == x.dtype:
+        torch.mean(x.flatten(2), 2, out=pooled[0])  # alone, torch's own sum over rows is the quicker one
         return pooled
-    positions = x[0, 0].numel()
-    want = {kind: tensor if kind in kinds else None for kind, tensor in zip(KINDS, pooled, strict=False)}
-    place = at if "max" in kinds else None
+    found = dict(zip(_names(kinds), pooled, strict=True))
+    mean, variance, positions = found["mean"], found.get("variance"), x[0, 0].numel()
+    given = (x, None, mean, found.get("max"), found.get("place"), found.get("magnitude"))
     if last:
-        run("column_sums", x, x, None, mean, want["max"], place, want["magnitude"], n, rows, columns)
+        run("column_sums", x, *given, n, rows, columns)
     else:
-        run("row_sums", x, x, None, mean, want["max"], place, want["magnitude"], want["variance"], n, rows, columns)
+        run("row_sums", x, *given, variance, n, rows, columns)
     mean.div_(positions)
-    if last and "variance" in kinds:
+    if last and variance is not None:
         run("column_spread", x, x, mean, variance, n, rows, columns)
     for kind in ("magnitude", "variance"):
-        if (sum_ := want[kind]) is not None:
-            sum_.div_(positions)
+        if kind in found:
+            found[kind].div_(positions)
     return pooled
 
 
@@ -116,11 +120,9 @@ def _pool_kernel(
 @_pool.form("triton")
 def _pool_triton(x: Tensor, kinds: list[str]) -> list[Tensor]:
     pooled, t = _pooled_like(x, kinds), tiles_of(x, kept="channels")
-    mean, most, magnitude, variance = (
-        tensor if kind in ("mean", *kinds) else None for kind, tensor in zip(KINDS, pooled, strict=False)
-    )
-    place = None if most is None else pooled[-1]
-    _pool_kernel[(t.n * t.down,)](x, mean, most, place, magnitude, variance, *t[1:])
+    found = dict(zip(_names(kinds), pooled, strict=True))
+    given = [found.get(name) for name in ("mean", "max", "place", "magnitude", "variance")]
+    _pool_kernel[(t.n * t.down,)](x, *given, *t[1:])
     return pooled
 
 
@@ -128,10 +130,10 @@ def _pool_triton(x: Tensor, kinds: list[str]) -> list[Tensor]:
 class _Pool(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, token: Tensor, shared: Shared, kinds: Sequence[str]) -> tuple[Tensor, ...]:
-        *pooled, at = _pool(shared.impl, x, list(kinds))
+        found = dict(zip(_names(kinds), _pool(shared.impl, x, list(kinds)), strict=True))
         ctx.ledger, ctx.kinds = shared.ledger, kinds
-        ctx.save_for_backward(x, pooled[0], at)
-        return tuple(pooled[KINDS.index(kind)].to(x.dtype) for kind in kinds)
+        ctx.save_for_backward(x, found["mean"], found.get("place"))
+        return tuple(found[kind].to(x.dtype) for kind in kinds)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
@@ -174,6 +176,6 @@ def pool_planes(x: Tensor | Shared, kinds: Sequence[str], *, impl: str | None = 
     if shared.impl == "reference" or not _pool.has(shared.impl):
         return reference(shared.tensor, kinds)
     if shared.token is None:
-        pooled = _pool(shared.impl, shared.tensor, list(kinds))
-        return [pooled[KINDS.index(kind)].to(shared.tensor.dtype) for kind in kinds]
+        found = dict(zip(_names(kinds), _pool(shared.impl, shared.tensor, list(kinds)), strict=True))
+        return [found[kind].to(shared.tensor.dtype) for kind in kinds]
     return list(_Pool.apply(shared.tensor, shared.token, shared, tuple(kinds)))

@@ -1,23 +1,26 @@
 // Gradients of the gate that the channels of a map were scaled by before they were pooled at each position:
 // sums over positions of x · (even + hot where this channel was the largest).
 
-// Positions are columns: out[N][I].
+// Positions are columns: out[N][I]. Which row a column's largest is in is looked up while its block is in the cache.
 void FN(rows_weighted)(const T *x, const A *even, const int32_t *at, const A *hot, A *out, int64_t N, int64_t I,
                        int64_t J, int64_t threads) {
+    int64_t blocks = (I + TOGETHER - 1) / TOGETHER;
     PARALLEL {
         A buffer[CHUNK];
-        for (int64_t r = LO(N * I), end = HI(N * I); r < end; r++) {
-            int32_t mine = (int32_t)(r % I);
-            double whole = 0;
-            for (int64_t j = 0; j < J; j += CHUNK) {
-                int64_t n = MIN(CHUNK, J - j), c = r / I * J + j;
-                const A *v = FN(load)(x + r * J + j, n, buffer);
-                A part = 0;
-                _Pragma("omp simd reduction(+ : part)") for (int64_t k = 0; k < n; k++)
-                    part += v[k] * (even[c + k] + (at[c + k] == mine ? hot[c + k] : 0));
-                whole += part;
+        for (int64_t task = LO(N * blocks), end = HI(N * blocks); task < end; task++) {
+            int64_t n_ = task / blocks, top = task % blocks * TOGETHER, rows = MIN(TOGETHER, I - top);
+            const T *from = x + (n_ * I + top) * J;
+            double whole[TOGETHER] = {0};
+            for (int64_t q = 0; q < rows; q++)
+                for (int64_t j = 0; j < J; j += CHUNK) {
+                    int64_t n = MIN(CHUNK, J - j);
+                    whole[q] += FN(dot)(FN(load)(from + q * J + j, n, buffer), even + n_ * J + j, n);
+                }
+            for (int64_t j = 0; j < J; j++) {
+                int64_t q = at[n_ * J + j] - top;
+                if (q >= 0 && q < rows) whole[q] += *FN(load)(from + q * J + j, 1, buffer) * hot[n_ * J + j];
             }
-            out[r] = (A)whole;
+            for (int64_t q = 0; q < rows; q++) out[n_ * I + top + q] = (A)whole[q];
         }
     }
 }

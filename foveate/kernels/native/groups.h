@@ -37,8 +37,8 @@ void FN(shuffle_gate)(const T *x, const A *scale, const A *shift, T *y, A *mean,
                 inverse[r] = (A)(1 / sqrt(squares / (double)J + 1e-5));
             }
             A slope = s * inverse[r];
-            for (int64_t j = 0; j < J; j += CHUNK) {
-                int64_t n = MIN(CHUNK, J - j);
+            for (int64_t j = 0; j < J; j += PIECE) {
+                int64_t n = MIN(PIECE, J - j);
                 const A *v = FN(load)(row + j, n, in);
                 A *w = FN(target)(y + to * J + j, out, (int)past);
                 if (k_ < K) SIMD for (int64_t k = 0; k < n; k++) w[k] = v[k] * whole;
@@ -80,8 +80,8 @@ void FN(shuffle_gate_back)(const T *x, const T *dy, const A *scale, const A *shi
             if (k_ < K) sum *= whole * (1 - whole), by_normed = sum * m;
             d_shift[r] = (A)sum, d_scale[r] = (A)by_normed;
             A even = (A)(sum / (double)J), along = (A)(by_normed / (double)J);
-            for (int64_t j = 0; j < J; j += CHUNK) {
-                int64_t n = MIN(CHUNK, J - j);
+            for (int64_t j = 0; j < J; j += PIECE) {
+                int64_t n = MIN(PIECE, J - j);
                 const A *v = FN(load)(x + r * J + j, n, in), *d = FN(load)(dy + from * J + j, n, given);
                 A *w = FN(target)(dx + r * J + j, out, (int)past);
                 if (k_ < K) SIMD for (int64_t k = 0; k < n; k++) w[k] = d[k] * whole + s * even;
@@ -132,8 +132,8 @@ void FN(likeness_gate)(const T *x, const A *w_, const A *b_, T *y, A *mean, A *m
             middle[r] = centre, deviation[r] = spread;
             SIMD for (int64_t j = 0; j < J; j++) t[j] = SIGMOID((t[j] - centre) * slope + b);
             for (int64_t c = 0; c < K; c++)
-                for (int64_t j = 0; j < J; j += CHUNK) {
-                    int64_t n = MIN(CHUNK, J - j), at = (r * K + c) * J + j;
+                for (int64_t j = 0; j < J; j += PIECE) {
+                    int64_t n = MIN(PIECE, J - j), at = (r * K + c) * J + j;
                     const A *v = FN(load)(x + at, n, in);
                     A *o = FN(target)(y + at, out, (int)past);
                     SIMD for (int64_t k = 0; k < n; k++) o[k] = v[k] * t[j + k];
@@ -188,8 +188,8 @@ void FN(likeness_gate_back)(const T *x, const T *dy, const A *w_, const A *b_, c
                     d_mean += part;
                 }
                 A added = (A)(d_mean / (double)J);
-                for (int64_t j = 0; j < J; j += CHUNK) {
-                    int64_t n = MIN(CHUNK, J - j), at = (r * K + c) * J + j;
+                for (int64_t j = 0; j < J; j += PIECE) {
+                    int64_t n = MIN(PIECE, J - j), at = (r * K + c) * J + j;
                     const A *d = FN(load)(dy + at, n, given);
                     A *o = FN(target)(dx + at, out, (int)past);
                     SIMD for (int64_t k = 0; k < n; k++) o[k] = d[k] * gate[j + k] + m[c] * dt[j + k] + added;

@@ -13,11 +13,11 @@ static inline __attribute__((always_inline)) void FN(joined)(const A *v, A f, co
 void FN(join)(const T *x, const A *row, const A *column, const A *row_added, const A *column_added, const T *other,
               T *y, int64_t relu, int64_t N, int64_t I, int64_t J, int64_t past, int64_t threads) {
     PARALLEL {
-        A in[CHUNK], beside[CHUNK], out[CHUNK];
+        A in[PIECE], beside[PIECE], out[PIECE];
         LAST_FIRST(r, N * I) {
             A f = row ? row[r] : 1, b = row_added ? row_added[r] : 0;
-            for (int64_t j = 0; j < J; j += CHUNK) {
-                int64_t n = MIN(CHUNK, J - j), at = r / I * J + j;
+            for (int64_t j = 0; j < J; j += PIECE) {
+                int64_t n = MIN(PIECE, J - j), at = r / I * J + j;
                 const A *v = FN(load)(x + r * J + j, n, in), *c = column ? column + at : 0;
                 const A *o = other ? FN(load)(other + r * J + j, n, beside) : 0;
                 const A *d = column_added ? column_added + at : 0;

@@ -13,6 +13,7 @@
 #if WHICH == IS_f64
 #define T double
 #define A double
+#define BITS int64_t
 #define FABS fabs
 #define EXP exp_f64
 #else
@@ -22,6 +23,7 @@
 #define T float
 #endif
 #define A float
+#define BITS int32_t
 #define FABS fabsf
 #define EXP exp_f32
 #endif
@@ -36,3 +38,4 @@
 #include "strips.h"
 #include "convolve.h"
 #include "shrink.h"
+#include "whole.h"

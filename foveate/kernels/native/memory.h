@@ -21,12 +21,16 @@ extern int omp_get_num_threads(void);
 #define HI(count) ((count) * (omp_get_thread_num() + 1) / omp_get_num_threads())
 // The rows of this thread, block by block, the last block first: what an earlier pass read last is still in the cache.
 #define BLOCK 64
-#define LAST_FIRST(r, count)                                                              \
-    for (int64_t to_ = HI(count), from_ = LO(count); to_ > from_; to_ -= BLOCK)           \
-        for (int64_t r = to_ - BLOCK > from_ ? to_ - BLOCK : from_; r < to_; r++)
+#define BLOCKS_LAST_FIRST(low, high, count)                                                        \
+    for (int64_t high = HI(count), from_ = LO(count), low; high > from_ &&                         \
+         (low = high - BLOCK > from_ ? high - BLOCK : from_, 1); high = low)
+#define LAST_FIRST(r, count)                                                                       \
+    BLOCKS_LAST_FIRST(low_, high_, count) for (int64_t r = low_; r < high_; r++)
+#define TOGETHER 32  // rows whose sums are in work at a time
 #define SIMD _Pragma("omp simd")
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define CHUNK 1024  // values of a row in work at a time
+#define PIECE 128   // values written at a time: reading goes on while the last ones are on their way
 #define STRIP 512   // columns in work at a time
 
 static inline void stream(void *to, const void *from, size_t bytes) {
@@ -69,6 +73,19 @@ static inline const float *load_f32(const float *from, int64_t n, float *buffer)
 static inline const double *load_f64(const double *from, int64_t n, double *buffer) {
     (void)n, (void)buffer;
     return from;
+}
+
+// The end of what may be read where a row was loaded to: the map's own, or that of the buffer.
+static inline const float *readable_f32(const float *v, const float *end, const float *buffer) {
+    return (void)v, (void)buffer, end;
+}
+
+static inline const double *readable_f64(const double *v, const double *end, const double *buffer) {
+    return (void)v, (void)buffer, end;
+}
+
+static inline const float *readable_bf16(const float *v, const bf16 *end, const float *buffer) {
+    return (void)v, (void)end, buffer + CHUNK;
 }
 
 static inline const float *load_bf16(const bf16 *from, int64_t n, float *buffer) {

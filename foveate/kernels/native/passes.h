@@ -3,13 +3,14 @@
 // Factors and sums are [N][I] for rows and [N][J] for columns. A null pointer leaves a part out.
 
 // In four sums of many lanes, since each addition waits for the one before it; the values are read in their order.
-typedef A FN(Lanes) __attribute__((vector_size(64), aligned(sizeof(A)), may_alias));
-#define LANES (int64_t)(64 / sizeof(A))
+typedef A FN(Lanes) __attribute__((vector_size(32), aligned(sizeof(A)), may_alias));
+typedef BITS FN(Bits) __attribute__((vector_size(32)));
+#define LANES (int64_t)(32 / sizeof(A))
 
 static inline A FN(across)(FN(Lanes) v) {
-    A sum = 0;
-    for (int64_t k = 0; k < LANES; k++) sum += v[k];
-    return sum;
+    for (int64_t half = LANES / 2; half; half /= 2)  // unrolled
+        for (int64_t k = 0; k < half; k++) v[k] += v[k + half];
+    return v[0];
 }
 
 static inline A FN(total)(const A *v, int64_t n) {
@@ -19,6 +20,7 @@ static inline A FN(total)(const A *v, int64_t n) {
         const FN(Lanes) *p = (const void *)(v + j);
         a += p[0], b += p[1], c += p[2], d += p[3];
     }
+    for (; j + LANES <= n; j += LANES) a += *(const FN(Lanes) *)(const void *)(v + j);
     A sum = FN(across)((a + b) + (c + d));
     for (; j < n; j++) sum += v[j];
     return sum;
@@ -31,9 +33,27 @@ static inline A FN(dot)(const A *v, const A *w, int64_t n) {
         const FN(Lanes) *p = (const void *)(v + j), *q = (const void *)(w + j);
         a += p[0] * q[0], b += p[1] * q[1], c += p[2] * q[2], d += p[3] * q[3];
     }
+    for (; j + LANES <= n; j += LANES) {
+        const FN(Lanes) *p = (const void *)(v + j), *q = (const void *)(w + j);
+        a += *p * *q;
+    }
     A sum = FN(across)((a + b) + (c + d));
     for (; j < n; j++) sum += v[j] * w[j];
     return sum;
+}
+
+// The next LANES values of a row, or zeros behind its last n; nothing is read from `end` on.
+static inline FN(Lanes) FN(up_to)(const A *v, int64_t n, const A *end) {
+    FN(Lanes) out = {0};
+    if (n >= LANES) return *(const FN(Lanes) *)(const void *)v;
+    if (v + LANES > end) {
+        memcpy(&out, v, (size_t)n * sizeof(A));
+        return out;
+    }
+    FN(Bits) number, inside;
+    for (int64_t k = 0; k < LANES; k++) number[k] = k;
+    inside = number < (BITS)n;
+    return (FN(Lanes))((FN(Bits))*(const FN(Lanes) *)(const void *)v & inside);
 }
 
 static inline int32_t FN(first)(const A *v, A wanted, int64_t n) {
@@ -141,7 +161,14 @@ void FN(column_sums)(const T *x, const A *row, A *sum, A *max, int32_t *at, A *m
                         where[k] = w > most[k] ? first + (int32_t)q : where[k];
                         most[k] = w > most[k] ? w : most[k];
                     }
-                } else if (max && !magnitude) {
+                } else if (max && !at) {
+                    SIMD for (int64_t k = 0; k < n; k++) {
+                        A wa = a[k] * ga, wb = b[k] * gb, wc = c[k] * gc, wd = d[k] * gd;
+                        part[k] += (wa + wb) + (wc + wd);
+                        wa = wb > wa ? wb : wa, wc = wd > wc ? wd : wc, wa = wc > wa ? wc : wa;
+                        most[k] = wa > most[k] ? wa : most[k];
+                    }
+                } else if (max) {
                     SIMD for (int64_t k = 0; k < n; k++) {
                         A wa = a[k] * ga, wb = b[k] * gb, wc = c[k] * gc, wd = d[k] * gd, m = most[k];
                         int32_t p = where[k];

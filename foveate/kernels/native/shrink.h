@@ -5,8 +5,8 @@ void FN(shrink)(const T *x, const A *row, const A *column, T *y, int64_t N, int6
     PARALLEL {
         A in[CHUNK], out[CHUNK];
         LAST_FIRST(r, N * I) {
-            for (int64_t j = 0; j < J; j += CHUNK) {
-                int64_t n = MIN(CHUNK, J - j);
+            for (int64_t j = 0; j < J; j += PIECE) {
+                int64_t n = MIN(PIECE, J - j);
                 const A *v = FN(load)(x + r * J + j, n, in), *c = column ? column + r / I * J + j : 0;
                 A *w = FN(target)(y + r * J + j, out, (int)past), t = row ? row[r] : 0;
                 SIMD for (int64_t k = 0; k < n; k++) {
@@ -61,8 +61,8 @@ void FN(shrink_gradient)(const T *x, const T *dy, const A *row, const A *column,
     PARALLEL {
         A in[CHUNK], given[CHUNK], out[CHUNK];
         LAST_FIRST(r, N * I) {
-            for (int64_t j = 0; j < J; j += CHUNK) {
-                int64_t n = MIN(CHUNK, J - j), at = r / I * J + j;
+            for (int64_t j = 0; j < J; j += PIECE) {
+                int64_t n = MIN(PIECE, J - j), at = r / I * J + j;
                 const A *v = FN(load)(x + r * J + j, n, in), *d = FN(load)(dy + r * J + j, n, given);
                 const A *c = column ? column + at : 0, *cs = column_sign ? column_sign + at : 0;
                 A *w = FN(target)(dx + r * J + j, out, (int)past), t = row ? row[r] : 0, s = row_sign ? row_sign[r] : 0;

@@ -95,7 +95,8 @@ static void FN(strip_scale_last)(const T *x, const A *rows, const A *columns, co
 void FN(strip_sums)(const T *x, A *rows, A *columns, int64_t N, int64_t H, int64_t W, int64_t C, int64_t threads) {
     if (C > 1) return FN(strip_totals)(x, 0, 0, 0, rows, columns, N, H, W, C, threads);
     PARALLEL {
-        A buffer[CHUNK], part[CHUNK];
+        A buffer[CHUNK];
+        FN(Lanes) part[CHUNK / LANES];
         for (int64_t p = LO(N), end = HI(N); p < end; p++) {
             A *row = rows + p * H, *column = columns + p * W;
             for (int64_t h = 0; h < H; h++) row[h] = 0;
@@ -103,17 +104,18 @@ void FN(strip_sums)(const T *x, A *rows, A *columns, int64_t N, int64_t H, int64
                 int64_t n = MIN(CHUNK, W - w);
                 for (int64_t k = 0; k < n; k++) column[w + k] = 0;
                 for (int64_t top = 0; top < H; top += 32) {  // sums of sums keep their last bits
-                    for (int64_t k = 0; k < n; k++) part[k] = 0;
+                    for (int64_t k = 0; k * LANES < n; k++) part[k] = (FN(Lanes)){0};
                     for (int64_t h = top; h < MIN(top + 32, H); h++) {
-                        const A *v = FN(load)(x + (p * H + h) * W + w, n, buffer);
-                        A sum = 0;
-                        _Pragma("omp simd reduction(+ : sum)") for (int64_t k = 0; k < n; k++) {
-                            sum += v[k];
-                            part[k] += v[k];
+                        const T *from = x + (p * H + h) * W + w;
+                        const A *v = FN(load)(from, n, buffer), *stop = FN(readable)(v, x + N * H * W, buffer);
+                        FN(Lanes) sum = {0};
+                        for (int64_t k = 0; k * LANES < n; k++) {
+                            FN(Lanes) t = FN(up_to)(v + k * LANES, n - k * LANES, stop);
+                            sum += t, part[k] += t;
                         }
-                        row[h] += sum;
+                        row[h] += FN(across)(sum);
                     }
-                    for (int64_t k = 0; k < n; k++) column[w + k] += part[k];
+                    for (int64_t k = 0; k < n; k++) column[w + k] += part[k / LANES][k % LANES];
                 }
             }
         }
@@ -153,28 +155,31 @@ void FN(strip_products)(const T *x, const T *dy, const A *rows, const A *columns
                         int64_t N, int64_t H, int64_t W, int64_t C, int64_t threads) {
     if (C > 1) return FN(strip_totals)(x, dy, rows, columns, d_rows, d_columns, N, H, W, C, threads);
     PARALLEL {
-        A in[CHUNK], given[CHUNK], part[CHUNK];
+        A in[CHUNK], given[CHUNK];
+        FN(Lanes) part[CHUNK / LANES];
         for (int64_t p = LO(N), end = HI(N); p < end; p++) {
             A *d_row = d_rows + p * H, *d_column = d_columns + p * W;
             for (int64_t h = 0; h < H; h++) d_row[h] = 0;
             for (int64_t w = 0; w < W; w += CHUNK) {
                 int64_t n = MIN(CHUNK, W - w);
-                const A *c = columns + p * W + w;
+                const A *c = columns + p * W + w, *last = columns + N * W;
                 for (int64_t k = 0; k < n; k++) d_column[w + k] = 0;
                 for (int64_t top = 0; top < H; top += 32) {
-                    for (int64_t k = 0; k < n; k++) part[k] = 0;
+                    for (int64_t k = 0; k * LANES < n; k++) part[k] = (FN(Lanes)){0};
                     for (int64_t h = top; h < MIN(top + 32, H); h++) {
-                        int64_t at = (p * H + h) * W + w;
+                        int64_t at = (p * H + h) * W + w, count = N * H * W;
                         const A *v = FN(load)(x + at, n, in), *d = FN(load)(dy + at, n, given);
-                        A sum = 0, f = rows[p * H + h];
-                        _Pragma("omp simd reduction(+ : sum)") for (int64_t k = 0; k < n; k++) {
-                            A t = v[k] * d[k];
-                            sum += t * c[k];
-                            part[k] += t * f;
+                        const A *v_end = FN(readable)(v, x + count, in), *d_end = FN(readable)(d, dy + count, given);
+                        FN(Lanes) sum = {0};
+                        A f = rows[p * H + h];
+                        for (int64_t k = 0; k * LANES < n; k++) {
+                            int64_t j = k * LANES, left = n - j;
+                            FN(Lanes) t = FN(up_to)(v + j, left, v_end) * FN(up_to)(d + j, left, d_end);
+                            sum += t * FN(up_to)(c + j, left, last), part[k] += t * f;
                         }
-                        d_row[h] += sum;
+                        d_row[h] += FN(across)(sum);
                     }
-                    for (int64_t k = 0; k < n; k++) d_column[w + k] += part[k];
+                    for (int64_t k = 0; k < n; k++) d_column[w + k] += part[k / LANES][k % LANES];
                 }
             }
         }
