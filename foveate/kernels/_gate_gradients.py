@@ -99,6 +99,9 @@ def _sums_kernel(
 def _sums_triton(
     x: Tensor, dy: Tensor, channel: Tensor | None, position: Tensor | None, wants: list[bool]
 ) -> list[Tensor]:
+    if all(wants):  # at once, the compiler of Triton 3.9 crashes on some channels-last maps
+        *first, _ = _sums_triton(x, dy, channel, position, [True, True, False])
+        return [*first, _sums_triton(x, dy, None, None, [False, False, True])[2]]
     sums = _sums_like(x, dy, channel, position, wants)
     d_channel, d_position, d_added = (tensor if want else None for tensor, want in zip(sums, wants, strict=True))
     n, channels, positions, *by, block_channels, block_positions = tiles_of(x, kept="channels")
