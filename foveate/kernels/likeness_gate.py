@@ -19,7 +19,7 @@ from foveate.kernels._triton import tl, triton
 from foveate.kernels.shared import backward_form
 
 EPS = 1e-5
-KEPT = 16384  # numbers of a group that a program of the Triton form can keep in registers
+KEPT = 8192  # numbers of a group that a program of the Triton form can keep in registers
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
