@@ -23,7 +23,7 @@ from foveate.attention._maps import (
     unhooked,
 )
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import LARGEST, Shared, convolve_few, gate_map, inference, pool_channels, pool_planes, share
+from foveate.kernels import LARGEST_KERNEL, Shared, convolve_few, gate_map, inference, pool_channels, pool_planes, share
 
 POOLS = ("avg", "max", "lp", "lse")
 ORDERS = ("channel-spatial", "spatial-channel", "parallel")
@@ -216,7 +216,7 @@ class ConvolutionalBlockAttention(nn.Module):
             return None
         norm = running(spatial.norm)
         reduce, expand, (w, _) = map(affine, layers[:3])
-        if max(w.shape[2:]) > LARGEST or not inference.ready(x, (*reduce, *expand, w, *(norm or ())[:4])):
+        if max(w.shape[2:]) > LARGEST_KERNEL or not inference.ready(x, (*reduce, *expand, w, *(norm or ())[:4])):
             return None
         if norm is not None or type(spatial.norm) is nn.Identity:
             return inference.cbam(x, reduce, expand, w, norm, max_first=spatial.max_first)

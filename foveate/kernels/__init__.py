@@ -8,7 +8,7 @@ from foveate.kernels import _counts  # noqa: F401  says what the passes compute
 from foveate.kernels._dispatch import IMPLS, why_not
 from foveate.kernels.attend import attend, attention_weights
 from foveate.kernels.convolve_channels import convolve_channels
-from foveate.kernels.convolve_few import LARGEST, convolve_few
+from foveate.kernels.convolve_few import LARGEST_KERNEL, convolve_few
 from foveate.kernels.gate_map import gate_map
 from foveate.kernels.likeness_gate import likeness_gate
 from foveate.kernels.mix_branches import mix_branches, pool_branches, share_branches
@@ -24,7 +24,7 @@ from foveate.kernels.sum_relu import sum_relu
 
 __all__ = [
     "IMPLS",
-    "LARGEST",
+    "LARGEST_KERNEL",
     "Shared",
     "attend",
     "attention_weights",

@@ -30,6 +30,12 @@ def layout_of(x: Tensor) -> Layout:
     return Layout(n, positions, channels, True)
 
 
+def sizes_of(x: Tensor) -> tuple[int, int, int, bool]:
+    """N, C, P of a dense map, and whether its channels are last."""
+    n, rows, columns, last = layout_of(x)
+    return (n, columns, rows, last) if last else (n, rows, columns, last)
+
+
 def dense(x: Tensor) -> Tensor:
     """The map itself if it lies in one of the two layouts, else a contiguous copy."""
     return x if x.is_contiguous() or x.movedim(1, -1).is_contiguous() else x.contiguous()

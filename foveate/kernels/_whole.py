@@ -2,8 +2,9 @@
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
-from foveate.kernels._dispatch import choose, is_plain
+from foveate.kernels._dispatch import choose
 
 
 def runs_whole(name: str, impl: str | None, x: Tensor, *weights: Tensor) -> bool:
@@ -15,5 +16,5 @@ def runs_whole(name: str, impl: str | None, x: Tensor, *weights: Tensor) -> bool
         choose(name, impl, x) == "cpu"
         and torch._C._len_torch_dispatch_stack() == 0
         and not torch.is_autocast_enabled("cpu")
-        and all(is_plain(t) and t.dtype == x.dtype and t.device == x.device for t in weights)
+        and all(type(t) in (Tensor, Parameter) and t.dtype == x.dtype and t.is_cpu for t in weights)
     )

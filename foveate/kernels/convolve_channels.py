@@ -18,13 +18,13 @@ from foveate.kernels._layout import (
     like,
     run_named,
     segments_of,
+    sizes_of,
     small,
 )
 from foveate.kernels._whole import runs_whole
 from foveate.kernels.gate_map import gate_map
 from foveate.kernels.pool_planes import pool_planes
 from foveate.kernels.shared import backward_form, share
-from foveate.kernels.squeeze_excite import sizes_of
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -33,7 +33,7 @@ def _windows(values: Tensor, size: int) -> Tensor:
     return F.pad(values, (size // 2, size // 2)).unfold(1, size, 1)
 
 
-def logits_of(mean: Tensor, w: Tensor) -> Tensor:
+def _logits(mean: Tensor, w: Tensor) -> Tensor:
     """(N, C) → (N, C): the convolution, one kernel for all channels or one for each."""
     if w.shape[0] == 1:
         return F.conv1d(mean.unsqueeze(1), w, padding=w.shape[2] // 2).squeeze(1)
@@ -43,7 +43,7 @@ def logits_of(mean: Tensor, w: Tensor) -> Tensor:
 def reference(x: Tensor, w: Tensor, impl: str | None = "reference") -> tuple[Tensor, Tensor]:
     shared = share(x, impl=impl)
     (mean,) = pool_planes(shared, ("mean",))
-    gate = torch.sigmoid(logits_of(mean, w))
+    gate = torch.sigmoid(_logits(mean, w))
     return gate_map(shared, channel=gate), gate
 
 
@@ -84,7 +84,7 @@ class _ConvolveChannels(Function):
         if backward_form("cpu", dy) == "reference":
             flat, ones = x.flatten(2), (1,) * (x.dim() - 2)
             mean = flat.mean(2)
-            gate = torch.sigmoid(logits_of(mean, w))
+            gate = torch.sigmoid(_logits(mean, w))
             d_logits = (x * dy).reshape(*x.shape[:2], -1).sum(2) * gate * (1 - gate)
             parts = d_logits.unsqueeze(2) * w.squeeze(1)  # what each channel hands to each of its neighbours
             shifted = [F.pad(parts[:, :, k], (k, size - 1 - k)) for k in range(size)]

@@ -17,7 +17,7 @@ from foveate.kernels._dispatch import Pass, choose
 from foveate.kernels._layout import run, small
 from foveate.kernels.shared import backward_form
 
-LARGEST = 65  # rows and columns of a kernel that the C form takes
+LARGEST_KERNEL = 65  # rows and columns of a kernel that the C form takes
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -78,8 +78,8 @@ class _Convolve(Function):
 # ---- dispatch -------------------------------------------------------------------------------------------------------
 def why_not(impl: str, x: Tensor, w: Tensor) -> str | None:
     """The reason why this form cannot run on x, or None if it can."""
-    if impl == "cpu" and max(w.shape[2:]) > LARGEST:
-        return f"its C form takes kernels of up to {LARGEST} rows and columns, got {tuple(w.shape[2:])}"
+    if impl == "cpu" and max(w.shape[2:]) > LARGEST_KERNEL:
+        return f"its C form takes kernels of up to {LARGEST_KERNEL} rows and columns, got {tuple(w.shape[2:])}"
     if impl == "triton":
         return "it has no Triton form: torch's own convolution is taken on a GPU"
     return _dispatch.why_not(impl, x)

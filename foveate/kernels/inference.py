@@ -6,15 +6,15 @@ What they compute is written in foveate.attention, which takes these where `read
 import ctypes
 import struct
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from foveate.kernels._layout import PAST_THE_CACHE, dense, run_named, segments_of
+from foveate.kernels._layout import PAST_THE_CACHE, dense, run_named, segments_of, sizes_of
 from foveate.kernels._native import word
 from foveate.kernels._whole import runs_whole
 from foveate.kernels.pool_attended import positions_at_once
-from foveate.kernels.squeeze_excite import sizes_of
 
 Layer = tuple[Tensor, Tensor | None]  # weight, bias
 Norm = tuple[Tensor, Tensor, Tensor | None, Tensor | None, float]  # running mean and variance, weight, bias, ε
@@ -58,7 +58,7 @@ def _cbam(
     n, channels, positions, last = sizes_of(x)
     hidden = reduce[0].shape[0]
     scratch = x.new_empty(torch.get_num_threads(), 3 * channels + 2 * hidden + 3 * positions)
-    table, eps = (None, 0) if norm is None else (_pointers(norm[:4]), _bits(norm[4]))
+    table, eps = (None, 0) if norm is None else (_table(norm[:4]), _bits(norm[4]))
     given = (*_dense(*reduce, *expand, w), _at(table), *answers, scratch, eps, max_first, w.shape[2], hidden)
     run_named("cbam", x, x, *given, n, channels, *x.shape[2:], last, x.nbytes >= PAST_THE_CACHE)
 
@@ -73,7 +73,7 @@ def coordinate(x: Tensor, reduce: Layer, norm: Norm, rows: Layer, columns: Layer
     n, channels, height, width = x.shape
     hidden = reduce[0].shape[0]
     scratch = x.new_empty(torch.get_num_threads(), (2 * channels + hidden) * (height + width))
-    y, table = torch.empty_like(x), _pointers(norm[:4])
+    y, table = torch.empty_like(x), _table(norm[:4])
     given = (*_dense(*reduce), _at(table), *_dense(*rows, *columns), y, scratch, _bits(norm[4]))
     run_named("coordinate", x, x, *given, hidden, n, channels, height, width, y.nbytes >= PAST_THE_CACHE)
     return y
@@ -102,7 +102,7 @@ def global_context(
     hidden, segments = some[0].shape[0], segments_of(1, positions)
     size = (segments + 3) * channels + 2 * segments + hidden + positions
     scratch, y = x.new_empty(torch.get_num_threads(), size), torch.empty_like(x)
-    tables = [None if layers is None else _pointers(layers) for layers in (mul, add)]
+    tables = [None if layers is None else _table(layers) for layers in (mul, add)]
     given = (*_dense(w, b), *map(_at, tables), y, scratch, _bits(eps), segments, positions_at_once(x), hidden)
     run_named("global_context", x, x, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
     return y
@@ -112,14 +112,20 @@ def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
     return [None if t is None else t.contiguous() for t in tensors]
 
 
-def _pointers(tensors: Sequence[Tensor | None]) -> "ctypes.Array[ctypes.c_int64]":
-    """A table of the tensors' addresses; they must be contiguous and outlive it."""
-    assert all(t is None or t.is_contiguous() for t in tensors)
-    return (word * len(tensors))(*(0 if t is None else t.data_ptr() for t in tensors))
+class Table(NamedTuple):
+    """Addresses of tensors, for C, and the tensors, which must live as long."""
+
+    addresses: "ctypes.Array[ctypes.c_int64]"
+    held: list[Tensor | None]
 
 
-def _at(table: "ctypes.Array[ctypes.c_int64] | None") -> int:
-    return 0 if table is None else ctypes.addressof(table)
+def _table(tensors: Sequence[Tensor | None]) -> Table:
+    held = _dense(*tensors)
+    return Table((word * len(held))(*(0 if t is None else t.data_ptr() for t in held)), held)
+
+
+def _at(table: Table | None) -> int:
+    return 0 if table is None else ctypes.addressof(table.addresses)
 
 
 def _bits(value: float) -> int:

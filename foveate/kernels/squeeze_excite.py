@@ -15,10 +15,10 @@ from foveate.kernels._layout import (
     PAST_THE_CACHE,
     computed,
     dense,
-    layout_of,
     like,
     run_named,
     segments_of,
+    sizes_of,
     small,
 )
 from foveate.kernels._whole import runs_whole
@@ -56,12 +56,6 @@ def _backward(x: Tensor, dy: Tensor, w1: Tensor, w2: Tensor, hidden: Tensor, gat
     given = (x, dy, small(w1, x), small(w2, x), hidden, gate, dx, d_logits, d_hidden, scratch, segments, w1.shape[0])
     run_named("squeeze_excite_back", x, *given, n, channels, positions, last, dx.nbytes >= PAST_THE_CACHE)
     return dx, d_logits, d_hidden
-
-
-def sizes_of(x: Tensor) -> tuple[int, int, int, bool]:
-    """N, C, P of a dense map, and whether its channels are last."""
-    n, rows, columns, last = layout_of(x)
-    return (n, columns, rows, last) if last else (n, rows, columns, last)
 
 
 # ---- gradient -------------------------------------------------------------------------------------------------------

@@ -120,6 +120,16 @@ def test_hooks_captures_and_changed_layers_are_served(name, options):
             assert fired or name == "gc", "the weighting of gc is a primitive's, with or without native code"
 
 
+@each
+def test_weights_may_lie_otherwise_in_memory(name, options):
+    module, x = filled(name, options).eval(), torch.randn(2, 48, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        expected = module(x)
+        for p in module.parameters():
+            p.data = torch.stack([p, p], -1)[..., 0]  # every other number of its memory
+        torch.testing.assert_close(module(x), expected)
+
+
 def test_gradients_reach_frozen_and_trained_parts():
     module, x = filled("se", {}), torch.randn(2, 48, 5, 5, dtype=torch.float64)
     module.reduce.requires_grad_(False)
