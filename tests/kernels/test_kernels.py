@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import subprocess
 import sys
 
@@ -72,6 +73,12 @@ def test_a_form_that_cannot_run_says_why():
         gate_map(x, residual=x[..., 0])
     with pytest.raises(ValueError, match="gate_map: activation must be 'relu' or None; got 'gelu'"):
         gate_map(x, activation="gelu")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None and shutil.which("clang") is None, reason="no C compiler")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
+def test_the_c_form_compiles_where_there_is_a_compiler(dtype):
+    assert why_not("cpu", torch.ones(1, dtype=dtype)) is None
 
 
 def test_everything_works_without_native_code():

@@ -18,6 +18,7 @@ MECHANISMS = [
     ("cbam", {}),
     ("cbam", {"variant": "paper", "kernel_size": 3}),
     ("ca", {}),
+    ("ca", {"minimum": 20}),
     ("gc", {}),
     ("gc", {"fusion": "both"}),
     ("gc", {"fusion": "mul"}),
@@ -47,7 +48,9 @@ def step_by_step(module, x, monkeypatch):
 
 @each
 @pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
-@pytest.mark.parametrize("shape", [(2, 48, 7, 9), (1, 48, 33, 5), (5, 48, 1, 1), (3, 48, 40, 65)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(2, 48, 7, 9), (1, 48, 33, 5), (5, 48, 1, 1), (3, 48, 40, 65), (1, 48, 9, 8)], ids=str
+)
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
 def test_in_one_call_as_step_by_step(name, options, training, shape, last, monkeypatch):
     module = filled(name, options).train(training)

@@ -1,11 +1,16 @@
 // Whole mechanisms, a sample at a time: every pass after the first finds the sample in the cache.
 // Maps are channels first, [N][C][P], or channels last where `last`.
 
-// Samples are shared out among the threads; where they do not go round, the threads share the passes over each.
-#define BY_SAMPLE(n)                                                                                    \
-    int64_t inner = threads > 1 && N < 4 * threads && N % threads ? threads : 1;                        \
-    _Pragma("omp parallel num_threads((int)threads) if (threads > 1 && inner == 1)")                    \
-    for (int64_t n = LO(N), end_ = HI(N); n < end_; n++)
+// Does the body for every sample n. Samples are shared out among the threads; where they do not go round, the threads
+// share the passes over each, `inner` of them. (A region of one thread around these would make every team anew.) The body
+// holds no pragma, which compilers lose in a macro's argument.
+#define BY_SAMPLE(n, ...)                                                                               \
+    const int64_t inner = threads > 1 && N < 4 * threads && N % threads ? threads : 1;                  \
+    if (inner > 1) {                                                                                    \
+        for (int64_t n = 0; n < N; n++) __VA_ARGS__                                                     \
+    } else {                                                                                            \
+        PARALLEL for (int64_t n = LO(N), end_ = HI(N); n < end_; n++) __VA_ARGS__                       \
+    }
 
 // out = W · v + b, W[rows][columns].
 static void FN(dense)(const A *w, const A *b, const A *v, A *out, int64_t rows, int64_t columns) {
@@ -46,7 +51,7 @@ static void FN(gate)(const T *x, const A *channel, const A *position, const A *a
 void FN(squeeze_excite)(const T *x, const A *w1, const A *b1, const A *w2, const A *b2, T *y, A *mean, A *hidden,
                         A *gate, int64_t H, int64_t N, int64_t C, int64_t P, int64_t last, int64_t past,
                         int64_t threads) {
-    BY_SAMPLE(n) {
+    BY_SAMPLE(n, {
         A *m = mean + n * C, *h = hidden + n * H, *g = gate + n * C;
         FN(pools)(x + n * C * P, m, 0, C, P, last, inner);
         FN(dense)(w1, b1, m, h, H, C);
@@ -54,13 +59,13 @@ void FN(squeeze_excite)(const T *x, const A *w1, const A *b1, const A *w2, const
         FN(dense)(w2, b2, h, g, C, H);
         FN(sigmoid)(g, C);
         FN(gate)(x + n * C * P, g, 0, 0, y + n * C * P, C, P, last, past, inner);
-    }
+    })
 }
 
 // y = x · σ(w ∗ mean): a kernel of K channels along the channels, the same for all, or one for each where `own`.
 void FN(convolve_channels)(const T *x, const A *w, T *y, A *mean, A *gate, int64_t K, int64_t own, int64_t N,
                            int64_t C, int64_t P, int64_t last, int64_t past, int64_t threads) {
-    BY_SAMPLE(n) {
+    BY_SAMPLE(n, {
         A *m = mean + n * C, *g = gate + n * C;
         FN(pools)(x + n * C * P, m, 0, C, P, last, inner);
         for (int64_t c = 0; c < C; c++) {
@@ -72,7 +77,7 @@ void FN(convolve_channels)(const T *x, const A *w, T *y, A *mean, A *gate, int64
         }
         FN(sigmoid)(g, C);
         FN(gate)(x + n * C * P, g, 0, 0, y + n * C * P, C, P, last, past, inner);
-    }
+    })
 }
 
 // The gradient of the logits of a channel gate, from one read of x and dy in S segments of the rows.
@@ -93,7 +98,7 @@ static void FN(logit_gradient)(const T *x, const T *dy, const A *gate, A *d, A *
 void FN(squeeze_excite_back)(const T *x, const T *dy, const A *w1, const A *w2, const A *hidden, const A *gate, T *dx,
                              A *d_logits, A *d_hidden, A *scratch, int64_t S, int64_t H, int64_t N, int64_t C,
                              int64_t P, int64_t last, int64_t past, int64_t threads) {
-    BY_SAMPLE(n) {
+    BY_SAMPLE(n, {
         A *d = d_logits + n * C, *dh = d_hidden + n * H, *own = scratch + omp_get_thread_num() * (S + 3) * C;
         const A *h = hidden + n * H, *g = gate + n * C;
         FN(logit_gradient)(x + n * C * P, dy + n * C * P, g, d, own, S, C, P, last, inner);
@@ -102,13 +107,13 @@ void FN(squeeze_excite_back)(const T *x, const T *dy, const A *w1, const A *w2, 
         FN(dense_back)(w1, dh, own, H, C);
         for (int64_t c = 0; c < C; c++) own[c] /= (A)P;
         FN(gate)(dy + n * C * P, g, 0, own, dx + n * C * P, C, P, last, past, inner);
-    }
+    })
 }
 
 void FN(convolve_channels_back)(const T *x, const T *dy, const A *w, const A *gate, T *dx, A *d_logits, A *scratch,
                                 int64_t S, int64_t K, int64_t own_, int64_t N, int64_t C, int64_t P, int64_t last,
                                 int64_t past, int64_t threads) {
-    BY_SAMPLE(n) {
+    BY_SAMPLE(n, {
         A *d = d_logits + n * C, *own = scratch + omp_get_thread_num() * (S + 3) * C;
         const A *g = gate + n * C;
         FN(logit_gradient)(x + n * C * P, dy + n * C * P, g, d, own, S, C, P, last, inner);
@@ -121,7 +126,7 @@ void FN(convolve_channels_back)(const T *x, const T *dy, const A *w, const A *ga
             own[c] = sum / (A)P;
         }
         FN(gate)(dy + n * C * P, g, 0, own, dx + n * C * P, C, P, last, past, inner);
-    }
+    })
 }
 
 #if WHICH != IS_bf16
@@ -131,6 +136,14 @@ static inline double FN(real)(int64_t bits) {
     double value;
     memcpy(&value, &bits, sizeof value);
     return value;
+}
+
+static void FN(affine_sigmoid)(A *v, A slope, A shift, int64_t n) {
+    SIMD for (int64_t k = 0; k < n; k++) v[k] = SIGMOID(v[k] * slope + shift);
+}
+
+static void FN(add_times)(A *to, const A *from, A factor, int64_t n) {
+    SIMD for (int64_t k = 0; k < n; k++) to[k] += from[k] * factor;
 }
 
 // Channel gate from means and maxima through one network, then a gate of positions from a convolution over the maximum
@@ -147,7 +160,7 @@ void FN(cbam)(const T *x, const A *w1, const A *b1, const A *w2, const A *b2, co
         slope = (A)(1 / sqrt((double)*norm[1] + FN(real)(eps))) * (norm[2] ? *norm[2] : 1);
         shift = (norm[3] ? *norm[3] : 0) - *norm[0] * slope;
     }
-    BY_SAMPLE(n) {
+    BY_SAMPLE(n, {
         A *mean = scratch + omp_get_thread_num() * (3 * C + 2 * H + 3 * P), *max = mean + C, *g = max + C;
         A *h = g + C, *h2 = h + H, *maps = h2 + H, *position = y ? maps + 2 * P : logits + n * P;
         A *most = max_first ? maps : maps + P, *even = max_first ? maps + P : maps;
@@ -169,9 +182,9 @@ void FN(cbam)(const T *x, const A *w1, const A *b1, const A *w2, const A *b2, co
             memcpy(channel + n * C, g, (size_t)C * sizeof(A));
             continue;
         }
-        SIMD for (int64_t k = 0; k < P; k++) position[k] = SIGMOID(position[k] * slope + shift);
+        FN(affine_sigmoid)(position, slope, shift, P);
         FN(gate)(from, g, position, 0, y + n * C * P, C, P, last, past, inner);
-    }
+    })
 }
 
 // to += Σ_q factor[q] · from[q], rows of n values.
@@ -193,37 +206,55 @@ static void FN(affine_hard_swish)(A *to, A slope, A shift, int64_t n) {
     }
 }
 
+// One layer with its batch norm and hard swish over the sums of C strips, each of n sums of `count` values: [C][n] to
+// hidden[H][n], or, where strips are short, to hidden[n][H], for then the dot products are the longer ones.
+static void FN(reduce_strips)(const A *strips, const A *w, const A *b, const A *const *norm, double eps, A *hidden,
+                              A *turned, int64_t count, int64_t brief, int64_t H, int64_t C, int64_t n) {
+    if (brief)
+        for (int64_t c = 0; c < C; c++)
+            for (int64_t j = 0; j < n; j++) turned[j * C + c] = strips[c * n + j];
+    for (int64_t h = 0; h < H; h++) {
+        A slope = (A)(1 / sqrt((double)norm[1][h] + eps)) * (norm[2] ? norm[2][h] : 1);
+        A shift = ((b ? b[h] : 0) - norm[0][h]) * slope + (norm[3] ? norm[3][h] : 0), one;
+        for (int64_t j = 0; brief && j < n; j++) {
+            one = FN(dot)(w + h * C, turned + j * C, C);
+            FN(affine_hard_swish)(&one, slope / (A)count, shift, 1);
+            hidden[j * H + h] = one;
+        }
+        if (brief) continue;
+        memset(hidden + h * n, 0, (size_t)n * sizeof(A));
+        FN(combine)(hidden + h * n, strips, w + h * C, C, n);
+        FN(affine_hard_swish)(hidden + h * n, slope / (A)count, shift, n);
+    }
+}
+
+// gates[C][n] = σ(W · hidden + b).
+static void FN(expand_strips)(const A *hidden, const A *w, const A *b, A *gates, int64_t brief, int64_t H, int64_t C,
+                              int64_t n) {
+    for (int64_t c = 0; c < C; c++) {
+        A *to = gates + c * n, start = b ? b[c] : 0;
+        for (int64_t j = 0; j < n; j++) to[j] = brief ? start + FN(dot)(w + c * H, hidden + j * H, H) : start;
+        if (!brief) FN(combine)(to, hidden, w + c * H, H, n);
+    }
+    FN(sigmoid)(gates, C * n);
+}
+
 // Means of rows and columns through one layer with its batch norm and hard swish, then a gate for each: coordinate
 // attention, channels first. Scratch of (2 · C + H) · (height + width) values a thread.
 void FN(coordinate)(const T *x, const A *w, const A *b, const A *const *norm, const A *of_rows, const A *b_rows,
                     const A *of_columns, const A *b_columns, T *y, A *scratch, int64_t eps, int64_t H, int64_t N,
                     int64_t C, int64_t height, int64_t width, int64_t past, int64_t threads) {
-    int64_t L = height + width, P = height * width;
-    BY_SAMPLE(n) {
+    int64_t L = height + width, P = height * width, brief = H >= 16 && L < 32;
+    BY_SAMPLE(n, {
         A *rows = scratch + omp_get_thread_num() * (2 * C + H) * L, *columns = rows + C * height;
         A *by_row = columns + C * width, *by_column = by_row + H * height, *gates = by_column + H * width;
         FN(strip_sums)(x + n * C * P, rows, columns, C, height, width, 1, inner);
-        for (int64_t h = 0; h < H; h++) {
-            A *of_row = by_row + h * height, *of_column = by_column + h * width;
-            memset(of_row, 0, (size_t)height * sizeof(A));
-            memset(of_column, 0, (size_t)width * sizeof(A));
-            FN(combine)(of_row, rows, w + h * C, C, height);
-            FN(combine)(of_column, columns, w + h * C, C, width);
-            A slope = (A)(1 / sqrt((double)norm[1][h] + FN(real)(eps))) * (norm[2] ? norm[2][h] : 1);
-            A shift = ((b ? b[h] : 0) - norm[0][h]) * slope + (norm[3] ? norm[3][h] : 0);
-            FN(affine_hard_swish)(of_row, slope / (A)width, shift, height);
-            FN(affine_hard_swish)(of_column, slope / (A)height, shift, width);
-        }
-        for (int64_t c = 0; c < C; c++) {
-            A *r = gates + c * height, *k = gates + C * height + c * width;
-            for (int64_t j = 0; j < height; j++) r[j] = b_rows ? b_rows[c] : 0;
-            for (int64_t j = 0; j < width; j++) k[j] = b_columns ? b_columns[c] : 0;
-            FN(combine)(r, by_row, of_rows + c * H, H, height);
-            FN(combine)(k, by_column, of_columns + c * H, H, width);
-        }
-        FN(sigmoid)(gates, C * L);
+        FN(reduce_strips)(rows, w, b, norm, FN(real)(eps), by_row, gates, width, brief, H, C, height);
+        FN(reduce_strips)(columns, w, b, norm, FN(real)(eps), by_column, gates, height, brief, H, C, width);
+        FN(expand_strips)(by_row, of_rows, b_rows, gates, brief, H, C, height);
+        FN(expand_strips)(by_column, of_columns, b_columns, gates + C * height, brief, H, C, width);
         FN(strip_scale)(x + n * C * P, gates, gates + C * height, 0, 0, y + n * C * P, C, height, width, 1, past, inner);
-    }
+    })
 }
 
 // W₂ ReLU(LayerNorm(W₁ v + b₁)) + b₂; layers: W₁, b₁, weight and bias of the norm, W₂, b₂.
@@ -244,7 +275,7 @@ static void FN(transform)(const A *const *layers, const A *v, A *hidden, A *out,
 void FN(global_context)(const T *x, const A *w, const A *b, const A *const *mul, const A *const *add, T *y, A *scratch,
                         int64_t eps, int64_t S, int64_t at_once, int64_t H, int64_t N, int64_t C, int64_t P,
                         int64_t last, int64_t past, int64_t threads) {
-    BY_SAMPLE(n) {
+    BY_SAMPLE(n, {
         A *sums = scratch + omp_get_thread_num() * ((S + 3) * C + 2 * S + H + P), *context = sums + S * C;
         A *g = context + C, *added = g + C, *largest = added + C, *weight = largest + S, *hidden = weight + S;
         A *logits = hidden + H, most = -INFINITY, whole = 0;
@@ -256,7 +287,7 @@ void FN(global_context)(const T *x, const A *w, const A *b, const A *const *mul,
         for (int64_t s = 0; s < S; s++) {
             A factor = EXP(largest[s] - most);
             whole += weight[s] * factor;
-            SIMD for (int64_t c = 0; c < C; c++) context[c] += sums[s * C + c] * factor;
+            FN(add_times)(context, sums + s * C, factor, C);
         }
         for (int64_t c = 0; c < C; c++) context[c] /= whole;
         if (mul) {
@@ -265,6 +296,6 @@ void FN(global_context)(const T *x, const A *w, const A *b, const A *const *mul,
         }
         if (add) FN(transform)(add, context, hidden, added, FN(real)(eps), H, C);
         FN(gate)(from, mul ? g : 0, 0, add ? added : 0, y + n * C * P, C, P, last, past, inner);
-    }
+    })
 }
 #endif
