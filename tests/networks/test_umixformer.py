@@ -85,7 +85,7 @@ def test_no_map_of_pairs_is_held_in_training():
         attention(x, y).sum().backward()
 
     step()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as seen:
         step()
     largest = max(event.cpu_memory_usage for event in seen.events() if event.name == "[memory]")
     assert largest < 2000 * 1500 * 4 / 8
