@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 
@@ -229,3 +230,18 @@ class SequenceFirst(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.patches(x).flatten(2).permute(2, 0, 1)
         return (x + self.mix(x)).mean(0)
+
+
+X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def resnet() -> nn.Module:
+    return lively(torchvision.models.resnet18(weights=None, num_classes=7))
+
+
+def everything(model: nn.Module) -> list[object]:
+    """All that must be the same again after removal."""
+    return [
+        (name, type(m), m.training, sorted(vars(m)), *(list(getattr(m, k)) for k in vars(m) if k.endswith("hooks")))
+        for name, m in model.named_modules()
+    ]
