@@ -121,11 +121,10 @@ class GlobalContext(nn.Module):
             return None
         w, b = self.mask.weight.flatten(), self.mask.bias
         mul, add = (None if t is None else t.tensors() for t in (self.mul, self.add))
-        if not inference.ready(x, (w, b, *(mul or ()), *(add or ()))):
+        eps = {layer.eps for t in pair for layer in t if isinstance(layer, nn.LayerNorm)}
+        if len(eps) > 1 or not inference.ready(x, (w, b, *(mul or ()), *(add or ()))):
             return None
-        norm = pair[0][1]
-        assert isinstance(norm, nn.LayerNorm)
-        return inference.global_context(x, w, b, mul, add, norm.eps)
+        return inference.global_context(x, w, b, mul, add, eps.pop())
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("gc", x, self.channels, self.spatial_dims, next(self.parameters()))
