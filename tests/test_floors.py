@@ -9,6 +9,7 @@ import pytest
 import foveate
 
 FLOORS = [
+    {"files", "machine", "registry"},  # whole-file writes, machine facts, names
     {"spec"},  # facts: what a run is
     {"store"},  # facts: where results are kept
     {"counting"},  # what operators compute and move
@@ -23,7 +24,7 @@ FLOORS = [
     {"cli"},  # door
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
-WITHOUT_TORCH = {"spec", "store", "report"}
+WITHOUT_TORCH = {"files", "registry", "spec", "store", "report"}
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]
 

@@ -1,0 +1,189 @@
+"""Names for what people add: mechanisms, networks, tasks, kinds of data. And the files in which they add it."""
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, TypeVar
+
+Entry = TypeVar("Entry")
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+
+class UnknownNameError(LookupError, ValueError):
+    """Nothing is registered under this name; the message gives the nearest names."""
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """The hint of an error: the nearest of the known names; all of them where none is near and they are few."""
+    names = [str(one) for one in known]
+    near = get_close_matches(str(name), names, count)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"known: {', '.join(names) or 'none'}" if len(names) <= 30 else f"there are {len(names)} others"
+
+
+class Registry(Generic[Entry]):
+    """Names for entries of one kind. Those of the library register themselves when their files are first imported.
+
+    Args:
+        kind: what an entry is called in messages, such as "attention".
+        package: whose files are imported at the first look-up; those whose names begin with "_" are not.
+    """
+
+    def __init__(self, kind: str, package: str | None = None) -> None:
+        self.kind, self.package = kind, package
+        self._entries: dict[str, Entry] = {}
+        self._discovered = package is None
+
+    def add(self, name: str, entry: Entry) -> None:
+        """Register the entry. The same class or function may come again when its file is run again.
+
+        Raises: ValueError: the name is taken by another.
+        """
+        taken = self._entries.get(name)
+        if taken is not None and taken is not entry and _place(taken) != _place(entry):
+            raise ValueError(f"{self.kind} name {name!r} is taken by {_called(taken)}")
+        self._entries[name] = entry
+
+    def get(self, name: str) -> Entry:
+        """The entry. Raises: UnknownNameError (a LookupError and a ValueError): no such name; the nearest is given."""
+        if name not in self._entries:
+            self._discover()
+        if name not in self._entries:
+            raise UnknownNameError(f"no {self.kind} is called {name!r}; {nearest(name, self.names())}")
+        return self._entries[name]
+
+    def names(self, pattern: str = "*") -> list[str]:
+        """Registered names that match the glob pattern, sorted."""
+        self._discover()
+        return sorted(name for name in self._entries if fnmatchcase(name, pattern))
+
+    def file_of(self, name: str) -> Path | None:
+        """The user's file that defines the entry; None for the library's own and for what no file defines.
+
+        Raises: ValueError: the entry was defined at a prompt or in a notebook, where no other process finds it.
+        """
+        entry = self.get(name)
+        module = inspect.getmodule(entry)
+        if module is not None and module.__name__.split(".")[0] == "foveate":
+            return None
+        try:
+            file = Path(inspect.getfile(entry if inspect.isroutine(entry) or inspect.isclass(entry) else type(entry)))
+        except (TypeError, OSError):
+            file = Path("<unknown>")
+        if not file.is_file():
+            raise ValueError(
+                f"{self.kind} {name!r} was defined at a prompt; each run is a process of its own and needs it in a "
+                'file: put it into one and name that file with imports = ["my.py"]'
+            )
+        return file.resolve()
+
+    def _discover(self) -> None:
+        if self._discovered or self.package is None:
+            return
+        self._discovered = True
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            if not module.name.startswith("_"):
+                importlib.import_module(f"{self.package}.{module.name}")
+
+
+def _place(entry: Any) -> tuple[str, str] | int:
+    """File and qualified name of a class or function, by which a second run of its file is recognised."""
+    try:
+        return str(Path(inspect.getfile(entry)).resolve()), entry.__qualname__
+    except (TypeError, OSError, AttributeError):
+        return id(entry)
+
+
+def _called(entry: Any) -> str:
+    return f"{getattr(entry, '__module__', '?')}.{getattr(entry, '__qualname__', type(entry).__name__)}"
+
+
+def check_options(name: str, builder: Callable[..., Any], options: Iterable[str], *, skip: Iterable[str] = ()) -> None:
+    """Raise TypeError, with the nearest name, for an option that the builder's signature does not have.
+
+    skip: parameters of the builder that are no options.
+    """
+    parameters = inspect.signature(builder).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters if p.name not in set(skip) and p.kind is not p.VAR_POSITIONAL]
+    for option in options:
+        if option not in known:
+            raise TypeError(f"{name} has no option {option!r}; {nearest(option, known)}")
+
+
+def run_file(path: Path | str) -> ModuleType:
+    """The module of a user's Python file, run once a process; what it registers is known afterwards.
+
+    Its folder is importable while it runs, so that a file may import its neighbour.
+
+    Raises: LookupError: no such file. ValueError: it raises an error; the message has the line.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise LookupError(f"{path}: no such file; wanted a Python file")
+    place = path.resolve()
+    for module in list(sys.modules.values()):
+        with contextlib.suppress(OSError, TypeError, ValueError):
+            if getattr(module, "__file__", None) and Path(str(module.__file__)).resolve() == place:
+                return module
+    name = f"foveate_user_{path.stem}"
+    while name in sys.modules:
+        name += "_"
+    spec = importlib.util.spec_from_file_location(name, place)
+    if spec is None or spec.loader is None:
+        raise LookupError(f"{path}: wanted a Python file (.py)")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # so that its classes can be pickled
+    sys.path.append(str(place.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise ValueError(f"{path} cannot be read: {error_in(error, place)}") from error
+    finally:
+        sys.path.remove(str(place.parent))
+    return module
+
+
+def read_from_file(reference: str, wanted: str) -> Callable[..., Any]:
+    """What "path.py:name" names: a function or class of a user's file.
+
+    wanted: what it should be, for messages, such as "a function".
+
+    Raises: LookupError: no such file, or no such name in it. ValueError: the file raises an error.
+    """
+    file, colon, name = reference.rpartition(":")
+    if not colon or not file.endswith(".py") or not name:
+        raise LookupError(f"{reference!r}: wanted {wanted} as path.py:name")
+    module = run_file(file)
+    found = getattr(module, name, None)
+    if not callable(found):
+        own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        raise LookupError(f"{file} has no {wanted.removeprefix('a ')} {name!r}; {nearest(name, own)}")
+    return found
+
+
+def is_file_reference(name: str) -> bool:
+    """Is this "path.py:name"?"""
+    return name.rpartition(":")[0].endswith(".py")
+
+
+def error_in(error: Exception, path: Path) -> str:
+    """An error in one line, with the last line of the user's file that it came through."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]
+    line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+    text = (error.msg if isinstance(error, SyntaxError) else str(error)).splitlines()
+    return f"{type(error).__name__}{f' in line {line}' if line else ''}{f': {text[0]}' if text else ''}"
