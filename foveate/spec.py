@@ -1,28 +1,32 @@
 """What a study is and what one run of it is, as frozen values. Read from TOML or flags, checked here, hashed here.
 
-A run's key is the hash of its specification, so the same specification is never run twice.
+A run's key is the hash of its specification, so the same specification never runs twice.
 """
 
 import hashlib
 import json
-import re
-import tomllib
-from difflib import get_close_matches
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    SerializerFunctionWrapHandler,
-    ValidationError,
     field_validator,
-    model_serializer,
     model_validator,
 )
 
+from foveate.registry import is_file_reference
+
 PLAIN = "none"
+EMBEDDED = "embedded"
+KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
+MOST = 1_000_000  # of any count
+MOST_SEEDS = 10_000
+At = str | list[str] | list[dict[str, Any]]
 
 
 class Frozen(BaseModel):
@@ -32,7 +36,7 @@ class Frozen(BaseModel):
 
 
 def _plain_values(options: dict[str, Any]) -> dict[str, Any]:
-    """The options themselves. Raises: ValueError: one is no plain, finite value, such as a date."""
+    """The options themselves. Raises: ValueError: if one is no plain, finite value, such as a date."""
     for key, value in options.items():
         try:
             same = json.loads(json.dumps(value, allow_nan=False)) == value
@@ -45,130 +49,310 @@ def _plain_values(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
-class Variant(Frozen):
-    """One thing to compare: an attention mechanism with its options, where it goes, and how it starts."""
+Options = Annotated[
+    dict[str, Any], BeforeValidator(lambda value: _plain_values(value) if isinstance(value, dict) else value)
+]
 
-    attention: str = PLAIN
-    options: dict[str, Any] = Field(default_factory=dict)
-    at: str | list[str] | list[dict[str, Any]] = "block"
+
+class Metric(Frozen):
+    """A figure that a task or a trainer measures: what it is called, its unit, which direction is better.
+
+    Attributes:
+        name: as in results and tables, such as "accuracy", "mIoU", "error".
+        unit: of the values: "fraction", "px", "m/s", "nats", …; "" for a number without one.
+        better: "higher" or "lower"; "neither" for a figure that is shown and never judged.
+        shown: "percent" multiplies by 100 wherever a person reads it, and differences are points; "plain" does not.
+            Default: "percent" for fractions.
+    """
+
+    name: str = Field(min_length=1, max_length=60, pattern=r"^[\w@./%+-][\w @./%+-]*$")
+    unit: str = Field("fraction", max_length=30)
+    better: Literal["higher", "lower", "neither"] = "higher"
+    shown: Literal["percent", "plain"] = "percent"
+
+    def __init__(
+        self, name: str = "", unit: str = "fraction", better: str = "higher", shown: str = "", **rest: Any
+    ) -> None:
+        shown = shown or ("percent" if unit == "fraction" else "plain")
+        super().__init__(**{"name": name, "unit": unit, "better": better, "shown": shown, **rest})
+
+    @property
+    def factor(self) -> float:
+        """What a value is multiplied by where a person reads it."""
+        return 100.0 if self.shown == "percent" else 1.0
+
+    @property
+    def shown_unit(self) -> str:
+        """Unit of a value where a person reads it: "%", "px", …"""
+        return "%" if self.shown == "percent" else "" if self.unit == "fraction" else self.unit
+
+    @property
+    def difference_unit(self) -> str:
+        """Unit of a difference where a person reads it: "points", "px", …"""
+        return "points" if self.shown == "percent" else "" if self.unit == "fraction" else self.unit
+
+    def format(self, value: float) -> str:
+        """A value as a person reads it, with its unit: "84.2 %", "1.37 px"."""
+        return f"{self.number(value)} {self.shown_unit}".strip()
+
+    def number(self, value: float) -> str:
+        """The same without the unit: one decimal of a percentage, else three significant digits."""
+        value = self.factor * value
+        if self.shown == "percent":
+            return f"{value:.1f}".replace("-", "−")
+        return significant(value).replace("-", "−")
+
+    def gain(self, ours: float, theirs: float) -> float:
+        """How much better `ours` is than `theirs`, in the metric's unit: positive is better, whatever the direction."""
+        return theirs - ours if self.better == "lower" else ours - theirs
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """So many significant digits, no exponent between 1e-4 and 1e7: 0.01234 → "0.0123", 1234.5 → "1234"."""
+    if value == 0:
+        return "0"
+    if not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.{digits - 1}e}"
+    whole = len(str(int(abs(float(f"{value:.{digits - 1}e}"))))) if abs(value) >= 1 else 0
+    if whole:
+        return f"{value:.{max(digits - whole, 0)}f}"
+    text = f"{value:.{digits - 1}e}"
+    return f"{value:.{digits - 1 - int(text.partition('e')[2])}f}"
+
+
+class Insertion(Frozen):
+    """One `foveate.insert`: a mechanism, its options, where it goes, how it starts, whether it replaces a module."""
+
+    attention: str
+    options: Options = Field(default_factory=dict)
+    at: At = "block"
     init: Literal["paper", "identity"] = "paper"
-    label: str = ""
-
-    @field_validator("options")
-    @classmethod
-    def _can_be_kept(cls, value: dict[str, Any]) -> dict[str, Any]:
-        return _plain_values(value)
-
-    @model_validator(mode="after")
-    def _plain_takes_nothing(self) -> "Variant":
-        if self.attention == PLAIN and (self.options or self.at != "block" or self.init != "paper"):
-            raise ValueError(f"attention {PLAIN!r} is the plain network; it takes no options, at or init")
-        return self
+    replace: bool = False
 
     @property
     def name(self) -> str:
-        """The label, or one made of the attention's name and whatever differs from the defaults."""
-        if self.label or self.attention == PLAIN:
-            return self.label or PLAIN
+        """The attention's name and whatever differs from the defaults."""
         parts = [f"{key}={value}" for key, value in sorted(self.options.items())]
         parts += [] if self.at == "block" else [f"at={self.at}"]
+        parts += ["replacing"] if self.replace else []
         parts += [] if self.init == "paper" else [self.init]
         return self.attention + (f" ({', '.join(parts)})" if parts else "")
 
 
-class Data(Frozen):
-    """Which images. `source` is "embedded" (scattered digits) or a folder."""
+SHORT_FORM = tuple(Insertion.model_fields)
 
-    source: str = "embedded"
-    image_size: int | None = Field(None, ge=8, le=4096, description="side in pixels; None: the set's own")
-    train_images: int | None = Field(None, ge=2, description="use only so many; None: all")
-    test_images: int | None = Field(None, ge=2)
-    test_fraction: float = Field(0.2, gt=0, lt=1, description="held out where the folder has no split of its own")
+
+class Variant(Frozen):
+    """One thing to compare: the plain network, or the network with attention inserted, and how that is trained.
+
+    The short form attention=, options=, at=, init=, replace= stands for one insertion.
+
+    Attributes:
+        insert: what is inserted, in order; () is the plain network.
+        freeze: the network's own weights stay as they are and only the attention (and a fresh classifier) is trained.
+        thaw: with freeze: the epoch, counted from 1, from which everything is trained; None: never.
+        attention_lr: learning rate of the inserted attention; None: that of the network.
+        label: in tables; else made from what is inserted.
+    """
+
+    insert: tuple[Insertion, ...] = Field((), max_length=100)
+    freeze: bool = False
+    thaw: int | None = Field(None, ge=1, le=MOST)
+    attention_lr: float | None = Field(None, gt=0)
+    label: str = Field("", max_length=200)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"attention": value}
+        if not isinstance(value, Mapping):
+            return value
+        short = {key: value[key] for key in SHORT_FORM if key in value}
+        if not short:
+            return value
+        rest = {key: entry for key, entry in value.items() if key not in SHORT_FORM}
+        if "insert" in rest:
+            raise ValueError(f"wanted insert = [...] or {next(iter(short))} = …, got both")
+        if short.get("attention", PLAIN) == PLAIN:
+            if any(entry not in ({}, "block", "paper", False) for key, entry in short.items() if key != "attention"):
+                raise ValueError(f"attention {PLAIN!r} is the plain network; it takes no options, at, init or replace")
+            return {**rest, "insert": ()}
+        return {**rest, "insert": (short,)}
+
+    @model_validator(mode="after")
+    def _what_goes_together(self) -> "Variant":
+        if not self.insert and (self.freeze or self.attention_lr is not None):
+            raise ValueError("the plain network has no attention: freeze and attention_lr go with attention")
+        if self.thaw is not None and not self.freeze:
+            raise ValueError("thaw goes with freeze = true")
+        return self
+
+    @property
+    def is_plain(self) -> bool:
+        """Is nothing inserted?"""
+        return not self.insert
+
+    @property
+    def name(self) -> str:
+        """The label, or one made of what is inserted and how it is trained."""
+        if self.label or not self.insert:
+            return self.label or PLAIN
+        name = " + ".join(part.name for part in self.insert)
+        parts = [] if not self.freeze else ["frozen" if self.thaw is None else f"frozen before epoch {self.thaw}"]
+        parts += [] if self.attention_lr is None else [f"attention_lr={self.attention_lr:g}"]
+        return name + (f" [{', '.join(parts)}]" if parts else "")
+
+    def short(self) -> dict[str, Any]:
+        """The variant as plain values, in the short form where one insertion allows it; defaults are left out."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        parts = content.pop("insert", [])
+        if not parts:
+            return {"attention": PLAIN, **content}
+        return {**(parts[0] if len(parts) == 1 else {"insert": parts}), **content}
+
+
+class DataSpec(Frozen):
+    """Which data. `source` is "embedded" (scattered digits) or a folder; `kind` says how to read it.
+
+    image_size, train_images and test_images are other names of size, train_items and test_items.
+    """
+
+    kind: str = Field("auto", description="a registered kind, path.py:function, or auto: seen from the source")
+    source: str = EMBEDDED
+    options: Options = Field(default_factory=dict, description="of the kind's own")
+    size: tuple[Annotated[int, Field(ge=1, le=65536)], ...] | None = Field(
+        None,
+        validation_alias=AliasChoices("size", "image_size"),
+        max_length=4,
+        description="sides of a sample, (H, W) of images; one number: a square; None: the set's own",
+    )
+    train_items: int | None = Field(
+        None, ge=2, validation_alias=AliasChoices("train_items", "train_images"), description="None: all"
+    )
+    test_items: int | None = Field(
+        None, ge=2, validation_alias=AliasChoices("test_items", "test_images"), description="None: all"
+    )
+    test_fraction: float = Field(0.2, gt=0, lt=1, description="of a set without a split of its own")
     augment: bool = True
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _square(cls, value: Any) -> Any:
+        if isinstance(value, (list, tuple)) or value is None:
+            return value
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"wanted a side in pixels or a list of sides such as [height, width]; got {value!r}")
+        return (value, value)
 
 
 class Training(Frozen):
     """How one network is trained. The defaults suit a small network from scratch."""
 
-    epochs: int = Field(10, ge=1)
-    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(10, ge=1, le=MOST)
+    batch_size: int = Field(64, ge=1, le=MOST)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(0.1, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    early_stop: int = Field(0, ge=0, description="epochs without a better held-out loss before stopping; 0: off")
+    early_stop: int = Field(0, ge=0, le=MOST, description="epochs without a lower held-out loss; 0: off")
     amp: bool = False
     channels_last: bool = False
     device: str = "cpu"
-    threads: int = Field(1, ge=1, description="CPU threads of one run; part of what makes it repeatable")
+    threads: int = Field(1, ge=1, le=4096, description="CPU threads of one run; part of what makes it repeatable")
 
 
-class Starting(Frozen):
-    """What starts from a file of weights or, as most things do, from fresh ones; then nothing is said of it."""
+class Run(Frozen):
+    """One training: a pure function of these values and of the folder it works in.
 
-    weights: str | None = Field(None, description="file of the plain network's weights; None: fresh ones")
+    Attributes:
+        arm: the row of the report that the run belongs to.
+        copy_number: 0, or the number of this arm among those that differ in their label alone.
+        fingerprint, weights_fingerprint, code_fingerprint: of the data, the file of weights and the user's own files:
+            changed ones are a new run.
+    """
 
-    @model_serializer(mode="wrap")
-    def _without_absent_weights(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialise(self)
-        absent = [key for key in ("weights", "weights_fingerprint") if content.get(key, "") is None]
-        return {key: value for key, value in content.items() if key not in absent}
-
-
-class Run(Starting):
-    """One training: a pure function of these values and of the folder it works in."""
-
+    arm: str = ""
+    copy_number: int = 0
     network: str
     network_options: dict[str, Any] = Field(default_factory=dict)
     width: float = Field(1.0, ge=1.0, description="the plain network widened by this factor (equal-cost control)")
     variant: Variant
-    data: Data
-    fingerprint: str = Field("", description="of the data's files, so that changed data are a new run")
-    weights_fingerprint: str | None = Field(None, description="of the weights' file, for the same reason")
+    task: str = "classification"
+    task_options: dict[str, Any] = Field(default_factory=dict)
+    data: DataSpec
+    fingerprint: str = ""
+    weights: str | None = None
+    weights_fingerprint: str = ""
+    code_fingerprint: str = ""
     train: Training
+    trainer: str | None = None
+    trainer_options: dict[str, Any] = Field(default_factory=dict)
+    metric: Metric | None = Field(None, description="of a trainer that measures what no task knows")
+    imports: tuple[str, ...] = ()
     seed: int
 
     @property
     def key(self) -> str:
-        """Hash of the canonical specification; the label, which changes nothing in the run, is left out."""
-        content = self.model_dump(mode="json")
-        del content["variant"]["label"]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        """Hash of what differs from the defaults. Names (arm, label) and places of files change no key: where there
+        is a fingerprint of the content, that is hashed in place of the path."""
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"arm", "imports"})
+        content["variant"].pop("label", None)
+        if self.fingerprint:
+            content["data"].pop("source", None)
+        if self.weights_fingerprint:
+            content.pop("weights", None)
+        for name in ("network", "task", "trainer"):
+            if name in content and is_file_reference(content[name]):
+                content[name] = Path(content[name]).name
+        if is_file_reference(self.data.kind):
+            content["data"]["kind"] = Path(self.data.kind).name
+        text = json.dumps({"format": KEY_FORMAT, **content}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class Study(Starting):
+class Study(Frozen):
     """A question: does any of these variants help this network on these data, and what does it cost?"""
 
     name: str = "study"
     network: str = "foveate:resnet8"
-    network_options: dict[str, Any] = Field(default_factory=dict)
-    variants: tuple[Variant, ...] = (Variant(), Variant(attention="se"), Variant(attention="cbam"))
-    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    network_options: Options = Field(default_factory=dict)
+    weights: str | None = Field(None, description="file of the plain network's weights; None: fresh ones")
+    variants: tuple[Variant, ...] = Field(
+        (Variant(), Variant.model_validate("se"), Variant.model_validate("cbam")), max_length=1000
+    )
+    seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = (0, 1, 2, 3, 4)
     control: Literal["size", "latency", "none"] = Field(
         "size",
         description="widen the plain network until it has a variant's parameters and multiply-adds (size), or its "
         "measured latency (latency)",
     )
-    data: Data = Data()
+    task: str = Field("classification", description="a registered task, or path.py:Class")
+    task_options: Options = Field(default_factory=dict)
+    metric: Metric | str | None = Field(
+        None, description="what the verdict is about: the name of one of the task's, or a trainer's; None: the first"
+    )
+    data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
+    trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")
+    trainer_options: Options = Field(default_factory=dict)
+    imports: tuple[str, ...] = Field((), max_length=100, description="Python files that register what the study names")
 
     @field_validator("seeds", mode="before")
     @classmethod
     def _count_means_first(cls, value: Any) -> Any:
         if isinstance(value, (list, tuple)):
             return value
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"wanted a number of seeds, 1 or more, or a list of seeds; got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_SEEDS:
+            raise ValueError(f"wanted a number of seeds, 1 to {MOST_SEEDS:,}, or a list of seeds; got {value!r}")
         return tuple(range(value))
 
     @field_validator("seeds")
     @classmethod
     def _seeds_differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if not value or len(set(value)) != len(value) or min(value) < 0:
-            raise ValueError(f"wanted one or more different seeds, none negative; got {list(value)}")
+        if not 1 <= len(value) <= MOST_SEEDS or len(set(value)) != len(value):
+            raise ValueError(f"wanted 1 to {MOST_SEEDS:,} different seeds, none negative; got {list(value)[:20]}")
         return value
 
     @field_validator("variants", mode="before")
@@ -181,103 +365,38 @@ class Study(Starting):
     @field_validator("variants")
     @classmethod
     def _plain_comes_first(cls, value: tuple[Variant, ...]) -> tuple[Variant, ...]:
-        if all(v.attention != PLAIN for v in value):
+        if not any(v.is_plain for v in value):
             value = (Variant(), *value)  # every difference is a difference to the plain network
         names = [v.name for v in value]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two variants are both called {sorted(twice)[0]!r}; give one of them a label")
-        return tuple(sorted(value, key=lambda v: v.attention != PLAIN))
+        return tuple(sorted(value, key=lambda v: not v.is_plain))
 
-    def runs(self, fingerprint: str, widths: dict[float, str] | None = None) -> list[Run]:
-        """Every run, seed by seed, so that a study cut short has whole seeds; controls are plain networks widened."""
-        arms = [(variant, 1.0) for variant in self.variants]
-        arms += [(Variant(label=label), width) for width, label in (widths or {}).items()]
-        return [
-            Run(
-                network=self.network,
-                network_options=self.network_options,
-                width=width,
-                variant=variant,
-                data=self.data,
-                fingerprint=fingerprint,
-                train=self.train,
-                seed=seed,
-            )
-            for seed in self.seeds
-            for variant, width in arms
-        ]
+    def files(self) -> tuple[str, ...]:
+        """The user's own Python files that the study names, each once."""
+        named = [self.network, self.task, self.data.kind, self.trainer or ""]
+        files = [*self.imports, *(name.rpartition(":")[0] for name in named if is_file_reference(name))]
+        return tuple(dict.fromkeys(files))
 
+    def settled(self, folder: Path) -> "Study":
+        """The study with every relative path made absolute against this folder."""
 
-def read_study(path: str | Path) -> Study:
-    """The study in a TOML file.
+        def absolute(path: str) -> str:
+            return str((folder / Path(path).expanduser()).resolve())
 
-    Raises: ValueError: one line with the file, the line in it, the key, what was wanted, what came and what is nearest.
-    """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not TOML: {error}") from None
-    return check_study(content, where=str(path), text=text)
+        def reference(name: str) -> str:
+            file, _, function = name.rpartition(":")
+            return f"{absolute(file)}:{function}" if is_file_reference(name) else name
 
-
-def check_study(content: dict[str, Any], *, where: str = "study", text: str = "") -> Study:
-    """The study that these plain values describe; errors as in `read_study`."""
-    try:
-        return Study.model_validate(content)
-    except ValidationError as error:
-        raise ValueError(_one_line(error, where, text)) from None
-
-
-def _one_line(error: ValidationError, where: str, text: str) -> str:
-    first = error.errors()[0]
-    path = [part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
-    keys = [part for part in path if isinstance(part, str)]
-    line = line_of(text, path)
-    place = f"{where}:{line}" if line else where
-    named = ".".join(str(part) for part in path) or "study"
-    if first["type"] == "extra_forbidden":
-        known = list(_model_at(keys[:-1]).model_fields)
-        near = get_close_matches(keys[-1], known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
-        return f"{place}: unknown key {named!r}; {hint}"
-    wanted = first["msg"].removeprefix("Value error, ")
-    got = "" if first["type"] in {"value_error", "missing"} else f"; got {first['input']!r}"
-    return f"{place}: {named}: {wanted}{got}"
-
-
-_UNION_TAGS = {"str", "int", "float"}
-_PARTS: dict[str, type[Frozen]] = {"variants": Variant, "data": Data, "train": Training}
-
-
-def _model_at(keys: list[str]) -> type[Frozen]:
-    return _PARTS[keys[0]] if keys and keys[0] in _PARTS else Study
-
-
-def line_of(text: str, path: list[Any]) -> int | None:
-    """The line of TOML text that sets the key at this path, else the nearest table or key that holds it."""
-    wanted = [str(part) for part in path]
-    table: list[str] = []
-    counts: dict[str, int] = {}  # of each array of tables, such as [[variants]]
-    best, found = 0, None
-    for number, line in enumerate(text.splitlines(), 1):
-        if header := re.match(r"\s*(\[\[?)([^\[\]]+)\]", line):
-            table = here = _key_parts(header[2])
-            if header[1] == "[[":
-                counts[table[0]] = counts.get(table[0], -1) + 1
-        elif key := re.match(r"\s*([\w.\"' -]+?)\s*=", line):
-            here = [*table, *_key_parts(key[1])]
-        else:
-            continue
-        if here[0] in counts:
-            here = [here[0], str(counts[here[0]]), *here[1:]]
-        if here == wanted[: len(here)] and len(here) > best:
-            best, found = len(here), number
-    return found
-
-
-def _key_parts(dotted: str) -> list[str]:
-    return [part.strip("\"'") for part in re.findall(r"\"[^\"]*\"|'[^']*'|[^\s.\"']+", dotted)] or [dotted]
+        source = self.data.source
+        data = {"kind": reference(self.data.kind), "source": source if source == EMBEDDED else absolute(source)}
+        return self.model_copy(
+            update={
+                "network": reference(self.network),
+                "task": reference(self.task),
+                "trainer": self.trainer and reference(self.trainer),
+                "imports": tuple(absolute(path) for path in self.imports),
+                "weights": self.weights and absolute(self.weights),
+                "data": self.data.model_copy(update=data),
+            }
+        )

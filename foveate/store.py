@@ -1,7 +1,7 @@
 """Where results are kept: one SQLite file a study, written by its coordinator alone, read by anyone.
 
 One row a run, one row a run and a metric, one row a run, an epoch and a metric, one row an arm and a cost. The view
-`results` joins runs and metrics: seed, attention, site, options, metric, value, unit, machine, versions.
+`results` joins runs and metrics: arm, seed, attention, site, options, metric, value, unit, better, machine, versions.
 """
 
 import json
@@ -11,18 +11,18 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from foveate.spec import Run
+from foveate.spec import PLAIN, Run
 
 SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS runs (
   key TEXT PRIMARY KEY, state TEXT NOT NULL DEFAULT 'todo' CHECK (state IN ('todo', 'running', 'done', 'failed')),
-  network TEXT NOT NULL, attention TEXT NOT NULL, site TEXT NOT NULL, options TEXT NOT NULL, init TEXT NOT NULL,
-  width REAL NOT NULL, seed INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, error TEXT,
+  arm TEXT NOT NULL, network TEXT NOT NULL, attention TEXT NOT NULL, site TEXT NOT NULL, options TEXT NOT NULL,
+  init TEXT NOT NULL, width REAL NOT NULL, seed INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, error TEXT,
   started REAL, finished REAL, machine TEXT, versions TEXT, spec TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS metrics (
   run TEXT NOT NULL REFERENCES runs (key), metric TEXT NOT NULL, value REAL NOT NULL, unit TEXT NOT NULL,
-  PRIMARY KEY (run, metric));
+  better TEXT NOT NULL, PRIMARY KEY (run, metric));
 CREATE TABLE IF NOT EXISTS history (
   run TEXT NOT NULL REFERENCES runs (key), epoch INTEGER NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL,
   PRIMARY KEY (run, epoch, metric));
@@ -30,7 +30,8 @@ CREATE TABLE IF NOT EXISTS costs (
   arm TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL, low REAL, high REAL, unit TEXT NOT NULL,
   machine TEXT NOT NULL, versions TEXT NOT NULL, PRIMARY KEY (arm, metric));
 CREATE VIEW IF NOT EXISTS results AS
-  SELECT key AS run, network, attention, site, options, init, width, seed, metric, value, unit, machine, versions
+  SELECT key AS run, arm, network, attention, site, options, init, width, seed, metric, value, unit, better, machine,
+    versions
   FROM runs JOIN metrics ON metrics.run = runs.key WHERE state = 'done';
 """
 
@@ -49,11 +50,14 @@ class Store:
         else:
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:
+            if self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'facts'").fetchone():
+                self._db.close()
+                raise ValueError(f"{path}: results of an older foveate that this one cannot read; use another --out")
             if not read_only:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=FULL")
                 self._db.executescript(SCHEMA)
-            self._db.execute("SELECT name FROM facts")
+            self._db.execute("SELECT name FROM meta")
         except sqlite3.DatabaseError as error:
             self._db.close()
             if isinstance(error, sqlite3.OperationalError) and not read_only:
@@ -66,33 +70,25 @@ class Store:
     def close(self) -> None:
         self._db.close()
 
-    def keep(self, name: str, value: Any) -> None:
-        """Remember a JSON value under a name."""
-        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, json.dumps(value)))
+    def set_meta(self, name: str, value: Any) -> None:
+        """Store a JSON value under a name."""
+        text = json.dumps(value, allow_nan=False)
+        self._db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (name, text))
 
-    def kept(self, name: str) -> Any:
-        """The value kept under a name, or None."""
-        row = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    def get_meta(self, name: str) -> Any:
+        """The JSON value stored under a name, or None."""
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
         return None if row is None else json.loads(row["value"])
 
     def plan(self, runs: Iterable[Run]) -> None:
         """Add the runs that are not there yet."""
         rows = [
-            (
-                run.key,
-                run.network,
-                run.variant.attention,
-                run.variant.at if isinstance(run.variant.at, str) else json.dumps(run.variant.at),
-                json.dumps(run.variant.options, sort_keys=True),
-                run.variant.init,
-                run.width,
-                run.seed,
-                run.model_dump_json(),
-            )
+            (run.key, run.arm, run.network, *_insertion_columns(run), run.width, run.seed, run.model_dump_json())
             for run in runs
         ]
-        columns = "key, network, attention, site, options, init, width, seed, spec"
-        self._db.executemany(f"INSERT OR IGNORE INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        columns = "key, arm, network, attention, site, options, init, width, seed, spec"
+        self._db.executemany(f"INSERT OR IGNORE INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany("UPDATE runs SET arm = ? WHERE key = ?", [(run.arm, run.key) for run in runs])
 
     def start(self, key: str) -> int:
         """A run begins (again); returns the number of this attempt, 1 for the first."""
@@ -113,11 +109,12 @@ class Store:
     def finish(self, key: str, result: dict[str, Any]) -> None:
         """A run is done: its metrics and history in one transaction.
 
-        result: {"metrics": {name: [value, unit]}, "history": [{"epoch", metric: value, …}], "machine", "versions"}.
+        result: {"metrics": [{"name", "unit", "better", "value"}], "history": [{"epoch", metric: value, …}], "machine",
+            "versions"}.
         """
         with self._transaction():
-            metrics = [(key, name, value, unit) for name, (value, unit) in result["metrics"].items()]
-            self._db.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?)", metrics)
+            metrics = [(key, one["name"], one["value"], one["unit"], one["better"]) for one in result["metrics"]]
+            self._db.executemany("INSERT INTO metrics VALUES (?, ?, ?, ?, ?)", metrics)
             history = [
                 (key, entry["epoch"], name, value)
                 for entry in result["history"]
@@ -168,6 +165,17 @@ class Store:
 
     def _transaction(self) -> "_Transaction":
         return _Transaction(self._db)
+
+
+def _insertion_columns(run: Run) -> tuple[str, str, str, str]:
+    """attention, site, options and init of what the run inserts; of several insertions joined by " + "."""
+    parts = run.variant.insert
+    return (
+        " + ".join(part.attention for part in parts) or PLAIN,
+        " + ".join(part.at if isinstance(part.at, str) else json.dumps(part.at) for part in parts),
+        " + ".join(json.dumps(part.options, sort_keys=True) for part in parts),
+        " + ".join(part.init for part in parts),
+    )
 
 
 class _Transaction:

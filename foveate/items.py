@@ -1,0 +1,43 @@
+"""Scores of each held-out item of a run: one file, `runs/KEY/items.npz`, written by the run and read by the analysis.
+
+A NumPy archive without pickles:
+
+    names                  (n,) text: the items' files or numbers
+    <metric>               (n,) the metric's value of each item, for metrics that are means over items
+    <metric>.<sum>         (n, …) what a metric of the whole set is made of, a row an item, such as mIoU.intersection
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.files import write_whole
+
+ITEMS = "items.npz"
+
+
+def write_items(path: Path, names: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write the scores of n items. Raises: ValueError: if an array has no row for each item; OSError."""
+    for name, array in arrays.items():
+        if len(array) != len(names):
+            raise ValueError(f"items: wanted {len(names)} rows of {name!r}, one an item; got {len(array)}")
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, names=np.array(list(names), np.str_), **dict(arrays))
+    write_whole(path, buffer.getvalue())
+
+
+def read_items(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]] | None:
+    """Names and scores; None where there is no such file. Raises: ValueError: if it is damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+        return [str(name) for name in arrays.pop("names")], arrays
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: no scores of items ({error})") from None

@@ -1,0 +1,154 @@
+"""What a task is: what the head is built for, the loss, what is measured on each held-out item and on the whole set."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from foveate.data.dataset import Batch, Dataset, Target
+from foveate.registry import Registry, check_options, is_file_reference, read_from_file
+from foveate.spec import Metric
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a meter found.
+
+    Attributes:
+        values: {metric: value over the whole set}.
+        items: {name: array (n, …)}, a row an item in the order of the updates: the metric's value of each item, or sums
+            from which a metric of the whole set is made again (intersections and unions by class).
+    """
+
+    values: Mapping[str, float]
+    items: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+class Meter(ABC):
+    """Measures a network over the batches of a split; updates come in evaluation mode without gradients."""
+
+    @abstractmethod
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        """Run the model on a batch and keep what its scores need."""
+
+    @abstractmethod
+    def scores(self) -> Scores:
+        """The scores of every batch so far."""
+
+
+class Task(ABC):
+    """One thing to train networks for, on one data set. Options are keyword arguments of the constructor.
+
+    Attributes:
+        metrics: what `meter` measures; the first is what a study's verdict is about.
+        outputs: what the head is built for: classes, or values; networks get it as `num_classes`.
+        dense: does the network give a map of the input's size?
+    """
+
+    metrics: tuple[Metric, ...]
+    outputs: int
+    dense: ClassVar[bool] = False
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Run the model; {"loss": what is differentiated, and parts of it to log}."""
+
+    @abstractmethod
+    def meter(self) -> Meter:
+        """A fresh meter."""
+
+    def check(self, model: nn.Module, batch: Batch) -> None:
+        """Run the model once and see whether what it gives fits the task; called on the meta device at planning.
+
+        Raises: ValueError: if it does not, in one line.
+        """
+        self.loss(model, batch)
+
+    def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
+        """A picture (H, W, 3) of each sample with its target and, unless None, what the network gave."""
+        return []
+
+    def predict(self, given: Any) -> list[dict[str, Any]]:
+        """What the network gave for a batch, as plain values a sample, such as {"class": "cat", "score": 0.93}."""
+        raise ValueError(f"the task {type(self).__name__} has no predictions to write")
+
+    def target(self, name: str, kinds: Sequence[str]) -> Target:
+        """The data set's target of this name. Raises: ValueError: if there is none, or it is of no such kind."""
+        found = self.data.targets.get(name)
+        if found is None or found.kind not in kinds:
+            has = ", ".join(f"{key} ({one.kind})" for key, one in self.data.targets.items()) or "none"
+            raise ValueError(f"{self.data.name}: wanted targets {name!r} ({' or '.join(kinds)}); it has {has}")
+        return found
+
+
+TASKS: Registry[Callable[..., Task]] = Registry("task", "foveate.tasks")
+Class = TypeVar("Class", bound=Callable[..., Task])
+
+
+def register_task(name: str) -> Callable[[Class], Class]:
+    """Class decorator: a `Task` becomes available by name, as task = "name" in a study.
+
+    Raises: ValueError: if the name is taken.
+    """
+
+    def decorate(cls: Class) -> Class:
+        TASKS.add(name, cls)
+        return cls
+
+    return decorate
+
+
+def create_task(name: str, data: Dataset, **options: Any) -> Task:
+    """The task on a data set.
+
+    Args:
+        name: one of `TASKS.names()`, or "path.py:Class".
+        data: with the targets that the task needs.
+        options: of its constructor.
+
+    Raises: LookupError: no such task. TypeError: no such option. ValueError: data or options that do not fit.
+    """
+    cls = read_from_file(name, "a class") if is_file_reference(name) else TASKS.get(name)
+    check_options(f"task {name!r}", cls, options, skip=("self", "data"))
+    task: Task = cls(data, **options)
+    if not getattr(task, "metrics", ()) or not all(isinstance(metric, Metric) for metric in task.metrics):
+        raise ValueError(f"task {name!r}: wanted metrics = (Metric(…), …), got {getattr(task, 'metrics', None)!r}")
+    if not isinstance(getattr(task, "outputs", None), int):
+        raise ValueError(f"task {name!r}: wanted outputs, the number of classes or values of the head")
+    return task
+
+
+def extra_losses(model: nn.Module) -> dict[str, Tensor]:
+    """Losses of modules in the network, weighted: of every module that has `extra_losses() -> {name: scalar}`."""
+    found: dict[str, Tensor] = {}
+    for module in model.modules():
+        own = getattr(module, "extra_losses", None)
+        if module is not model and callable(own):
+            for name, value in own().items():
+                found[name] = found[name] + value if name in found else value
+    return found
+
+
+def main_output(given: Any) -> Tensor:
+    """The prediction among what a network gives: the tensor itself, the first of several, or the entry "out"."""
+    if isinstance(given, Mapping):
+        given = given["out"] if "out" in given else given["logits"] if "logits" in given else next(iter(given.values()))
+    if isinstance(given, (list, tuple)):
+        given = given[0]
+    if not isinstance(given, Tensor):
+        raise ValueError(f"wanted a network that gives tensors; got {type(given).__name__}")
+    return given
+
+
+def all_outputs(given: Any) -> list[Tensor]:
+    """The prediction first, then the auxiliary outputs that are supervised as well."""
+    main = main_output(given)
+    rest = given.values() if isinstance(given, Mapping) else given if isinstance(given, (list, tuple)) else ()
+    return [main, *(one for one in rest if isinstance(one, Tensor) and one is not main)]
