@@ -1,6 +1,7 @@
 """Samples as pictures: inputs in grey or colour, captions, masks and points over them."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -117,3 +118,10 @@ def sheet(pictures: Sequence[Picture], columns: int = 6) -> Picture:
         top, left = number // columns * high, number % columns * wide
         whole[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return whole
+
+
+def png(picture: Picture) -> bytes:
+    """The picture as a PNG file's bytes."""
+    buffer = BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()

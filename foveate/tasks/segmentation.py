@@ -77,8 +77,8 @@ class Segmentation(Task):
         logits, mask = main_output(model(batch.inputs)), batch.targets["mask"]
         if logits.dim() == 2:
             raise ValueError(
-                f"wanted a map of logits (N, {self.outputs}, …) for segmentation; got {tuple(logits.shape)}, one answer "
-                "for the whole sample"
+                f"wanted a map of logits (N, {self.outputs}, …) for segmentation; got {tuple(logits.shape)}: one "
+                "answer for the whole sample"
             )
         if logits.dim() != mask.dim() + 1 or logits.shape[1] != self.outputs:
             raise ValueError(
