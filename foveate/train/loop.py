@@ -62,7 +62,7 @@ def train(
     Returns: {"metrics": [{"name", "unit", "better", "value"}], "history": [{"epoch", …}], "machine", "versions"}.
     Raises: TrainingFailed: if the loss or a metric is nan or infinite, or the disk is full.
     """
-    with preserve_process(), torch.random.fork_rng():
+    with preserve_process(run.train.device):
         torch.set_num_threads(run.train.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         return _Loop(run, model, task, data, folder, on_progress, checkpoint_s).run_to_the_end()
@@ -86,7 +86,7 @@ class _Loop:
         self.batches_an_epoch = batches_an_epoch(len(self.train_items), self.spec.batch_size)
         self.steps = self.batches_an_epoch * self.spec.epochs
         layout = torch.channels_last if self.spec.channels_last else torch.contiguous_format
-        self.model = model.to(self.device).to(memory_format=layout)  # type: ignore[call-overload]
+        self.model = model.to(self.device).to(memory_format=layout)
         self.optimizer = make_optimizer(self.model, self.spec, run.variant.attention_lr)
         self.step, self.history = 0, list[dict[str, float]]()
         self.losses: dict[str, list[float]] = defaultdict(list)  # of this epoch's steps so far, by part
@@ -128,8 +128,8 @@ class _Loop:
         with self._autocast():
             parts = self.task.loss(self.model, batch)
         loss = parts["loss"]
-        for name, value in parts.items():
-            self.losses[name].append(value.item())
+        for name, part in parts.items():
+            self.losses[name].append(part.item())
         value = self.losses["loss"][-1]
         if not math.isfinite(value):
             rate = self.optimizer.param_groups[0]["lr"]
@@ -328,12 +328,14 @@ def make_optimizer(model: nn.Module, spec: Training, attention_lr: float | None 
 
 
 @contextlib.contextmanager
-def preserve_process() -> Iterator[None]:
-    """torch's threads and determinism are as before afterwards, also on an error."""
+def preserve_process(device: str) -> Iterator[None]:
+    """torch's threads, generators and determinism are as before afterwards, also on an error."""
     threads = torch.get_num_threads()
+    own = [] if torch.device(device).type == "cpu" else [torch.device(device).index or 0]
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
-        yield
+        with torch.random.fork_rng(own):
+            yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(before, warn_only=warn)

@@ -124,7 +124,7 @@ def train_with(
         _on_progress=on_progress,
     )
     name, started = str(run.trainer), time.monotonic()
-    with preserve_process(), torch.random.fork_rng():
+    with preserve_process(train_spec.device):
         torch.set_num_threads(train_spec.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
         torch.manual_seed(run.seed)
