@@ -1,4 +1,4 @@
-"""What a person typed, as plain values."""
+"""Flags of the command line as plain values."""
 
 import re
 import tomllib
@@ -31,7 +31,7 @@ def pairs(texts: list[str], what: str) -> dict[str, Any]:
 def attention(text: str) -> list[tuple[str, dict[str, Any]]]:
     """ "none,se,cbam:kernel_size=3:order=parallel" → [("none", {}), ("se", {}), ("cbam", {…})].
 
-    Whether there is such a mechanism with such an option is asked later, once a network's own file was read.
+    Whether there is such a mechanism with such an option is checked later, when the user's own files are read.
 
     Raises: ValueError: an option without a value or given twice, an empty name.
     """
@@ -44,13 +44,17 @@ def attention(text: str) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-def variants(text: str, at: str, init: str) -> list[dict[str, Any]]:
-    """The variants of a study, as plain values, all at the same place."""
+def variants(text: str, at: str, init: str, **trained: Any) -> list[dict[str, Any]]:
+    """The variants of a study, as plain values, all at the same place and trained alike.
+
+    trained: replace, freeze, thaw, attention_lr; what is None or False is left out, and the plain network has none.
+    """
     if not at.strip(","):
         raise ValueError(f"--at: wanted block, stage, or glob patterns parted by commas; got {at!r}")
     where = at.split(",") if "," in at else at
+    given = {key: value for key, value in trained.items() if value}
     return [
-        {"attention": name, "options": options} | ({} if name == PLAIN else {"at": where, "init": init})
+        {"attention": name, "options": options} | ({} if name == PLAIN else {"at": where, "init": init, **given})
         for name, options in attention(text)
     ]
 
@@ -64,3 +68,12 @@ def seeds(text: str) -> Any:
     if len(numbers) == 1 and numbers[0] < 1:
         raise ValueError(f"--seeds: wanted 1 or more; got {text}")
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def metric(name: str | None, better: str | None) -> Any:
+    """--metric NAME [--better higher|lower] as a study has it. Raises: ValueError: --better without --metric."""
+    if better is None:
+        return name
+    if name is None:
+        raise ValueError("--better goes with --metric NAME")
+    return {"name": name, "better": better}
