@@ -10,9 +10,7 @@ import typer
 _GIVEN: list[str] = []
 Imports = Annotated[
     list[str] | None,
-    typer.Option(
-        "--import", help="A Python file that registers what is named here; again for another.", metavar="FILE"
-    ),
+    typer.Option("--import", help="A Python file that registers names; again for another.", metavar="FILE"),
 ]
 
 

@@ -51,9 +51,7 @@ def run(
     at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns over module names.")] = "block",
     init: Annotated[str, typer.Option(help="How the attention starts: paper or identity.")] = "paper",
     replace: Annotated[bool, typer.Option("--replace", help="In place of the layers at --at.")] = False,
-    freeze: Annotated[
-        bool, typer.Option("--freeze", help="Train only the attention (and a fresh classifier).")
-    ] = False,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Train only attention and a fresh classifier.")] = False,
     thaw: Annotated[int | None, typer.Option(help="With --freeze: train everything from this epoch on.")] = None,
     attention_lr: Annotated[float | None, typer.Option(help="Learning rate of the attention. Default: --lr.")] = None,
     seeds: Annotated[str | None, typer.Option(help="A number of seeds, or seeds parted by commas.")] = None,
