@@ -1,4 +1,4 @@
-"""Fine-tuning: the network frozen around its new attention, thawed stage by stage, and learning rates by origin."""
+"""Fine-tuning: freeze the network around its new attention, unfreeze it by stage, learning rates by origin."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import Any
 
 from torch import nn
 
-from foveate.insertion._probe import CHILD, Call, Trace
-from foveate.insertion._sites import Places
+from foveate.insertion.places import Places
+from foveate.insertion.probe import CHILD, Call, Trace
 
 KEPT = "_foveate_frozen"
-"""Attribute of a frozen module that says how it was: a :class:`Frozen`."""
+"""Attribute of a frozen module: its :class:`Frozen`."""
 
 
 @dataclass
 class Frozen:
-    """How one module was before it was frozen, and where in the network it lies.
+    """The state of a module before it was frozen, and its stage.
 
     Attributes:
-        trainable: names of its own parameters that took gradients.
-        training: the mode it would be in; ``model.train()`` and ``model.eval()`` go on setting it.
+        trainable: names of its direct parameters that required gradients.
+        training: the mode to restore; ``model.train()`` and ``model.eval()`` update it.
         stage: 0 before the first stage, 1 to n in the stages, n + 1 behind the last.
         stages: n.
     """
@@ -34,7 +34,7 @@ class Frozen:
 
 
 def freeze_network(model: nn.Module, places: Places) -> None:
-    """No gradients for what is not attention; its norms with running statistics stay in eval mode."""
+    """Turn gradients off for everything but attention; norms with running statistics stay in eval mode."""
     stage_of = _stages_by_name(places)
     for name, module in _network(model):
         if KEPT in vars(module):
@@ -52,10 +52,10 @@ def freeze_network(model: nn.Module, places: Places) -> None:
 
 
 def unfreeze(model: nn.Module, stages: int | Iterable[int] | None = None) -> nn.Module:
-    """Thaw what ``insert(..., freeze="base")`` froze: all of it, or some stages of it, in any order.
+    """Unfreeze what ``insert(..., freeze="base")`` froze: everything, or some stages, in any order.
 
-    Parameters take gradients again if they did before, and norms are in the mode that ``model.train()`` or
-    ``model.eval()`` last gave; what was frozen by yourself before the insertion stays so.
+    Parameters that required gradients before do so again, and norms get the mode that ``model.train()`` or
+    ``model.eval()`` last set; what you had frozen before the insertion stays frozen.
 
     Args:
         model: the network, in place.
@@ -66,31 +66,31 @@ def unfreeze(model: nn.Module, stages: int | Iterable[int] | None = None) -> nn.
         The same object.
 
     Raises:
-        LookupError: nothing is frozen. ValueError: the network has no such stage.
+        LookupError: if nothing is frozen. ValueError: if the network has no such stage.
     """
     frozen = [(module, vars(module)[KEPT]) for module in model.modules() if KEPT in vars(module)]
     if not frozen:
         raise LookupError('nothing here was frozen; insert(..., freeze="base") does that')
     count = frozen[0][1].stages + 2
-    asked = range(count) if stages is None else [stages] if isinstance(stages, int) else list(stages)
-    for number in asked:
+    numbers = range(count) if stages is None else [stages] if isinstance(stages, int) else list(stages)
+    for number in numbers:
         if not -count <= number < count:
             raise ValueError(
                 f"wanted stages from 0 (before the first) to {count - 1} (behind the last), or -1 to {-count} from the "
                 f"end; got {number}"
             )
-    wanted = {number % count for number in asked}
+    wanted = {number % count for number in numbers}
     for module, kept in frozen:
         if kept.stage in wanted:
-            _thaw(module, kept)
+            _unfreeze_module(module, kept)
     return model
 
 
-def thaw_everything(model: nn.Module) -> None:
-    """As :func:`unfreeze`, but nothing frozen is no error."""
+def unfreeze_all(model: nn.Module) -> None:
+    """As :func:`unfreeze` of everything, without an error if nothing is frozen."""
     for module in model.modules():
         if KEPT in vars(module):
-            _thaw(module, vars(module)[KEPT])
+            _unfreeze_module(module, vars(module)[KEPT])
 
 
 def parameter_groups(
@@ -140,7 +140,7 @@ def parameter_groups(
             groups[name]["params"].append(parameter)
     found = [group for group in groups.values() if group["params"]]
     if not found:
-        raise ValueError("no parameter of this model takes gradients; foveate.unfreeze(model) thaws what insert froze")
+        raise ValueError("no parameter of this model takes gradients; foveate.unfreeze(model) undoes freeze='base'")
     return found
 
 
@@ -150,7 +150,7 @@ def _network(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _stay_in_eval(norm: nn.Module, mode: bool = True) -> nn.Module:
-    """``train`` of a frozen norm; attention that hangs on it follows the mode."""
+    """``train`` of a frozen norm; attention in it follows the mode."""
     vars(norm)[KEPT].training = mode
     norm.training = False
     for child in norm.children():
@@ -158,7 +158,7 @@ def _stay_in_eval(norm: nn.Module, mode: bool = True) -> nn.Module:
     return norm
 
 
-def _thaw(module: nn.Module, kept: Frozen) -> None:
+def _unfreeze_module(module: nn.Module, kept: Frozen) -> None:
     for key in kept.trainable:
         getattr(module, key).requires_grad_(True)
     if vars(module).pop("train", None) is not None:
