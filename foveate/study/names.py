@@ -3,9 +3,8 @@
 import tomllib
 from pathlib import Path
 
-import torch
-
 from foveate.attention import check_options
+from foveate.devices import require_device
 from foveate.networks import read_own_file
 from foveate.spec import PLAIN, Study, Variant, line_of
 
@@ -31,7 +30,7 @@ def check_names(study: Study, *, file: Path | None = None) -> None:
                 check_options(variant.attention, {option: None})
             except TypeError as error:
                 raise ValueError(f"{_place(file, variant, option)}variant {variant.name!r}: {error}") from None
-    _check_device(study.train.device)
+    require_device(study.train.device, "train.device")
 
 
 def _place(file: Path | None, variant: Variant, option: str | None = None) -> str:
@@ -45,17 +44,3 @@ def _place(file: Path | None, variant: Variant, option: str | None = None) -> st
     path = ["variants", written.index(variant), *(["attention"] if option is None else ["options", option])]
     line = line_of(text, path)
     return f"{file}:{line}: " if line else f"{file}: "
-
-
-def _check_device(name: str) -> None:
-    found = torch.accelerator.current_accelerator(check_available=True)
-    kinds = ["cpu"] if found is None else ["cpu", found.type]
-    try:
-        device = torch.device(name)
-        there = device.type in kinds and (
-            device.type == "cpu" or (device.index or 0) < torch.accelerator.device_count()
-        )
-    except RuntimeError:
-        there = False
-    if not there:
-        raise ValueError(f"train.device: wanted one of this machine's ({', '.join(kinds)}); got {name!r}")
