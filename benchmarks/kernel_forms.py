@@ -14,7 +14,7 @@ import torch
 from kernels import kept_bytes
 from torch import Tensor, nn
 
-from foveate.costs._latency import time_interleaved
+from foveate.costs.latency import time_interleaved
 from foveate.kernels import gate_map, gate_strips, mix_branches, pool_branches, pool_strips, share, share_branches
 
 Run = Callable[..., Tensor]

@@ -32,14 +32,15 @@ def calibrate(
 
     import torch
 
-    from foveate.costs import calibrate, device_there
+    from foveate.costs import calibrate
+    from foveate.devices import require_device
 
     kinds = {
         str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.bfloat16, torch.float16, torch.float64)
     }
     if dtype not in kinds:
         raise ValueError(f"--dtype: wanted one of {', '.join(kinds)}; got {dtype!r}")
-    device_there(device)
+    require_device(device)
     if not out.absolute().parent.is_dir() or out.is_dir():
         raise ValueError(f"--out: wanted a file in a folder that is there; got {out}")
     found = calibrate(

@@ -56,8 +56,8 @@ def cost(
 
     from foveate.costs import Setting, costs, ranked
     from foveate.costs import throughput as measure_throughput
+    from foveate.machine import machine_name, versions
     from foveate.report import costs_csv, costs_picture, costs_table, picture_path, replace_file, write_picture
-    from foveate.train import machine, versions
 
     setting = Setting(device, dtype, amp, channels_last, compiled, target)
     if picture:
@@ -95,7 +95,7 @@ def cost(
             "amp": amp,
             "channels_last": channels_last,
             "compile": compiled,
-            "machine": machine(),
+            "machine": machine_name(),
             "versions": versions(),
         },
         "networks": {name: one.row() | _levels(one, models[name], wanted) for name, one in found.items()},

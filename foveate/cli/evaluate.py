@@ -52,11 +52,10 @@ def evaluate(
 
     Example: foveate evaluate timm:resnet50 --weights resnet50.safetensors --data imagenet
     """
-    import torch
-
+    from foveate.devices import require_device
     from foveate.evaluation import find_images, make_ready, published, score
 
-    _check_device(torch, device)
+    require_device(device, "--device")
     given: dict[str, Any] = {"image_size": image_size, "crop_pct": crop_pct, "interpolation": interpolation}
     given |= {"mean": _numbers("--mean", mean), "std": _numbers("--std", std), "bgr": bgr or None}
     ready = make_ready(
@@ -114,14 +113,6 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"{flag}: wanted numbers parted by commas, such as 0.485,0.456,0.406; got {text!r}") from None
-
-
-def _check_device(torch: Any, device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:100]
-        raise ValueError(f"--device: {device!r} cannot be used here ({reason})") from None
 
 
 class _Bar:

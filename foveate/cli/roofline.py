@@ -37,12 +37,13 @@ def roofline(
 
     import torch
 
-    from foveate.costs import device_there, roofline, with_threads
+    from foveate.costs import roofline, with_threads
+    from foveate.devices import require_device
     from foveate.insertion import insert
     from foveate.networks import build_network
     from foveate.report import picture_path, roofline_drawing, roofline_table, write_picture
 
-    where = device_there(device)
+    where = require_device(device)
     if picture is not None:
         picture_path(picture)
     wanted = [] if attention is None else asked.attention(attention)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from foveate.counting._work import plain_name
+from foveate.counting.work import plain_name
 
 _ALLOCATES = {"empty", "empty_like", "empty_strided", "empty_permuted", "new_empty", "new_empty_strided", "resize"}
 _PICKS = {"index", "_unsafe_index", "index_select", "gather", "embedding", "take", "masked_select"}

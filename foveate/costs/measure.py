@@ -1,11 +1,11 @@
-"""Counting and measuring networks side by side, in one run."""
+"""What networks cost: counted, and measured side by side in one run."""
 
 import contextlib
 import copy
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,101 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from foveate.costs._cost import Cost
-from foveate.costs._energy import energy_mj
-from foveate.costs._latency import (
+from foveate.costs.latency import (
     Latency,
+    distinguishable,
     forward_step,
     interval_of_a_repeat,
     interval_of_the_median,
     time_interleaved,
     training_step,
 )
-from foveate.costs._memory import halving
-from foveate.costs._onnx import exported_step
-from foveate.costs._peak import start_measuring_peaks
-from foveate.costs._setting import Setting
-from foveate.costs._stages import stages_of
+from foveate.costs.memory import halving, start_measuring_peaks
+from foveate.costs.setting import Setting, exported_step
 from foveate.counting import Count, count
-from foveate.insertion import inserted
+from foveate.insertion import inserted, sites
 
 Steps = dict[str, Callable[[], object]]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one pass over a batch costs.
+
+    counted: all rows of the count, of which parameters, macs (multiply-adds of the batch), elementwise, reductions,
+    bytes_moved, launches, unknown and activation_bytes (kept for the backward pass) are the sums. batch_size: what was
+    run, less than was asked for where that did not fit into memory. latency_ms: median of a forward pass, and the
+    interval in which a repeat of the measurement falls. latency_ratio: to the baseline, round by round in the same run
+    (1, 1, 1 for the baseline itself). train_step_ms, train_step_ratio: of a forward and backward pass in training mode.
+    peak_mib, train_peak_mib: memory that a pass takes above weights and batch. energy_mj: millijoules of a forward
+    pass. inserted_ms: of each inserted module, by its place. What was not asked for or cannot be had is None; `notes`
+    say why.
+    """
+
+    counted: Count = field(repr=False)
+    batch_size: int
+    latency_ms: Latency
+    latency_ratio: Latency | None = None
+    train_step_ms: Latency | None = None
+    train_step_ratio: Latency | None = None
+    peak_mib: float | None = None
+    train_peak_mib: float | None = None
+    energy_mj: float | None = None
+    inserted_ms: Mapping[str, Latency] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    times_ms: tuple[float, ...] = field(default=(), repr=False)
+
+    @property
+    def parameters(self) -> int:
+        return self.counted.total.parameters
+
+    @property
+    def macs(self) -> int:
+        return self.counted.total.macs
+
+    @property
+    def bytes_moved(self) -> int:
+        return self.counted.total.bytes_moved
+
+    @property
+    def activation_bytes(self) -> int:
+        return self.counted.total.activation_bytes
+
+    @property
+    def unknown(self) -> dict[str, int]:
+        return self.counted.unknown
+
+    def row(self) -> dict[str, Any]:
+        """All figures as plain values."""
+        total = asdict(self.counted.total) | {"bytes_moved": self.bytes_moved, "unknown": self.unknown}
+        measured = {
+            name: None if (value := getattr(self, name)) is None else asdict(value)
+            for name in ("latency_ms", "latency_ratio", "train_step_ms", "train_step_ratio")
+        }
+        rest = {name: getattr(self, name) for name in ("batch_size", "peak_mib", "train_peak_mib", "energy_mj")}
+        if self.latency_ratio is not None:
+            slower = "slower" if self.latency_ratio.median > 1 else "faster"
+            rest["told"] = slower if distinguishable(self.latency_ratio) else "not distinguishable"
+        inserted = {name: asdict(time) for name, time in self.inserted_ms.items()}
+        return {**total, **measured, **rest, "inserted_ms": inserted, "notes": list(self.notes)}
+
+
+def compared(ours: Cost, other: Cost) -> Latency:
+    """How many times the other's latency ours is, round by round; both must come from one run."""
+    if len(ours.times_ms) != len(other.times_ms):
+        raise ValueError("compared() wants two costs of one run: foveate.costs.costs({...}, x)")
+    return interval_of_the_median([a / b for a, b in zip(ours.times_ms, other.times_ms, strict=True)])
+
+
+def ranked(found: Mapping[str, Cost]) -> list[list[str]]:
+    """Names from the fastest to the slowest; one stands with those before it as long as it cannot be told from all."""
+    groups: list[list[str]] = []
+    for name in sorted(found, key=lambda name: found[name].latency_ms.median):
+        if groups and not all(distinguishable(compared(found[name], found[other])) for other in groups[-1]):
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return groups
 
 
 def cost(
@@ -246,3 +322,73 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def stages_of(model: nn.Module, x: Tensor) -> list[str]:
+    """The modules that end its stages, in order, as `count(..., stages=)` takes them; empty where none were seen."""
+    try:
+        return [site.name for site in sites(model, x, "stage")]
+    except LookupError:
+        return []
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Images a second of every network at one batch size: median and the interval in which a repeat falls."""
+
+    batch_size: int
+    images_s: Mapping[str, Latency]
+
+
+def throughput(
+    models: Mapping[str, nn.Module], x: Tensor, *, setting: Setting | None = None, most: int = 32, budget_s: float = 2.0
+) -> tuple[list[Throughput], list[str]]:
+    """Measured at 1, 2, 4, … images up to `most`, all networks in turns at each; and what was said.
+
+    Args:
+        models: any networks for one batch.
+        x: a batch; its first image is repeated.
+        setting: device, numbers, layout, compiler.
+        most: the largest batch. Where one does not fit into memory, the list ends before it and says so.
+        budget_s: seconds of measuring at each size.
+    """
+    if most < 1:
+        raise ValueError(f"throughput: wanted a largest batch of 1 or more; got {most}")
+    sizes = [2**power for power in range(most.bit_length()) if 2**power < most] + [most]
+    found: list[Throughput] = []
+    for size in sizes:
+        batch = x[:1].expand(size, *x.shape[1:])
+        measured = costs(models, batch, setting=setting, budget_s=budget_s, memory=False)
+        first = next(iter(measured.values()))
+        if first.batch_size < size:
+            return found, [f"a batch of {size} does not fit into memory"]
+        images = {
+            name: Latency(*(1e3 * size / ms for ms in (one.latency_ms.median, one.latency_ms.high, one.latency_ms.low)))
+            for name, one in measured.items()
+        }
+        found.append(Throughput(size, images))
+    return found, []
+
+
+SECONDS = 1.0  # the counter ticks in tens of milliseconds
+
+
+def energy_mj(step: Callable[[], object], device: torch.device) -> float | str:
+    """Millijoules of one call of the step, over a second of them; a text is the reason why there is none."""
+    if device.type != "cuda":
+        return f"energy: not available on {device.type}; NVML gives it for NVIDIA GPUs"
+    try:
+        import pynvml
+    except ImportError:
+        return "energy: not available; NVML wants the pynvml module (pip install nvidia-ml-py)"
+    try:
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+        before, calls, end = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle), 0, time.perf_counter() + SECONDS
+        while time.perf_counter() < end:
+            step()
+            torch.cuda.synchronize(device)
+            calls += 1
+        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / calls
+    except pynvml.NVMLError as error:
+        return f"energy: not available; NVML says {error}"

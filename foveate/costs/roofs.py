@@ -1,16 +1,19 @@
-"""What this machine can do at best: bytes moved, multiply-adds, launches; measured, for one dtype and thread count."""
+"""What this machine can do at best, measured for one dtype and thread count; and every operator of a pass under it."""
 
 import contextlib
 import functools
 import os
-import platform
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from foveate.costs._latency import time_interleaved
+from foveate.costs.latency import time_interleaved
+from foveate.costs.trace import timed
+from foveate.devices import require_device
+from foveate.machine import processor_name
 
 MIB = 2**20
 WORKING_SETS = {"cpu": (1, 4, 16, 64, 256), "cuda": (4, 16, 64, 256, 1024)}  # MiB read and written by one copy
@@ -64,7 +67,7 @@ class Machine:
         return launch / 1e3 + (macs / self.gmacs_s + moved / self.bandwidth(moved)) / 1e6
 
 
-def machine(
+def measure_machine(
     device: str | torch.device = "cpu", *, dtype: torch.dtype = torch.float32, threads: int | None = None
 ) -> Machine:
     """Measure the roofs of a device; about two seconds the first time, then remembered until the process ends.
@@ -76,22 +79,7 @@ def machine(
 
     Raises: ValueError: no such device, no floating dtype, less than one thread.
     """
-    return _measured(str(device_there(device)), dtype, torch.get_num_threads() if threads is None else threads)
-
-
-def device_there(device: str | torch.device) -> torch.device:
-    """The device. Raises: ValueError: this machine has none of that name."""
-    kinds = ["cpu"]
-    if torch.accelerator.is_available() and (accelerator := torch.accelerator.current_accelerator()):
-        kinds.append(accelerator.type)
-    try:
-        found = torch.device(device)
-        there = found.type in kinds and (found.type == "cpu" or (found.index or 0) < torch.accelerator.device_count())
-    except RuntimeError:
-        there = False
-    if not there:
-        raise ValueError(f"device: wanted one of this machine's ({', '.join(kinds)}); got {str(device)!r}")
-    return found
+    return _measured(str(require_device(device)), dtype, torch.get_num_threads() if threads is None else threads)
 
 
 @functools.cache
@@ -173,12 +161,92 @@ def device_name(device: str | torch.device) -> str:
     kind = torch.device(device).type
     if kind == "cuda":
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
     if kind == "cpu":
-        with contextlib.suppress(OSError):
-            for line in Path("/proc/cpuinfo").read_text().splitlines():
-                if line.startswith("model name"):
-                    name = line.split(":", 1)[1].strip()
-                    break
-        return f"{name}, {os.cpu_count()} cores"
-    return f"{kind} of {name}"
+        return f"{processor_name()}, {os.cpu_count()} cores"
+    return f"{kind} of {processor_name()}"
+
+
+BOUNDS = ("arithmetic", "memory", "launch")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One operator. operations: a multiply-add counts as one. bound: which of arithmetic, memory traffic and launch
+    takes longest at the machine's best rates. inserted: whether it runs inside one of the modules asked about."""
+
+    operator: str
+    module: str
+    operations: int
+    bytes_moved: int
+    ms: float
+    bound: str
+    inserted: bool
+
+    @property
+    def intensity(self) -> float:
+        """Operations a byte."""
+        return self.operations / self.bytes_moved if self.bytes_moved else 0.0
+
+    @property
+    def rate(self) -> float:
+        """10⁹ operations a second."""
+        return self.operations / self.ms / 1e6 if self.ms else 0.0
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """The operators of one pass in order, and the machine whose roof they are under."""
+
+    points: tuple[Point, ...]
+    machine: Machine
+
+    def where(self, *, inserted: bool = False) -> dict[str, float]:
+        """Milliseconds by what holds the operators: arithmetic, memory, launch; of all, or of the inserted ones."""
+        points = [point for point in self.points if point.inserted or not inserted]
+        return {bound: sum(point.ms for point in points if point.bound == bound) for bound in BOUNDS}
+
+
+def roofline(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    machine: Machine | None = None,
+    inserted: Collection[str] = (),
+    budget_s: float = 5.0,
+) -> Roofline:
+    """Time every operator of a pass where it stands, in evaluation mode, and hold it against the machine.
+
+    Args:
+        model: any network; left as it was found.
+        x: a batch on the device to measure.
+        machine: its roofs; measured now, for x's device and dtype, where not given.
+        inserted: dotted paths of modules whose operators are to be told from the others.
+        budget_s: seconds of measuring at most, about.
+
+    Raises: ValueError: the network refuses x.
+    """
+    machine = machine or measure_machine(x.device, dtype=x.dtype if x.dtype.is_floating_point else torch.float32)
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        calls, passes = timed(model, x, repeats=40, budget_s=budget_s)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    points = []
+    for i, row in enumerate(call.row for call in calls):
+        operations, moved = row.macs + row.elementwise + row.reductions, row.bytes_read + row.bytes_written
+        launch = machine.convolution_launch_us if row.operator == "aten.convolution" else machine.launch_us
+        needs = (operations / machine.gmacs_s / 1e6, moved / machine.bandwidth(moved) / 1e6, launch / 1e3)
+        points.append(
+            Point(
+                row.operator,
+                row.module,
+                operations,
+                moved,
+                ms=statistics.median(one[i] for one in passes),
+                bound=BOUNDS[needs.index(max(needs))],
+                inserted=any(row.module == path or row.module.startswith(f"{path}.") for path in inserted),
+            )
+        )
+    return Roofline(tuple(points), machine)

@@ -1,6 +1,7 @@
 """Measured latency: median and interval, the candidates interleaved so that a busy moment hits all of them alike."""
 
 import math
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -53,7 +54,7 @@ def interval_of_a_repeat(samples: list[float]) -> Latency:
     return Latency(middle, max(min(samples), middle - drift), middle + drift)
 
 
-def told_apart(ratio: Latency) -> bool:
+def distinguishable(ratio: Latency) -> bool:
     """Whether two networks can be ranked: the interval of their ratio lies beyond what two copies of one may differ by.
 
     Copies at other places in memory differ by a percent or more for as long as they live, which no interval shows
@@ -131,3 +132,29 @@ def training_step(model: nn.Module, run: Callable[..., Any], x: Tensor) -> Calla
         model.zero_grad(set_to_none=True)
 
     return step
+
+
+def time_settled(steps: Mapping[str, Callable[[], object]], *, repeats: int, budget_s: float) -> dict[str, list[float]]:
+    """Milliseconds of every step, round after round, each run once just before it is timed, in shuffled order.
+
+    Shuffled, because in turning order each step would follow the same other one. At least 5 rounds are run whatever the
+    budget; a round that is not counted comes first.
+    """
+    names, order = list(steps), random.Random(0)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    end = float("inf")
+    for turn in range(-1, repeats):
+        order.shuffle(names)
+        for name in names:
+            steps[name]()
+            _wait()
+            start = time.perf_counter()
+            steps[name]()
+            _wait()
+            if turn >= 0:
+                samples[name].append(1e3 * (time.perf_counter() - start))
+        if turn < 0:
+            end = time.perf_counter() + budget_s
+        elif turn >= 4 and time.perf_counter() > end:
+            break
+    return samples

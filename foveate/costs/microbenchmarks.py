@@ -17,9 +17,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from foveate.costs._latency import Latency, forward_step, interval_of_the_median
-from foveate.costs._machine import device_there, with_threads
-from foveate.costs._settled import time_settled
+from foveate.costs.latency import Latency, forward_step, interval_of_the_median, time_settled
+from foveate.costs.roofs import with_threads
+from foveate.devices import require_device
 
 SIDE, BLOCKS = 56, 10
 CLAIMS = {
@@ -221,7 +221,7 @@ def experiment(
     """
     first, *others = variants(guideline, width)
     networks = {one.name: one for one in (first, replace(first, name=AGAIN, decides=False), *others)}
-    where = device_there(device)
+    where = require_device(device)
     with with_threads(threads), torch.random.fork_rng(devices=[]):
         steps = {}
         for name, one in networks.items():

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from foveate.counting._rows import Count, Kept, Row
-from foveate.counting._traffic import moved, storage_of, tensors_in
-from foveate.counting._work import work_of
+from foveate.counting.rows import Count, Kept, Row
+from foveate.counting.traffic import moved, storage_of, tensors_in
+from foveate.counting.work import work_of
 
 Batch = Tensor | tuple[Tensor, ...]
 

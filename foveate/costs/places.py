@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 
-from foveate.costs._machine import Machine
-from foveate.costs._trace import Call, Operand
+from foveate.costs.roofs import Machine
+from foveate.costs.trace import Call, Operand
 
 SERIES = 4  # so many small launches one after another are a fragmented series
 
