@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from foveate.attention._capture import capturing, record
 from foveate.attention._maps import affine, axes, bare, check_dims, check_map, running, unhooked
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import Shared, gate_strips, inference, pool_strips, share
+from foveate.kernels import AccumulatedMap, accumulate_gradient, gate_strips, pool_strips
+from foveate.kernels.fused import inference
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -31,12 +32,12 @@ FACTS = Facts(
 )
 
 
-def _strips(shared: Shared) -> list[Tensor]:
+def _strips(accumulated: AccumulatedMap) -> list[Tensor]:
     """The means of the map along each axis, over the others, (N, C, side): all from one read of it."""
-    sides = shared.tensor.shape[2:]
+    sides = accumulated.tensor.shape[2:]
     if len(sides) == 1:
-        return [shared.tensor]
-    rows, columns = pool_strips(shared)
+        return [accumulated.tensor]
+    rows, columns = pool_strips(accumulated)
     planes = rows.unflatten(2, sides[:-1])
     others = [[other for other in axes(planes) if other != axis] for axis in axes(planes)]
     return [*(planes.mean(over) if over else planes for over in others), columns]
@@ -102,8 +103,8 @@ class CoordinateAttention(nn.Module):
         check_map("ca", x, self.channels, self.spatial_dims, self.reduce.weight)
         if (y := self._at_once(x)) is not None:
             return y
-        shared = share(x)
-        strips = _strips(shared)
+        accumulated = accumulate_gradient(x)
+        strips = _strips(accumulated)
         hidden = F.hardswish(self.norm(_apply(self.reduce, torch.cat(strips, -1))))
         parts = hidden.split([strip.shape[-1] for strip in strips], -1)
         gates = []
@@ -115,7 +116,7 @@ class CoordinateAttention(nn.Module):
         rows = gates[0]
         for gate in gates[1:-1]:
             rows = (rows.unsqueeze(3) * gate.unsqueeze(2)).flatten(2)
-        return gate_strips(shared, rows, gates[-1])
+        return gate_strips(accumulated, rows, gates[-1])
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, width={self.reduce.out_channels}"

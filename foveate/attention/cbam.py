@@ -23,7 +23,16 @@ from foveate.attention._maps import (
     unhooked,
 )
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import LARGEST_KERNEL, Shared, convolve_few, gate_map, inference, pool_channels, pool_planes, share
+from foveate.kernels import (
+    LARGEST_KERNEL,
+    AccumulatedMap,
+    accumulate_gradient,
+    channel_pool,
+    conv_to_one,
+    gate_map,
+    global_pool,
+)
+from foveate.kernels.fused import inference
 
 POOLS = ("avg", "max", "lp", "lse")
 ORDERS = ("channel-spatial", "spatial-channel", "parallel")
@@ -70,11 +79,11 @@ class ChannelGate(nn.Module):
         self.reduce = nn.Linear(channels, width, bias=bias)
         self.expand = nn.Linear(width, channels, bias=bias)
 
-    def forward(self, x: Tensor | Shared) -> Tensor:
-        shared = share(x)
-        over = axes(shared.tensor)
+    def forward(self, x: Tensor | AccumulatedMap) -> Tensor:
+        accumulated = accumulate_gradient(x)
+        over = axes(accumulated.tensor)
         kinds = [kind for pool, kind in (("avg", "mean"), ("max", "max")) if pool in self.pools]
-        quick = dict(zip(kinds, pool_planes(shared, kinds), strict=True)) if kinds else {}
+        quick = dict(zip(kinds, global_pool(accumulated, kinds), strict=True)) if kinds else {}
         logits = None
         for pool in self.pools:
             match pool:
@@ -83,9 +92,9 @@ class ChannelGate(nn.Module):
                 case "max":  # among equal values the first takes the gradient, as in the released code
                     pooled = quick["max"]
                 case "lp":
-                    pooled = torch.linalg.vector_norm(shared.tensor, 2, over)
+                    pooled = torch.linalg.vector_norm(accumulated.tensor, 2, over)
                 case "lse":
-                    pooled = shared.tensor.logsumexp(over)
+                    pooled = accumulated.tensor.logsumexp(over)
             answer = self.expand(torch.relu(self.reduce(pooled)))
             logits = answer if logits is None else logits + answer
         assert logits is not None
@@ -117,18 +126,18 @@ class SpatialGate(nn.Module):
         self.conv = convolution(2 if descriptor == "pools" else 1, 1, kernel_size, padding=padding, bias=False)
         self.norm = norm(1, momentum=0.01) if official else nn.Identity()
 
-    def forward(self, x: Tensor | Shared, channel: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor | AccumulatedMap, channel: Tensor | None = None) -> Tensor:
         """The logits of x, or of x · channel with channel (N, C)."""
-        shared = share(x)
+        accumulated = accumulate_gradient(x)
         if self.descriptor == "pools":
-            pooled = pool_channels(shared, channel)
+            pooled = channel_pool(accumulated, channel)
             described = torch.stack(pooled if self.max_first else pooled[::-1], 1)
         else:
-            described = shared.tensor if channel is None else gate_map(shared, channel=channel)
+            described = accumulated.tensor if channel is None else gate_map(accumulated, channel=channel)
             if self.descriptor == "conv":
                 described = self.describe(described)
         if type(self.conv) is nn.Conv2d and not self.conv._forward_hooks and not self.conv._forward_pre_hooks:
-            return self.norm(convolve_few(described, self.conv.weight))
+            return self.norm(conv_to_one(described, self.conv.weight))
         return self.norm(self.conv(described))
 
 
@@ -192,7 +201,7 @@ class ConvolutionalBlockAttention(nn.Module):
         width = hidden_width("cbam", channels, reduction) if descriptor == "bottleneck" else 0
         self.spatial_gate = SpatialGate(channels, spatial_dims, size, descriptor, official, width) if spatial else None
 
-    def _gates(self, x: Shared, channel: bool, spatial: bool) -> Tensor:
+    def _gates(self, x: AccumulatedMap, channel: bool, spatial: bool) -> Tensor:
         """x · channel gate · spatial gate of what the channel gate leaves; each where it is wanted and there."""
         by_channel = by_position = None
         if channel and self.channel_gate is not None:
@@ -227,14 +236,14 @@ class ConvolutionalBlockAttention(nn.Module):
         check_map("cbam", x, self.channels, self.spatial_dims, next(self.parameters()))
         if (y := self._at_once(x)) is not None:
             return y
-        shared = share(x)
+        accumulated = accumulate_gradient(x)
         if self.order == "channel-spatial":
-            return self._gates(shared, True, True)
+            return self._gates(accumulated, True, True)
         if self.order == "spatial-channel":
-            return self._gates(share(self._gates(shared, False, True)), True, False)
+            return self._gates(accumulate_gradient(self._gates(accumulated, False, True)), True, False)
         assert self.channel_gate is not None
         assert self.spatial_gate is not None
-        channel, spatial = self.channel_gate(shared), self.spatial_gate(shared)
+        channel, spatial = self.channel_gate(accumulated), self.spatial_gate(accumulated)
         gate = torch.sigmoid(spread(channel, x) + spatial)
         record(self, channel=torch.sigmoid(channel), spatial=torch.sigmoid(spatial).squeeze(1))
         return x * gate

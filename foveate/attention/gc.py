@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from foveate.attention._capture import capturing, record
 from foveate.attention._maps import affine, bare, check_dims, check_map, conv, one_of, unhooked
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import Shared, gate_map, inference, pool_attended, pool_planes, share
+from foveate.kernels import AccumulatedMap, accumulate_gradient, attention_pool, gate_map, global_pool
+from foveate.kernels.fused import inference
 
 FACTS = Facts(
     title="GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond",
@@ -105,10 +106,10 @@ class GlobalContext(nn.Module):
         self.add = None if fusion == "mul" else Transform(channels, width)
         self.mul = None if fusion == "add" else Transform(channels, width)
 
-    def _context(self, x: Shared) -> Tensor:
+    def _context(self, x: AccumulatedMap) -> Tensor:
         if self.pooling == "avg":
-            return pool_planes(x, ("mean",))[0]
-        context, weights = pool_attended(x, self.mask.weight.flatten(), self.mask.bias)
+            return global_pool(x, ("mean",))[0]
+        context, weights = attention_pool(x, self.mask.weight.flatten(), self.mask.bias)
         record(self, spatial=weights)
         return context
 
@@ -130,8 +131,8 @@ class GlobalContext(nn.Module):
         check_map("gc", x, self.channels, self.spatial_dims, next(self.parameters()))
         if (y := self._at_once(x)) is not None:
             return y
-        shared = share(x)
-        context = self._context(shared)
+        accumulated = accumulate_gradient(x)
+        context = self._context(accumulated)
         gate = added = None
         if self.mul is not None:
             gate = torch.sigmoid(self.mul(context))
@@ -139,7 +140,7 @@ class GlobalContext(nn.Module):
         if self.add is not None:
             added = self.add(context)
             record(self, added=added)
-        return gate_map(shared, channel=gate, added=added)
+        return gate_map(accumulated, channel=gate, added=added)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, pooling={self.pooling!r}, fusion={self.fusion!r}"

@@ -12,7 +12,7 @@ from foveate.kernels._dispatch import STORED
 PAST_THE_CACHE = 8 << 20  # bytes of a map from which on its writes go past the cache
 
 
-class Layout(NamedTuple):
+class MemoryLayout(NamedTuple):
     """How a dense map (N, C, *S) lies in memory: I rows of J values a sample; channels are the columns if `last`."""
 
     n: int
@@ -21,18 +21,18 @@ class Layout(NamedTuple):
     last: bool
 
 
-def layout_of(x: Tensor) -> Layout:
+def memory_layout(x: Tensor) -> MemoryLayout:
     """The layout of a map that is contiguous or channels-last."""
     n, channels, positions = x.shape[0], x.shape[1], math.prod(x.shape[2:])
     if x.is_contiguous():
-        return Layout(n, channels, positions, False)
+        return MemoryLayout(n, channels, positions, False)
     assert x.movedim(1, -1).is_contiguous()
-    return Layout(n, positions, channels, True)
+    return MemoryLayout(n, positions, channels, True)
 
 
 def sizes_of(x: Tensor) -> tuple[int, int, int, bool]:
     """N, C, P of a dense map, and whether its channels are last."""
-    n, rows, columns, last = layout_of(x)
+    n, rows, columns, last = memory_layout(x)
     return (n, columns, rows, last) if last else (n, rows, columns, last)
 
 
@@ -99,3 +99,44 @@ def run_named(name: str, x: Tensor, *given: Any) -> None:
             run(name, x, *given)
     else:
         run(name, x, *given)
+
+
+class Planes(NamedTuple):
+    """Channels first, a plane is a channel and `channels` is 1; channels last, a plane is a sample."""
+
+    n: int
+    height: int
+    width: int
+    channels: int
+
+
+def planes_of(x: Tensor) -> Planes:
+    """The planes of a dense map (N, C, *S, W); H is the product of S."""
+    n, channels, width = x.shape[0], x.shape[1], x.shape[-1]
+    height = math.prod(x.shape[2:-1])
+    return Planes(n, height, width, channels) if memory_layout(x).last else Planes(n * channels, height, width, 1)
+
+
+def strips_like(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Room for a number for each row (N, C, H) and for each column (N, C, W), in the order of x in memory."""
+    last, (n, channels), dtype = memory_layout(x).last, x.shape[:2], computed(x.dtype)
+    height, width = math.prod(x.shape[2:-1]), x.shape[-1]
+    if last:
+        rows, columns = (x.new_empty(n, side, channels, dtype=dtype).mT for side in (height, width))
+    else:
+        rows, columns = (x.new_empty(n, channels, side, dtype=dtype) for side in (height, width))
+    return rows, columns
+
+
+@overload
+def strips(value: Tensor, x: Tensor) -> Tensor: ...
+@overload
+def strips(value: None, x: Tensor) -> None: ...
+@overload
+def strips(value: Tensor | None, x: Tensor) -> Tensor | None: ...
+def strips(value: Tensor | None, x: Tensor) -> Tensor | None:
+    """Numbers (N, C, side) as the passes read them: in the order of x in memory and the dtype it is computed in."""
+    if value is None:
+        return None
+    value = value.to(computed(x.dtype))
+    return value.mT.contiguous().mT if memory_layout(x).last else value.contiguous()

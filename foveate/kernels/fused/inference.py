@@ -11,10 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from foveate.kernels._dispatch import can_fuse
 from foveate.kernels._layout import PAST_THE_CACHE, dense, run_named, segments_of, sizes_of
 from foveate.kernels._native import word
-from foveate.kernels._whole import runs_whole
-from foveate.kernels.pool_attended import positions_at_once
+from foveate.kernels.pools.attention_pool import positions_at_once
 
 Layer = tuple[Tensor, Tensor | None]  # weight, bias
 Norm = tuple[Tensor, Tensor, Tensor | None, Tensor | None, float]  # running mean and variance, weight, bias, ε
@@ -25,7 +25,7 @@ def ready(x: Tensor, weights: Sequence[Tensor | None]) -> bool:
     return (
         not torch.is_grad_enabled()
         and x.dtype in (torch.float32, torch.float64)
-        and runs_whole("inference", None, x, *(t for t in weights if t is not None))
+        and can_fuse("inference", None, x, *(t for t in weights if t is not None))
     )
 
 
