@@ -95,7 +95,7 @@ class CoordinateAttention(nn.Module):
         if norm is None or not (bare(self.norm, *layers) and unhooked(self.gates)):
             return None
         reduce, rows, columns = map(affine, layers)
-        if not inference.ready(x, (*reduce, *rows, *columns, *norm[:4])):
+        if not inference.can_fuse_inference(x, (*reduce, *rows, *columns, *norm[:4])):
             return None
         return inference.coordinate(x, reduce, norm, rows, columns)
 

@@ -225,7 +225,9 @@ class ConvolutionalBlockAttention(nn.Module):
             return None
         norm = running(spatial.norm)
         reduce, expand, (w, _) = map(affine, layers[:3])
-        if max(w.shape[2:]) > LARGEST_KERNEL or not inference.ready(x, (*reduce, *expand, w, *(norm or ())[:4])):
+        if max(w.shape[2:]) > LARGEST_KERNEL or not inference.can_fuse_inference(
+            x, (*reduce, *expand, w, *(norm or ())[:4])
+        ):
             return None
         if norm is not None or type(spatial.norm) is nn.Identity:
             return inference.cbam(x, reduce, expand, w, norm, max_first=spatial.max_first)

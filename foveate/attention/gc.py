@@ -123,7 +123,7 @@ class GlobalContext(nn.Module):
         w, b = self.mask.weight.flatten(), self.mask.bias
         mul, add = (None if t is None else t.tensors() for t in (self.mul, self.add))
         eps = {layer.eps for t in pair for layer in t if isinstance(layer, nn.LayerNorm)}
-        if len(eps) > 1 or not inference.ready(x, (w, b, *(mul or ()), *(add or ()))):
+        if len(eps) > 1 or not inference.can_fuse_inference(x, (w, b, *(mul or ()), *(add or ()))):
             return None
         return inference.global_context(x, w, b, mul, add, eps.pop())
 

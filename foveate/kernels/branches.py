@@ -6,7 +6,6 @@ Neither writes a map but y. As with a shared map (see `shared`), the readers han
 accumulator, and one node at the root of all the maps writes dx_m = dy · w_m + (what the mean adds), in one read of dy.
 """
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass, choose
-from foveate.kernels._layout import PAST_THE_CACHE, computed, dense, like, memory_layout, run, segments_of, small
+from foveate.kernels._layout import PAST_THE_CACHE, computed, dense, like, memory_layout, segments_of, small
 from foveate.kernels._tiles import tiles_of
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import GradientAccumulator, backward_form
@@ -62,48 +62,44 @@ _gradients = Pass(
 )
 
 
-def _addresses(maps: Sequence[Tensor]) -> Any:
-    return (ctypes.c_int64 * len(maps))(*[x.data_ptr() for x in maps])
-
-
 @_pool.form("cpu")
 def _pool_cpu(maps: Sequence[Tensor]) -> Tensor:
-    x, given = maps[0], _addresses(maps)
+    x = maps[0]
     n, rows, columns, last = memory_layout(x)
     means = x.new_empty(x.shape[:2], dtype=computed(x.dtype))
     targets = (None, means) if last else (means, None)
-    run("branch_sums", x, ctypes.addressof(given), *targets, len(maps), n, rows, columns)
+    call("branch_sums", x.dtype, list(maps), *targets, len(maps), n, rows, columns)
     return means.div_(rows if last else columns)
 
 
 @_mix.form("cpu")
 def _mix_cpu(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
-    x, y, given = maps[0], torch.empty_like(maps[0]), _addresses(maps)
+    x, y = maps[0], torch.empty_like(maps[0])
     n, rows, columns, last = memory_layout(x)
     factors = (None, weights) if last else (weights, None)
     sizes = (len(maps), n, rows, columns, y.nbytes >= PAST_THE_CACHE)
-    run("mix_branches", x, ctypes.addressof(given), *factors, y, *sizes)
+    call("mix_branches", x.dtype, list(maps), *factors, y, *sizes)
     return y
 
 
 @_products.form("cpu")
 def _products_cpu(maps: Sequence[Tensor], dy: Tensor) -> Tensor:
-    given, (n, rows, columns, last) = _addresses(maps), memory_layout(dy)
+    n, rows, columns, last = memory_layout(dy)
     segments = segments_of(n, rows) if last else 1
     shape = (len(maps), n, segments, columns) if last else (len(maps), n, rows)
     sums = dy.new_empty(shape, dtype=computed(dy.dtype))
     targets = (None, sums) if last else (sums, None)
-    run("branch_products", dy, ctypes.addressof(given), dy, *targets, segments, len(maps), n, rows, columns)
+    call("branch_products", dy.dtype, list(maps), dy, *targets, segments, len(maps), n, rows, columns)
     return sums.sum(2) if last else sums
 
 
 @_gradients.form("cpu")
 def _gradients_cpu(dy: Tensor, weights: Tensor, added: Tensor | None) -> list[Tensor]:
     dx = [torch.empty_like(dy) for _ in weights]
-    given, (n, rows, columns, last) = _addresses(dx), memory_layout(dy)
+    n, rows, columns, last = memory_layout(dy)
     factors = (None, weights, None, added) if last else (weights, None, added, None)
     sizes = (len(dx), n, rows, columns, dy.nbytes >= PAST_THE_CACHE)
-    run("branch_gradients", dy, dy, *factors, ctypes.addressof(given), *sizes)
+    call("branch_gradients", dy.dtype, dy, *factors, dx, *sizes)
     return dx
 
 

@@ -13,8 +13,9 @@ from torch.autograd import Function
 from torch.utils.flop_counter import register_flop_formula
 
 from foveate.kernels import _dispatch
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass, choose
-from foveate.kernels._layout import run, small
+from foveate.kernels._layout import small
 from foveate.kernels.gradient.accumulator import backward_form
 
 LARGEST_KERNEL = 65  # rows and columns of a kernel that the C form takes
@@ -37,7 +38,7 @@ def _flops(x: Any, w: Any, *, out_shape: Any = None, **_: Any) -> int:
 @_convolve.form("cpu")
 def _convolve_cpu(x: Tensor, w: Tensor) -> Tensor:
     y = x.new_empty(x.shape[0], 1, *x.shape[2:])
-    run("convolve", x, x, w, y, *w.shape[2:], *x.shape)
+    call("convolve", x.dtype, x, w, y, *w.shape[2:], *x.shape)
     return y
 
 
@@ -51,7 +52,7 @@ _back = Pass(
 @_back.form("cpu")
 def _back_cpu(x: Tensor, dy: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     dx, parts = torch.empty_like(x), w.new_empty(x.shape[0], *w.shape)
-    run("convolve_back", x, x, dy, w, dx, parts, *w.shape[2:], *x.shape)
+    call("convolve_back", x.dtype, x, dy, w, dx, parts, *w.shape[2:], *x.shape)
     return dx, parts.sum(0)
 
 

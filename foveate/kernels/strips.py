@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import computed, like, planes_of, run, strips, strips_like
+from foveate.kernels._layout import computed, like, planes_of, strips, strips_like
 from foveate.kernels._tiles import NARROW, power_of_two
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
@@ -38,7 +39,7 @@ _pool = Pass("strip_pools(Tensor x) -> (Tensor, Tensor)", strips_like)
 @_pool.form("cpu")
 def _pool_cpu(x: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = strips_like(x)
-    run("strip_sums", x, x, rows, columns, *planes_of(x))
+    call("strip_sums", x.dtype, x, rows, columns, *planes_of(x))
     return rows, columns
 
 
@@ -52,7 +53,7 @@ _products = Pass(
 @_products.form("cpu")
 def _products_cpu(x: Tensor, dy: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     d_rows, d_columns = strips_like(x)
-    run("strip_products", x, x, dy, rows, columns, d_rows, d_columns, *planes_of(x))
+    call("strip_products", x.dtype, x, dy, rows, columns, d_rows, d_columns, *planes_of(x))
     return d_rows, d_columns
 
 

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call_named
 from foveate.kernels._dispatch import can_fuse
 from foveate.kernels._layout import (
     PAST_THE_CACHE,
     computed,
     dense,
     like,
-    run_named,
     segments_of,
     sizes_of,
     small,
@@ -53,7 +53,7 @@ def _forward(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     y, mean = torch.empty_like(x), x.new_empty(n, channels, dtype=computed(x.dtype))
     gate = torch.empty_like(mean)
     given = (x, small(w, x), y, mean, gate, w.shape[2], w.shape[0] > 1)
-    run_named("convolve_channels", x, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
+    call_named("convolve_channels", x.dtype, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
     return y, mean, gate
 
 
@@ -63,7 +63,7 @@ def _backward(x: Tensor, dy: Tensor, w: Tensor, gate: Tensor) -> tuple[Tensor, T
     segments = segments_of(1, positions if last else channels)
     scratch = gate.new_empty(torch.get_num_threads(), segments + 3, channels)
     given = (x, dy, small(w, x), gate, dx, d_logits, scratch, segments, w.shape[2], w.shape[0] > 1)
-    run_named("convolve_channels_back", x, *given, n, channels, positions, last, dx.nbytes >= PAST_THE_CACHE)
+    call_named("convolve_channels_back", x.dtype, *given, n, channels, positions, last, dx.nbytes >= PAST_THE_CACHE)
     return dx, d_logits
 
 

@@ -1,27 +1,24 @@
-"""Mechanisms of several passes as a whole, without gradients: one call of C, a sample at a time.
+"""Fused inference: whole mechanisms without gradients, in one C call that works through the samples one by one.
 
-What they compute is written in foveate.attention, which takes these where `ready` says so. float32 and float64 on CPU.
+The mechanisms themselves are defined in foveate.attention; these are faster forms for a CPU, in float32 and float64.
 """
 
-import ctypes
-import struct
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from foveate.kernels._calls import call_named
 from foveate.kernels._dispatch import can_fuse
-from foveate.kernels._layout import PAST_THE_CACHE, dense, run_named, segments_of, sizes_of
-from foveate.kernels._native import word
+from foveate.kernels._layout import PAST_THE_CACHE, dense, segments_of, sizes_of
 from foveate.kernels.pools.attention_pool import positions_at_once
 
 Layer = tuple[Tensor, Tensor | None]  # weight, bias
 Norm = tuple[Tensor, Tensor, Tensor | None, Tensor | None, float]  # running mean and variance, weight, bias, ε
 
 
-def ready(x: Tensor, weights: Sequence[Tensor | None]) -> bool:
-    """Whether the forms below can take the map and the weights: no gradients, one dtype, a CPU, C."""
+def can_fuse_inference(x: Tensor, weights: Sequence[Tensor | None]) -> bool:
+    """Can the functions below take the map and the weights: gradients off, one dtype, on a CPU with native code?"""
     return (
         not torch.is_grad_enabled()
         and x.dtype in (torch.float32, torch.float64)
@@ -30,13 +27,14 @@ def ready(x: Tensor, weights: Sequence[Tensor | None]) -> bool:
 
 
 def cbam(x: Tensor, reduce: Layer, expand: Layer, w: Tensor, norm: Norm | None, *, max_first: bool) -> Tensor:
-    """Gate the channels by their means and maxima, then the positions by a convolution over maximum and mean.
+    """CBAM: gate the channels by their means and maxima, then the positions by a convolution over maximum and mean.
 
     Args:
         x: (N, C, H, W).
         reduce, expand: weights (h, C) and (C, h) with their biases.
-        w: (1, 2, k, k), k odd. norm: the batch norm behind it.
-        max_first: whether the first of the two maps is the maximum.
+        w: (1, 2, k, k), k odd and at most 65.
+        norm: the batch norm after the convolution, or None.
+        max_first: is the maximum the first of the two maps?
     """
     x = dense(x)
     y = torch.empty_like(x)
@@ -45,7 +43,7 @@ def cbam(x: Tensor, reduce: Layer, expand: Layer, w: Tensor, norm: Norm | None, 
 
 
 def cbam_gates(x: Tensor, reduce: Layer, expand: Layer, w: Tensor, *, max_first: bool) -> tuple[Tensor, Tensor]:
-    """The channel gates (N, C) of `cbam`, and what its convolution gives (N, 1, H, W), for a norm over the batch."""
+    """The channel gates (N, C) of `cbam` and its convolution's result (N, 1, H, W), for a batch norm in training."""
     x = dense(x)
     channel, logits = x.new_empty(x.shape[:2]), x.new_empty(x.shape[0], 1, *x.shape[2:])
     _cbam(x, reduce, expand, w, None, max_first, None, channel, logits)
@@ -53,18 +51,19 @@ def cbam_gates(x: Tensor, reduce: Layer, expand: Layer, w: Tensor, *, max_first:
 
 
 def _cbam(
-    x: Tensor, reduce: Layer, expand: Layer, w: Tensor, norm: Norm | None, max_first: bool, *answers: Tensor | None
+    x: Tensor, reduce: Layer, expand: Layer, w: Tensor, norm: Norm | None, max_first: bool, *results: Tensor | None
 ) -> None:
     n, channels, positions, last = sizes_of(x)
     hidden = reduce[0].shape[0]
     scratch = x.new_empty(torch.get_num_threads(), 3 * channels + 2 * hidden + 3 * positions)
-    table, eps = (None, 0) if norm is None else (_table(norm[:4]), _bits(norm[4]))
-    given = (*_dense(*reduce, *expand, w), _at(table), *answers, scratch, eps, max_first, w.shape[2], hidden)
-    run_named("cbam", x, x, *given, n, channels, *x.shape[2:], last, x.nbytes >= PAST_THE_CACHE)
+    statistics, eps = (None, 0.0) if norm is None else (_contiguous(*norm[:4]), norm[4])
+    weights = _contiguous(*reduce, *expand, w)
+    given = (*weights, statistics, *results, scratch, eps, max_first, w.shape[2], hidden)
+    call_named("cbam", x.dtype, x, *given, n, channels, *x.shape[2:], last, x.nbytes >= PAST_THE_CACHE)
 
 
 def coordinate(x: Tensor, reduce: Layer, norm: Norm, rows: Layer, columns: Layer) -> Tensor:
-    """Gate by one profile along each axis of a channels-first map (N, C, H, W).
+    """Coordinate attention: gate by one profile along each axis of a contiguous map (N, C, H, W).
 
     Args:
         reduce: weight (h, C, 1) and bias, followed by the batch norm and a hard swish.
@@ -73,9 +72,9 @@ def coordinate(x: Tensor, reduce: Layer, norm: Norm, rows: Layer, columns: Layer
     n, channels, height, width = x.shape
     hidden = reduce[0].shape[0]
     scratch = x.new_empty(torch.get_num_threads(), (2 * channels + hidden) * (height + width))
-    y, table = torch.empty_like(x), _table(norm[:4])
-    given = (*_dense(*reduce), _at(table), *_dense(*rows, *columns), y, scratch, _bits(norm[4]))
-    run_named("coordinate", x, x, *given, hidden, n, channels, height, width, y.nbytes >= PAST_THE_CACHE)
+    y = torch.empty_like(x)
+    given = (*_contiguous(*reduce), _contiguous(*norm[:4]), *_contiguous(*rows, *columns), y, scratch, norm[4])
+    call_named("coordinate", x.dtype, x, *given, hidden, n, channels, height, width, y.nbytes >= PAST_THE_CACHE)
     return y
 
 
@@ -87,11 +86,11 @@ def global_context(
     add: Sequence[Tensor | None] | None,
     eps: float,
 ) -> Tensor:
-    """Multiply and add what two transforms make of one context, pooled by a softmax over the positions of w · x + b.
+    """Global context: x · σ(mul(c)) + add(c), c the mean of the positions weighted by the softmax of w · x + b.
 
     Args:
         x: (N, C, *S). w: (C,). b: (1,).
-        mul, add: W₁ (h, C), b₁, weight and bias of the layer norm, W₂ (C, h), b₂ of each transform; not both None.
+        mul, add: W₁ (h, C), b₁, weight and bias of the layer norm, W₂ (C, h), b₂ of each transform, or None; at least one is given.
         eps: of the layer norms.
     """
     x = dense(x)
@@ -102,33 +101,11 @@ def global_context(
     hidden, segments = some[0].shape[0], segments_of(1, positions)
     size = (segments + 3) * channels + 2 * segments + hidden + positions
     scratch, y = x.new_empty(torch.get_num_threads(), size), torch.empty_like(x)
-    tables = [None if layers is None else _table(layers) for layers in (mul, add)]
-    given = (*_dense(w, b), *map(_at, tables), y, scratch, _bits(eps), segments, positions_at_once(x), hidden)
-    run_named("global_context", x, x, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
+    layers = [None if transform is None else _contiguous(*transform) for transform in (mul, add)]
+    given = (*_contiguous(w, b), *layers, y, scratch, eps, segments, positions_at_once(x), hidden)
+    call_named("global_context", x.dtype, x, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
     return y
 
 
-def _dense(*tensors: Tensor | None) -> list[Tensor | None]:
-    return [None if t is None else t.contiguous() for t in tensors]
-
-
-class Table(NamedTuple):
-    """Addresses of tensors, for C, and the tensors, which must live as long."""
-
-    addresses: "ctypes.Array[ctypes.c_int64]"
-    held: list[Tensor | None]
-
-
-def _table(tensors: Sequence[Tensor | None]) -> Table:
-    held = _dense(*tensors)
-    return Table((word * len(held))(*(0 if t is None else t.data_ptr() for t in held)), held)
-
-
-def _at(table: Table | None) -> int:
-    return 0 if table is None else ctypes.addressof(table.addresses)
-
-
-def _bits(value: float) -> int:
-    """A double's bits, for an argument as wide as a pointer."""
-    (bits,) = struct.unpack("q", struct.pack("d", value))
-    return int(bits)
+def _contiguous(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+    return tuple(None if t is None else t.contiguous() for t in tensors)

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call_named
 from foveate.kernels._dispatch import can_fuse
 from foveate.kernels._layout import (
     PAST_THE_CACHE,
     computed,
     dense,
     like,
-    run_named,
     segments_of,
     sizes_of,
     small,
@@ -44,7 +44,7 @@ def _forward(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | 
     mean, gate = hidden.new_empty(n, channels), hidden.new_empty(n, channels)
     y = torch.empty_like(x)
     given = (x, *(small(t, x) for t in (w1, b1, w2, b2)), y, mean, hidden, gate, w1.shape[0])
-    run_named("squeeze_excite", x, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
+    call_named("squeeze_excite", x.dtype, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
     return y, mean, hidden, gate
 
 
@@ -54,7 +54,7 @@ def _backward(x: Tensor, dy: Tensor, w1: Tensor, w2: Tensor, hidden: Tensor, gat
     segments = segments_of(1, positions if last else channels)
     scratch = gate.new_empty(torch.get_num_threads(), segments + 3, channels)
     given = (x, dy, small(w1, x), small(w2, x), hidden, gate, dx, d_logits, d_hidden, scratch, segments, w1.shape[0])
-    run_named("squeeze_excite_back", x, *given, n, channels, positions, last, dx.nbytes >= PAST_THE_CACHE)
+    call_named("squeeze_excite_back", x.dtype, *given, n, channels, positions, last, dx.nbytes >= PAST_THE_CACHE)
     return dx, d_logits, d_hidden
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import PAST_THE_CACHE, computed, like, memory_layout, run, segments_of, small
+from foveate.kernels._layout import PAST_THE_CACHE, computed, like, memory_layout, segments_of, small
 from foveate.kernels._tiles import segments_of_all, tiles_of, warps
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
@@ -66,9 +67,9 @@ def _gate_cpu(
     given = (position, channel, None, added) if last else (channel, position, added, None)
     sizes = (n, rows, columns, y.nbytes >= PAST_THE_CACHE)
     if joined:
-        run("join", x, x, *given, residual, y, relu, *sizes)
+        call("join", x.dtype, x, *given, residual, y, relu, *sizes)
     else:
-        run("scale", x, x, *given, y, *sizes)
+        call("scale", x.dtype, x, *given, y, *sizes)
     return y
 
 
@@ -152,7 +153,22 @@ def _gate_gradients_cpu(
     parts = [None if t is None else t.new_empty(n, segments, columns) for t in by_column]
     factors = (position, channel) if last else (channel, position)
     scratch = x.new_empty(2 * torch.get_num_threads(), columns, dtype=computed(x.dtype))
-    run("products", x, x, dy, *factors, by_row[0], parts[0], by_row[1], parts[1], scratch, segments, n, rows, columns)
+    call(
+        "products",
+        x.dtype,
+        x,
+        dy,
+        *factors,
+        by_row[0],
+        parts[0],
+        by_row[1],
+        parts[1],
+        scratch,
+        segments,
+        n,
+        rows,
+        columns,
+    )
     for part, whole in zip(parts, by_column, strict=True):
         if part is not None and whole is not None:
             torch.sum(part, 1, out=whole)

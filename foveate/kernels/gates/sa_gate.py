@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass, choose
-from foveate.kernels._layout import PAST_THE_CACHE, computed, run, small
+from foveate.kernels._layout import PAST_THE_CACHE, computed, small
 from foveate.kernels._tiles import AT_ONCE, power_of_two, spread_further
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import backward_form
@@ -54,7 +55,7 @@ def _gate_cpu(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, 
     y, mean, inverse = _gated_like(x, scale, shift)
     n, channels = x.shape[:2]
     sizes = (scale.numel() // 2, n, channels, x[0, 0].numel(), y.nbytes >= PAST_THE_CACHE)
-    run("sa_gate", x, x, scale, shift, y, mean, inverse, *sizes)
+    call("sa_gate", x.dtype, x, scale, shift, y, mean, inverse, *sizes)
     return y, mean, inverse
 
 
@@ -80,7 +81,7 @@ def _back_cpu(
     n, channels, positions = *x.shape[:2], x[0, 0].numel()
     scratch = mean.new_empty(2 * torch.get_num_threads(), positions)
     given = (x, dy, scale, shift, mean, inverse, dx, d_shift, d_scale, scratch, scale.numel() // 2)
-    run("sa_gate_back", x, *given, n, channels, positions, dx.nbytes >= PAST_THE_CACHE)
+    call("sa_gate_back", x.dtype, *given, n, channels, positions, dx.nbytes >= PAST_THE_CACHE)
     return dx, d_scale, d_shift
 
 

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass, choose
-from foveate.kernels._layout import PAST_THE_CACHE, computed, run, small
+from foveate.kernels._layout import PAST_THE_CACHE, computed, small
 from foveate.kernels._tiles import AT_ONCE, power_of_two, warps
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import backward_form
@@ -63,7 +64,7 @@ def _gate_cpu(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> tuple[
     y, mean, middle, deviation = _gated_like(x, scale, shift, unbiased)
     scratch = mean.new_empty(torch.get_num_threads(), x[0, 0].numel())
     sizes = _sizes(x, scale.numel(), unbiased)
-    run("sge_gate", x, x, scale, shift, y, mean, middle, deviation, scratch, *sizes)
+    call("sge_gate", x.dtype, x, scale, shift, y, mean, middle, deviation, scratch, *sizes)
     return y, mean, middle, deviation
 
 
@@ -102,7 +103,7 @@ def _back_cpu(
     dx, d_scale, d_shift = _back_like(x, dy, scale, shift, mean, middle, deviation, unbiased)
     scratch = mean.new_empty(3 * torch.get_num_threads(), x[0, 0].numel())
     given = (x, dy, scale, shift, mean, middle, deviation, dx, d_shift, d_scale, scratch)
-    run("sge_gate_back", x, *given, *_sizes(x, scale.numel(), unbiased))
+    call("sge_gate_back", x.dtype, *given, *_sizes(x, scale.numel(), unbiased))
     return dx, d_scale, d_shift
 
 

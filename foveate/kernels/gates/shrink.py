@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import PAST_THE_CACHE, computed, like, memory_layout, run, segments_of, small
+from foveate.kernels._layout import PAST_THE_CACHE, computed, like, memory_layout, segments_of, small
 from foveate.kernels._tiles import tiles_of
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
@@ -28,7 +29,7 @@ def _shrink_cpu(x: Tensor, threshold: Tensor) -> Tensor:
     n, rows, columns, last = memory_layout(x)
     y = torch.empty_like(x)
     given = (None, threshold) if last else (threshold, None)
-    run("shrink", x, x, *given, y, n, rows, columns, y.nbytes >= PAST_THE_CACHE)
+    call("shrink", x.dtype, x, *given, y, n, rows, columns, y.nbytes >= PAST_THE_CACHE)
     return y
 
 
@@ -45,10 +46,10 @@ def _sums_cpu(x: Tensor, dy: Tensor, threshold: Tensor) -> Tensor:
     segments = segments_of(n, rows)
     if not last:
         out = torch.empty_like(threshold)
-        run("shrink_sums", x, x, dy, threshold, None, out, None, segments, n, rows, columns)
+        call("shrink_sums", x.dtype, x, dy, threshold, None, out, None, segments, n, rows, columns)
         return out
     parts = x.new_empty(n, segments, columns, dtype=computed(x.dtype))
-    run("shrink_sums", x, x, dy, None, threshold, None, parts, segments, n, rows, columns)
+    call("shrink_sums", x.dtype, x, dy, None, threshold, None, parts, segments, n, rows, columns)
     return parts.sum(1)
 
 

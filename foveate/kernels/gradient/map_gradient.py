@@ -6,14 +6,14 @@
 With one autograd node a term, each term would be a map of its own, written, read and added.
 """
 
-import ctypes
 from dataclasses import dataclass, field, fields, replace
 
 import torch
 from torch import Tensor
 
+from foveate.kernels._calls import call, declared
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import PAST_THE_CACHE, like, memory_layout, planes_of, pointer, run, small, strips
+from foveate.kernels._layout import PAST_THE_CACHE, like, memory_layout, planes_of, small, strips
 from foveate.kernels._tiles import AT_ONCE, power_of_two, tiles_of
 from foveate.kernels._triton import tl, triton
 
@@ -91,12 +91,7 @@ _gradient = Pass(
 )
 
 
-class _Parts(ctypes.Structure):
-    NAMES = (
-        *("x", "dy", "row", "column", "row_added", "column_added", "row_1", "column_1", "row_2", "column_2"),
-        *("row_x", "row_sign", "column_x", "column_sign", "hot_row", "hot", "peak", "column_at", "row_at"),
-    )
-    _fields_ = tuple((name, ctypes.c_void_p) for name in NAMES)
+PARTS = [member.name for member in declared("gradient")[0][0].members]
 
 
 @_gradient.form("cpu")
@@ -140,8 +135,8 @@ def _gradient_cpu(
             "hot_row": channel_factor,
         }
     dx = torch.empty_like(x)
-    parts = _Parts(*[pointer(given.get(name)) for name in _Parts.NAMES])
-    run("gradient", x, ctypes.addressof(parts), dx, n, rows, columns, dx.nbytes >= PAST_THE_CACHE)
+    parts = tuple(given.get(name) for name in PARTS)
+    call("gradient", x.dtype, parts, dx, n, rows, columns, dx.nbytes >= PAST_THE_CACHE)
     return dx
 
 
@@ -241,7 +236,9 @@ def _strip_scale_cpu(
     x: Tensor, rows: Tensor, columns: Tensor, row_added: Tensor | None, column_added: Tensor | None
 ) -> Tensor:
     y = torch.empty_like(x)
-    run("strip_scale", x, x, rows, columns, row_added, column_added, y, *planes_of(x), y.nbytes >= PAST_THE_CACHE)
+    call(
+        "strip_scale", x.dtype, x, rows, columns, row_added, column_added, y, *planes_of(x), y.nbytes >= PAST_THE_CACHE
+    )
     return y
 
 
@@ -256,7 +253,7 @@ def _shrink_gradient_cpu(x: Tensor, dy: Tensor, threshold: Tensor, sign: Tensor 
     n, rows, columns, last = memory_layout(x)
     dx = torch.empty_like(x)
     given = (None, threshold, None, sign) if last else (threshold, None, sign, None)
-    run("shrink_gradient", x, x, dy, *given, dx, n, rows, columns, dx.nbytes >= PAST_THE_CACHE)
+    call("shrink_gradient", x.dtype, x, dy, *given, dx, n, rows, columns, dx.nbytes >= PAST_THE_CACHE)
     return dx
 
 

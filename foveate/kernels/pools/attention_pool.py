@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.utils.flop_counter import register_flop_formula
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import computed, memory_layout, run, segments_of, small
+from foveate.kernels._layout import computed, memory_layout, segments_of, small
 from foveate.kernels._tiles import segments_of_all, tiles_of, warps
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
@@ -64,7 +65,7 @@ def _attend_cpu(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     logits = x.new_empty(n, x[0, 0].numel(), dtype=computed(x.dtype))
     largest, weight = logits.new_empty(n, segments), logits.new_empty(n, segments)
     sums = logits.new_empty(n, segments, x.shape[1])
-    run(f"attend_{name}", x, x, w, b, logits, largest, weight, sums, segments, width, n, rows, columns)
+    call(f"attend_{name}", x.dtype, x, w, b, logits, largest, weight, sums, segments, width, n, rows, columns)
     return _together(largest, weight, sums), torch.softmax(logits, -1)
 
 
@@ -86,7 +87,7 @@ def _back_cpu(x: Tensor, weights: Tensor, context: Tensor, dy: Tensor) -> tuple[
     name, n, rows, columns, segments, width = _cut(x)
     d_logits, parts = torch.empty_like(weights), context.new_empty(n, segments, x.shape[1])
     product = (context * dy).sum(1)
-    run(f"attend_{name}_back", x, x, weights, dy, product, d_logits, parts, segments, width, n, rows, columns)
+    call(f"attend_{name}_back", x.dtype, x, weights, dy, product, d_logits, parts, segments, width, n, rows, columns)
     return d_logits, parts.sum((0, 1))
 
 

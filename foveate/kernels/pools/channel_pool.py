@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import computed, memory_layout, run, segments_of, small
+from foveate.kernels._layout import computed, memory_layout, segments_of, small
 from foveate.kernels._tiles import first_largest, later_largest, tiles_of
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
@@ -39,9 +40,9 @@ def _pool_cpu(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Tensor
     n, rows, columns, last = memory_layout(x)
     most, mean, at = _pooled_like(x, channel)
     if last:
-        run("row_sums", x, x, channel, mean, most, at, None, None, n, rows, columns)
+        call("row_sums", x.dtype, x, channel, mean, most, at, None, None, n, rows, columns)
     else:
-        run("column_sums", x, x, channel, mean, most, at, None, n, rows, columns)
+        call("column_sums", x.dtype, x, channel, mean, most, at, None, n, rows, columns)
     return most, mean.div_(x.shape[1]), at
 
 
@@ -57,11 +58,11 @@ def _back_cpu(x: Tensor, d_mean: Tensor, at: Tensor, d_max: Tensor) -> Tensor:
     n, rows, columns, last = memory_layout(x)
     if not last:
         out = x.new_empty(n, rows, dtype=computed(x.dtype))
-        run("rows_weighted", x, x, d_mean, at, d_max, out, n, rows, columns)
+        call("rows_weighted", x.dtype, x, d_mean, at, d_max, out, n, rows, columns)
         return out
     segments = segments_of(n, rows)
     parts = x.new_empty(n, segments, columns, dtype=computed(x.dtype))
-    run("columns_weighted", x, x, d_mean, at, d_max, parts, segments, n, rows, columns)
+    call("columns_weighted", x.dtype, x, d_mean, at, d_max, parts, segments, n, rows, columns)
     return parts.sum(1)
 
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import computed, memory_layout, run
+from foveate.kernels._layout import computed, memory_layout
 from foveate.kernels._tiles import first_largest, later_largest, spread_further, tiles_of
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient
@@ -57,12 +58,12 @@ def _pool_cpu(x: Tensor, kinds: list[str]) -> list[Tensor]:
     mean, variance, positions = found["mean"], found.get("variance"), x[0, 0].numel()
     given = (x, None, mean, found.get("max"), found.get("place"), found.get("magnitude"))
     if last:
-        run("column_sums", x, *given, n, rows, columns)
+        call("column_sums", x.dtype, *given, n, rows, columns)
     else:
-        run("row_sums", x, *given, variance, n, rows, columns)
+        call("row_sums", x.dtype, *given, variance, n, rows, columns)
     mean.div_(positions)
     if last and variance is not None:
-        run("column_spread", x, x, mean, variance, n, rows, columns)
+        call("column_spread", x.dtype, x, mean, variance, n, rows, columns)
     for kind in ("magnitude", "variance"):
         if kind in found:
             found[kind].div_(positions)
