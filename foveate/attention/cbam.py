@@ -6,11 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foveate.attention._capture import capturing, record
+from foveate.attention import _fused
+from foveate.attention._capture import record
 from foveate.attention._maps import (
-    affine,
     axes,
-    bare,
     batch_norm,
     check_dims,
     check_map,
@@ -18,21 +17,16 @@ from foveate.attention._maps import (
     hidden_width,
     odd_kernel,
     one_of,
-    running,
     spread,
-    unhooked,
 )
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import (
-    LARGEST_KERNEL,
     AccumulatedMap,
     accumulate_gradient,
     channel_pool,
-    conv_to_one,
     gate_map,
     global_pool,
 )
-from foveate.kernels.fused import inference
 
 POOLS = ("avg", "max", "lp", "lse")
 ORDERS = ("channel-spatial", "spatial-channel", "parallel")
@@ -136,9 +130,7 @@ class SpatialGate(nn.Module):
             described = accumulated.tensor if channel is None else gate_map(accumulated, channel=channel)
             if self.descriptor == "conv":
                 described = self.describe(described)
-        if type(self.conv) is nn.Conv2d and not self.conv._forward_hooks and not self.conv._forward_pre_hooks:
-            return self.norm(conv_to_one(described, self.conv.weight))
-        return self.norm(self.conv(described))
+        return self.norm(_fused.one_map_conv(self.conv, described))
 
 
 @register_attention("cbam", FACTS)
@@ -212,31 +204,9 @@ class ConvolutionalBlockAttention(nn.Module):
             record(self, spatial=by_position)
         return gate_map(x, channel=by_channel, position=by_position)
 
-    def _at_once(self, x: Tensor) -> Tensor | None:
-        """The paper's form in one call, where nothing but the result is wanted; else None."""
-        channel, spatial = self.channel_gate, self.spatial_gate
-        if torch.is_grad_enabled() or capturing() or channel is None or spatial is None:
-            return None
-        form = self.order, channel.pools, spatial.descriptor, self.spatial_dims
-        layers = channel.reduce, channel.expand, spatial.conv, spatial.norm
-        if form != ("channel-spatial", ("avg", "max"), "pools", 2) or not (
-            unhooked(channel, spatial) and bare(*layers)
-        ):
-            return None
-        norm = running(spatial.norm)
-        reduce, expand, (w, _) = map(affine, layers[:3])
-        if max(w.shape[2:]) > LARGEST_KERNEL or not inference.can_fuse_inference(
-            x, (*reduce, *expand, w, *(norm or ())[:4])
-        ):
-            return None
-        if norm is not None or type(spatial.norm) is nn.Identity:
-            return inference.cbam(x, reduce, expand, w, norm, max_first=spatial.max_first)
-        gate, logits = inference.cbam_gates(x, reduce, expand, w, max_first=spatial.max_first)
-        return gate_map(x, channel=gate, position=torch.sigmoid(spatial.norm(logits)).squeeze(1))
-
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("cbam", x, self.channels, self.spatial_dims, next(self.parameters()))
-        if (y := self._at_once(x)) is not None:
+        if (y := _fused.cbam(self, x)) is not None:
             return y
         accumulated = accumulate_gradient(x)
         if self.order == "channel-spatial":

@@ -4,11 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foveate.attention._capture import capturing, record
-from foveate.attention._maps import affine, bare, check_dims, check_map, conv, one_of, unhooked
+from foveate.attention import _fused
+from foveate.attention._capture import record
+from foveate.attention._maps import check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import AccumulatedMap, accumulate_gradient, attention_pool, gate_map, global_pool
-from foveate.kernels.fused import inference
 
 FACTS = Facts(
     title="GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond",
@@ -46,10 +46,6 @@ class Transform(nn.Sequential):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         super().__init__(nn.Linear(channels, width), nn.LayerNorm(width), nn.ReLU(inplace=True), last)
-
-    def tensors(self) -> list[Tensor | None]:
-        """W₁, b₁, weight and bias of the norm, W₂, b₂."""
-        return [t for k in (0, 1, 3) for t in affine(self[k])]
 
 
 @register_attention("gc", FACTS)
@@ -113,23 +109,9 @@ class GlobalContext(nn.Module):
         record(self, spatial=weights)
         return context
 
-    def _at_once(self, x: Tensor) -> Tensor | None:
-        """Pooling by a softmax and what follows in one call, where nothing but the result is wanted; else None."""
-        if torch.is_grad_enabled() or capturing() or self.pooling != "att":
-            return None
-        pair = [t for t in (self.mul, self.add) if t is not None]
-        if not (unhooked(*pair) and bare(self.mask, *(layer for t in pair for layer in t))):
-            return None
-        w, b = self.mask.weight.flatten(), self.mask.bias
-        mul, add = (None if t is None else t.tensors() for t in (self.mul, self.add))
-        eps = {layer.eps for t in pair for layer in t if isinstance(layer, nn.LayerNorm)}
-        if len(eps) > 1 or not inference.can_fuse_inference(x, (w, b, *(mul or ()), *(add or ()))):
-            return None
-        return inference.global_context(x, w, b, mul, add, eps.pop())
-
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("gc", x, self.channels, self.spatial_dims, next(self.parameters()))
-        if (y := self._at_once(x)) is not None:
+        if (y := _fused.global_context(self, x)) is not None:
             return y
         accumulated = accumulate_gradient(x)
         context = self._context(accumulated)

@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate.attention import _fused
 from foveate.attention._capture import record
-from foveate.attention._maps import bare, check_dims, check_map, conv, hidden_width, one_of, spread
+from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of, spread
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import AccumulatedMap, accumulate_gradient, gate_map, global_pool, squeeze_excite
+from foveate.kernels import AccumulatedMap, accumulate_gradient, gate_map, global_pool
 
 COMBINES = ("max", "sum")
 _REDUCTION = Deviation("reduction", "2", "2 (ai-med, the authors'), 16 (segmentation_models.pytorch)", "2")
@@ -87,9 +88,7 @@ class ChannelSqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("cse", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if bare(self.reduce, self.expand):
-            y, gate = squeeze_excite(x, self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
-            record(self, channel=gate)
+        if (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
             return y
         accumulated = accumulate_gradient(x)
         gate = self.gate(accumulated)

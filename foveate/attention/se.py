@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate.attention import _fused
 from foveate.attention._capture import record
-from foveate.attention._maps import axes, bare, check_dims, check_map, hidden_width, one_of
+from foveate.attention._maps import axes, check_dims, check_map, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import accumulate_gradient, gate_map, global_pool, squeeze_excite
+from foveate.kernels import accumulate_gradient, gate_map, global_pool
 
 SQUEEZES = ("avg", "max", "avg+max", "std", "gem", "learned")
 
@@ -92,9 +93,7 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if self.squeeze == "avg" and bare(self.reduce, self.expand):
-            y, gate = squeeze_excite(x, self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
-            record(self, channel=gate)
+        if self.squeeze == "avg" and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
             return y
         over, accumulated = axes(x), accumulate_gradient(x)
         match self.squeeze:
