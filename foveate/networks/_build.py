@@ -1,24 +1,18 @@
 """Any network a person can name: ours, timm's, torchvision's, or a function in a file."""
 
-import dataclasses
 import inspect
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from foveate.insertion import insert
 from foveate.networks._head import Head, find_head
-from foveate.networks._origin import Origin, note_origin, origin_of
+from foveate.networks._origin import Origin, note_origin
 from foveate.networks._registry import create_network
-from foveate.networks._weights import load_weights, weights_fingerprint
 from foveate.networks._widen import fixed_widths, widened
 from foveate.registry import check_options, error_in, is_file_reference, nearest, read_from_file, run_file
-from foveate.spec import PLAIN, Run
 
 SOURCES = ("foveate", "timm", "torchvision")
 _CHANNELS = {"in_channels", "in_chans"}  # what a function of one's own may call the channels of the image
@@ -82,53 +76,6 @@ def input_channels(name: str, of_the_data: int) -> int:
         takes = inspect.signature(read_from_file(name, "a function")).parameters
         return of_the_data if _CHANNELS & takes.keys() else 3
     return of_the_data if name.rpartition(":")[0] in {"", "foveate", "timm"} else 3
-
-
-def build_variant(run: Run, *, num_classes: int, example: Tensor) -> nn.Module:
-    """The network of a run: the plain weights of its file or seed, widened if it is a control, the attention inserted.
-
-    The same seed gives every variant the same plain weights: the attention's are drawn by themselves. torch's global
-    generator is left as it was.
-
-    Args:
-        example: a batch (N, C, H, W) on the device to build on; "meta" builds without memory or arithmetic.
-
-    Raises: as `build_network`, `load_weights` and `foveate.insert`.
-    """
-    in_channels = example.shape[1]
-    with torch.random.fork_rng(devices=[]), example.device:
-        torch.manual_seed(run.seed)
-        model = build_wider(
-            run.network, run.width, num_classes=num_classes, in_channels=in_channels, **run.network_options
-        )
-        origin = origin_of(model)
-        assert origin is not None
-        note_origin(model, dataclasses.replace(origin, width=run.width))
-        if run.weights is not None:
-            _start_from(run, model, num_classes, in_channels)
-        variant = run.variant
-        if variant.attention != PLAIN:
-            place: Any = variant.at
-            insert(
-                model,
-                variant.attention,
-                at=place,
-                example=example,
-                init=variant.init,
-                seed=run.seed,
-                **variant.options,
-            )
-    return model
-
-
-def _start_from(run: Run, model: nn.Module, num_classes: int, in_channels: int) -> None:
-    assert run.weights is not None
-    if run.width != 1:
-        raise ValueError(f"weights {run.weights} are those of the plain network; they do not fit one widened")
-    if run.weights_fingerprint not in (None, weights_fingerprint(run.weights)):
-        raise ValueError(f"weights {run.weights} changed since the study was planned; run the study again")
-    head = partial(head_of, run.network, num_classes=num_classes, in_channels=in_channels, **run.network_options)
-    load_weights(model, run.weights, head=head)
 
 
 def _from_timm(name: str, num_classes: int, in_channels: int, options: dict[str, Any]) -> nn.Module:

@@ -10,7 +10,7 @@ from foveate.networks._origin import Origin, note_origin
 from foveate.registry import Registry, check_options
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
-_BUILDERS: Registry[Callable[..., nn.Module]] = Registry("network", "foveate.networks")
+NETWORKS: Registry[Callable[..., nn.Module]] = Registry("network", "foveate.networks")
 _SHAPES: dict[str, tuple[int, ...]] = {}
 PHOTO = (3, 224, 224)
 
@@ -24,7 +24,7 @@ def register_network(name: str, *, shape: tuple[int, ...] = PHOTO) -> Callable[[
     """
 
     def decorate(builder: Builder) -> Builder:
-        _BUILDERS.add(name, builder)
+        NETWORKS.add(name, builder)
         _SHAPES[name] = shape
         return builder
 
@@ -33,13 +33,13 @@ def register_network(name: str, *, shape: tuple[int, ...] = PHOTO) -> Callable[[
 
 def list_networks(pattern: str = "*") -> list[str]:
     """The names of our own networks that match the glob pattern, in natural order."""
-    return sorted(_BUILDERS.names(pattern), key=lambda name: (name.rstrip("0123456789"), len(name), name))
+    return sorted(NETWORKS.names(pattern), key=lambda name: (name.rstrip("0123456789"), len(name), name))
 
 
 def usual_shape(name: str) -> tuple[int, ...]:
     """(C, *S) of one sample as the paper of one of our networks has it. Raises: LookupError: no such name."""
     name = name.removeprefix("foveate:")
-    _BUILDERS.get(name)
+    NETWORKS.get(name)
     return _SHAPES[name]
 
 
@@ -54,7 +54,7 @@ def create_network(name: str, *, num_classes: int | None = None, **options: Any)
     Raises: LookupError: no such name. TypeError: no such option. ValueError: an option that cannot be.
     """
     name = name.removeprefix("foveate:")
-    builder = _BUILDERS.get(name)
+    builder = NETWORKS.get(name)
     if num_classes is None:
         own = inspect.signature(builder).parameters.get("num_classes")
         num_classes = own.default if own is not None and isinstance(own.default, int) else 1000

@@ -1,6 +1,7 @@
 """The network of a run: plain weights of its seed or file, widened if it is a control, the attention inserted."""
 
 import dataclasses
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,7 +9,15 @@ from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insert
-from foveate.networks import build_wider, input_channels, load_weights, note_origin, origin_of, weights_fingerprint
+from foveate.networks import (
+    build_wider,
+    head_of,
+    input_channels,
+    load_weights,
+    note_origin,
+    origin_of,
+    weights_fingerprint,
+)
 from foveate.spec import Run
 
 STRIDE = 1_000_003  # between the seeds of several insertions of one run
@@ -38,7 +47,7 @@ def build_variant(run: Run, *, num_classes: int, in_channels: int, example: Any)
         assert origin is not None
         note_origin(model, dataclasses.replace(origin, width=run.width))
         if run.weights is not None:
-            _start_from(run, run.weights, model, num_classes)
+            _start_from(run, run.weights, model, num_classes, in_channels)
         for number, part in enumerate(variant.insert):
             place: Any = part.at
             insert(
@@ -55,12 +64,13 @@ def build_variant(run: Run, *, num_classes: int, in_channels: int, example: Any)
     return model
 
 
-def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int) -> None:
+def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_channels: int) -> None:
     if run.width != 1:
         raise ValueError(f"weights {weights} are those of the plain network; they do not fit one widened")
     if run.weights_fingerprint not in ("", weights_fingerprint(weights)):
         raise ValueError(f"weights {weights} changed since the study was planned; run the study again")
-    load_weights(model, weights, num_classes=num_classes)
+    head = partial(head_of, run.network, num_classes=num_classes, in_channels=in_channels, **run.network_options)
+    load_weights(model, weights, head=head)
 
 
 def _device(example: Any) -> torch.device:

@@ -13,9 +13,10 @@ from torch.autograd import Function
 from torch.utils.flop_counter import register_flop_formula
 
 from foveate.kernels import _dispatch
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass, choose
-from foveate.kernels._layout import run, small
-from foveate.kernels.shared import backward_form
+from foveate.kernels._layout import small
+from foveate.kernels.gradient.accumulator import backward_form
 
 LARGEST_KERNEL = 65  # rows and columns of a kernel that the C form takes
 
@@ -26,10 +27,10 @@ def reference(x: Tensor, w: Tensor) -> Tensor:
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
-_convolve = Pass("convolve_few(Tensor x, Tensor w) -> Tensor", lambda x, w: x.new_empty(x.shape[0], 1, *x.shape[2:]))
+_convolve = Pass("conv_to_one(Tensor x, Tensor w) -> Tensor", lambda x, w: x.new_empty(x.shape[0], 1, *x.shape[2:]))
 
 
-@register_flop_formula(torch.ops.foveate.convolve_few)
+@register_flop_formula(torch.ops.foveate.conv_to_one)
 def _flops(x: Any, w: Any, *, out_shape: Any = None, **_: Any) -> int:
     return 2 * math.prod(out_shape) * math.prod(w)
 
@@ -37,13 +38,13 @@ def _flops(x: Any, w: Any, *, out_shape: Any = None, **_: Any) -> int:
 @_convolve.form("cpu")
 def _convolve_cpu(x: Tensor, w: Tensor) -> Tensor:
     y = x.new_empty(x.shape[0], 1, *x.shape[2:])
-    run("convolve", x, x, w, y, *w.shape[2:], *x.shape)
+    call("convolve", x.dtype, x, w, y, *w.shape[2:], *x.shape)
     return y
 
 
 # The gradients of x and of w.
 _back = Pass(
-    "convolve_few_gradients(Tensor x, Tensor dy, Tensor w) -> (Tensor, Tensor)",
+    "conv_to_one_gradients(Tensor x, Tensor dy, Tensor w) -> (Tensor, Tensor)",
     lambda x, dy, w: (torch.empty_like(x), torch.empty_like(w)),
 )
 
@@ -51,7 +52,7 @@ _back = Pass(
 @_back.form("cpu")
 def _back_cpu(x: Tensor, dy: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     dx, parts = torch.empty_like(x), w.new_empty(x.shape[0], *w.shape)
-    run("convolve_back", x, x, dy, w, dx, parts, *w.shape[2:], *x.shape)
+    call("convolve_back", x.dtype, x, dy, w, dx, parts, *w.shape[2:], *x.shape)
     return dx, parts.sum(0)
 
 
@@ -85,7 +86,7 @@ def why_not(impl: str, x: Tensor, w: Tensor) -> str | None:
     return _dispatch.why_not(impl, x)
 
 
-def convolve_few(x: Tensor, w: Tensor, *, impl: str | None = None) -> Tensor:
+def conv_to_one(x: Tensor, w: Tensor, *, impl: str | None = None) -> Tensor:
     """Convolve a few maps into one of the same size, with zeros around them.
 
     Args:
@@ -98,10 +99,10 @@ def convolve_few(x: Tensor, w: Tensor, *, impl: str | None = None) -> Tensor:
     """
     if x.dim() != 4 or w.shape[:2] != (1, x.shape[1]) or any(side % 2 == 0 for side in w.shape[2:]):
         raise ValueError(
-            f"convolve_few: wanted x (N, M, H, W) and w (1, M, k, l), k and l odd;"
+            f"conv_to_one: wanted x (N, M, H, W) and w (1, M, k, l), k and l odd;"
             f" got {tuple(x.shape)} and {tuple(w.shape)}"
         )
-    impl = choose("convolve_few", impl, x, lambda wanted, x: why_not(wanted, x, w))
+    impl = choose("conv_to_one", impl, x, lambda wanted, x: why_not(wanted, x, w))
     if impl == "reference" or not _convolve.has(impl) or w.dtype != x.dtype:
         return reference(x, w)
     return _Convolve.apply(x.contiguous(), small(w, x), impl)

@@ -7,14 +7,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from foveate.kernels._blocks import (
+from foveate.kernels.pairs._blocks import (
     KEYS,
     QUERIES,
     autocasted,
     empty_like,
     folded,
     parts,
-    plainly_twice,
+    reference_twice,
     samples,
     uncast,
     why_not,
@@ -24,9 +24,9 @@ from foveate.kernels._blocks import (
 IMPLS = ("reference", "blocked")
 
 
-# ---- reference: the meaning of the operation ------------------------------------------------------------------------
+# ---- reference ------------------------------------------------------------------------------------------------------
 def reference(a: Tensor, b: Tensor, values: Tensor) -> Tensor:
-    """Of (N, P, 1), (N, 1, K), (N, K, e) → (N, P, e)."""
+    """(N, P, 1), (N, 1, K), (N, K, e) → (N, P, e)."""
     return torch.relu(a + b) @ values
 
 
@@ -71,7 +71,7 @@ def _backward(dout: Tensor, a: Tensor, b: Tensor, values: Tensor) -> tuple[Tenso
 def _twice(
     ta: Tensor, tb: Tensor, tv: Tensor, dout: Tensor, a: Tensor, b: Tensor, values: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of dout, a, b and values from those of the three that the backward pass gives."""
+    """Gradients of dout, a, b and values, from those of the backward pass's three results."""
     found = empty_like(dout), empty_like(a), empty_like(b), empty_like(values)
     dtype = wide(a)
     with uncast(a):
@@ -116,7 +116,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
 
 def _second(ctx: Any, *along: Tensor) -> tuple[Tensor, ...]:
     if torch.is_grad_enabled():
-        return plainly_twice(reference, along, *ctx.saved_tensors)
+        return reference_twice(reference, along, *ctx.saved_tensors)
     return _twice(*along, *ctx.saved_tensors)
 
 
@@ -148,11 +148,10 @@ def sum_relu(
     """Σ_j ReLU(a_i + b_j) v_j.
 
     Args:
-        a, b, values: floating, of one dtype (under autocast, of any) and device, of any strides.
-        impl: "reference" (holds the pairs) or "blocked". None: blocked where it can run, and for an exporter the
-            reference, whose operators others know.
+        a, b, values: floating, on one device, of one dtype (under autocast, any dtype) and any strides.
+        impl: "reference" (stores all pairs) or "blocked". None: blocked where it can run, except under an exporter.
 
-    Raises: ValueError: shapes that do not fit, another impl. RuntimeError: "blocked" asked for where it cannot run.
+    Raises: ValueError: shapes that do not match, an unknown impl. RuntimeError: "blocked" cannot run; gives the reason.
     """
     n, p, k = *a.shape[:2], b.shape[-1]
     if a.shape != (n, p, 1) or b.shape != (n, 1, k) or values.shape[:2] != (n, k) or values.dim() != 3:

@@ -11,20 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call_named
+from foveate.kernels._dispatch import can_fuse
 from foveate.kernels._layout import (
     PAST_THE_CACHE,
     computed,
     dense,
     like,
-    run_named,
     segments_of,
     sizes_of,
     small,
 )
-from foveate.kernels._whole import runs_whole
-from foveate.kernels.gate_map import gate_map
-from foveate.kernels.pool_planes import pool_planes
-from foveate.kernels.shared import backward_form, share
+from foveate.kernels.gates.gate_map import gate_map
+from foveate.kernels.gradient.accumulator import accumulate_gradient, backward_form
+from foveate.kernels.pools.global_pool import global_pool
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -41,10 +41,10 @@ def _logits(mean: Tensor, w: Tensor) -> Tensor:
 
 
 def reference(x: Tensor, w: Tensor, impl: str | None = "reference") -> tuple[Tensor, Tensor]:
-    shared = share(x, impl=impl)
-    (mean,) = pool_planes(shared, ("mean",))
+    accumulated = accumulate_gradient(x, impl=impl)
+    (mean,) = global_pool(accumulated, ("mean",))
     gate = torch.sigmoid(_logits(mean, w))
-    return gate_map(shared, channel=gate), gate
+    return gate_map(accumulated, channel=gate), gate
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
@@ -53,7 +53,7 @@ def _forward(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     y, mean = torch.empty_like(x), x.new_empty(n, channels, dtype=computed(x.dtype))
     gate = torch.empty_like(mean)
     given = (x, small(w, x), y, mean, gate, w.shape[2], w.shape[0] > 1)
-    run_named("convolve_channels", x, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
+    call_named("convolve_channels", x.dtype, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
     return y, mean, gate
 
 
@@ -63,7 +63,7 @@ def _backward(x: Tensor, dy: Tensor, w: Tensor, gate: Tensor) -> tuple[Tensor, T
     segments = segments_of(1, positions if last else channels)
     scratch = gate.new_empty(torch.get_num_threads(), segments + 3, channels)
     given = (x, dy, small(w, x), gate, dx, d_logits, scratch, segments, w.shape[2], w.shape[0] > 1)
-    run_named("convolve_channels_back", x, *given, n, channels, positions, last, dx.nbytes >= PAST_THE_CACHE)
+    call_named("convolve_channels_back", x.dtype, *given, n, channels, positions, last, dx.nbytes >= PAST_THE_CACHE)
     return dx, d_logits
 
 
@@ -104,14 +104,14 @@ def convolve_channels(x: Tensor, w: Tensor, *, impl: str | None = None) -> tuple
     Args:
         x: (N, C, *S), floating.
         w: (1, 1, k), k odd, one kernel for all channels; or (C, 1, k), one for each.
-        impl: see `share`.
+        impl: see `accumulate_gradient`.
 
     Returns: y (N, C, *S) and the gate (N, C), which carries no gradient of its own.
-    Raises: ValueError: a kernel of another shape; what `share` raises.
+    Raises: ValueError: a kernel of another shape; what `accumulate_gradient` raises.
     """
     if w.dim() != 3 or w.shape[0] not in (1, x.shape[1]) or w.shape[1] != 1 or w.shape[2] % 2 == 0:
         raise ValueError(f"convolve_channels: wanted w (1, 1, k) or ({x.shape[1]}, 1, k), k odd; got {tuple(w.shape)}")
-    if not runs_whole("convolve_channels", impl, x, w):
+    if not can_fuse("convolve_channels", impl, x, w):
         y, gate = reference(x, w, impl)
         return y, gate.detach()
     x = dense(x)

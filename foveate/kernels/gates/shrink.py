@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import PAST_THE_CACHE, computed, layout_of, like, run, segments_of, small
+from foveate.kernels._layout import PAST_THE_CACHE, computed, like, memory_layout, segments_of, small
 from foveate.kernels._tiles import tiles_of
 from foveate.kernels._triton import tl, triton
-from foveate.kernels.shared import Shared, backward_form, share
+from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -20,35 +21,35 @@ def reference(x: Tensor, threshold: Tensor) -> Tensor:
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
-_shrink = Pass("soft_threshold(Tensor x, Tensor threshold) -> Tensor", lambda x, threshold: torch.empty_like(x))
+_shrink = Pass("shrink(Tensor x, Tensor threshold) -> Tensor", lambda x, threshold: torch.empty_like(x))
 
 
 @_shrink.form("cpu")
 def _shrink_cpu(x: Tensor, threshold: Tensor) -> Tensor:
-    n, rows, columns, last = layout_of(x)
+    n, rows, columns, last = memory_layout(x)
     y = torch.empty_like(x)
     given = (None, threshold) if last else (threshold, None)
-    run("shrink", x, x, *given, y, n, rows, columns, y.nbytes >= PAST_THE_CACHE)
+    call("shrink", x.dtype, x, *given, y, n, rows, columns, y.nbytes >= PAST_THE_CACHE)
     return y
 
 
 # The gradient of the thresholds, (N, C).
 _sums = Pass(
-    "soft_threshold_gradient(Tensor x, Tensor dy, Tensor threshold) -> Tensor",
+    "shrink_threshold_gradient(Tensor x, Tensor dy, Tensor threshold) -> Tensor",
     lambda x, dy, threshold: torch.empty_like(threshold),
 )
 
 
 @_sums.form("cpu")
 def _sums_cpu(x: Tensor, dy: Tensor, threshold: Tensor) -> Tensor:
-    n, rows, columns, last = layout_of(x)
+    n, rows, columns, last = memory_layout(x)
     segments = segments_of(n, rows)
     if not last:
         out = torch.empty_like(threshold)
-        run("shrink_sums", x, x, dy, threshold, None, out, None, segments, n, rows, columns)
+        call("shrink_sums", x.dtype, x, dy, threshold, None, out, None, segments, n, rows, columns)
         return out
     parts = x.new_empty(n, segments, columns, dtype=computed(x.dtype))
-    run("shrink_sums", x, x, dy, None, threshold, None, parts, segments, n, rows, columns)
+    call("shrink_sums", x.dtype, x, dy, None, threshold, None, parts, segments, n, rows, columns)
     return parts.sum(1)
 
 
@@ -125,16 +126,16 @@ def _sums_triton(x: Tensor, dy: Tensor, threshold: Tensor) -> Tensor:
 # ---- gradient -------------------------------------------------------------------------------------------------------
 class _Shrink(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, token: Tensor | None, shared: Shared, threshold: Tensor) -> Tensor:
-        ctx.impl, ctx.ledger = shared.impl, shared.ledger
+    def forward(ctx: Any, x: Tensor, anchor: Tensor | None, accumulated: AccumulatedMap, threshold: Tensor) -> Tensor:
+        ctx.impl, ctx.accumulator = accumulated.impl, accumulated.accumulator
         ctx.save_for_backward(x, threshold)
-        return _shrink(shared.impl, x, threshold)
+        return _shrink(accumulated.impl, x, threshold)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
         (dy,) = given
         x, threshold = ctx.saved_tensors
-        _, of_token, _, of_threshold = ctx.needs_input_grad
+        _, of_anchor, _, of_threshold = ctx.needs_input_grad
         d_threshold = None
         if backward_form(ctx.impl, dy) == "reference":
             over = x.abs() > threshold.reshape(*threshold.shape, *(1,) * (x.dim() - 2))
@@ -142,30 +143,30 @@ class _Shrink(Function):
         else:
             dy = like(dy, x)
             d_threshold = _sums(ctx.impl, x, dy, threshold) if of_threshold else None
-        if of_token:
-            ctx.ledger.terms().shrunk.append((dy, threshold))
-        return None, dy.new_zeros(()) if of_token else None, None, d_threshold if of_threshold else None
+        if of_anchor:
+            ctx.accumulator.terms().thresholded.append((dy, threshold))
+        return None, dy.new_zeros(()) if of_anchor else None, None, d_threshold if of_threshold else None
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
-def soft_threshold(x: Tensor | Shared, threshold: Tensor, *, impl: str | None = None) -> Tensor:
+def shrink(x: Tensor | AccumulatedMap, threshold: Tensor, *, impl: str | None = None) -> Tensor:
     """Set to zero what is smaller than its channel's threshold, and move the rest towards zero by it.
 
     Args:
         x: (N, C, *S), floating, or a shared map.
         threshold: (N, C), not negative.
-        impl: see `share`.
+        impl: see `accumulate_gradient`.
 
-    Raises: ValueError: thresholds of another shape; what `share` raises.
+    Raises: ValueError: thresholds of another shape; what `accumulate_gradient` raises.
     """
-    shared = share(x, primitive="soft_threshold", impl=impl)
-    x = shared.tensor
+    accumulated = accumulate_gradient(x, primitive="shrink", impl=impl)
+    x = accumulated.tensor
     if threshold.shape != x.shape[:2]:
-        raise ValueError(f"soft_threshold: threshold must be {tuple(x.shape[:2])}; got {tuple(threshold.shape)}")
+        raise ValueError(f"shrink: threshold must be {tuple(x.shape[:2])}; got {tuple(threshold.shape)}")
     wider = torch.promote_types(x.dtype, threshold.dtype) != x.dtype
-    if shared.impl == "reference" or not _shrink.has(shared.impl) or wider:
+    if accumulated.impl == "reference" or not _shrink.has(accumulated.impl) or wider:
         return reference(x, threshold)
     threshold = small(threshold, x)
     if torch.is_grad_enabled() and (x.requires_grad or threshold.requires_grad):
-        return _Shrink.apply(x, shared.token, shared, threshold)
-    return _shrink(shared.impl, x, threshold)
+        return _Shrink.apply(x, accumulated.anchor, accumulated, threshold)
+    return _shrink(accumulated.impl, x, threshold)

@@ -13,11 +13,12 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.utils.flop_counter import register_flop_formula
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import computed, layout_of, run, segments_of, small
+from foveate.kernels._layout import computed, memory_layout, segments_of, small
 from foveate.kernels._tiles import segments_of_all, tiles_of, warps
 from foveate.kernels._triton import tl, triton
-from foveate.kernels.shared import Shared, backward_form, share
+from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
 
 IN_CACHE = 256 << 10  # bytes of the map in work at a time, read from memory once and from the cache again
 
@@ -37,10 +38,10 @@ def _attended_like(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # The context (N, C) and the weights (N, P).
-_attend = Pass("attended_pool(Tensor x, Tensor w, Tensor b) -> (Tensor, Tensor)", _attended_like)
+_attend = Pass("attention_pool(Tensor x, Tensor w, Tensor b) -> (Tensor, Tensor)", _attended_like)
 
 
-@register_flop_formula(torch.ops.foveate.attended_pool)
+@register_flop_formula(torch.ops.foveate.attention_pool)
 def _flops(x: Any, w: Any, b: Any, *, out_shape: Any = None, **_: Any) -> int:
     (n, channels), (_, positions) = out_shape
     return int(4 * n * channels * positions)
@@ -48,7 +49,7 @@ def _flops(x: Any, w: Any, b: Any, *, out_shape: Any = None, **_: Any) -> int:
 
 def _cut(x: Tensor) -> tuple[str, int, int, int, int, int]:
     """Which C passes; samples, rows, columns; segments of the positions, and how many positions to work on at once."""
-    n, rows, columns, last = layout_of(x)
+    n, rows, columns, last = memory_layout(x)
     segments = segments_of(n, rows if last else columns)
     return "columns" if last else "rows", n, rows, columns, segments, positions_at_once(x)
 
@@ -64,7 +65,7 @@ def _attend_cpu(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     logits = x.new_empty(n, x[0, 0].numel(), dtype=computed(x.dtype))
     largest, weight = logits.new_empty(n, segments), logits.new_empty(n, segments)
     sums = logits.new_empty(n, segments, x.shape[1])
-    run(f"attend_{name}", x, x, w, b, logits, largest, weight, sums, segments, width, n, rows, columns)
+    call(f"attend_{name}", x.dtype, x, w, b, logits, largest, weight, sums, segments, width, n, rows, columns)
     return _together(largest, weight, sums), torch.softmax(logits, -1)
 
 
@@ -76,7 +77,7 @@ def _together(largest: Tensor, weight: Tensor, sums: Tensor) -> Tensor:
 
 # From the gradient of the context: that of the logits (N, P) and that of w (C,).
 _back = Pass(
-    "attended_pool_gradient(Tensor x, Tensor weights, Tensor context, Tensor dy) -> (Tensor, Tensor)",
+    "attention_pool_gradient(Tensor x, Tensor weights, Tensor context, Tensor dy) -> (Tensor, Tensor)",
     lambda x, weights, context, dy: (torch.empty_like(weights), weights.new_empty(x.shape[1])),
 )
 
@@ -86,7 +87,7 @@ def _back_cpu(x: Tensor, weights: Tensor, context: Tensor, dy: Tensor) -> tuple[
     name, n, rows, columns, segments, width = _cut(x)
     d_logits, parts = torch.empty_like(weights), context.new_empty(n, segments, x.shape[1])
     product = (context * dy).sum(1)
-    run(f"attend_{name}_back", x, x, weights, dy, product, d_logits, parts, segments, width, n, rows, columns)
+    call(f"attend_{name}_back", x.dtype, x, weights, dy, product, d_logits, parts, segments, width, n, rows, columns)
     return d_logits, parts.sum((0, 1))
 
 
@@ -196,10 +197,10 @@ def _back_triton(x: Tensor, weights: Tensor, context: Tensor, dy: Tensor) -> tup
 class _Attend(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, token: Tensor | None, shared: Shared, w: Tensor, b: Tensor
+        ctx: Any, x: Tensor, anchor: Tensor | None, accumulated: AccumulatedMap, w: Tensor, b: Tensor
     ) -> tuple[Tensor, Tensor]:
-        context, weights = _attend(shared.impl, x, w, b)
-        ctx.impl, ctx.ledger = shared.impl, shared.ledger
+        context, weights = _attend(accumulated.impl, x, w, b)
+        ctx.impl, ctx.accumulator = accumulated.impl, accumulated.accumulator
         ctx.save_for_backward(x, w, b, weights, context)
         ctx.mark_non_differentiable(weights)
         return context.to(x.dtype), weights
@@ -208,7 +209,7 @@ class _Attend(Function):
     def backward(ctx: Any, *given: Tensor) -> Any:
         x, w, b, weights, context = ctx.saved_tensors
         dy = given[0].to(computed(x.dtype)).contiguous()
-        _, of_token, _, of_w, of_b = ctx.needs_input_grad
+        _, of_anchor, _, of_w, of_b = ctx.needs_input_grad
         if backward_form(ctx.impl, given[0]) == "reference":
             flat = x.reshape(*x.shape[:2], -1).to(dy.dtype)
             weights = torch.softmax((flat * w.unsqueeze(1)).sum(1) + b, -1)
@@ -217,40 +218,42 @@ class _Attend(Function):
             d_w = (flat * d_logits.unsqueeze(1)).sum((0, 2))
         else:
             d_logits, d_w = _back(ctx.impl, x, weights, context, dy)
-        if of_token:
-            terms = ctx.ledger.terms()
+        if of_anchor:
+            terms = ctx.accumulator.terms()
             terms.outer += [(dy, weights), (w.expand_as(dy), d_logits)]
-        d_token = x.new_zeros(()) if of_token else None
+        d_anchor = x.new_zeros(()) if of_anchor else None
         d_b = 0 * d_logits.sum().reshape(1) if of_b else None  # a softmax does not see b; a NaN stays
-        return None, d_token, None, d_w if of_w else None, d_b
+        return None, d_anchor, None, d_w if of_w else None, d_b
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
-def pool_attended(x: Tensor | Shared, w: Tensor, b: Tensor, *, impl: str | None = None) -> tuple[Tensor, Tensor]:
+def attention_pool(
+    x: Tensor | AccumulatedMap, w: Tensor, b: Tensor, *, impl: str | None = None
+) -> tuple[Tensor, Tensor]:
     """Pool the map over its positions, weighted by the softmax of w · x + b over them.
 
     Args:
         x: (N, C, *S), floating, or a shared map.
         w: (C,), the weights of the channels in a position's logit.
         b: (1,), added to every logit; its gradient is 0 but for rounding.
-        impl: see `share`.
+        impl: see `accumulate_gradient`.
 
     Returns: the context (N, C), in x's dtype, and the weights of the positions (N, *S), which carry no gradient.
-    Raises: ValueError: w or b of another shape; what `share` raises.
+    Raises: ValueError: w or b of another shape; what `accumulate_gradient` raises.
     """
-    shared = share(x, primitive="pool_attended", impl=impl)
-    x = shared.tensor
+    accumulated = accumulate_gradient(x, primitive="attention_pool", impl=impl)
+    x = accumulated.tensor
     if w.shape != (x.shape[1],) or b.shape != (1,):
         raise ValueError(
-            f"pool_attended: w and b must be ({x.shape[1]},) and (1,); got {tuple(w.shape)} and {tuple(b.shape)}"
+            f"attention_pool: w and b must be ({x.shape[1]},) and (1,); got {tuple(w.shape)} and {tuple(b.shape)}"
         )
     wider = any(torch.promote_types(x.dtype, t.dtype) != x.dtype for t in (w, b))
-    if shared.impl == "reference" or not _attend.has(shared.impl) or wider:
+    if accumulated.impl == "reference" or not _attend.has(accumulated.impl) or wider:
         context, weights = reference(x, w, b)
         return context, weights.detach().unflatten(1, x.shape[2:])
     w, b = small(w, x), small(b, x)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, w, b)):
-        context, weights = _Attend.apply(x, shared.token, shared, w, b)
+        context, weights = _Attend.apply(x, accumulated.anchor, accumulated, w, b)
     else:
-        context, weights = _attend(shared.impl, x, w, b)
+        context, weights = _attend(accumulated.impl, x, w, b)
     return context.to(x.dtype), weights.unflatten(1, x.shape[2:])

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass, choose
-from foveate.kernels._layout import PAST_THE_CACHE, computed, run, small
+from foveate.kernels._layout import PAST_THE_CACHE, computed, small
 from foveate.kernels._tiles import AT_ONCE, power_of_two, spread_further
 from foveate.kernels._triton import tl, triton
-from foveate.kernels.shared import backward_form
+from foveate.kernels.gradient.accumulator import backward_form
 
 EPS = 1e-5
 
@@ -46,7 +47,7 @@ def _gated_like(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor
 
 
 # The gated map, the channels' means, and 1/√(variance + ε) of those that are normalised (else 0).
-_gate = Pass("shuffle_gate(Tensor x, Tensor scale, Tensor shift) -> (Tensor, Tensor, Tensor)", _gated_like)
+_gate = Pass("sa_gate(Tensor x, Tensor scale, Tensor shift) -> (Tensor, Tensor, Tensor)", _gated_like)
 
 
 @_gate.form("cpu")
@@ -54,7 +55,7 @@ def _gate_cpu(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, 
     y, mean, inverse = _gated_like(x, scale, shift)
     n, channels = x.shape[:2]
     sizes = (scale.numel() // 2, n, channels, x[0, 0].numel(), y.nbytes >= PAST_THE_CACHE)
-    run("shuffle_gate", x, x, scale, shift, y, mean, inverse, *sizes)
+    call("sa_gate", x.dtype, x, scale, shift, y, mean, inverse, *sizes)
     return y, mean, inverse
 
 
@@ -66,7 +67,7 @@ def _back_like(
 
 # The gradient of the map, and those of scale and shift for each channel and sample (N, C).
 _back = Pass(
-    "shuffle_gate_gradient(Tensor x, Tensor dy, Tensor scale, Tensor shift, Tensor mean, Tensor inverse)"
+    "sa_gate_gradient(Tensor x, Tensor dy, Tensor scale, Tensor shift, Tensor mean, Tensor inverse)"
     " -> (Tensor, Tensor, Tensor)",
     _back_like,
 )
@@ -80,7 +81,7 @@ def _back_cpu(
     n, channels, positions = *x.shape[:2], x[0, 0].numel()
     scratch = mean.new_empty(2 * torch.get_num_threads(), positions)
     given = (x, dy, scale, shift, mean, inverse, dx, d_shift, d_scale, scratch, scale.numel() // 2)
-    run("shuffle_gate_back", x, *given, n, channels, positions, dx.nbytes >= PAST_THE_CACHE)
+    call("sa_gate_back", x.dtype, *given, n, channels, positions, dx.nbytes >= PAST_THE_CACHE)
     return dx, d_scale, d_shift
 
 
@@ -213,7 +214,7 @@ class _Gate(Function):
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
-def shuffle_gate(x: Tensor, scale: Tensor, shift: Tensor, *, impl: str | None = None) -> Tensor:
+def sa_gate(x: Tensor, scale: Tensor, shift: Tensor, *, impl: str | None = None) -> Tensor:
     """Gate the channels and positions of the map as shuffle attention does, and shuffle its channels by halves.
 
     Args:
@@ -226,10 +227,10 @@ def shuffle_gate(x: Tensor, scale: Tensor, shift: Tensor, *, impl: str | None = 
     """
     if scale.dim() != 1 or scale.shape != shift.shape or scale.numel() % 2 or x.shape[1] % max(scale.numel(), 2):
         raise ValueError(
-            f"shuffle_gate: scale and shift must be (2·K,) with {x.shape[1]} channels a multiple of 2·K;"
+            f"sa_gate: scale and shift must be (2·K,) with {x.shape[1]} channels a multiple of 2·K;"
             f" got {tuple(scale.shape)} and {tuple(shift.shape)}"
         )
-    impl = choose("shuffle_gate", impl, x)
+    impl = choose("sa_gate", impl, x)
     if impl == "reference" or not _gate.has(impl) or torch.promote_types(x.dtype, scale.dtype) != x.dtype:
         return reference(x, scale, shift)
     return _Gate.apply(x.contiguous(), impl, small(scale, x), small(shift, x))

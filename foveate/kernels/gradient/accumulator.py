@@ -1,7 +1,7 @@
 """A map that is read several times and whose gradient is written once.
 
 A mechanism reads its map to pool it and again to gate it. Left to autograd, each of these nodes writes a gradient as
-large as the map, and these are read back and added. Here the nodes that read a shared map hand small terms to a ledger,
+large as the map, and these are read back and added. Here the nodes that read a shared map hand small terms to a accumulator,
 and one node at its root, which autograd runs after all of them, writes their sum (see `map_gradient`).
 """
 
@@ -13,27 +13,27 @@ from torch.autograd import Function
 
 from foveate.kernels._dispatch import choose, is_plain
 from foveate.kernels._layout import dense
-from foveate.kernels.map_gradient import Terms, map_gradient
+from foveate.kernels.gradient.map_gradient import Terms, map_gradient
 
 
-class Shared:
-    """A map as the primitives take it. Made by `share`; lives for one forward pass.
+class AccumulatedMap:
+    """A map as the primitives take it. Made by `accumulate_gradient`; lives for one forward pass.
 
     tensor: the map, dense unless impl is "reference".
     impl: the form that its primitives take.
-    token: a number without meaning whose gradient tells the root that a reader is done; None without gradients.
+    anchor: a number without meaning whose gradient tells the root that a reader is done; None without gradients.
     """
 
     def __init__(self, tensor: Tensor, impl: str) -> None:
         self.impl = impl
         self.tensor = tensor if impl == "reference" else dense(tensor)
-        self.ledger = Ledger(impl)
-        self.token: Tensor | None = None
+        self.accumulator = GradientAccumulator(impl)
+        self.anchor: Tensor | None = None
         if impl != "reference" and torch.is_grad_enabled() and tensor.requires_grad:
-            self.token = _Root.apply(self.tensor, self.ledger)
+            self.anchor = _Root.apply(self.tensor, self.accumulator)
 
 
-class Ledger:
+class GradientAccumulator:
     """The terms that the readers have handed in during one run of autograd."""
 
     def __init__(self, impl: str) -> None:
@@ -47,13 +47,13 @@ class Ledger:
             self._terms, self._run = Terms(), run
         return self._terms
 
-    def taken(self) -> Terms:
+    def take(self) -> Terms:
         """The terms, which are then no longer held."""
         terms, self._terms = self.terms(), Terms()
         return terms
 
-    def settle(self, x: Tensor) -> Tensor:
-        terms = self.taken()
+    def gradient(self, x: Tensor) -> Tensor:
+        terms = self.take()
         return map_gradient(x, terms, backward_form(self.impl, *terms.tensors()))
 
 
@@ -64,26 +64,28 @@ def backward_form(impl: str, *given: Tensor) -> str:
 
 class _Root(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ledger: Ledger) -> Tensor:
-        ctx.ledger = ledger
+    def forward(ctx: Any, x: Tensor, accumulator: GradientAccumulator) -> Tensor:
+        ctx.accumulator = accumulator
         ctx.save_for_backward(x)
         return x.new_zeros(())
 
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
-        return ctx.ledger.settle(*ctx.saved_tensors), None
+        return ctx.accumulator.gradient(*ctx.saved_tensors), None
 
 
-def share(x: Tensor | Shared, *, primitive: str = "share", impl: str | None = None) -> Shared:
+def accumulate_gradient(
+    x: Tensor | AccumulatedMap, *, primitive: str = "accumulate_gradient", impl: str | None = None
+) -> AccumulatedMap:
     """The map for the primitives of this package, which then write its gradient once.
 
     Args:
-        x: (N, C, *S), floating, or a map already shared.
+        x: (N, C, *S), floating, or a map already accumulated.
         primitive: named in error messages.
         impl: "reference", "cpu" or "triton". None: the quickest that can run on x.
 
     Raises: ValueError: another impl. RuntimeError: one asked for by name that cannot run on x, and why.
     """
-    if isinstance(x, Shared):
-        return x if impl in (None, x.impl) else Shared(x.tensor, choose(primitive, impl, x.tensor))
-    return Shared(x, choose(primitive, impl, x))
+    if isinstance(x, AccumulatedMap):
+        return x if impl in (None, x.impl) else AccumulatedMap(x.tensor, choose(primitive, impl, x.tensor))
+    return AccumulatedMap(x, choose(primitive, impl, x))

@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass, choose
-from foveate.kernels._layout import PAST_THE_CACHE, computed, run, small
+from foveate.kernels._layout import PAST_THE_CACHE, computed, small
 from foveate.kernels._tiles import AT_ONCE, power_of_two, warps
 from foveate.kernels._triton import tl, triton
-from foveate.kernels.shared import backward_form
+from foveate.kernels.gradient.accumulator import backward_form
 
 EPS = 1e-5
 KEPT = 8192  # numbers of a group that a program of the Triton form can keep in registers
@@ -47,7 +48,7 @@ def _gated_like(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> tupl
 
 # The gated map, the channels' means, and the mean and the deviation of t in each group.
 _gate = Pass(
-    "likeness_gate(Tensor x, Tensor scale, Tensor shift, bool unbiased) -> (Tensor, Tensor, Tensor, Tensor)",
+    "sge_gate(Tensor x, Tensor scale, Tensor shift, bool unbiased) -> (Tensor, Tensor, Tensor, Tensor)",
     _gated_like,
 )
 
@@ -63,7 +64,7 @@ def _gate_cpu(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> tuple[
     y, mean, middle, deviation = _gated_like(x, scale, shift, unbiased)
     scratch = mean.new_empty(torch.get_num_threads(), x[0, 0].numel())
     sizes = _sizes(x, scale.numel(), unbiased)
-    run("likeness_gate", x, x, scale, shift, y, mean, middle, deviation, scratch, *sizes)
+    call("sge_gate", x.dtype, x, scale, shift, y, mean, middle, deviation, scratch, *sizes)
     return y, mean, middle, deviation
 
 
@@ -82,7 +83,7 @@ def _back_like(
 
 # The gradient of the map, and those of scale and shift for each sample (N, G).
 _back = Pass(
-    "likeness_gate_gradient(Tensor x, Tensor dy, Tensor scale, Tensor shift, Tensor mean, Tensor middle,"
+    "sge_gate_gradient(Tensor x, Tensor dy, Tensor scale, Tensor shift, Tensor mean, Tensor middle,"
     " Tensor deviation, bool unbiased) -> (Tensor, Tensor, Tensor)",
     _back_like,
 )
@@ -102,7 +103,7 @@ def _back_cpu(
     dx, d_scale, d_shift = _back_like(x, dy, scale, shift, mean, middle, deviation, unbiased)
     scratch = mean.new_empty(3 * torch.get_num_threads(), x[0, 0].numel())
     given = (x, dy, scale, shift, mean, middle, deviation, dx, d_shift, d_scale, scratch)
-    run("likeness_gate_back", x, *given, *_sizes(x, scale.numel(), unbiased))
+    call("sge_gate_back", x.dtype, *given, *_sizes(x, scale.numel(), unbiased))
     return dx, d_scale, d_shift
 
 
@@ -277,7 +278,7 @@ class _Gate(Function):
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
-def likeness_gate(x: Tensor, scale: Tensor, shift: Tensor, *, unbiased: bool = True, impl: str | None = None) -> Tensor:
+def sge_gate(x: Tensor, scale: Tensor, shift: Tensor, *, unbiased: bool = True, impl: str | None = None) -> Tensor:
     """Gate the positions of each group of channels by how like the group's means they are.
 
     Args:
@@ -291,10 +292,10 @@ def likeness_gate(x: Tensor, scale: Tensor, shift: Tensor, *, unbiased: bool = T
     """
     if scale.dim() != 1 or scale.shape != shift.shape or x.shape[1] % max(scale.numel(), 1):
         raise ValueError(
-            f"likeness_gate: scale and shift must be (G,) with {x.shape[1]} channels a multiple of G;"
+            f"sge_gate: scale and shift must be (G,) with {x.shape[1]} channels a multiple of G;"
             f" got {tuple(scale.shape)} and {tuple(shift.shape)}"
         )
-    impl = choose("likeness_gate", impl, x)
+    impl = choose("sge_gate", impl, x)
     if impl == "reference" or not _gate.has(impl) or torch.promote_types(x.dtype, scale.dtype) != x.dtype:
         return reference(x, scale, shift, unbiased)
     return _Gate.apply(x.contiguous(), impl, small(scale, x), small(shift, x), unbiased)

@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import computed, layout_of, run
+from foveate.kernels._layout import computed, memory_layout
 from foveate.kernels._tiles import first_largest, later_largest, spread_further, tiles_of
 from foveate.kernels._triton import tl, triton
-from foveate.kernels.shared import Shared, share
+from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient
 
 KINDS = ("mean", "max", "magnitude", "variance")
 
@@ -43,12 +44,12 @@ def _pooled_like(x: Tensor, kinds: list[str]) -> list[Tensor]:
     return [x.new_empty(x.shape[:2], dtype=torch.int32 if name == "place" else dtype) for name in _names(kinds)]
 
 
-_pool = Pass("plane_pools(Tensor x, str[] kinds) -> Tensor[]", _pooled_like)
+_pool = Pass("global_pool(Tensor x, str[] kinds) -> Tensor[]", _pooled_like)
 
 
 @_pool.form("cpu")
 def _pool_cpu(x: Tensor, kinds: list[str]) -> list[Tensor]:
-    n, rows, columns, last = layout_of(x)
+    n, rows, columns, last = memory_layout(x)
     pooled = _pooled_like(x, kinds)
     if not last and len(pooled) == 1 and pooled[0].dtype == x.dtype:
         torch.mean(x.flatten(2), 2, out=pooled[0])  # alone, torch's own sum over rows is the quicker one
@@ -57,12 +58,12 @@ def _pool_cpu(x: Tensor, kinds: list[str]) -> list[Tensor]:
     mean, variance, positions = found["mean"], found.get("variance"), x[0, 0].numel()
     given = (x, None, mean, found.get("max"), found.get("place"), found.get("magnitude"))
     if last:
-        run("column_sums", x, *given, n, rows, columns)
+        call("column_sums", x.dtype, *given, n, rows, columns)
     else:
-        run("row_sums", x, *given, variance, n, rows, columns)
+        call("row_sums", x.dtype, *given, variance, n, rows, columns)
     mean.div_(positions)
     if last and variance is not None:
-        run("column_spread", x, x, mean, variance, n, rows, columns)
+        call("column_spread", x.dtype, x, mean, variance, n, rows, columns)
     for kind in ("magnitude", "variance"):
         if kind in found:
             found[kind].div_(positions)
@@ -129,9 +130,11 @@ def _pool_triton(x: Tensor, kinds: list[str]) -> list[Tensor]:
 # ---- gradient -------------------------------------------------------------------------------------------------------
 class _Pool(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, token: Tensor, shared: Shared, kinds: Sequence[str]) -> tuple[Tensor, ...]:
-        found = dict(zip(_names(kinds), _pool(shared.impl, x, list(kinds)), strict=True))
-        ctx.ledger, ctx.kinds = shared.ledger, kinds
+    def forward(
+        ctx: Any, x: Tensor, anchor: Tensor, accumulated: AccumulatedMap, kinds: Sequence[str]
+    ) -> tuple[Tensor, ...]:
+        found = dict(zip(_names(kinds), _pool(accumulated.impl, x, list(kinds)), strict=True))
+        ctx.accumulator, ctx.kinds = accumulated.accumulator, kinds
         ctx.save_for_backward(x, found["mean"], found.get("place"))
         return tuple(found[kind].to(x.dtype) for kind in kinds)
 
@@ -139,43 +142,43 @@ class _Pool(Function):
     def backward(ctx: Any, *given: Tensor) -> Any:
         x, mean, at = ctx.saved_tensors
         positions = x[0, 0].numel()
-        terms = ctx.ledger.terms()
+        terms = ctx.accumulator.terms()
         for kind, d in zip(ctx.kinds, given, strict=True):
             d = d.to(computed(x.dtype))
             match kind:
                 case "mean":
-                    terms.even.append(d / positions)
+                    terms.bias.append(d / positions)
                 case "max":
-                    terms.peak.append((at, d))
+                    terms.position_argmax.append((at, d))
                 case "magnitude":
                     terms.sign.append(d / positions)
                 case "variance":
                     if torch.is_grad_enabled():
                         mean = x.flatten(2).mean(2)
                     terms.times_x.append(2 * d / positions)
-                    terms.even.append(-2 * d / positions * mean)
+                    terms.bias.append(-2 * d / positions * mean)
         return None, given[0].new_zeros(()), None, None
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
-def pool_planes(x: Tensor | Shared, kinds: Sequence[str], *, impl: str | None = None) -> list[Tensor]:
+def global_pool(x: Tensor | AccumulatedMap, kinds: Sequence[str], *, impl: str | None = None) -> list[Tensor]:
     """Pool every channel of the map over its positions.
 
     Args:
         x: (N, C, *S), floating, or a shared map.
         kinds: any of "mean", "max", "magnitude" (mean of |x|), "variance" (biased).
-        impl: see `share`.
+        impl: see `accumulate_gradient`.
 
     Returns: one (N, C) a kind, in x's dtype.
-    Raises: ValueError: an unknown kind; what `share` raises.
+    Raises: ValueError: an unknown kind; what `accumulate_gradient` raises.
     """
     for kind in kinds:
         if kind not in KINDS:
-            raise ValueError(f"pool_planes: each kind must be one of {', '.join(map(repr, KINDS))}; got {kind!r}")
-    shared = share(x, primitive="pool_planes", impl=impl)
-    if shared.impl == "reference" or not _pool.has(shared.impl):
-        return reference(shared.tensor, kinds)
-    if shared.token is None:
-        found = dict(zip(_names(kinds), _pool(shared.impl, shared.tensor, list(kinds)), strict=True))
-        return [found[kind].to(shared.tensor.dtype) for kind in kinds]
-    return list(_Pool.apply(shared.tensor, shared.token, shared, tuple(kinds)))
+            raise ValueError(f"global_pool: each kind must be one of {', '.join(map(repr, KINDS))}; got {kind!r}")
+    accumulated = accumulate_gradient(x, primitive="global_pool", impl=impl)
+    if accumulated.impl == "reference" or not _pool.has(accumulated.impl):
+        return reference(accumulated.tensor, kinds)
+    if accumulated.anchor is None:
+        found = dict(zip(_names(kinds), _pool(accumulated.impl, accumulated.tensor, list(kinds)), strict=True))
+        return [found[kind].to(accumulated.tensor.dtype) for kind in kinds]
+    return list(_Pool.apply(accumulated.tensor, accumulated.anchor, accumulated, tuple(kinds)))

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import computed, layout_of, run, segments_of, small
+from foveate.kernels._layout import computed, memory_layout, segments_of, small
 from foveate.kernels._tiles import first_largest, later_largest, tiles_of
 from foveate.kernels._triton import tl, triton
-from foveate.kernels.shared import Shared, backward_form, share
+from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -31,37 +32,37 @@ def _pooled_like(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Ten
 
 
 # The maximum, the mean and the number of the channel that has the maximum, each (N, P).
-_pool = Pass("channel_pools(Tensor x, Tensor? channel) -> (Tensor, Tensor, Tensor)", _pooled_like)
+_pool = Pass("channel_pool(Tensor x, Tensor? channel) -> (Tensor, Tensor, Tensor)", _pooled_like)
 
 
 @_pool.form("cpu")
 def _pool_cpu(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    n, rows, columns, last = layout_of(x)
+    n, rows, columns, last = memory_layout(x)
     most, mean, at = _pooled_like(x, channel)
     if last:
-        run("row_sums", x, x, channel, mean, most, at, None, None, n, rows, columns)
+        call("row_sums", x.dtype, x, channel, mean, most, at, None, None, n, rows, columns)
     else:
-        run("column_sums", x, x, channel, mean, most, at, None, n, rows, columns)
+        call("column_sums", x.dtype, x, channel, mean, most, at, None, n, rows, columns)
     return most, mean.div_(x.shape[1]), at
 
 
 # The gradient of channel (N, C) from those of the mean (divided by C) and of the maximum, each (N, P).
 _back = Pass(
-    "channel_pools_gradient(Tensor x, Tensor even, Tensor at, Tensor hot) -> Tensor",
-    lambda x, even, at, hot: x.new_empty(x.shape[:2], dtype=computed(x.dtype)),
+    "channel_pool_gradient(Tensor x, Tensor d_mean, Tensor at, Tensor d_max) -> Tensor",
+    lambda x, d_mean, at, d_max: x.new_empty(x.shape[:2], dtype=computed(x.dtype)),
 )
 
 
 @_back.form("cpu")
-def _back_cpu(x: Tensor, even: Tensor, at: Tensor, hot: Tensor) -> Tensor:
-    n, rows, columns, last = layout_of(x)
+def _back_cpu(x: Tensor, d_mean: Tensor, at: Tensor, d_max: Tensor) -> Tensor:
+    n, rows, columns, last = memory_layout(x)
     if not last:
         out = x.new_empty(n, rows, dtype=computed(x.dtype))
-        run("rows_weighted", x, x, even, at, hot, out, n, rows, columns)
+        call("rows_weighted", x.dtype, x, d_mean, at, d_max, out, n, rows, columns)
         return out
     segments = segments_of(n, rows)
     parts = x.new_empty(n, segments, columns, dtype=computed(x.dtype))
-    run("columns_weighted", x, x, even, at, hot, parts, segments, n, rows, columns)
+    call("columns_weighted", x.dtype, x, d_mean, at, d_max, parts, segments, n, rows, columns)
     return parts.sum(1)
 
 
@@ -110,9 +111,9 @@ def _pool_triton(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Ten
 @triton.jit
 def _back_kernel(
     x_ptr: tl.tensor,
-    even_ptr: tl.tensor,
+    d_mean_ptr: tl.tensor,
     at_ptr: tl.tensor,
-    hot_ptr: tl.tensor,
+    d_max_ptr: tl.tensor,
     out_ptr: tl.tensor,
     C: tl.tensor,
     P: tl.tensor,
@@ -130,17 +131,17 @@ def _back_kernel(
         p = (start + tl.arange(0, BP)).to(tl.int64)
         inside = (c < C)[:, None] & (p < P)[None, :]
         v = tl.load(x_ptr + n * C * P + c[:, None] * by_c + p[None, :] * by_p, mask=inside, other=0.0).to(tl.float32)
-        weight = tl.broadcast_to(tl.load(even_ptr + n * P + p, mask=p < P, other=0.0)[None, :], (BC, BP))
+        weight = tl.broadcast_to(tl.load(d_mean_ptr + n * P + p, mask=p < P, other=0.0)[None, :], (BC, BP))
         here = tl.load(at_ptr + n * P + p, mask=p < P, other=-1)[None, :] == c[:, None]
-        weight = weight + tl.where(here, tl.load(hot_ptr + n * P + p, mask=p < P, other=0.0)[None, :], 0.0)
+        weight = weight + tl.where(here, tl.load(d_max_ptr + n * P + p, mask=p < P, other=0.0)[None, :], 0.0)
         total += v * weight
     tl.store(out_ptr + n * C + c, tl.sum(total, 1), mask=c < C)
 
 
 @_back.form("triton")
-def _back_triton(x: Tensor, even: Tensor, at: Tensor, hot: Tensor) -> Tensor:
+def _back_triton(x: Tensor, d_mean: Tensor, at: Tensor, d_max: Tensor) -> Tensor:
     out, t = x.new_empty(x.shape[:2], dtype=torch.float32), tiles_of(x, kept="channels")
-    _back_kernel[(t.n * t.down,)](x, even, at, hot, out, *t[1:])
+    _back_kernel[(t.n * t.down,)](x, d_mean, at, d_max, out, *t[1:])
     return out
 
 
@@ -148,57 +149,57 @@ def _back_triton(x: Tensor, even: Tensor, at: Tensor, hot: Tensor) -> Tensor:
 class _Pool(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, token: Tensor | None, shared: Shared, channel: Tensor | None
+        ctx: Any, x: Tensor, anchor: Tensor | None, accumulated: AccumulatedMap, channel: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        most, mean, at = _pool(shared.impl, x, channel)
-        ctx.impl, ctx.ledger = shared.impl, shared.ledger
+        most, mean, at = _pool(accumulated.impl, x, channel)
+        ctx.impl, ctx.accumulator = accumulated.impl, accumulated.accumulator
         ctx.save_for_backward(x, channel, at)
         return most.to(x.dtype), mean.to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
         x, channel, at = ctx.saved_tensors
-        hot, even = (d.to(computed(x.dtype)).contiguous() for d in given)
-        even = even / x.shape[1]
-        _, of_token, _, of_channel = ctx.needs_input_grad
+        d_max, d_mean = (d.to(computed(x.dtype)).contiguous() for d in given)
+        d_mean = d_mean / x.shape[1]
+        _, of_anchor, _, of_channel = ctx.needs_input_grad
         d_channel = None
         if of_channel and backward_form(ctx.impl, *given) == "reference":
             flat, hit = x.reshape(*x.shape[:2], -1), at.long().unsqueeze(1)
-            d_channel = (flat * even.unsqueeze(1)).sum(2)
-            d_channel = d_channel.scatter_add(1, at.long(), flat.gather(1, hit).squeeze(1) * hot)
+            d_channel = (flat * d_mean.unsqueeze(1)).sum(2)
+            d_channel = d_channel.scatter_add(1, at.long(), flat.gather(1, hit).squeeze(1) * d_max)
         elif of_channel:
-            d_channel = _back(ctx.impl, x, even, at, hot)
-        if of_token:
-            terms = ctx.ledger.terms()
-            terms.outer.append((even.new_ones(x.shape[:2]) if channel is None else channel, even))
-            terms.hot.append((at, hot, channel))
-        return None, x.new_zeros(()) if of_token else None, None, d_channel
+            d_channel = _back(ctx.impl, x, d_mean, at, d_max)
+        if of_anchor:
+            terms = ctx.accumulator.terms()
+            terms.outer.append((d_mean.new_ones(x.shape[:2]) if channel is None else channel, d_mean))
+            terms.channel_argmax.append((at, d_max, channel))
+        return None, x.new_zeros(()) if of_anchor else None, None, d_channel
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
-def pool_channels(
-    x: Tensor | Shared, channel: Tensor | None = None, *, impl: str | None = None
+def channel_pool(
+    x: Tensor | AccumulatedMap, channel: Tensor | None = None, *, impl: str | None = None
 ) -> tuple[Tensor, Tensor]:
     """Pool every position of the map over its channels, after scaling these.
 
     Args:
         x: (N, C, *S), floating, or a shared map.
         channel: (N, C), a factor for each channel.
-        impl: see `share`.
+        impl: see `accumulate_gradient`.
 
     Returns: the maxima and the means, each (N, *S).
-    Raises: ValueError: factors of another shape; what `share` raises.
+    Raises: ValueError: factors of another shape; what `accumulate_gradient` raises.
     """
-    shared = share(x, primitive="pool_channels", impl=impl)
-    x = shared.tensor
+    accumulated = accumulate_gradient(x, primitive="channel_pool", impl=impl)
+    x = accumulated.tensor
     if channel is not None and channel.shape != x.shape[:2]:
-        raise ValueError(f"pool_channels: channel must be {tuple(x.shape[:2])}; got {tuple(channel.shape)}")
+        raise ValueError(f"channel_pool: channel must be {tuple(x.shape[:2])}; got {tuple(channel.shape)}")
     wider = channel is not None and torch.promote_types(x.dtype, channel.dtype) != x.dtype
-    if shared.impl == "reference" or not _pool.has(shared.impl) or wider:
+    if accumulated.impl == "reference" or not _pool.has(accumulated.impl) or wider:
         return reference(x, channel)
     channel = small(channel, x)
-    if shared.token is not None or (torch.is_grad_enabled() and channel is not None and channel.requires_grad):
-        most, mean = _Pool.apply(x, shared.token, shared, channel)
+    if accumulated.anchor is not None or (torch.is_grad_enabled() and channel is not None and channel.requires_grad):
+        most, mean = _Pool.apply(x, accumulated.anchor, accumulated, channel)
     else:
-        most, mean, _ = (t.to(x.dtype) for t in _pool(shared.impl, x, channel)[:3])
+        most, mean, _ = (t.to(x.dtype) for t in _pool(accumulated.impl, x, channel)[:3])
     return most.unflatten(1, x.shape[2:]), mean.unflatten(1, x.shape[2:])

@@ -1,7 +1,7 @@
 """Squeeze, excite and gate in one call: y = x · σ(W₂ ReLU(W₁ mean(x) + b₁) + b₂).
 
 A sample at a time, forward and backward, so that what the gate reads is still in the cache. Elsewhere than on a CPU the
-same steps are taken one by one: `pool_planes`, two layers, `gate_map`.
+same steps are taken one by one: `global_pool`, two layers, `gate_map`.
 """
 
 from typing import Any
@@ -11,30 +11,30 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call_named
+from foveate.kernels._dispatch import can_fuse
 from foveate.kernels._layout import (
     PAST_THE_CACHE,
     computed,
     dense,
     like,
-    run_named,
     segments_of,
     sizes_of,
     small,
 )
-from foveate.kernels._whole import runs_whole
-from foveate.kernels.gate_map import gate_map
-from foveate.kernels.pool_planes import pool_planes
-from foveate.kernels.shared import backward_form, share
+from foveate.kernels.gates.gate_map import gate_map
+from foveate.kernels.gradient.accumulator import accumulate_gradient, backward_form
+from foveate.kernels.pools.global_pool import global_pool
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
 def reference(
     x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None, impl: str | None = "reference"
 ) -> tuple[Tensor, Tensor]:
-    shared = share(x, impl=impl)
-    (mean,) = pool_planes(shared, ("mean",))
+    accumulated = accumulate_gradient(x, impl=impl)
+    (mean,) = global_pool(accumulated, ("mean",))
     gate = torch.sigmoid(F.linear(torch.relu(F.linear(mean, w1, b1)), w2, b2))
-    return gate_map(shared, channel=gate), gate
+    return gate_map(accumulated, channel=gate), gate
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ def _forward(x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | 
     mean, gate = hidden.new_empty(n, channels), hidden.new_empty(n, channels)
     y = torch.empty_like(x)
     given = (x, *(small(t, x) for t in (w1, b1, w2, b2)), y, mean, hidden, gate, w1.shape[0])
-    run_named("squeeze_excite", x, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
+    call_named("squeeze_excite", x.dtype, *given, n, channels, positions, last, y.nbytes >= PAST_THE_CACHE)
     return y, mean, hidden, gate
 
 
@@ -54,7 +54,7 @@ def _backward(x: Tensor, dy: Tensor, w1: Tensor, w2: Tensor, hidden: Tensor, gat
     segments = segments_of(1, positions if last else channels)
     scratch = gate.new_empty(torch.get_num_threads(), segments + 3, channels)
     given = (x, dy, small(w1, x), small(w2, x), hidden, gate, dx, d_logits, d_hidden, scratch, segments, w1.shape[0])
-    run_named("squeeze_excite_back", x, *given, n, channels, positions, last, dx.nbytes >= PAST_THE_CACHE)
+    call_named("squeeze_excite_back", x.dtype, *given, n, channels, positions, last, dx.nbytes >= PAST_THE_CACHE)
     return dx, d_logits, d_hidden
 
 
@@ -104,10 +104,10 @@ def squeeze_excite(
         x: (N, C, *S), floating.
         w1, b1: (H, C) and (H,) or None, the first layer, followed by a ReLU.
         w2, b2: (C, H) and (C,) or None, the second layer, followed by a sigmoid.
-        impl: see `share`.
+        impl: see `accumulate_gradient`.
 
     Returns: y (N, C, *S) and the gate (N, C), which carries no gradient of its own.
-    Raises: ValueError: weights of other shapes; what `share` raises.
+    Raises: ValueError: weights of other shapes; what `accumulate_gradient` raises.
     """
     sizes = (w1.shape[0], x.shape[1])
     for name, value, wanted in (
@@ -119,7 +119,7 @@ def squeeze_excite(
         if value is not None and value.shape != wanted:
             raise ValueError(f"squeeze_excite: {name} must be {wanted}; got {tuple(value.shape)}")
     weights = [t for t in (w1, b1, w2, b2) if t is not None]
-    if not runs_whole("squeeze_excite", impl, x, *weights):
+    if not can_fuse("squeeze_excite", impl, x, *weights):
         y, gate = reference(x, w1, b1, w2, b2, impl)
         return y, gate.detach()
     x = dense(x)
