@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import asked
+from foveate.cli import parse
 from foveate.cli.inspect import Classes, Json, Size
 from foveate.spec import PLAIN
 
@@ -104,7 +104,7 @@ def predict(
         raise ValueError("--at goes with --attention")
     device = Calibration.load(calibration)
     x = torch.zeros(batch_size, channels, image_size, image_size, dtype=getattr(torch, device.dtype))
-    wanted = [] if attention is None else asked.attention(attention)
+    wanted = [] if attention is None else parse.attention(attention)
     networks = _candidates(models, wanted, at, x, num_classes)
     ordered = fastest_first(networks, x, device, limit_ms=limit_ms)
     if as_json:

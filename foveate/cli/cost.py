@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import asked
+from foveate.cli import parse
 from foveate.cli.inspect import Classes, Json, Model, Size
 from foveate.spec import PLAIN
 
@@ -135,7 +135,7 @@ def _networks(
     where: Any = at.split(",") if "," in at else at
     models = {PLAIN: build()}
     count(models[PLAIN], example, kept=False)  # which says what the network refuses
-    for name, options in asked.attention(attention):
+    for name, options in parse.attention(attention):
         if name == PLAIN:
             continue
         label = name + "".join(f":{key}={value}" for key, value in options.items())

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli import asked
+from foveate.cli import parse
 
 
 def evaluate(
@@ -59,7 +59,7 @@ def evaluate(
     given: dict[str, Any] = {"image_size": image_size, "crop_pct": crop_pct, "interpolation": interpolation}
     given |= {"mean": _numbers("--mean", mean), "std": _numbers("--std", std), "bgr": bgr or None}
     ready = make_ready(
-        network, weights, num_classes=num_classes, options=asked.pairs(option or [], "--option"), source=source, cls=cls
+        network, weights, num_classes=num_classes, options=parse.pairs(option or [], "--option"), source=source, cls=cls
     )
     found = find_images(data, ready.outputs, labels=labels)
     usual = published(ready.name, ready.source, weights.name if weights else "")
