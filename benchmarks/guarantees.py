@@ -16,7 +16,13 @@ from foveate.insertion import Blend, insert, inserted, remove
 
 Verdict = bool | str | None  # holds, why it does not, does not apply
 LIMIT = 1e-6  # relative
-OPTIONS: dict[str, dict[str, Any]] = {"se": {"reduction": 4}, "cbam": {"reduction": 4}, "bam": {"reduction": 4}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: {"reduction": 4} for name in ("se", "cbam", "bam", "temporal", "cbam_temporal")},
+    **{name: {"groups": 8} for name in ("sge", "sk")},
+    "gc": {"ratio": 0.25},
+    "sa": {"groups": 4},
+}
+"""Of mechanisms whose own are for wider networks than those of eight channels here."""
 GUARANTEES = {
     "alive": "outputs are finite and change once the attention is given half a say: identity is not vacuous",
     "identity": "outputs at insertion equal the plain network's, relative difference at most 1e-6",

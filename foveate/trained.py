@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate import official, saving
-from foveate.networks import build_network, load_weights, origin_of, read_weights, usual_shape
+from foveate.networks import build_network, head_of, load_weights, origin_of, read_weights, usual_shape
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _by_name(
         if num_classes is None:
             outputs = _outputs_of_the_file(network, weights, outputs, state, rest)
         model = build_network(network, num_classes=outputs, **rest)
-        fresh = load_weights(model, weights, num_classes=outputs)
+        fresh = load_weights(model, weights, head=partial(head_of, network, num_classes=outputs, **rest))
     except ValueError as error:
         found = _recognised(network, state, options)
         if found is None:
@@ -121,11 +122,10 @@ def _usual_outputs(network: str) -> int:
 def _outputs_of_the_file(
     network: str, weights: str | Path, usual: int, state: dict[str, Tensor], options: dict[str, Any]
 ) -> int:
-    with torch.device("meta"):
-        model = build_network(network, num_classes=usual, **options)
-        fresh = load_weights(model, weights, num_classes=usual)
-    counts = {len(state[key]) for key in fresh}
-    return counts.pop() if len(counts) == 1 else usual
+    try:
+        return head_of(network, num_classes=usual, **options).outputs_of(state) or usual
+    except ValueError as error:
+        raise ValueError(f"weights {weights}: {error}") from None
 
 
 def _recognised(network: str, state: dict[str, Tensor], options: dict[str, Any]) -> Ready | None:
@@ -144,9 +144,11 @@ def _recognised(network: str, state: dict[str, Tensor], options: dict[str, Any])
 
 
 def _outputs(model: nn.Module) -> int:
-    """Of the last layer that has a weight."""
-    last = [p for p in model.parameters() if p.dim() in (2, 4)][-1]
-    return last.shape[0]
+    """Of the classifier of a whole network."""
+    origin = origin_of(model)
+    if origin is None:
+        raise ValueError(f"wanted a whole network; got a {type(model).__name__}, a part of one")
+    return origin.num_classes
 
 
 def _checked(ready: Ready, num_classes: int | None, weights: str | Path) -> Ready:

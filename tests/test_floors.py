@@ -9,7 +9,7 @@ import pytest
 import foveate
 
 FLOORS = [
-    {"files", "machine", "registry"},  # whole-file writes, machine facts, names
+    {"devices", "files", "machine", "registry"},  # device check, whole-file writes, machine facts, names
     {"spec"},  # facts: what a run is
     {"study_file", "items"},  # a study as TOML; scores of each item
     {"store"},  # facts: where results are kept

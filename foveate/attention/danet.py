@@ -12,8 +12,8 @@ from foveate.attention._budget import blocks_mib, check_budget, keep_within, pai
 from foveate.attention._capture import Rows, record
 from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels._blocks import uncast, wide
-from foveate.kernels.attend import attend, attention_weights
+from foveate.kernels import attend, attention_weights
+from foveate.kernels.pairs._blocks import uncast, wide
 
 POSITION = Facts(
     title="Dual Attention Network for Scene Segmentation",

@@ -13,8 +13,7 @@ from foveate.attention._budget import blocks_mib, check_budget, keep_within, tok
 from foveate.attention._capture import Rows, record
 from foveate.attention._maps import batch_norm, check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels.attend import attend, attention_weights
-from foveate.kernels.sum_relu import sum_relu
+from foveate.kernels import attend, attention_weights, sum_relu
 
 FORMS = ("embedded_gaussian", "gaussian", "dot_product", "concatenation")
 _POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}

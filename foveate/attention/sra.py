@@ -11,7 +11,7 @@ from foveate.attention._budget import blocks_mib, check_budget, keep_within, tok
 from foveate.attention._capture import Rows, record
 from foveate.attention._maps import check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels.attend import attend, attention_weights
+from foveate.kernels import attend, attention_weights
 
 FACTS = Facts(
     title="SegFormer: Simple and Efficient Design for Semantic Segmentation with Transformers",

@@ -6,43 +6,43 @@ says why not. `attend` and `sum_relu`, over pairs of tokens, have forms of other
 
 from foveate.kernels import _counts  # noqa: F401  says what the passes compute
 from foveate.kernels._dispatch import IMPLS, why_not
-from foveate.kernels.attend import attend, attention_weights
-from foveate.kernels.convolve_channels import convolve_channels
-from foveate.kernels.convolve_few import LARGEST_KERNEL, convolve_few
-from foveate.kernels.gate_map import gate_map
-from foveate.kernels.likeness_gate import likeness_gate
-from foveate.kernels.mix_branches import mix_branches, pool_branches, share_branches
-from foveate.kernels.pool_attended import pool_attended
-from foveate.kernels.pool_channels import pool_channels
-from foveate.kernels.pool_planes import pool_planes
-from foveate.kernels.shared import Shared, share
-from foveate.kernels.shuffle_gate import shuffle_gate
-from foveate.kernels.soft_threshold import soft_threshold
-from foveate.kernels.squeeze_excite import squeeze_excite
+from foveate.kernels.branches import accumulate_branch_gradients, mix_branches, pool_branches
+from foveate.kernels.conv_to_one import LARGEST_KERNEL, conv_to_one
+from foveate.kernels.fused.convolve_channels import convolve_channels
+from foveate.kernels.fused.squeeze_excite import squeeze_excite
+from foveate.kernels.gates.gate_map import gate_map
+from foveate.kernels.gates.sa_gate import sa_gate
+from foveate.kernels.gates.sge_gate import sge_gate
+from foveate.kernels.gates.shrink import shrink
+from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient
+from foveate.kernels.pairs.attend import attend, attention_weights
+from foveate.kernels.pairs.sum_relu import sum_relu
+from foveate.kernels.pools.attention_pool import attention_pool
+from foveate.kernels.pools.channel_pool import channel_pool
+from foveate.kernels.pools.global_pool import global_pool
 from foveate.kernels.strips import gate_strips, pool_strips
-from foveate.kernels.sum_relu import sum_relu
 
 __all__ = [
     "IMPLS",
     "LARGEST_KERNEL",
-    "Shared",
+    "AccumulatedMap",
+    "accumulate_branch_gradients",
+    "accumulate_gradient",
     "attend",
+    "attention_pool",
     "attention_weights",
+    "channel_pool",
+    "conv_to_one",
     "convolve_channels",
-    "convolve_few",
     "gate_map",
     "gate_strips",
-    "likeness_gate",
+    "global_pool",
     "mix_branches",
-    "pool_attended",
     "pool_branches",
-    "pool_channels",
-    "pool_planes",
     "pool_strips",
-    "share",
-    "share_branches",
-    "shuffle_gate",
-    "soft_threshold",
+    "sa_gate",
+    "sge_gate",
+    "shrink",
     "squeeze_excite",
     "sum_relu",
     "why_not",

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention import Rows, record
-from foveate.kernels.attend import attend, attention_weights
+from foveate.kernels import attend, attention_weights
 
 Tokens = Float[Tensor, "n p c"]
 

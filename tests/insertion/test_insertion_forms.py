@@ -61,7 +61,7 @@ def test_after_the_blocks_last_activation() -> None:
 @pytest.mark.parametrize(
     ("network", "at", "message"),
     [
-        ("resnet18", "nonlocal-5", "wants 2 and 3 blocks in the second and third stage; they have 2 and 2"),
+        ("resnet18", "nonlocal-5", "needs 2 and 3 blocks in the second and third stage; they have 2 and 2"),
         ("vgg11", "nonlocal-5", "second and third of four stages; this network has 5"),
         ("resnet50", "nonlocal-3", "wanted at='nonlocal-1', 'nonlocal-5' or 'nonlocal-10', got 'nonlocal-3'"),
         ("resnet18", "block/9", "this network has 8 blocks"),
@@ -97,7 +97,7 @@ def test_different_mechanisms_in_one_call() -> None:
         ({"layer1.?": "se", "layer9": "cbam"}, {}, LookupError, "at='layer9' matches none"),
         ({"layer1.?": "se", "layer2.0": "cban"}, {}, LookupError, "did you mean 'cbam'"),
         ({"layer1.0": "se", "layer1.?": "cbam"}, {}, ValueError, "layer1.0: chosen for two mechanisms"),
-        ({"layer1.0": "se"}, {"at": "block"}, TypeError, "says where each mechanism goes .* got at beside it"),
+        ({"layer1.0": "se"}, {"at": "block"}, TypeError, "gives the place and the options .* got at beside it"),
         ({"layer1.0": "se"}, {"reduction": 4}, TypeError, "got reduction beside it"),
         ({"layer1.0": ("se", 4)}, {}, TypeError, "wanted {place"),
         ({}, {}, TypeError, "got an empty mapping"),

@@ -20,7 +20,7 @@ from foveate.attention._capture import Rows, record
 from foveate.attention._maps import check_dims, check_map, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.attention.iastp.losses import Losses, interactive_loss, likeness
-from foveate.kernels._blocks import parts
+from foveate.kernels.pairs._blocks import parts
 
 _AVERAGE: dict[int, Callable[..., Tensor]] = {
     1: F.adaptive_avg_pool1d,
