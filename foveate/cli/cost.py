@@ -56,8 +56,9 @@ def cost(
 
     from foveate.costs import Setting, costs, ranked
     from foveate.costs import throughput as measure_throughput
+    from foveate.files import write_whole
     from foveate.machine import machine_name, versions
-    from foveate.report import costs_csv, costs_picture, costs_table, picture_path, replace_file, write_picture
+    from foveate.report import costs_csv, costs_picture, costs_table, picture_path, write_picture
 
     setting = Setting(device, dtype, amp, channels_last, compiled, target)
     if picture:
@@ -108,7 +109,7 @@ def cost(
             for row in rows
         ]
     if csv:
-        replace_file(csv, costs_csv(whole).encode())
+        write_whole(csv, costs_csv(whole).encode())
     if picture:
         write_picture(costs_picture(whole), picture)
     if as_json:
