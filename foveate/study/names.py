@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from foveate.attention import check_options
+from foveate.attention import check_attention_options
 from foveate.networks import read_own_file
 from foveate.spec import PLAIN, Study, Variant, line_of
 
@@ -23,12 +23,12 @@ def check_names(study: Study, *, file: Path | None = None) -> None:
         if variant.attention == PLAIN:
             continue
         try:
-            check_options(variant.attention, {})
+            check_attention_options(variant.attention, {})
         except LookupError as error:
             raise ValueError(f"{_place(file, variant)}variant {variant.name!r}: {error}") from None
         for option in variant.options:
             try:
-                check_options(variant.attention, {option: None})
+                check_attention_options(variant.attention, {option: None})
             except TypeError as error:
                 raise ValueError(f"{_place(file, variant, option)}variant {variant.name!r}: {error}") from None
     _check_device(study.train.device)
