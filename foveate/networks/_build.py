@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveate.insertion import insert
+from foveate.insertion import insert, mark_fresh
 from foveate.networks._origin import Origin, note_origin, origin_of
 from foveate.networks._registry import check_options, create_network, nearest
 from foveate.networks._weights import load_weights, weights_fingerprint
@@ -109,7 +109,7 @@ def _start_from(run: Run, model: nn.Module, num_classes: int) -> None:
         raise ValueError(f"weights {run.weights} are those of the plain network; they do not fit one widened")
     if run.weights_fingerprint not in (None, weights_fingerprint(run.weights)):
         raise ValueError(f"weights {run.weights} changed since the study was planned; run the study again")
-    load_weights(model, run.weights, num_classes=num_classes)
+    mark_fresh(model, load_weights(model, run.weights, num_classes=num_classes))
 
 
 def _from_timm(name: str, num_classes: int, in_channels: int, options: dict[str, Any]) -> nn.Module:
