@@ -2,6 +2,7 @@
 
 from foveate.attention._capture import Captured, LazyAffinity, capture, record
 from foveate.attention._registry import (
+    ATTENTION,
     Deviation,
     Facts,
     attention_class,
@@ -16,6 +17,7 @@ from foveate.attention.drsn import soft_threshold
 from foveate.registry import UnknownNameError
 
 __all__ = [
+    "ATTENTION",
     "Captured",
     "Deviation",
     "Facts",

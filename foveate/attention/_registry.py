@@ -49,7 +49,7 @@ class Facts:
         assert self.domain in DOMAINS, f"domain must be one of {DOMAINS}, got {self.domain!r}"
 
 
-_REGISTRY: Registry[type[nn.Module]] = Registry("attention", "foveate.attention")
+ATTENTION: Registry[type[nn.Module]] = Registry("attention", "foveate.attention")
 _FACTS: dict[str, Facts] = {}
 Class = TypeVar("Class", bound=type[nn.Module])
 
@@ -70,7 +70,7 @@ def register_attention(name: str, facts: Facts | None = None) -> Callable[[Class
             raise TypeError(f"{cls.__name__}: the first constructor argument must be called 'channels'")
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise TypeError(f"{cls.__name__}: **options would swallow a typing mistake; name every option")
-        _REGISTRY.add(name, cls)
+        ATTENTION.add(name, cls)
         if facts is not None:
             _FACTS[name] = facts
             cls.__doc__ = (inspect.getdoc(cls) or "") + "\n\n" + _deviations_text(facts)
@@ -90,7 +90,7 @@ def _deviations_text(facts: Facts) -> str:
 
 def list_attention(pattern: str = "*") -> list[str]:
     """The registered names that match the glob pattern, sorted."""
-    return _REGISTRY.names(pattern)
+    return ATTENTION.names(pattern)
 
 
 def attention_class(name: str) -> type[nn.Module]:
@@ -98,7 +98,7 @@ def attention_class(name: str) -> type[nn.Module]:
 
     Raises: UnknownNameError (a LookupError and a ValueError): no such name; gives the nearest.
     """
-    return _REGISTRY.get(name)
+    return ATTENTION.get(name)
 
 
 def attention_facts(name: str) -> Facts | None:
