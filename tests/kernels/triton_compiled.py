@@ -17,11 +17,11 @@ import torch
 import triton
 from attention_cases import CASES as MECHANISMS
 from attention_cases import build
-from foveate.kernels.global_pool import KINDS
 from kernel_cases import CASES
 from triton.backends.compiler import GPUTarget
 
 from foveate.kernels import _dispatch, attention_pool, gate_map, gate_strips, global_pool, pool_strips, sge_gate
+from foveate.kernels.pools.global_pool import KINDS
 
 # Tiles full and cut off in both directions, planes and maps of one number, strides that are multiples of 16 or not.
 SHAPES = [(2, 64, 56, 56), (2, 24, 7, 7), (1, 1, 1, 1), (3, 2, 1, 1), (1, 6, 33, 40)]
