@@ -2,7 +2,7 @@
 
 python triton_compiled.py ARCH DTYPE few|all: runs the primitives (all: and the mechanisms, in every layout and with
 every option) on CPU tensors, forward and backward, with Triton told that it has a GPU of that architecture, and writes
-a line of JSON for each kernel and set of types that it compiles: registers, bytes of spilled ones, bytes of accumulated
+a line of JSON for each kernel and set of types that it compiles: registers, bytes of spilled ones, bytes of shared
 memory. What the passes would have written is left as torch.empty gives it.
 """
 
@@ -52,7 +52,7 @@ class Absent:
         self.loading = source
         return lambda *_: None
 
-    def load_binary(self, name, binary, accumulated, device):
+    def load_binary(self, name, binary, shared, device):
         kernel, types = f"{self.loading.fn.__module__}.{name}", " ".join(map(str, self.loading.signature.values()))
         registers, spilled = resources(binary)
         used = {"kernel": kernel, "types": types, "registers": registers, "spilled": spilled, "shared": shared}
