@@ -18,6 +18,10 @@ PHOTO = (3, 224, 224)
 def register_network(name: str, *, shape: tuple[int, ...] = PHOTO) -> Callable[[Builder], Builder]:
     """Decorator: make a constructor available by name; it takes `num_classes` and keyword options.
 
+    A network that its task's usual loss does not train has a method `loss(outputs, targets) -> Tensor`: outputs as its
+    forward pass gives them, targets as the task has them, and the mean over the batch. Several outputs of one kind, the
+    answer first, need none: each is supervised.
+
     shape: of one sample as in its paper, (C, *S); only for what is shown and measured, and as the size to evaluate at.
 
     Raises: ValueError: the name is taken.
