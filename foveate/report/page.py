@@ -16,6 +16,9 @@ from foveate.report.scatter import score_latency
 from foveate.report.table import csv_text
 from foveate.summary import SCHEMA, Summary, to_json
 
+ABOUT = (
+    "data", "train_items", "test_items", "machine", "versions", "command", "toml", "latency", "seconds", "notes",
+)  # fmt: skip
 FIGURES = ("score_latency", "paired_differences", "curves")
 
 
@@ -78,7 +81,7 @@ def page(summary: Summary) -> str:
         summary=summary,
         metric=summary.metric,
         setting=summary.setting,
-        about=summary.about,
+        about={**dict.fromkeys(ABOUT), **summary.about},
         size=_size(summary.about.get("size")),
         classes=_count(summary.about.get("classes")),
         targets=_targets(summary.about.get("targets")),
@@ -89,7 +92,7 @@ def page(summary: Summary) -> str:
         font=Markup(FONT),
         drawing_rules=Markup(drawing_rules(VARIABLES, "inherit")),
         files=sorted([*figures, "table.csv", "summary.json"]),
-        figures=figures,
+        figures=dict.fromkeys(FIGURES) | figures,
         more_curves=[
             (curve_title(summary, name), Markup(learning_curves(summary, name).inline()))
             for name in logged_names(summary)[1:]
