@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from foveate.cli import calibrate, convert, cost, data, demo, evaluate, guidelines, inspect, roofline, study
+from foveate.cli import calibrate, compare, convert, cost, data, demo, evaluate, guidelines, inspect, roofline, study
 
 app = typer.Typer(
     name="foveate",
@@ -21,6 +21,7 @@ app.command("list")(inspect.list_)
 app.command("show")(inspect.show)
 app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
+app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("calibrate")(calibrate.calibrate)

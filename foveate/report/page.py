@@ -75,7 +75,7 @@ def page(summary: Summary) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["n"] = numbers
+    environment.globals |= {"n": numbers, "titled": _titled}
     figures = {name: Markup(drawing.inline()) for name, drawing in _figures(summary).items()}
     return environment.get_template("page.html.j2").render(
         summary=summary,
@@ -98,6 +98,11 @@ def page(summary: Summary) -> str:
             for name in logged_names(summary)[1:]
         ],
     )
+
+
+def _titled(name: str) -> str:
+    """A metric's name at the start of a heading: "Error", but "mIoU" and "map50" as they are."""
+    return name.capitalize() if name.isalpha() and name.islower() else name
 
 
 def _size(size: Any) -> str:

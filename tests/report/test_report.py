@@ -237,6 +237,15 @@ def test_what_was_not_measured_has_no_section() -> None:
         assert word not in read.seen
 
 
+def test_every_figure_of_a_table_has_its_heading_on_a_narrow_screen(summary: Summary) -> None:
+    for table in re.findall(r'<table class="cards">.*?</table>', page(summary), flags=re.DOTALL):
+        for row in re.findall(r"<tr.*?</tr>", table.partition("<tbody>")[2], flags=re.DOTALL):
+            first, *rest = re.findall(r"<td([^>]*)>", row)
+            assert rest
+            assert "data-label" not in first
+            assert all('data-label="' in attributes for attributes in rest)
+
+
 def test_examples_are_shown_on_the_page_and_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "seen.png").write_bytes(PIXEL)
     examples = {"none": [PIXEL], "se": [str(tmp_path / "seen.png"), str(tmp_path / "gone.png")]}
