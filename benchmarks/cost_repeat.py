@@ -7,7 +7,7 @@ import argparse
 
 import torch
 
-from foveate.costs import costs, told_apart
+from foveate.costs import costs, distinguishable
 from foveate.networks import build_network
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     for turn in range(asked.repeats + 1):
         found = costs(twins, x, budget_s=2 * asked.seconds, repeats=10**6, memory=False)
         time, ratio = found["first"].latency_ms, found["second"].latency_ratio
-        ranked += told_apart(ratio)
+        ranked += distinguishable(ratio)
         if before is not None:
             kept += abs(time.median - before.median) < before.high - before.low
             within += before.low <= time.median <= before.high

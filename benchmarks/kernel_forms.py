@@ -14,16 +14,24 @@ import torch
 from kernels import kept_bytes
 from torch import Tensor, nn
 
-from foveate.costs._latency import time_interleaved
-from foveate.kernels import gate_map, gate_strips, mix_branches, pool_branches, pool_strips, share, share_branches
+from foveate.costs.latency import time_interleaved
+from foveate.kernels import (
+    accumulate_branch_gradients,
+    accumulate_gradient,
+    gate_map,
+    gate_strips,
+    mix_branches,
+    pool_branches,
+    pool_strips,
+)
 
 Run = Callable[..., Tensor]
 
 
 def strips(impl: str, x: Tensor) -> Tensor:
-    shared = share(x, impl=impl)
-    rows, columns = pool_strips(shared)
-    return gate_strips(shared, torch.sigmoid(rows), torch.sigmoid(columns))
+    accumulated = accumulate_gradient(x, impl=impl)
+    rows, columns = pool_strips(accumulated)
+    return gate_strips(accumulated, torch.sigmoid(rows), torch.sigmoid(columns))
 
 
 def joined(impl: str, x: Tensor, other: Tensor, gate: Tensor) -> Tensor:
@@ -34,7 +42,7 @@ def joined(impl: str, x: Tensor, other: Tensor, gate: Tensor) -> Tensor:
 
 
 def branches(impl: str, x: Tensor, other: Tensor, gate: Tensor) -> Tensor:
-    both = share_branches([x, other], impl=impl)
+    both = accumulate_branch_gradients([x, other], impl=impl)
     return mix_branches(both, torch.stack([gate, 1 - gate], 1) * pool_branches(both).unsqueeze(1))
 
 

@@ -24,7 +24,7 @@ from timm.layers.create_attn import create_attn
 from torch import Tensor, nn
 
 import foveate
-from foveate.costs._latency import forward_step, time_interleaved
+from foveate.costs.latency import forward_step, time_interleaved
 
 # Reads, double reads and copies of a training step: pool and gate; gradients of the gates; gradient of the map.
 STEPS = {

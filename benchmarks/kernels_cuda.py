@@ -25,7 +25,7 @@ from timm.layers.create_attn import create_attn
 from torch import Tensor, nn
 
 import foveate
-from foveate.costs._latency import forward_step
+from foveate.costs.latency import forward_step
 from foveate.kernels import gate_map, why_not
 
 # How many maps a forward pass reads or writes.

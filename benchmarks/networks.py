@@ -16,9 +16,9 @@ import torchvision
 from torch import nn
 
 import foveate
-from foveate.costs._latency import forward_step, interval_of_the_median, time_interleaved, training_step
+from foveate.costs.latency import forward_step, interval_of_the_median, time_interleaved, training_step
+from foveate.machine import machine_name
 from foveate.networks import build_network
-from foveate.train.machine import machine
 
 PAIRS: dict[str, tuple[dict[str, Any], str, dict[str, Any]]] = {  # ours, its options, the peer, its options
     "se_resnet50": ({"layout": "torch"}, "timm:seresnet50", {}),
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
-    print(f"{asked.step}, batch {asked.batch} of 224×224 float32, {asked.threads} threads, {machine()}")
+    print(f"{asked.step}, batch {asked.batch} of 224×224 float32, {asked.threads} threads, {machine_name()}")
     print(f"torch {torch.__version__}, timm {timm.__version__}, torchvision {torchvision.__version__}")
     print("images a second of ours and of the peer; their ratio with its 95 % interval: above 1, ours is quicker")
     found = {}
@@ -55,7 +55,7 @@ def main() -> None:
             speeds = f"{found[name]['ours']:6.1f} {found[name]['theirs']:6.1f}"
             print(f"{name:16} {speeds}   {r:.3f} ({low:.3f} to {high:.3f})   {peer}", flush=True)
     if asked.out:
-        about = {"step": asked.step, "batch": asked.batch, "threads": asked.threads, "machine": machine()}
+        about = {"step": asked.step, "batch": asked.batch, "threads": asked.threads, "machine": machine_name()}
         about |= {"torch": torch.__version__, "timm": timm.__version__, "torchvision": torchvision.__version__}
         kept = json.loads(asked.out.read_text())["pairs"] if asked.out.is_file() else {}
         asked.out.parent.mkdir(parents=True, exist_ok=True)

@@ -18,8 +18,8 @@ from torch import nn
 
 import foveate
 from foveate.costs import macs
+from foveate.machine import machine_name
 from foveate.networks import usual_shape
-from foveate.train.machine import machine
 
 ROOT = Path(__file__).parents[1]
 PAGE, LATENCY = ROOT / "docs" / "networks.md", ROOT / "results" / "networks" / "latency.json"
@@ -145,7 +145,7 @@ def measure(pattern: str, passes: int) -> None:
             network(x)
             known[key] = min(_timed(network, x) for _ in range(passes))
         print(f"{key}: {known[key]:.3g} ms", flush=True)
-    of = f"one thread, {machine()}, torch {torch.__version__.split('+')[0]}, the quickest of {passes} passes"
+    of = f"one thread, {machine_name()}, torch {torch.__version__.split('+')[0]}, the quickest of {passes} passes"
     LATENCY.parent.mkdir(parents=True, exist_ok=True)
     ms = {key: float(f"{known[key]:.4g}") for key in rows() if key in known}
     LATENCY.write_text(json.dumps({"of": of, "ms": ms}, indent=1) + "\n")

@@ -12,40 +12,56 @@ if TYPE_CHECKING:
     from foveate import official
     from foveate.attention import capture, create_attention, list_attention, register_attention
     from foveate.costs import cost
-    from foveate.insertion import insert, parameter_groups, remove, sites, unfreeze
+    from foveate.data import register_data
+    from foveate.insertion import insert, inserted, parameter_groups, remove, sites, unfreeze
     from foveate.networks import create_network, list_networks
-    from foveate.saving import load, save
+    from foveate.saving import save
+    from foveate.spec import Metric, Study
+    from foveate.study import load, run_study
+    from foveate.tasks import register_task
 
 _HOME = {
+    "Metric": "foveate.spec",
+    "Study": "foveate.spec",
     "capture": "foveate.attention",
     "cost": "foveate.costs",
     "create_attention": "foveate.attention",
     "create_network": "foveate.networks",
     "insert": "foveate.insertion",
+    "inserted": "foveate.insertion",
     "list_attention": "foveate.attention",
     "list_networks": "foveate.networks",
-    "load": "foveate.saving",
+    "load": "foveate.study",
     "parameter_groups": "foveate.insertion",
     "register_attention": "foveate.attention",
+    "register_data": "foveate.data",
+    "register_task": "foveate.tasks",
     "remove": "foveate.insertion",
+    "run_study": "foveate.study",
     "save": "foveate.saving",
     "sites": "foveate.insertion",
     "unfreeze": "foveate.insertion",
 }
 
 __all__ = [
+    "Metric",
+    "Study",
     "capture",
     "cost",
     "create_attention",
     "create_network",
     "insert",
+    "inserted",
     "list_attention",
     "list_networks",
     "load",
     "official",
     "parameter_groups",
     "register_attention",
+    "register_data",
+    "register_task",
     "remove",
+    "run_study",
     "save",
     "sites",
     "unfreeze",

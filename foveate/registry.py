@@ -1,6 +1,7 @@
 """Names for what people add: mechanisms, networks, tasks, kinds of data. And the files in which they add it."""
 
 import contextlib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -72,7 +73,9 @@ class Registry(Generic[Entry]):
 
         Raises: ValueError: the entry was defined at a prompt or in a notebook, where no other process finds it.
         """
-        entry = self.get(name)
+        entry: Any = self.get(name)
+        while isinstance(entry, functools.partial):
+            entry = entry.func
         module = inspect.getmodule(entry)
         if module is not None and module.__name__.split(".")[0] == "foveate":
             return None

@@ -139,12 +139,15 @@ class Store:
         self._db.execute(f"UPDATE runs SET state = 'todo' WHERE state IN ({marks}) AND state != 'done'", states)
 
     def put_costs(
-        self, rows: Iterable[tuple[str, str, float, float | None, float | None, str]], about: dict[str, str]
+        self,
+        rows: Iterable[tuple[str, str, float, float | None, float | None, str]],
+        machine: str,
+        versions: dict[str, str],
     ) -> None:
-        """Replace the costs: (arm, metric, value, low, high, unit), with machine and versions in `about`."""
+        """Replace the costs: (arm, metric, value, low, high, unit), measured on one machine."""
         with self._transaction():
             self._db.execute("DELETE FROM costs")
-            full = [(*row, about["machine"], about["versions"]) for row in rows]
+            full = [(*row, machine, json.dumps(versions)) for row in rows]
             self._db.executemany("INSERT INTO costs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", full)
 
     def runs(self) -> list[dict[str, Any]]:

@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from foveate.kernels import (
+    accumulate_branch_gradients,
+    accumulate_gradient,
+    attention_pool,
+    channel_pool,
+    conv_to_one,
     convolve_channels,
-    convolve_few,
     gate_map,
     gate_strips,
-    likeness_gate,
+    global_pool,
     mix_branches,
-    pool_attended,
     pool_branches,
-    pool_channels,
-    pool_planes,
     pool_strips,
-    share,
-    share_branches,
-    shuffle_gate,
-    soft_threshold,
+    sa_gate,
+    sge_gate,
+    shrink,
     squeeze_excite,
 )
 
@@ -51,10 +51,10 @@ def of_positions(shape: Shape) -> Tensor:
 
 
 def squeezed_and_gated(impl: str, x: Tensor, position: Tensor, added: Tensor) -> list[Tensor]:
-    shared = share(x, impl=impl)
-    pooled = pool_planes(shared, ("mean", "max", "magnitude", "variance"))
+    accumulated = accumulate_gradient(x, impl=impl)
+    pooled = global_pool(accumulated, ("mean", "max", "magnitude", "variance"))
     gate = torch.sigmoid(pooled[0] + pooled[1] + pooled[2] * pooled[3])
-    return [gate_map(shared, channel=gate, position=position, added=added)]
+    return [gate_map(accumulated, channel=gate, position=position, added=added)]
 
 
 def quarters(shape: Shape) -> Tensor:
@@ -69,23 +69,23 @@ def far_from_0(shape: Shape) -> Tensor:
 
 
 def squeezed_and_joined(impl: str, x: Tensor, residual: Tensor) -> list[Tensor]:
-    shared = share(x, impl=impl)
-    (mean,) = pool_planes(shared, ("mean",))
-    return [gate_map(shared, channel=torch.sigmoid(mean), residual=residual, activation="relu")]
+    accumulated = accumulate_gradient(x, impl=impl)
+    (mean,) = global_pool(accumulated, ("mean",))
+    return [gate_map(accumulated, channel=torch.sigmoid(mean), residual=residual, activation="relu")]
 
 
 def channels_then_positions(impl: str, x: Tensor, weight: Tensor) -> list[Tensor]:
-    shared = share(x, impl=impl)
-    mean, largest = pool_planes(shared, ("mean", "max"))
+    accumulated = accumulate_gradient(x, impl=impl)
+    mean, largest = global_pool(accumulated, ("mean", "max"))
     channel = torch.sigmoid((mean + largest) * weight)
-    pooled = pool_channels(shared, channel)
-    return [gate_map(shared, channel=channel, position=torch.sigmoid(pooled[0] - pooled[1]))]
+    pooled = channel_pool(accumulated, channel)
+    return [gate_map(accumulated, channel=channel, position=torch.sigmoid(pooled[0] - pooled[1]))]
 
 
 def attended_and_added(impl: str, x: Tensor, w: Tensor, b: Tensor) -> list[Tensor]:
-    shared = share(x, impl=impl)
-    context, _ = pool_attended(shared, w, b)
-    return [gate_map(shared, channel=torch.sigmoid(context), added=context * w)]
+    accumulated = accumulate_gradient(x, impl=impl)
+    context, _ = attention_pool(accumulated, w, b)
+    return [gate_map(accumulated, channel=torch.sigmoid(context), added=context * w)]
 
 
 def branches_of(count: int) -> Callable[[Shape], list[Tensor]]:
@@ -98,7 +98,7 @@ def branches_of(count: int) -> Callable[[Shape], list[Tensor]]:
 
 
 def pooled_and_mixed(impl: str, x: Tensor, weights: Tensor, *others: Tensor) -> list[Tensor]:
-    branches = share_branches([x, *others], impl=impl)
+    branches = accumulate_branch_gradients([x, *others], impl=impl)
     pooled = pool_branches(branches)
     return [mix_branches(branches, torch.softmax(weights * pooled.unsqueeze(1), 1))]
 
@@ -109,14 +109,14 @@ def doubled(shape: Shape) -> Tensor:
 
 
 def k_of(shape: Shape) -> int:
-    """K of shuffle_gate for `doubled`: 3 channels where they divide, else 1."""
+    """K of sa_gate for `doubled`: 3 channels where they divide, else 1."""
     return 3 if shape[1] % 3 == 0 else 1
 
 
 def shrunk(impl: str, x: Tensor, factor: Tensor) -> list[Tensor]:
-    shared = share(x, impl=impl)
-    (magnitude,) = pool_planes(shared, ("magnitude",))
-    return [soft_threshold(shared, factor * magnitude)]
+    accumulated = accumulate_gradient(x, impl=impl)
+    (magnitude,) = global_pool(accumulated, ("magnitude",))
+    return [shrink(accumulated, factor * magnitude)]
 
 
 def in_2d(shape: Shape) -> Shape:
@@ -135,9 +135,9 @@ def with_strips(shape: Shape) -> list[Tensor]:
 
 
 def pooled_and_gated_strips(impl: str, x: Tensor, r: Tensor, c: Tensor) -> list[Tensor]:
-    shared = share(x, impl=impl)
-    rows, columns = pool_strips(shared)
-    return [gate_strips(shared, torch.sigmoid(rows * r), torch.sigmoid(columns * c))]
+    accumulated = accumulate_gradient(x, impl=impl)
+    rows, columns = pool_strips(accumulated)
+    return [gate_strips(accumulated, torch.sigmoid(rows * r), torch.sigmoid(columns * c))]
 
 
 def two_layers(shape: Shape) -> list[Tensor]:
@@ -150,9 +150,9 @@ def two_layers(shape: Shape) -> list[Tensor]:
 
 CASES = [
     Case(
-        "pool_planes",
+        "global_pool",
         lambda shape: [a_map(shape)],
-        lambda impl, x: pool_planes(x, ("mean", "max", "magnitude", "variance"), impl=impl),
+        lambda impl, x: global_pool(x, ("mean", "max", "magnitude", "variance"), impl=impl),
     ),
     Case(
         "gate_map",
@@ -186,19 +186,19 @@ CASES = [
     ),
     Case("squeezed, gated and joined", lambda shape: [a_map(shape), far_from_0(shape)], squeezed_and_joined),
     Case(
-        "pool_channels",
+        "channel_pool",
         lambda shape: [a_map(shape)],
-        lambda impl, x: [*pool_channels(x, impl=impl)],
+        lambda impl, x: [*channel_pool(x, impl=impl)],
     ),
     Case(
-        "pool_channels of a scaled map",
+        "channel_pool of a scaled map",
         lambda shape: [a_map(shape), of_channels(shape)],
-        lambda impl, x, c: [*pool_channels(x, c, impl=impl)],
+        lambda impl, x, c: [*channel_pool(x, c, impl=impl)],
     ),
     Case(
-        "pool_attended",
+        "attention_pool",
         lambda shape: [a_map(shape), torch.randn(shape[1], dtype=torch.float64), torch.randn(1, dtype=torch.float64)],
-        lambda impl, x, w, b: [pool_attended(x, w, b, impl=impl)[0]],
+        lambda impl, x, w, b: [attention_pool(x, w, b, impl=impl)[0]],
     ),
     Case(
         "attended and added",
@@ -207,22 +207,22 @@ CASES = [
     ),
     Case("channels, then positions", lambda shape: [a_map(shape), of_channels(shape)], channels_then_positions),
     Case(
-        "shuffle_gate",
+        "sa_gate",
         lambda shape: [doubled(shape), *(torch.randn(2 * k_of(shape), dtype=torch.float64) for _ in "ab")],
-        lambda impl, x, w, b: [shuffle_gate(x, w, b, impl=impl)],
+        lambda impl, x, w, b: [sa_gate(x, w, b, impl=impl)],
     ),
     Case(
-        "likeness_gate",
+        "sge_gate",
         lambda shape: [doubled(shape), *(torch.randn(shape[1], dtype=torch.float64) for _ in "ab")],
-        lambda impl, x, w, b: [likeness_gate(x, w, b, impl=impl)],
+        lambda impl, x, w, b: [sge_gate(x, w, b, impl=impl)],
     ),
     Case(
-        "soft_threshold",
+        "shrink",
         lambda shape: [a_map(shape), of_channels(shape)],
-        lambda impl, x, t: [soft_threshold(x, t, impl=impl)],
+        lambda impl, x, t: [shrink(x, t, impl=impl)],
     ),
     Case("shrunk by its own size", lambda shape: [a_map(shape), of_channels(shape)], shrunk),
-    Case("convolve_few", to_convolve, lambda impl, x, w: [convolve_few(x, w, impl=impl)]),
+    Case("conv_to_one", to_convolve, lambda impl, x, w: [conv_to_one(x, w, impl=impl)]),
     Case("pool_strips", lambda shape: [a_map(in_2d(shape))], lambda impl, x: [*pool_strips(x, impl=impl)]),
     Case("gate_strips", with_strips, lambda impl, x, r, c: [gate_strips(x, r, c, impl=impl)]),
     Case("strips pooled and gated", with_strips, pooled_and_gated_strips),

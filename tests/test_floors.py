@@ -9,7 +9,7 @@ import pytest
 import foveate
 
 FLOORS = [
-    {"files", "machine", "registry"},  # whole-file writes, machine facts, names
+    {"devices", "files", "machine", "registry"},  # device check, whole-file writes, machine facts, names
     {"spec"},  # facts: what a run is
     {"study_file", "items", "summary"},  # a study as TOML; scores of each item; what was found
     {"store"},  # facts: where results are kept

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveate.kernels._blocks import held
+from foveate.kernels.pairs._blocks import pairs_in_memory
 
 _MIB = 2**20
 
@@ -32,7 +32,7 @@ def tokens_mib(n: int, tokens: int, x: Tensor, training: bool) -> float:
 
 def blocks_mib(n: int, queries: int, keys: int, x: Tensor, training: bool) -> float:
     """Of the pairs that a form in blocks holds at a time: their weights, and in training the weights' gradients."""
-    return held(n, queries, keys) * max(x.element_size(), 4) * (1 + training) / _MIB
+    return pairs_in_memory(n, queries, keys) * max(x.element_size(), 4) * (1 + training) / _MIB
 
 
 def pairs_mib(n: int, queries: int, keys: int, x: Tensor, maps: int) -> float:

@@ -35,35 +35,6 @@ def spread(gate: Tensor, x: Tensor) -> Tensor:
     return gate.reshape(gate.shape + (1,) * (x.dim() - 2))
 
 
-PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.ReLU, nn.Identity)
-
-
-def unhooked(*modules: nn.Module) -> bool:
-    """Whether nothing is hooked to these modules, so that nobody misses their being called."""
-    return not any(
-        m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules
-    )
-
-
-def bare(*layers: nn.Module) -> bool:
-    """Whether these are torch's own layers with nothing hooked to them: their weights say all that they do."""
-    return all(type(layer) in PLAIN for layer in layers) and unhooked(*layers)
-
-
-def affine(layer: Any) -> tuple[Tensor, Tensor | None]:
-    """Weight and bias of a linear layer or a convolution."""
-    return layer.weight, layer.bias
-
-
-def running(norm: nn.Module) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, float] | None:
-    """Running mean and variance, weight, bias and ε of a batch norm that takes these and leaves them as they are."""
-    if norm.training or not isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
-        return None
-    if norm.running_mean is None or norm.running_var is None:
-        return None
-    return norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
-
-
 def check_dims(name: str, spatial_dims: int, allowed: tuple[int, ...] = (1, 2, 3), why: str = "") -> None:
     """Raise ValueError unless the mechanism has a meaning on maps of so many spatial axes; `why` says why not."""
     if spatial_dims not in allowed:

@@ -5,10 +5,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foveate.attention._capture import capturing, record
-from foveate.attention._maps import affine, axes, bare, check_dims, check_map, running, unhooked
+from foveate.attention import _fused
+from foveate.attention._capture import record
+from foveate.attention._maps import axes, check_dims, check_map
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import Shared, gate_strips, inference, pool_strips, share
+from foveate.kernels import AccumulatedMap, accumulate_gradient, gate_strips, pool_strips
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
@@ -31,24 +32,15 @@ FACTS = Facts(
 )
 
 
-def _strips(shared: Shared) -> list[Tensor]:
+def _strips(accumulated: AccumulatedMap) -> list[Tensor]:
     """The means of the map along each axis, over the others, (N, C, side): all from one read of it."""
-    sides = shared.tensor.shape[2:]
+    sides = accumulated.tensor.shape[2:]
     if len(sides) == 1:
-        return [shared.tensor]
-    rows, columns = pool_strips(shared)
+        return [accumulated.tensor]
+    rows, columns = pool_strips(accumulated)
     planes = rows.unflatten(2, sides[:-1])
     others = [[other for other in axes(planes) if other != axis] for axis in axes(planes)]
     return [*(planes.mean(over) if over else planes for over in others), columns]
-
-
-def _apply(layer: nn.Module, x: Tensor) -> Tensor:
-    """A 1×1 convolution (N, c, L) → (N, C, L), as products of matrices where a CPU's convolution is the slower way."""
-    weight, bias = affine(layer)
-    as_it_is = x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling()
-    if as_it_is or bias is None or not bare(layer):
-        return layer(x)
-    return torch.baddbmm(bias.unsqueeze(-1), weight.squeeze(-1).expand(x.shape[0], -1, -1), x)
 
 
 @register_attention("ca", FACTS)
@@ -86,36 +78,24 @@ class CoordinateAttention(nn.Module):
         self.norm = nn.BatchNorm1d(width)
         self.gates = nn.ModuleList(nn.Conv1d(width, channels, 1) for _ in range(spatial_dims))
 
-    def _at_once(self, x: Tensor) -> Tensor | None:
-        """The paper's form in one call, where nothing but the result is wanted; else None."""
-        if torch.is_grad_enabled() or capturing() or self.spatial_dims != 2 or not x.is_contiguous():
-            return None
-        norm, layers = running(self.norm), (self.reduce, *self.gates)
-        if norm is None or not (bare(self.norm, *layers) and unhooked(self.gates)):
-            return None
-        reduce, rows, columns = map(affine, layers)
-        if not inference.ready(x, (*reduce, *rows, *columns, *norm[:4])):
-            return None
-        return inference.coordinate(x, reduce, norm, rows, columns)
-
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("ca", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if (y := self._at_once(x)) is not None:
+        if (y := _fused.coordinate_attention(self, x)) is not None:
             return y
-        shared = share(x)
-        strips = _strips(shared)
-        hidden = F.hardswish(self.norm(_apply(self.reduce, torch.cat(strips, -1))))
+        accumulated = accumulate_gradient(x)
+        strips = _strips(accumulated)
+        hidden = F.hardswish(self.norm(_fused.pointwise_conv(self.reduce, torch.cat(strips, -1))))
         parts = hidden.split([strip.shape[-1] for strip in strips], -1)
         gates = []
         for part, gate_of, name in zip(parts, self.gates, AXES[self.spatial_dims], strict=True):
-            gates.append(torch.sigmoid(_apply(gate_of, part)))
+            gates.append(torch.sigmoid(_fused.pointwise_conv(gate_of, part)))
             record(self, **{name: gates[-1]})
         if len(gates) == 1:
             return x * gates[0]
         rows = gates[0]
         for gate in gates[1:-1]:
             rows = (rows.unsqueeze(3) * gate.unsqueeze(2)).flatten(2)
-        return gate_strips(shared, rows, gates[-1])
+        return gate_strips(accumulated, rows, gates[-1])
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, width={self.reduce.out_channels}"

@@ -6,11 +6,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foveate.attention._capture import capturing, record
+from foveate.attention import _fused
+from foveate.attention._capture import record
 from foveate.attention._maps import (
-    affine,
     axes,
-    bare,
     batch_norm,
     check_dims,
     check_map,
@@ -18,12 +17,16 @@ from foveate.attention._maps import (
     hidden_width,
     odd_kernel,
     one_of,
-    running,
     spread,
-    unhooked,
 )
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import LARGEST_KERNEL, Shared, convolve_few, gate_map, inference, pool_channels, pool_planes, share
+from foveate.kernels import (
+    AccumulatedMap,
+    accumulate_gradient,
+    channel_pool,
+    gate_map,
+    global_pool,
+)
 
 POOLS = ("avg", "max", "lp", "lse")
 ORDERS = ("channel-spatial", "spatial-channel", "parallel")
@@ -70,11 +73,11 @@ class ChannelGate(nn.Module):
         self.reduce = nn.Linear(channels, width, bias=bias)
         self.expand = nn.Linear(width, channels, bias=bias)
 
-    def forward(self, x: Tensor | Shared) -> Tensor:
-        shared = share(x)
-        over = axes(shared.tensor)
+    def forward(self, x: Tensor | AccumulatedMap) -> Tensor:
+        accumulated = accumulate_gradient(x)
+        over = axes(accumulated.tensor)
         kinds = [kind for pool, kind in (("avg", "mean"), ("max", "max")) if pool in self.pools]
-        quick = dict(zip(kinds, pool_planes(shared, kinds), strict=True)) if kinds else {}
+        quick = dict(zip(kinds, global_pool(accumulated, kinds), strict=True)) if kinds else {}
         logits = None
         for pool in self.pools:
             match pool:
@@ -83,9 +86,9 @@ class ChannelGate(nn.Module):
                 case "max":  # among equal values the first takes the gradient, as in the released code
                     pooled = quick["max"]
                 case "lp":
-                    pooled = torch.linalg.vector_norm(shared.tensor, 2, over)
+                    pooled = torch.linalg.vector_norm(accumulated.tensor, 2, over)
                 case "lse":
-                    pooled = shared.tensor.logsumexp(over)
+                    pooled = accumulated.tensor.logsumexp(over)
             answer = self.expand(torch.relu(self.reduce(pooled)))
             logits = answer if logits is None else logits + answer
         assert logits is not None
@@ -117,19 +120,17 @@ class SpatialGate(nn.Module):
         self.conv = convolution(2 if descriptor == "pools" else 1, 1, kernel_size, padding=padding, bias=False)
         self.norm = norm(1, momentum=0.01) if official else nn.Identity()
 
-    def forward(self, x: Tensor | Shared, channel: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor | AccumulatedMap, channel: Tensor | None = None) -> Tensor:
         """The logits of x, or of x · channel with channel (N, C)."""
-        shared = share(x)
+        accumulated = accumulate_gradient(x)
         if self.descriptor == "pools":
-            pooled = pool_channels(shared, channel)
+            pooled = channel_pool(accumulated, channel)
             described = torch.stack(pooled if self.max_first else pooled[::-1], 1)
         else:
-            described = shared.tensor if channel is None else gate_map(shared, channel=channel)
+            described = accumulated.tensor if channel is None else gate_map(accumulated, channel=channel)
             if self.descriptor == "conv":
                 described = self.describe(described)
-        if type(self.conv) is nn.Conv2d and not self.conv._forward_hooks and not self.conv._forward_pre_hooks:
-            return self.norm(convolve_few(described, self.conv.weight))
-        return self.norm(self.conv(described))
+        return self.norm(_fused.one_map_conv(self.conv, described))
 
 
 @register_attention("cbam", FACTS)
@@ -192,7 +193,7 @@ class ConvolutionalBlockAttention(nn.Module):
         width = hidden_width("cbam", channels, reduction) if descriptor == "bottleneck" else 0
         self.spatial_gate = SpatialGate(channels, spatial_dims, size, descriptor, official, width) if spatial else None
 
-    def _gates(self, x: Shared, channel: bool, spatial: bool) -> Tensor:
+    def _gates(self, x: AccumulatedMap, channel: bool, spatial: bool) -> Tensor:
         """x · channel gate · spatial gate of what the channel gate leaves; each where it is wanted and there."""
         by_channel = by_position = None
         if channel and self.channel_gate is not None:
@@ -203,38 +204,18 @@ class ConvolutionalBlockAttention(nn.Module):
             record(self, spatial=by_position)
         return gate_map(x, channel=by_channel, position=by_position)
 
-    def _at_once(self, x: Tensor) -> Tensor | None:
-        """The paper's form in one call, where nothing but the result is wanted; else None."""
-        channel, spatial = self.channel_gate, self.spatial_gate
-        if torch.is_grad_enabled() or capturing() or channel is None or spatial is None:
-            return None
-        form = self.order, channel.pools, spatial.descriptor, self.spatial_dims
-        layers = channel.reduce, channel.expand, spatial.conv, spatial.norm
-        if form != ("channel-spatial", ("avg", "max"), "pools", 2) or not (
-            unhooked(channel, spatial) and bare(*layers)
-        ):
-            return None
-        norm = running(spatial.norm)
-        reduce, expand, (w, _) = map(affine, layers[:3])
-        if max(w.shape[2:]) > LARGEST_KERNEL or not inference.ready(x, (*reduce, *expand, w, *(norm or ())[:4])):
-            return None
-        if norm is not None or type(spatial.norm) is nn.Identity:
-            return inference.cbam(x, reduce, expand, w, norm, max_first=spatial.max_first)
-        gate, logits = inference.cbam_gates(x, reduce, expand, w, max_first=spatial.max_first)
-        return gate_map(x, channel=gate, position=torch.sigmoid(spatial.norm(logits)).squeeze(1))
-
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("cbam", x, self.channels, self.spatial_dims, next(self.parameters()))
-        if (y := self._at_once(x)) is not None:
+        if (y := _fused.cbam(self, x)) is not None:
             return y
-        shared = share(x)
+        accumulated = accumulate_gradient(x)
         if self.order == "channel-spatial":
-            return self._gates(shared, True, True)
+            return self._gates(accumulated, True, True)
         if self.order == "spatial-channel":
-            return self._gates(share(self._gates(shared, False, True)), True, False)
+            return self._gates(accumulate_gradient(self._gates(accumulated, False, True)), True, False)
         assert self.channel_gate is not None
         assert self.spatial_gate is not None
-        channel, spatial = self.channel_gate(shared), self.spatial_gate(shared)
+        channel, spatial = self.channel_gate(accumulated), self.spatial_gate(accumulated)
         gate = torch.sigmoid(spread(channel, x) + spatial)
         record(self, channel=torch.sigmoid(channel), spatial=torch.sigmoid(spatial).squeeze(1))
         return x * gate

@@ -5,11 +5,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foveate import kernels
 from foveate.attention._capture import record
 from foveate.attention._maps import check_dims, check_map, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import pool_planes, share
+from foveate.kernels import accumulate_gradient, global_pool, shrink
 
 _PAPER = {
     "title": "Deep Residual Shrinkage Networks for Fault Diagnosis",
@@ -17,6 +16,7 @@ _PAPER = {
     "year": 2020,
     "source": "IEEE Transactions on Industrial Informatics 16(7), doi:10.1109/TII.2019.2943898",
     "domain": "channel",
+    "replaces": "activation",
 }
 _DEVIATIONS = (
     Deviation(
@@ -164,11 +164,11 @@ class ChannelWiseShrinkage(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("drsn_cw", x, self.channels, self.spatial_dims, self.gate.reduce.weight)
-        shared = share(x)
-        (magnitude,) = pool_planes(shared, ("magnitude",))
+        accumulated = accumulate_gradient(x)
+        (magnitude,) = global_pool(accumulated, ("magnitude",))
         threshold = self.gate(magnitude) * magnitude
         record(self, threshold=threshold)
-        return kernels.soft_threshold(shared, threshold)
+        return shrink(accumulated, threshold)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"
@@ -205,11 +205,11 @@ class ChannelSharedShrinkage(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("drsn_cs", x, self.channels, self.spatial_dims, self.gate.reduce.weight)
-        shared = share(x)
-        (magnitude,) = pool_planes(shared, ("magnitude",))
+        accumulated = accumulate_gradient(x)
+        (magnitude,) = global_pool(accumulated, ("magnitude",))
         threshold = self.gate(magnitude) * magnitude.mean(1, keepdim=True)
         record(self, threshold=threshold)
-        return kernels.soft_threshold(shared, threshold.expand_as(magnitude))
+        return shrink(accumulated, threshold.expand_as(magnitude))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from foveate.attention._capture import record
 from foveate.attention._maps import check_dims, check_map, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import gate_map, pool_planes, share
+from foveate.kernels import accumulate_gradient, gate_map, global_pool
 
 FACTS = Facts(
     title="CenterMask: Real-Time Anchor-Free Instance Segmentation",
@@ -52,11 +52,11 @@ class EffectiveSqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("ese", x, self.channels, self.spatial_dims, self.fc.weight)
-        shared = share(x)
-        logits = self.fc(*pool_planes(shared, ("mean",)))
+        accumulated = accumulate_gradient(x)
+        logits = self.fc(*global_pool(accumulated, ("mean",)))
         gate = F.hardsigmoid(logits) if self.hard else torch.sigmoid(logits)
         record(self, channel=gate)
-        return gate_map(shared, channel=gate)
+        return gate_map(accumulated, channel=gate)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, hard={self.hard}"

@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foveate.attention._capture import capturing, record
-from foveate.attention._maps import affine, bare, check_dims, check_map, conv, one_of, unhooked
+from foveate.attention import _fused
+from foveate.attention._capture import record
+from foveate.attention._maps import check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import Shared, gate_map, inference, pool_attended, pool_planes, share
+from foveate.kernels import AccumulatedMap, accumulate_gradient, attention_pool, gate_map, global_pool
 
 FACTS = Facts(
     title="GCNet: Non-local Networks Meet Squeeze-Excitation Networks and Beyond",
@@ -45,10 +46,6 @@ class Transform(nn.Sequential):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         super().__init__(nn.Linear(channels, width), nn.LayerNorm(width), nn.ReLU(inplace=True), last)
-
-    def tensors(self) -> list[Tensor | None]:
-        """W₁, b₁, weight and bias of the norm, W₂, b₂."""
-        return [t for k in (0, 1, 3) for t in affine(self[k])]
 
 
 @register_attention("gc", FACTS)
@@ -105,33 +102,19 @@ class GlobalContext(nn.Module):
         self.add = None if fusion == "mul" else Transform(channels, width)
         self.mul = None if fusion == "add" else Transform(channels, width)
 
-    def _context(self, x: Shared) -> Tensor:
+    def _context(self, x: AccumulatedMap) -> Tensor:
         if self.pooling == "avg":
-            return pool_planes(x, ("mean",))[0]
-        context, weights = pool_attended(x, self.mask.weight.flatten(), self.mask.bias)
+            return global_pool(x, ("mean",))[0]
+        context, weights = attention_pool(x, self.mask.weight.flatten(), self.mask.bias)
         record(self, spatial=weights)
         return context
 
-    def _at_once(self, x: Tensor) -> Tensor | None:
-        """Pooling by a softmax and what follows in one call, where nothing but the result is wanted; else None."""
-        if torch.is_grad_enabled() or capturing() or self.pooling != "att":
-            return None
-        pair = [t for t in (self.mul, self.add) if t is not None]
-        if not (unhooked(*pair) and bare(self.mask, *(layer for t in pair for layer in t))):
-            return None
-        w, b = self.mask.weight.flatten(), self.mask.bias
-        mul, add = (None if t is None else t.tensors() for t in (self.mul, self.add))
-        eps = {layer.eps for t in pair for layer in t if isinstance(layer, nn.LayerNorm)}
-        if len(eps) > 1 or not inference.ready(x, (w, b, *(mul or ()), *(add or ()))):
-            return None
-        return inference.global_context(x, w, b, mul, add, eps.pop())
-
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("gc", x, self.channels, self.spatial_dims, next(self.parameters()))
-        if (y := self._at_once(x)) is not None:
+        if (y := _fused.global_context(self, x)) is not None:
             return y
-        shared = share(x)
-        context = self._context(shared)
+        accumulated = accumulate_gradient(x)
+        context = self._context(accumulated)
         gate = added = None
         if self.mul is not None:
             gate = torch.sigmoid(self.mul(context))
@@ -139,7 +122,7 @@ class GlobalContext(nn.Module):
         if self.add is not None:
             added = self.add(context)
             record(self, added=added)
-        return gate_map(shared, channel=gate, added=added)
+        return gate_map(accumulated, channel=gate, added=added)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, pooling={self.pooling!r}, fusion={self.fusion!r}"

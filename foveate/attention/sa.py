@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from foveate.attention._capture import capturing, record
 from foveate.attention._maps import check_dims, check_groups, check_map
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels.shuffle_gate import gates, shuffle_gate
+from foveate.kernels.gates.sa_gate import gates, sa_gate
 
 FACTS = Facts(
     title="SA-Net: Shuffle Attention for Deep Convolutional Neural Networks",
@@ -70,7 +70,7 @@ class ShuffleAttention(nn.Module):
             channel, spatial = gates(x, scale, shift)
             by_channel = torch.stack((channel.squeeze(-1), spatial.mean(-1)), 2).flatten(1)
             record(self, channel=by_channel, spatial=spatial.mean((1, 2)).unflatten(1, x.shape[2:]))
-        return shuffle_gate(x, scale, shift)
+        return sa_gate(x, scale, shift)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, groups={self.groups}"

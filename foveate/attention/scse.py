@@ -6,10 +6,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate.attention import _fused
 from foveate.attention._capture import record
-from foveate.attention._maps import bare, check_dims, check_map, conv, hidden_width, one_of, spread
+from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of, spread
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import Shared, gate_map, pool_planes, share, squeeze_excite
+from foveate.kernels import AccumulatedMap, accumulate_gradient, gate_map, global_pool
 
 COMBINES = ("max", "sum")
 _REDUCTION = Deviation("reduction", "2", "2 (ai-med, the authors'), 16 (segmentation_models.pytorch)", "2")
@@ -81,20 +82,18 @@ class ChannelSqueezeExcitation(nn.Module):
         self.reduce = nn.Linear(channels, width, bias=bias)
         self.expand = nn.Linear(width, channels, bias=bias)
 
-    def gate(self, x: Shared) -> Tensor:
+    def gate(self, x: AccumulatedMap) -> Tensor:
         """(N, C), between 0 and 1."""
-        return torch.sigmoid(self.expand(torch.relu(self.reduce(*pool_planes(x, ("mean",))))))
+        return torch.sigmoid(self.expand(torch.relu(self.reduce(*global_pool(x, ("mean",))))))
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("cse", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if bare(self.reduce, self.expand):
-            y, gate = squeeze_excite(x, self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
-            record(self, channel=gate)
+        if (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
             return y
-        shared = share(x)
-        gate = self.gate(shared)
+        accumulated = accumulate_gradient(x)
+        gate = self.gate(accumulated)
         record(self, channel=gate)
-        return gate_map(shared, channel=gate)
+        return gate_map(accumulated, channel=gate)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}"
@@ -179,7 +178,7 @@ class ConcurrentSqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("scse", x, self.channels, self.spatial_dims, self.spatial.conv.weight)
-        channel, spatial = self.channel.gate(share(x)), self.spatial.gate(x)
+        channel, spatial = self.channel.gate(accumulate_gradient(x)), self.spatial.gate(x)
         record(self, channel=channel, spatial=spatial.squeeze(1))
         by_channel, by_position = x * spread(channel, x), x * spatial
         return torch.maximum(by_channel, by_position) if self.combine == "max" else by_channel + by_position

@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from foveate.attention import _fused
 from foveate.attention._capture import record
-from foveate.attention._maps import axes, bare, check_dims, check_map, hidden_width, one_of
+from foveate.attention._maps import axes, check_dims, check_map, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import gate_map, pool_planes, share, squeeze_excite
+from foveate.kernels import accumulate_gradient, gate_map, global_pool
 
 SQUEEZES = ("avg", "max", "avg+max", "std", "gem", "learned")
 
@@ -92,20 +93,18 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if self.squeeze == "avg" and bare(self.reduce, self.expand):
-            y, gate = squeeze_excite(x, self.reduce.weight, self.reduce.bias, self.expand.weight, self.expand.bias)
-            record(self, channel=gate)
+        if self.squeeze == "avg" and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
             return y
-        over, shared = axes(x), share(x)
+        over, accumulated = axes(x), accumulate_gradient(x)
         match self.squeeze:
             case "avg":
-                logits = self._excite(*pool_planes(shared, ("mean",)))
+                logits = self._excite(*global_pool(accumulated, ("mean",)))
             case "max":
                 logits = self._excite(x.amax(over))
             case "avg+max":
-                logits = self._excite(*pool_planes(shared, ("mean",))) + self._excite(x.amax(over))
+                logits = self._excite(*global_pool(accumulated, ("mean",))) + self._excite(x.amax(over))
             case "std":
-                (variance,) = pool_planes(shared, ("variance",))
+                (variance,) = global_pool(accumulated, ("variance",))
                 logits = self._excite((variance + 1e-5).sqrt())
             case "gem":
                 powered = x.clamp(min=1e-6).pow(self.exponent).mean(over)
@@ -116,7 +115,7 @@ class SqueezeExcitation(nn.Module):
                 logits = self._excite(torch.einsum("ncp,np->nc", flat, where))
         gate = torch.sigmoid(logits)
         record(self, channel=gate)
-        return gate_map(shared, channel=gate)
+        return gate_map(accumulated, channel=gate)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, squeeze={self.squeeze!r}"

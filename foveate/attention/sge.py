@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from foveate.attention._capture import capturing, record
 from foveate.attention._maps import check_dims, check_groups, check_map, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels.likeness_gate import gates, likeness_gate
+from foveate.kernels.gates.sge_gate import gates, sge_gate
 
 FACTS = Facts(
     title="Spatial Group-wise Enhance: Improving Semantic Feature Learning in Convolutional Networks",
@@ -61,7 +61,7 @@ class SpatialGroupEnhance(nn.Module):
         if capturing():
             maps = gates(x, self.weight, self.bias, self.unbiased).unflatten(2, x.shape[2:])
             record(self, spatial=maps.mean(1), group=maps)
-        return likeness_gate(x, self.weight, self.bias, unbiased=self.unbiased)
+        return sge_gate(x, self.weight, self.bias, unbiased=self.unbiased)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, groups={self.groups}, unbiased={self.unbiased}"

@@ -15,7 +15,7 @@ from foveate.attention._maps import (
     one_of,
 )
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import mix_branches, pool_branches, share_branches
+from foveate.kernels import accumulate_branch_gradients, mix_branches, pool_branches
 
 FACTS = Facts(
     title="Selective Kernel Networks",
@@ -43,6 +43,7 @@ FACTS = Facts(
         Deviation("d at C = 256 in SKNet-101", "max(C / r, 32) = 32", "16 in its prototxt", "the formula; width=16"),
         Deviation("momentum of the norms", "—", "0.95 of the old (Caffe)", "0.1 of the new, as the golden files"),
     ),
+    replaces="convolution 3×3",
 )
 
 
@@ -139,7 +140,7 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *t"]:
         check_map("sk", x, self.channels, self.spatial_dims, self.reduce.weight)
-        branches = share_branches([branch(x) for branch in self.branches])
+        branches = accumulate_branch_gradients([branch(x) for branch in self.branches])
         hidden = torch.relu(self.norm(self.reduce(pool_branches(branches))))
         weights = torch.softmax(self.expand(hidden).unflatten(1, (len(self.branches), self.channels)), 1)
         record(self, branch=weights)

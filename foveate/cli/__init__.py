@@ -3,10 +3,26 @@
 import errno
 import os
 import sys
+from typing import Annotated
 
 import typer
 
-from foveate.cli import calibrate, compare, convert, cost, data, demo, evaluate, guidelines, inspect, roofline, study
+import foveate
+from foveate.cli import (
+    calibrate,
+    compare,
+    convert,
+    cost,
+    data,
+    demo,
+    evaluate,
+    guidelines,
+    inspect,
+    predict,
+    roofline,
+    study,
+)
+from foveate.cli.imports import with_imports
 
 app = typer.Typer(
     name="foveate",
@@ -25,30 +41,66 @@ app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("calibrate")(calibrate.calibrate)
-app.command("predict")(calibrate.predict)
+app.command("predict")(predict.predict)
 app.command("roofline")(roofline.roofline)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(guidelines.app, name="guidelines")
 
+
+def _add_imports(commands: typer.Typer) -> None:
+    """Give every command, those of groups too, the option --import."""
+    for command in commands.registered_commands:
+        if command.callback is not None:
+            command.callback = with_imports(command.callback)
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _add_imports(group.typer_instance)
+
+
+_add_imports(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"foveate {foveate.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
 __all__ = ["app", "main"]
 
 _MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EIO}  # no mistake of the user's
+MOST_TEXT = 4000  # characters of a message, more of which come from a file
 
 
 def main() -> None:
-    """Run the command line. Exit status 0; 1: it failed; 2: a mistake in what was asked, told in one line."""
+    """Run the command line. Exit status 0; 1: it failed; 2: a mistake of the user's, in one line."""
     try:
         app()
     except Exception as error:
         if os.environ.get("FOVEATE_DEBUG"):
             raise
-        status, text = _told(error)
-        print(f"foveate: {text}", file=sys.stderr)  # noqa: T201
+        status, text = _message(error)
+        print(f"foveate: {_printable(text)}", file=sys.stderr)  # noqa: T201
         sys.exit(status)
 
 
-def _told(error: Exception) -> tuple[int, str]:
+def _printable(text: str) -> str:
+    """Without control characters, and not without end."""
+    text = "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
+    return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} … ({len(text) - MOST_TEXT:,} more characters)"
+
+
+def _message(error: Exception) -> tuple[int, str]:
     """Exit status and message; FOVEATE_DEBUG=1 shows where the error arose."""
     text = str(error.args[0]) if error.args and not isinstance(error, OSError) else str(error)
     if isinstance(error, (ValueError, LookupError, TypeError)):

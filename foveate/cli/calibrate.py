@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import asked
+from foveate.cli import parse
 from foveate.cli.inspect import Classes, Json, Size
 from foveate.spec import PLAIN
 
@@ -32,14 +32,15 @@ def calibrate(
 
     import torch
 
-    from foveate.costs import calibrate, device_there
+    from foveate.costs import calibrate
+    from foveate.devices import require_device
 
     kinds = {
         str(kind).removeprefix("torch."): kind for kind in (torch.float32, torch.bfloat16, torch.float16, torch.float64)
     }
     if dtype not in kinds:
         raise ValueError(f"--dtype: wanted one of {', '.join(kinds)}; got {dtype!r}")
-    device_there(device)
+    require_device(device)
     if not out.absolute().parent.is_dir() or out.is_dir():
         raise ValueError(f"--out: wanted a file in a folder that is there; got {out}")
     found = calibrate(
@@ -103,7 +104,7 @@ def predict(
         raise ValueError("--at goes with --attention")
     device = Calibration.load(calibration)
     x = torch.zeros(batch_size, channels, image_size, image_size, dtype=getattr(torch, device.dtype))
-    wanted = [] if attention is None else asked.attention(attention)
+    wanted = [] if attention is None else parse.attention(attention)
     networks = _candidates(models, wanted, at, x, num_classes)
     ordered = fastest_first(networks, x, device, limit_ms=limit_ms)
     if as_json:

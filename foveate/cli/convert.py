@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli import asked
+from foveate.cli import parse
 
 
 def convert(
@@ -39,7 +39,7 @@ def convert(
     from foveate.official import licence_of, load
     from foveate.saving import save
 
-    arguments = asked.pairs(ctor or [], "--ctor")
+    arguments = parse.pairs(ctor or [], "--ctor")
     figures = _figures(metric or [])
     if out.is_dir() or not out.parent.is_dir() or (out.exists() and file.exists() and out.samefile(file)):
         why = (

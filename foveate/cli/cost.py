@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import asked
+from foveate.cli import parse
 from foveate.cli.inspect import Classes, Json, Model, Size
 from foveate.spec import PLAIN
 
@@ -57,8 +57,8 @@ def cost(
     from foveate.costs import Setting, costs, ranked
     from foveate.costs import throughput as measure_throughput
     from foveate.files import write_whole
+    from foveate.machine import machine_name, versions
     from foveate.report import costs_csv, costs_picture, costs_table, picture_path, write_picture
-    from foveate.train import machine, versions
 
     setting = Setting(device, dtype, amp, channels_last, compiled, target)
     if picture:
@@ -96,7 +96,7 @@ def cost(
             "amp": amp,
             "channels_last": channels_last,
             "compile": compiled,
-            "machine": machine(),
+            "machine": machine_name(),
             "versions": versions(),
         },
         "networks": {name: one.row() | _levels(one, models[name], wanted) for name, one in found.items()},
@@ -136,7 +136,7 @@ def _networks(
     where: Any = at.split(",") if "," in at else at
     models = {PLAIN: build()}
     count(models[PLAIN], example, kept=False)  # which says what the network refuses
-    for name, options in asked.attention(attention):
+    for name, options in parse.attention(attention):
         if name == PLAIN:
             continue
         label = name + "".join(f":{key}={value}" for key, value in options.items())
@@ -158,6 +158,6 @@ def _levels(cost: "Cost", model: "nn.Module", wanted: list[str]) -> dict[str, An
         found[level] = {name: asdict(one) | {"bytes_moved": one.bytes_moved} for name, one in sums.items()}
     if "per_module" in found:
         paths = module_paths(model)
-        for place, module in inserted(model).items():
+        for place, module in inserted(model):
             found["per_module"][paths[module]]["ms"] = vars(cost.inserted_ms[place])
     return found

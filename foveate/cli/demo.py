@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.spec import Data, Study, Training, Variant
+from foveate.spec import DataSpec, Study, Training, Variant
 
 
 def demo(
@@ -26,8 +26,8 @@ def demo_study() -> Study:
     return Study(
         name="demo",
         network="foveate:resnet8",
-        variants=tuple(Variant(attention=name) for name in ("none", "se", "eca", "cbam")),
+        variants=tuple(Variant.model_validate(name) for name in ("none", "se", "eca", "cbam")),
         seeds=(0, 1, 2),
-        data=Data(train_images=1600, test_images=500),
+        data=DataSpec(train_items=1600, test_items=500),
         train=Training(epochs=5, batch_size=32, optimizer="adamw", lr=0.01, weight_decay=0.01),
     )

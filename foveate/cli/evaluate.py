@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli import asked
+from foveate.cli import parse
 
 
 def evaluate(
@@ -52,15 +52,14 @@ def evaluate(
 
     Example: foveate evaluate timm:resnet50 --weights resnet50.safetensors --data imagenet
     """
-    import torch
-
+    from foveate.devices import require_device
     from foveate.evaluation import find_images, make_ready, published, score
 
-    _check_device(torch, device)
+    require_device(device, "--device")
     given: dict[str, Any] = {"image_size": image_size, "crop_pct": crop_pct, "interpolation": interpolation}
     given |= {"mean": _numbers("--mean", mean), "std": _numbers("--std", std), "bgr": bgr or None}
     ready = make_ready(
-        network, weights, num_classes=num_classes, options=asked.pairs(option or [], "--option"), source=source, cls=cls
+        network, weights, num_classes=num_classes, options=parse.pairs(option or [], "--option"), source=source, cls=cls
     )
     found = find_images(data, ready.outputs, labels=labels)
     usual = published(ready.name, ready.source, weights.name if weights else "")
@@ -114,14 +113,6 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"{flag}: wanted numbers parted by commas, such as 0.485,0.456,0.406; got {text!r}") from None
-
-
-def _check_device(torch: Any, device: str) -> None:
-    try:
-        torch.empty(0, device=device)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:100]
-        raise ValueError(f"--device: {device!r} cannot be used here ({reason})") from None
 
 
 class _Bar:

@@ -50,11 +50,12 @@ def model(
 
     import torch
 
-    from foveate.costs import device_there, guidelines, with_threads
+    from foveate.costs import guidelines, with_threads
+    from foveate.devices import require_device
     from foveate.networks import build_network
     from foveate.report import guidelines_drawing, guidelines_table, picture_path, write_picture
 
-    where = device_there(device)
+    where = require_device(device)
     if picture is not None:
         picture_path(picture)
     network = build_network(model, num_classes=num_classes, in_channels=channels).to(where)
@@ -90,16 +91,17 @@ def study(
 
     import torch
 
-    from foveate.costs import device_there, experiment, experiments
+    from foveate.costs import experiment, experiments
+    from foveate.devices import require_device
+    from foveate.machine import machine_name, versions
     from foveate.report import experiments_table, write_experiments
-    from foveate.train import machine, versions
 
     wanted = dict.fromkeys(name.strip().upper() for name in guideline.split(","))
     known = experiments()
     for name in wanted:
         if name not in known:
             raise LookupError(f"--guideline: wanted some of {', '.join(known)}; got {name!r}")
-    device_there(device)
+    require_device(device)
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out: wanted a folder; {out} is a file")
     found: list[dict[str, Any]] = []
@@ -109,7 +111,7 @@ def study(
             one = experiment(name, width, device=device, threads=threads, batch_size=batch_size, budget_s=seconds)
             found.append(asdict(one))
     whole = {
-        "machine": machine(),
+        "machine": machine_name(),
         "versions": versions(),
         "device": device,
         "threads": threads or torch.get_num_threads(),

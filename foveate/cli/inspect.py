@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foveate.cli import asked
+from foveate.cli import parse
 from foveate.spec import PLAIN
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -136,7 +136,7 @@ def sites(
         drawn = f"{draw(network, example, where)}\n\n{format_sites(found)}"
         typer.echo(json.dumps([asdict(site) for site in found]) if as_json else drawn)
         return
-    wanted = asked.attention(attention)
+    wanted = parse.attention(attention)
     if len(wanted) != 1 or wanted[0][0] == PLAIN:
         raise ValueError(f"--attention: wanted one mechanism, got {attention!r}; foveate cost compares several")
     name, options = wanted[0]

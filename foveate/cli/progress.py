@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from foveate.data import ImageData
-from foveate.spec import PLAIN, Run, Study
+from foveate.data.dataset import Dataset
+from foveate.spec import Run, Study
 from foveate.study import Watcher, what_seeds_can_show
 from foveate.study.plan import Plan
 
@@ -25,8 +25,9 @@ class Progress(Watcher):
             MofNCompleteColumn(),
             TextColumn("runs"),
             TimeElapsedColumn(),
-            TextColumn("left"),
+            TextColumn("elapsed,"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self.console,
             refresh_per_second=4,
         )
@@ -40,8 +41,8 @@ class Progress(Watcher):
         if self.bars.live.is_started:
             self.bars.stop()
 
-    def planned(self, study: Study, data: ImageData, plan: Plan, done: int) -> None:
-        compared = sum(v.attention != PLAIN for v in study.variants)
+    def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
+        compared = len(study.variants) - 1
         self.console.print(f"{study.network} on {data.description}")
         self.console.print(
             f"{len(plan.arms)} networks × {len(study.seeds)} seeds × {study.train.epochs} epochs → {self.folder}"
@@ -51,34 +52,34 @@ class Progress(Watcher):
                 self.console.print(f"  control: {arm.label}")
         for note in plan.notes:
             self.console.print(f"  note: {note}")
-        self.console.print(what_seeds_can_show(len(study.seeds), compared)["text"])
+        self.console.print(what_seeds_can_show(len(study.seeds), compared).text)
         if done:
-            self.console.print(f"{done} of {len(plan.runs)} runs were finished before")
+            self.console.print(f"{done} of {len(plan.runs)} runs are finished already")
         self.done, self.total = done, len(plan.runs)
         self.task = self.bars.add_task("training", total=self.total, completed=done)
 
     def measuring(self) -> None:
         self.console.print("measuring the costs …")
 
-    def started(self, label: str, run: Run, attempt: int) -> None:
+    def started(self, run: Run, attempt: int) -> None:
         self.bars.start()
         self.fractions[run.key] = 0.0
         if attempt > 1:
-            self.bars.print(f"  goes on: {label}, seed {run.seed} (start {attempt})")
+            self.bars.print(f"  goes on: {run.arm}, seed {run.seed} (start {attempt})")
 
-    def progressed(self, label: str, run: Run, step: int, steps: int) -> None:
+    def progressed(self, run: Run, step: int, steps: int) -> None:
         self.fractions[run.key] = step / steps
         running = ", ".join(f"{100 * f:.0f} %" for f in self.fractions.values())
         self.bars.update(
             self.task, description=f"training ({running})", completed=self.done + sum(self.fractions.values())
         )
 
-    def ended(self, label: str, run: Run, error: str | None) -> None:
+    def ended(self, run: Run, error: str | None) -> None:
         self.fractions.pop(run.key, None)
         self.done += 1
         self.bars.update(self.task, completed=self.done + sum(self.fractions.values()))
         if error:
-            self.bars.print(f"  failed: {label}, seed {run.seed}: {error}")
+            self.bars.print(f"  failed: {run.arm}, seed {run.seed}: {error}")
 
     def waiting(self, who: str) -> None:
         self.console.print(f"waiting for {who} ({time.strftime('%H:%M:%S')})")

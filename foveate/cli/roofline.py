@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foveate.cli import asked
+from foveate.cli import parse
 from foveate.cli.inspect import Classes, Json, Model, Size
 from foveate.spec import PLAIN
 
@@ -37,15 +37,16 @@ def roofline(
 
     import torch
 
-    from foveate.costs import device_there, roofline, with_threads
+    from foveate.costs import roofline, with_threads
+    from foveate.devices import require_device
     from foveate.insertion import insert
     from foveate.networks import build_network
     from foveate.report import picture_path, roofline_drawing, roofline_table, write_picture
 
-    where = device_there(device)
+    where = require_device(device)
     if picture is not None:
         picture_path(picture)
-    wanted = [] if attention is None else asked.attention(attention)
+    wanted = [] if attention is None else parse.attention(attention)
     if attention is not None and (len(wanted) != 1 or wanted[0][0] == PLAIN):
         raise ValueError(f"--attention: wanted one mechanism, got {attention!r}")
     if attention is None and at != "block":

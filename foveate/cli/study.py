@@ -4,12 +4,17 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import asked
-from foveate.spec import Study, check_study, read_study
+from foveate.cli import parse
+from foveate.cli.imports import given_imports
+from foveate.spec import Study
+from foveate.study_file import check_study, read_study
+
+if TYPE_CHECKING:
+    from foveate.summary import Summary
 
 app = typer.Typer(
     no_args_is_help=True, help="Compare attention mechanisms with paired seeds, intervals and equal-cost controls."
@@ -25,8 +30,14 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the study. Default: the file's name, or foveate-study.")
     ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="classification, segmentation, regression, one of your own, or path.py:Class.")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="'embedded', or a folder: of class folders, CIFAR-10, or parquet.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="How to read the data: a registered kind, or path.py:function.")
     ] = None,
     network: Annotated[
         str | None, typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.")
@@ -39,6 +50,10 @@ def run(
     ] = None,
     at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns over module names.")] = "block",
     init: Annotated[str, typer.Option(help="How the attention starts: paper or identity.")] = "paper",
+    replace: Annotated[bool, typer.Option("--replace", help="In place of the layers at --at.")] = False,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Train only attention and a fresh classifier.")] = False,
+    thaw: Annotated[int | None, typer.Option(help="With --freeze: train everything from this epoch on.")] = None,
+    attention_lr: Annotated[float | None, typer.Option(help="Learning rate of the attention. Default: --lr.")] = None,
     seeds: Annotated[str | None, typer.Option(help="A number of seeds, or seeds parted by commas.")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
@@ -46,16 +61,35 @@ def run(
     weight_decay: Annotated[float | None, typer.Option()] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
     image_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
-    train_images: Annotated[int | None, typer.Option(help="Use only so many.")] = None,
-    test_images: Annotated[int | None, typer.Option(help="Use only so many.")] = None,
-    early_stop: Annotated[int | None, typer.Option(help="Epochs without a better held-out loss; 0: off.")] = None,
+    train_images: Annotated[
+        int | None, typer.Option("--train-images", "--train-items", help="Use only this many.")
+    ] = None,
+    test_images: Annotated[
+        int | None, typer.Option("--test-images", "--test-items", help="Use only this many.")
+    ] = None,
+    early_stop: Annotated[int | None, typer.Option(help="Epochs without a lower held-out loss; 0: off.")] = None,
     control: Annotated[str | None, typer.Option(help="Equal-cost control: size, latency or none.")] = None,
+    metric: Annotated[str | None, typer.Option(help="Which the verdict is about. Default: the task's first.")] = None,
+    better: Annotated[str | None, typer.Option(help="With --metric of your own trainer: higher or lower.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="path.py:function that trains in place of the library.")] = None,
+    network_option: Annotated[
+        list[str] | None, typer.Option(help="Of the network's constructor; again for another.", metavar="NAME=VALUE")
+    ] = None,
+    task_option: Annotated[
+        list[str] | None, typer.Option(help="Of the task; again for another.", metavar="NAME=VALUE")
+    ] = None,
+    data_option: Annotated[
+        list[str] | None, typer.Option(help="Of the kind of data; again for another.", metavar="NAME=VALUE")
+    ] = None,
+    trainer_option: Annotated[
+        list[str] | None, typer.Option(help="For the trainer; again for another.", metavar="NAME=VALUE")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
     amp: Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast.")] = None,
     channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last")] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of one run.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: cores / threads.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that holds the folder.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that works in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Run a study, or go on with it: finished runs are never run again.
@@ -64,23 +98,38 @@ def run(
     """
     from foveate.study import check_names
 
+    if data is not None and not data.strip():
+        raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
     content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
-    given = {"network": network, "weights": weights, "control": control}
-    given |= {"seeds": None if seeds is None else asked.seeds(seeds)}
+    given = {"task": task, "network": network, "weights": weights, "control": control, "trainer": trainer}
+    given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better)}
+    options = {
+        "network_options": network_option, "task_options": task_option, "trainer_options": trainer_option,
+    }  # fmt: skip
+    given |= {
+        key: content.get(key, {}) | parse.pairs(texts, f"--{key[:-1].replace('_', '-')}")
+        for key, texts in options.items()
+        if texts
+    }
     content |= {key: value for key, value in given.items() if value is not None}
+    content["imports"] = [*content.get("imports", ()), *given_imports()]
     if attention is not None or not file:
-        content["variants"] = asked.variants("none,se,cbam" if attention is None else attention, at, init)
-    elif at != "block" or init != "paper":
-        raise ValueError("--at and --init go with --attention; a study file has its own under [[variants]]")
-    images = {"source": data, "image_size": image_size, "train_images": train_images, "test_images": test_images}
+        names = "none,se,cbam" if attention is None else attention
+        content["variants"] = parse.variants(
+            names, at, init, replace=replace, freeze=freeze, thaw=thaw, attention_lr=attention_lr
+        )
+    elif at != "block" or init != "paper" or replace or freeze or thaw or attention_lr:
+        raise ValueError("--at, --init, --replace, --freeze, --thaw and --attention-lr go with --attention")
+    source = {"source": data, "kind": kind, "size": image_size, "train_items": train_images, "test_items": test_images}
+    if data_option:
+        source["options"] = content.get("data", {}).get("options", {}) | parse.pairs(data_option, "--data-option")
     training = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "optimizer": optimizer,
         "early_stop": early_stop, "device": device, "amp": amp, "channels_last": channels_last, "threads": threads,
     }  # fmt: skip
-    for name, flags in (("data", images), ("train", training)):
+    for name, flags in (("data", source), ("train", training)):
         content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
-    study = check_study(content, where="study")
-    check_names(study, file=file)
+    study = check_names(check_study(content, where="study").settled(Path.cwd()), file=file)
     folder = out or Path(file.stem if file else "foveate-study")
     command = shlex.join(["foveate", *sys.argv[1:]])
     carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json)
@@ -95,28 +144,27 @@ def carry_out(study: Study, folder: Path, *, jobs: int | None, wait: bool, comma
     progress = Progress(folder, quiet=as_json)
     try:
         with progress:
-            whole = run_study(study, folder, jobs=jobs, wait=wait, command=command, watcher=progress)
+            summary = run_study(study, folder, jobs=jobs, wait=wait, command=command, watcher=progress)
     except KeyboardInterrupt:
         kept = (folder / STUDY).is_file()
         more = f"go on with: foveate study resume {shlex.quote(str(folder))}" if kept else "nothing was made yet"
         typer.echo(f"\nstopped; {more}", err=True)
         raise typer.Exit(1) from None
-    write_and_print(folder, as_json=as_json)
-    if not whole:
+    write_and_print(summary, folder, as_json=as_json)
+    if summary.failed:
         raise typer.Exit(1)
 
 
-def write_and_print(folder: Path, *, as_json: bool) -> None:
+def write_and_print(summary: "Summary", folder: Path, *, as_json: bool) -> None:
     """Draw the study's report, print its table (or its summary as JSON), and say where the page is."""
     from rich.console import Console
 
     from foveate.report import terminal_table, write_report
-    from foveate.study import summarise
+    from foveate.summary import to_json
 
-    summary = summarise(folder)
     page = write_report(summary, folder / "report")
     if as_json:
-        typer.echo(json.dumps(summary, indent=1, allow_nan=False))
+        typer.echo(json.dumps(to_json(summary), indent=1, allow_nan=False))
         return
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(terminal_table(summary))
@@ -127,7 +175,7 @@ def write_and_print(folder: Path, *, as_json: bool) -> None:
 def resume(
     folder: Folder,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that holds the folder.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that works in the folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Go on with a study that was stopped or killed.
@@ -170,4 +218,6 @@ def report(
 
     Example: foveate study report foveate-study
     """
-    write_and_print(folder, as_json=as_json)
+    from foveate.study import summarise
+
+    write_and_print(summarise(folder), folder, as_json=as_json)

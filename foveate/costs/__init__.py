@@ -2,18 +2,13 @@
 
 from torch import Tensor, nn
 
-from foveate.costs._calibration import Calibration, calibrate
-from foveate.costs._cost import Cost, compared, ranked
-from foveate.costs._guidelines import Guidelines, Place, Total, guidelines
-from foveate.costs._latency import Latency, told_apart
-from foveate.costs._machine import Machine, device_there, machine, with_threads
-from foveate.costs._measure import cost, costs
-from foveate.costs._microbenchmarks import Experiment, experiment, experiments
-from foveate.costs._prediction import Prediction, fastest_first, predict
-from foveate.costs._roofline import Point, Roofline, roofline
-from foveate.costs._setting import Setting
-from foveate.costs._stages import stages_of
-from foveate.costs._throughput import Throughput, throughput
+from foveate.costs.calibration import Calibration, Prediction, calibrate, fastest_first, predict
+from foveate.costs.latency import Latency, distinguishable
+from foveate.costs.measure import Cost, Throughput, compared, cost, costs, ranked, stages_of, throughput
+from foveate.costs.microbenchmarks import Experiment, experiment, experiments
+from foveate.costs.pricing import Guidelines, Place, Total, guidelines
+from foveate.costs.roofs import Machine, Point, Roofline, measure_machine, roofline, with_threads
+from foveate.costs.setting import Setting
 from foveate.counting import Count, Row, Sums, count
 
 __all__ = [
@@ -38,20 +33,19 @@ __all__ = [
     "cost",
     "costs",
     "count",
-    "device_there",
+    "distinguishable",
     "experiment",
     "experiments",
     "fastest_first",
     "guidelines",
-    "machine",
     "macs",
+    "measure_machine",
     "parameters",
     "predict",
     "ranked",
     "roofline",
     "stages_of",
     "throughput",
-    "told_apart",
     "with_threads",
 ]
 

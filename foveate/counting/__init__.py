@@ -7,10 +7,10 @@ Knows no network, no mechanism and no kernel by name. An operator of one's own s
 `register_operator`.
 """
 
-from foveate.counting._rows import Count, Kept, Row, Sums
-from foveate.counting._traffic import storage_of, tensors_in
-from foveate.counting._watch import Watch, count, module_paths, out_of_memory
-from foveate.counting._work import Work, register_operator
+from foveate.counting.rows import Count, Kept, Row, Sums
+from foveate.counting.traffic import storage_of, tensors_in
+from foveate.counting.watch import Watch, count, module_paths, out_of_memory
+from foveate.counting.work import Work, register_operator
 
 __all__ = [
     "Count",

@@ -3,55 +3,89 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-from PIL import Image, UnidentifiedImageError
+from dataclasses import dataclass
+from typing import Any
 
 from foveate.data.cache import load_record, save_record
-from foveate.data.listing import Listing, Photo, Problem
-from foveate.data.photos import decode
+from foveate.data.dataset import Progress
+from foveate.data.decode import decode, why_unreadable
+from foveate.data.listing import Listing, Photo
+from foveate.data.problems import Problem
 
-SHOWN = 20  # problems an error prints
-VERSION = 1  # of what is checked: a new one checks again
-Progress = Callable[[int, int], None]
+VERSION = 2  # of what is checked: a new one checks again
+NAMED = 3  # pairs of equal files that a note names
 
 
-def check_photos(listing: Listing, progress: Progress | None = None) -> tuple[str, list[Problem]]:
-    """The fingerprint of the photos' contents, and every file that does not decode (with notes on equal files).
+@dataclass(frozen=True)
+class Checked:
+    """What decoding every photo of a listing showed.
 
-    Remembered by each file's name, size and time of change, so that the next process does not decode them again.
+    Attributes:
+        fingerprint: of all names and contents.
+        problems: every file that does not decode.
+        copies: the numbers of photos with the same content, a tuple for each content that is there more than once.
+        smallest, largest: (width, height) of the photos with the fewest and the most pixels; None where none decodes.
+    """
+
+    fingerprint: str
+    problems: tuple[Problem, ...]
+    copies: tuple[tuple[int, ...], ...]
+    smallest: tuple[int, int] | None
+    largest: tuple[int, int] | None
+
+
+def check_photos(listing: Listing, progress: Progress | None = None) -> Checked:
+    """Decode every photo. A check without problems is remembered by each file's name, size and time of change.
 
     Args:
         listing: of a folder.
         progress: called with (files done, files in all).
     """
     name = f"checked-{_state(listing)}"
-    if kept := load_record(name):
-        return str(kept["fingerprint"]), [Problem(listing.root, str(note), "note") for note in kept["notes"]]
-    digests, problems = _decode_all(listing.photos, progress)
-    whole = hashlib.sha256()
-    for photo, digest in zip(listing.photos, digests, strict=True):
-        whole.update(f"{photo.split}/{photo.label}/{photo.name}\0{digest}\n".encode(errors="replace"))
-    notes = _equal_files(listing.photos, digests)
-    if not problems:
-        save_record(name, {"fingerprint": whole.hexdigest()[:16], "notes": notes})
-    return whole.hexdigest()[:16], problems + [Problem(listing.root, note, "note") for note in notes]
+    kept = load_record(name)
+    if kept is None:
+        kept, problems = _decode_all(listing.photos, progress)
+        if not problems:
+            save_record(name, kept)
+    else:
+        problems = []
+    sizes = [tuple(kept[key]) if kept[key] else None for key in ("smallest", "largest")]
+    copies = tuple(tuple(numbers) for numbers in kept["copies"])
+    return Checked(str(kept["fingerprint"]), tuple(problems), copies, *sizes)
 
 
-def complain(root: Path, problems: Sequence[Problem], files: int) -> None:
-    """Raise one ValueError that lists what makes the data unusable, the first 20 by path; notes alone raise nothing."""
-    serious = [problem for problem in problems if problem.kind != "note"]
-    if not serious:
-        return
-    if len(problems) == 1:
-        raise ValueError(str(serious[0]))
-    rest = f"\n  … and {len(serious) - SHOWN:,} more" if len(serious) > SHOWN else ""
-    lines = "".join(f"\n  {problem}" for problem in serious[:SHOWN])
-    notes = "".join(f"\n  note: {problem}" for problem in problems if problem.kind == "note")
-    of = f" in {files:,} image files" if files else ""
-    raise ValueError(f"{root}: {len(serious):,} problem{'s' * (len(serious) > 1)}{of}:{lines}{rest}{notes}")
+def note_copies(listing: Listing, copies: Sequence[Sequence[int]]) -> list[Problem]:
+    """Notes on photos that are there more than once, with the names of both files of the first pairs: in two classes,
+    in the train and the test folder, or within one class."""
+    found: dict[str, list[tuple[Photo, Photo]]] = {"classes": [], "parts": [], "twice": []}
+    for numbers in copies:
+        photos = [listing.photos[number] for number in numbers]
+        first = photos[0]
+        for key, field in (("classes", "label"), ("parts", "split")):
+            others = [photo for photo in photos if getattr(photo, field) != getattr(first, field)]
+            found[key] += [(first, photo) for photo in others[:1]]
+        same = [photo for photo in photos[1:] if (photo.split, photo.label) == (first.split, first.label)]
+        found["twice"] += [(first, photo) for photo in same[:1]]
+    side = "" if listing.has_split else "; all copies are kept on one side of the split"
+    sentences = {
+        "classes": ("is there under more than one class", "are there under more than one class", ""),
+        "parts": ("is both in the train and in the test folder", "are both in the train and in the test folder", ""),
+        "twice": ("is there more than once in its class", "are there more than once in their class", side),
+    }
+    notes = []
+    for key, pairs in found.items():
+        if pairs:
+            one, many, end = sentences[key]
+            named = ", ".join(f"{_place(listing, a)} = {_place(listing, b)}" for a, b in pairs[:NAMED])
+            count = f"{len(pairs):,} photo{'s' * (len(pairs) > 1)} {many if len(pairs) > 1 else one}"
+            notes.append(Problem(listing.root, f"{count}: {named}{', …' * (len(pairs) > NAMED)}{end}", "note"))
+    return notes
+
+
+def _place(listing: Listing, photo: Photo) -> str:
+    return photo.path.relative_to(listing.root).as_posix()
 
 
 def _state(listing: Listing) -> str:
@@ -63,50 +97,46 @@ def _state(listing: Listing) -> str:
     return digest.hexdigest()[:32]
 
 
-def _decode_all(photos: Sequence[Photo], progress: Progress | None) -> tuple[list[str], list[Problem]]:
+def _decode_all(photos: Sequence[Photo], progress: Progress | None) -> tuple[dict[str, Any], list[Problem]]:
+    """The record that is remembered, and the problems."""
     digests: list[str] = []
+    sizes: list[tuple[int, int]] = []
     problems: list[Problem] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
         for start in range(0, len(photos), 256):  # in portions, so that Ctrl-C is heard
             portion = photos[start : start + 256]
-            for photo, (digest, reason) in zip(portion, pool.map(_try, portion), strict=True):
+            for photo, (digest, size, reason) in zip(portion, pool.map(_try, portion), strict=True):
                 digests.append(digest)
                 if reason:
                     problems.append(Problem(photo.path, reason))
+                else:
+                    sizes.append(size)
             if progress is not None:
                 progress(len(digests), len(photos))
-    return digests, problems
+    whole = hashlib.sha256()
+    alike: dict[str, list[int]] = {}
+    for number, (photo, digest) in enumerate(zip(photos, digests, strict=True)):
+        whole.update(f"{photo.split}/{photo.label}/{photo.name}\0{digest}\n".encode(errors="replace"))
+        if digest:
+            alike.setdefault(digest, []).append(number)
+    sizes.sort(key=lambda size: size[0] * size[1])
+    record = {
+        "fingerprint": whole.hexdigest()[:16],
+        "copies": [numbers for numbers in alike.values() if len(numbers) > 1],
+        "smallest": list(sizes[0]) if sizes else None,
+        "largest": list(sizes[-1]) if sizes else None,
+    }
+    return record, problems
 
 
-def _try(photo: Photo) -> tuple[str, str]:
-    """Hash of the contents, and why they do not decode ("" where they do)."""
+def _try(photo: Photo) -> tuple[str, tuple[int, int], str]:
+    """Hash of the contents, size of the image, and why they do not decode ("" where they do)."""
+    digest, size = "", (0, 0)
     try:
         content = photo.path.read_bytes()
-    except OSError as error:
-        return "", f"cannot be read: {error.strerror or error}"
-    reason = ""
-    try:
-        decode(content)
-    except UnidentifiedImageError:
-        reason = "not an image, whatever its name says"
-    except Image.DecompressionBombError:
-        reason = "more pixels than Pillow opens for safety's sake"
+        digest = hashlib.sha256(content).hexdigest()
+        size = decode(content).size
     except Exception as error:  # a decoder meets damage in many ways
-        reason = f"corrupt or cut short: {error}" if str(error) else "corrupt or cut short"
-    return hashlib.sha256(content).hexdigest(), reason
-
-
-def _equal_files(photos: Sequence[Photo], digests: Sequence[str]) -> list[str]:
-    """Notes on photos that are there twice where that falsifies a result: in two classes, or in train and test."""
-    labels: dict[str, set[str]] = {}
-    splits: dict[str, set[str]] = {}
-    for photo, digest in zip(photos, digests, strict=True):
-        labels.setdefault(digest, set()).add(photo.label)
-        splits.setdefault(digest, set()).add(photo.split)
-    notes = []
-    if count := sum(len(found) > 1 for found in labels.values()):
-        notes.append(f"{count:,} photo{'s are' if count > 1 else ' is'} there under more than one class")
-    if count := sum(len(found) > 1 for found in splits.values()):
-        notes.append(f"{count:,} photo{'s are' if count > 1 else ' is'} both in the train and in the test folder")
-    return notes
+        return digest, size, why_unreadable(error)
+    return digest, size, ""

@@ -1,4 +1,5 @@
-"""CIFAR-10 in its own files: the "python version" (pickles, read by an unpickler that runs nothing) and the binary one.
+"""Kind "cifar": CIFAR-10 in its own files, the "python version" or the binary one. The first are pickles, read by an
+unpickler that runs nothing.
 
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; the layout as in
 https://www.cs.toronto.edu/~kriz/cifar.html.
@@ -11,10 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from foveate.data.pixels import Labelled, in_memory
-from foveate.data.splits import ImageData
-from foveate.spec import Data
+from foveate.data.dataset import Dataset, LabelledImages, Progress, Target, register_data
+from foveate.data.in_memory import in_memory
+from foveate.data.problems import one_line
+from foveate.data.source import folder_of
+from foveate.spec import DataSpec
+
+Labelled = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 SHAPE = (3, 32, 32)
@@ -31,11 +37,30 @@ def find_cifar(folder: Path) -> Path | None:
     return None
 
 
-def open_cifar(folder: Path, data: Data) -> ImageData:
+def _is_cifar(source: str) -> bool:
+    folder = Path(source).expanduser()
+    return folder.is_dir() and find_cifar(folder) is not None
+
+
+def evaluation_images(folder: Path) -> LabelledImages:
+    """The test batch alone, for evaluation. Raises: ValueError: if there is none, or it is damaged."""
+    batches = find_cifar(folder) or folder
+    file = next((batches / name for name in ("test_batch", "test_batch.bin") if (batches / name).is_file()), None)
+    if file is None:
+        raise ValueError(f"{batches}: wanted test_batch or test_batch.bin, got neither")
+    images, labels = (read_binary if file.suffix == ".bin" else read_pickle)(file)
+    names = [f"{file}, image {number}" for number in range(len(labels))]
+    return LabelledImages("CIFAR-10", list(images.transpose(0, 2, 3, 1)), names, labels.tolist(), CLASSES, SHAPE[-1])
+
+
+@register_data("cifar", recognises=_is_cifar, evaluation_images=evaluation_images)
+def open_cifar(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     """CIFAR-10 from the folder that holds its batches; fewer than five train batches are taken as they are.
 
-    Raises: ValueError: a missing, damaged or suspicious file, by path.
+    Raises: ValueError: if a file is missing, damaged or suspicious, by path.
     """
+    folder = folder_of(spec.source)
+    folder = find_cifar(folder) or folder
     ending = ".bin" if (folder / "data_batch_1.bin").is_file() or (folder / "test_batch.bin").is_file() else ""
     read = read_binary if ending else read_pickle
     files = [folder / f"data_batch_{number}{ending}" for number in range(1, 6)]
@@ -45,15 +70,17 @@ def open_cifar(folder: Path, data: Data) -> ImageData:
         if not there:
             raise ValueError(f"{folder}: wanted data_batch_1{ending} … and test_batch{ending}, got no {file.name}")
     batches = [read(file) for file in files]
+    images, labels = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    test, test_labels = read(held_out)
     part = "" if len(files) == 5 else f", {len(files)} of 5 train batches"
     return in_memory(
-        data,
-        (np.concatenate([images for images, _ in batches]), np.concatenate([labels for _, labels in batches])),
-        read(held_out),
+        spec,
+        (images, {"label": labels}),
+        (test, {"label": test_labels}),
+        {"label": Target("class", CLASSES)},
         name="CIFAR-10",
-        classes=CLASSES,
         fingerprint=contents([*files, held_out]),
-        about=f"{'binary' if ending else 'python'} version{part}",
+        content=f"{'binary' if ending else 'python'} version{part}",
         shift=4,
         flip=True,
     )
@@ -85,7 +112,7 @@ def read_pickle(path: Path) -> Labelled:
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
     except Exception as error:  # damage shows in many ways
-        raise ValueError(f"{path}: not a CIFAR-10 batch: {error or type(error).__name__}") from None
+        raise ValueError(f"{path}: not a CIFAR-10 batch: {one_line(error) or type(error).__name__}") from None
     content = {str(_text(key)): value for key, value in batch.items()} if isinstance(batch, dict) else {}
     images, labels = content.get("data"), content.get("labels")
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != 3072:

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.data.problems import Problem
 from foveate.registry import Registry, check_options, is_file_reference, read_from_file
 from foveate.spec import DataSpec
 
 Progress = Callable[[int, int], None]
+Content = Path | bytes | NDArray[np.uint8]  # of an image: its file, the file's contents, or pixels (H, W, 3)
 IGNORED = 255  # a mask's value for pixels that count nowhere
 
 
@@ -26,11 +29,14 @@ class Target:
             nothing is known; "values": float32 (N, K); "map": float32 (N, K, *S); "other": the task knows.
         names: of the classes, or of the K values.
         unit: of values and maps: "px", "m/s", …; targets stay in it.
+        geometry: of values that are places in the sample, in pixels of the batch, x before y: "points" are K / 2 pairs,
+            "boxes" are K / 4 pairs of opposite corners. They move with the sample. A pixel i spans [i, i + 1).
     """
 
     kind: Literal["class", "mask", "values", "map", "other"]
     names: tuple[str, ...] = ()
     unit: str = ""
+    geometry: Literal["", "points", "boxes"] = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Batch:
 
 def _moved(value: Any, device: torch.device | str, channels_last: bool) -> Any:
     if isinstance(value, Tensor):
-        layout = torch.channels_last if channels_last and value.dim() == 4 else torch.preserve_format
+        layout = torch.channels_last if channels_last and value.dim() == 4 else torch.contiguous_format
         return value.to(device, memory_format=layout, non_blocking=True)
     if isinstance(value, Mapping):
         return {key: _moved(entry, device, channels_last) for key, entry in value.items()}
@@ -113,8 +119,10 @@ class Dataset:
         train, test: the splits.
         fingerprint: 16 hexadecimal digits of a hash of the contents: changed data are other data.
         description: one line: what, how many, of what size.
+        notes: what a person should know about the data, a line each: what is left out, what stands there twice.
         about: facts for the report, such as {"augmentation": "shift by up to 2 pixels, mirror images"}.
-        prepare: from a file of the user's to one sample (C, *S) as the test split gives it; None: not for this kind.
+        prepare: from a file of the user's (or an opened PIL image) to one sample (C, *S) as the test split gives it;
+            None: not for this kind.
     """
 
     name: str
@@ -125,7 +133,31 @@ class Dataset:
     fingerprint: str
     description: str
     about: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     prepare: Callable[[Any], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images with their classes as they stand in a source, nothing decoded yet.
+
+    Attributes:
+        name: of the set.
+        contents: n image files: their paths, their contents, or pixels (H, W, 3) uint8.
+        names: n: what each is called.
+        labels: n: the name of each image's class, or its number.
+        classes: names of the classes, in the order of their numbers; () where the source does not say them.
+        side: of small square images, all of one size, in pixels; else None.
+        notes: what was left out.
+    """
+
+    name: str
+    contents: Sequence[Content]
+    names: Sequence[str]
+    labels: Sequence[str | int]
+    classes: tuple[str, ...] = ()
+    side: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Opener(Protocol):
@@ -135,18 +167,41 @@ class Opener(Protocol):
 
 
 KINDS: Registry[Callable[..., Dataset]] = Registry("kind of data", "foveate.data")
+RECOGNISERS: dict[str, Callable[[str], bool]] = {}  # of each kind that can tell its sources from others
+CHECKS: dict[str, Callable[..., list[Problem]]] = {}  # of each kind that can list everything that is wrong at once
+EVALUATION: dict[str, Callable[..., LabelledImages]] = {}  # of each kind whose images `foveate evaluate` can test on
 
 
-def register_data(kind: str) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
+def register_data(
+    kind: str,
+    *,
+    recognises: Callable[[str], bool] | None = None,
+    check: Callable[..., list[Problem]] | None = None,
+    evaluation_images: Callable[..., LabelledImages] | None = None,
+) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
     """Decorator: a function (spec, *, progress=None, **options) -> Dataset becomes a kind of data.
 
     In a study: [data] kind = "…", source = "…", options = { … }.
+
+    Args:
+        kind: its name.
+        recognises: (source) -> bool: is the source of this kind? Asked where the kind is "auto"; a kind without it is
+            only opened by its name.
+        check: (folder, *, progress=None, **options) -> all problems and notes; without it, `foveate data check` opens
+            the data set and shows the first error.
+        evaluation_images: (folder, **options) -> the images that a classifier is tested on, for `foveate evaluate`.
 
     Raises: ValueError: if the name is taken.
     """
 
     def decorate(opener: Callable[..., Dataset]) -> Callable[..., Dataset]:
         KINDS.add(kind, opener)
+        if recognises is not None:
+            RECOGNISERS[kind] = recognises
+        if check is not None:
+            CHECKS[kind] = check
+        if evaluation_images is not None:
+            EVALUATION[kind] = evaluation_images
         return opener
 
     return decorate

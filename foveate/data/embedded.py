@@ -1,4 +1,4 @@
-"""The embedded set as a data set, and written out as a folder of class folders."""
+"""Kind "embedded": scattered digits, with the digit's class, mask, box and centre; and the set written out as files."""
 
 import hashlib
 import os
@@ -7,46 +7,64 @@ from pathlib import Path
 
 import numpy as np
 
-from foveate.data.digits import CLASSES, SIDE, Part, scattered_digits
-from foveate.data.pixels import Labelled, in_memory
-from foveate.data.splits import ImageData
-from foveate.spec import Data
+from foveate.data.dataset import Dataset, Progress, Target, register_data
+from foveate.data.digits import CLASSES, SIDE, SMALLEST, Part, scattered_digits
+from foveate.data.in_memory import Samples, in_memory
+from foveate.spec import EMBEDDED, DataSpec
 
 TRAIN, TEST = 2000, 1000  # images, where the specification does not say
 SEED = 0
+TARGETS = {
+    "label": Target("class", CLASSES),
+    "mask": Target("mask", ("background", "digit")),
+    "box": Target("values", ("x0", "y0", "x1", "y1"), "px", "boxes"),
+    "centre": Target("values", ("x", "y"), "px", "points"),
+}
 
 
-def open_embedded(data: Data) -> ImageData:
-    """Scattered digits, 32×32 unless `data.image_size` says otherwise; train_images and test_images say how many.
+@register_data(EMBEDDED, recognises=lambda source: source == EMBEDDED)
+def open_embedded(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
+    """Scattered digits, 32×32 unless `spec.size` says otherwise; train_items and test_items say how many.
 
-    Raises: ValueError: an image size below 16, or fewer images than classes.
+    Targets: "label", the digit; "mask", its ink; "box", tight around the ink, x1 and y1 just outside it; "centre", the
+    middle of that box. The images are drawn in their size, not resized.
+
+    Raises: ValueError: if the source is another, the size is no square of 16 pixels or more, or there are fewer images
+        than classes.
     """
-    size = data.image_size or SIDE
-    counts = {"train_images": data.train_images or TRAIN, "test_images": data.test_images or TEST}
+    if spec.source != EMBEDDED:
+        raise ValueError(f"kind of data {EMBEDDED!r}: wanted source = {EMBEDDED!r}; got {spec.source!r}")
+    size = spec.size or (SIDE, SIDE)
+    if len(size) != 2 or size[0] != size[1] or size[0] < SMALLEST:
+        raise ValueError(f"scattered digits: wanted a square size of at least {SMALLEST} pixels; got {list(size)}")
+    counts = {"train_items": spec.train_items or TRAIN, "test_items": spec.test_items or TEST}
     for option, count in counts.items():
         if count < len(CLASSES):
             raise ValueError(f"wanted {option} of at least {len(CLASSES)}, one a class; got {count}")
-    train = _drawn(counts["train_images"], size, "train")
-    test = _drawn(counts["test_images"], size, "test")
+    train = _drawn(counts["train_items"], size[0], "train")
+    test = _drawn(counts["test_items"], size[0], "test")
     digest = hashlib.sha256()
-    for images, labels in (train, test):
-        digest.update(images.tobytes() + labels.tobytes())
+    for images, targets in (train, test):
+        digest.update(images.tobytes() + targets["label"].tobytes())
     return in_memory(
-        data,
+        spec.model_copy(update={"train_items": None, "test_items": None}),
         train,
         test,
+        TARGETS,
         name="scattered digits",
-        classes=CLASSES,
         fingerprint=digest.hexdigest()[:16],
-        about="a handwritten digit among cut pieces of others, with noise",
-        shift=size // 16,
+        content="a handwritten digit among cut pieces of others, with noise",
+        shift=size[0] // 16,
         edge="reflect",
     )
 
 
-def _drawn(count: int, size: int, split: Part) -> Labelled:
-    made = scattered_digits(count, SEED, size, split)
-    return made["images"][:, None], made["labels"]
+def _drawn(count: int, side: int, split: Part) -> Samples:
+    made = scattered_digits(count, SEED, side, split)
+    boxes = made["boxes"].astype(np.float32)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    targets = {"label": made["labels"], "mask": made["masks"], "box": boxes, "centre": centres}
+    return made["images"][:, None], targets
 
 
 def make_embedded(

@@ -7,28 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif")
-ENDINGS = (*_JPEG, ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
-TEST_NAMES = ("val", "valid", "validation", "test")  # the first that is there is used
+from foveate.data.decode import ENDINGS
+from foveate.data.problems import Problem
+
+TEST_NAMES = ("test", "val", "valid", "validation")  # the first that is there is used
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something found in a user's folder.
-
-    Attributes:
-        path: of the file or folder.
-        reason: what is wrong, what was wanted.
-        kind: "file" or "folder": the data cannot be used; "note": they can.
-    """
-
-    path: Path
-    reason: str
-    kind: Literal["file", "folder", "note"] = "file"
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+Part = Literal["", "train", "test"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +20,7 @@ class Photo:
     """One file: its split ("" where the folder has none of its own), class, name inside the class folder, stat."""
 
     path: Path
-    split: Literal["", "train", "test"]
+    split: Part
     label: str
     name: str
     size: int
@@ -60,19 +44,22 @@ class Listing:
 
 
 def list_photos(root: Path) -> Listing:
-    """Every file under root/<class>/ or root/train/<class>/ and root/val|valid|validation|test/<class>/."""
+    """Every file under root/<class>/ or root/train/<class>/ and root/test|val|valid|validation/<class>/."""
     problems: list[Problem] = []
     folders, loose = _visible(root, problems)
     named = {folder.name.lower(): folder for folder in folders}
-    has_train = "train" in named and bool(_visible(named["train"], [])[0])
-    test_name = next((name for name in TEST_NAMES if name in named and _visible(named[name], [])[0]), None)
-    if has_train and test_name:
+    has_train = "train" in named and _has_folders(named["train"])
+    tests = [named[name] for name in TEST_NAMES if name in named and _has_folders(named[name])]
+    if has_train and tests:
         train = _classes(named["train"], "train", problems)
-        test = _classes(named[test_name], "test", problems)
-        _same_classes(named["train"], train, named[test_name], test, problems)
+        test = _classes(tests[0], "test", problems)
+        _same_classes(named["train"], train, tests[0], test, problems)
         by_class = [train, test]
-        for name in set(named) - {"train", test_name}:
-            problems.append(Problem(named[name], "left out: neither the train nor the test folder", "note"))
+        for folder in folders:
+            if folder in tests[1:]:
+                problems.append(Problem(folder, f"left out: {tests[0].name} is the test folder", "note"))
+            elif folder not in (named["train"], tests[0]):
+                problems.append(Problem(folder, "left out: neither the train nor the test folder", "note"))
     elif has_train and len(folders) == 1:
         wanted = f"wanted a test folder beside train ({', '.join(TEST_NAMES)}), got none; to hold some photos out"
         problems.append(Problem(root, f"{wanted}, give {named['train']} itself", "folder"))
@@ -80,16 +67,62 @@ def list_photos(root: Path) -> Listing:
     else:
         by_class = [_classes(root, "", problems)]
         _enough(root, by_class[0], loose, problems)
+    if by_class and any(by_class):
+        _note_loose(root, loose, problems)
+    names = tuple(sorted(by_class[0])) if by_class else ()
+    return Listing(root, names, _in_order(by_class), tuple(problems), bool(has_train and tests))
+
+
+def list_test_photos(root: Path) -> Listing:
+    """The photos that a network is tested on: those of the test folder where there is one, else of all class folders.
+
+    Fewer than two classes, and classes of one photo, are no problem here.
+    """
+    problems: list[Problem] = []
+    folders, loose = _visible(root, problems)
+    named = {folder.name.lower(): folder for folder in folders}
+    tests = [named[name] for name in TEST_NAMES if name in named and _has_folders(named[name])]
+    place = tests[0] if tests else root
+    for folder in tests[1:]:
+        problems.append(Problem(folder, f"left out: {place.name} is the test folder", "note"))
+    found = _classes(place, "test", problems)
+    if not found:
+        images = sum(file.suffix.lower() in ENDINGS for file in _visible(place, [])[1])
+        got = f"{images:,} images without classes (--labels FILE says them)" if images else "none"
+        reason = f"wanted class folders of images, such as {place}/cat/1.jpg; got {got}"
+        problems.append(Problem(place, reason, "folder"))
+    elif len(found) == 1 and (hint := _guess_inside(place / next(iter(found)))):
+        reason = f"wanted class folders of images, got 1: {next(iter(found))!r}{hint}"
+        problems.append(Problem(place, reason, "folder"))
+    if place == root and found:
+        _note_loose(root, loose, problems)
+    return Listing(root, tuple(sorted(found)), _in_order([found]), tuple(problems), bool(tests))
+
+
+def _in_order(by_class: list[dict[str, list[Photo]]]) -> tuple[Photo, ...]:
+    return tuple(photo for classes in by_class for name in sorted(classes) for photo in classes[name])
+
+
+def _has_folders(folder: Path) -> bool:
+    return bool(_visible(folder, [])[0])
+
+
+def _note_loose(root: Path, loose: list[Path], problems: list[Problem]) -> None:
     images = [file for file in loose if file.suffix.lower() in ENDINGS]
-    if images and by_class and any(by_class):
+    if images:
         count = f"{len(images):,} loose image{'s' * (len(images) > 1)} beside the class folders left out"
         problems.append(Problem(root, f"{count}: {images[0].name}{', …' * (len(images) > 1)}", "note"))
-    photos = [photo for classes in by_class for name in sorted(classes) for photo in classes[name]]
-    names = tuple(sorted(by_class[0])) if by_class else ()
-    return Listing(root, names, tuple(photos), tuple(problems), bool(has_train and test_name))
 
 
-def _classes(folder: Path, split: Literal["", "train", "test"], problems: list[Problem]) -> dict[str, list[Photo]]:
+def _guess_inside(folder: Path) -> str:
+    """The hint for a folder given one level too high: the one folder inside that has the class folders; "" if none."""
+    inside = [entry.name for entry in _visible(folder, [])[0]]
+    if len(inside) < 2:
+        return ""
+    return f"; did you mean {str(folder)!r}, which has {', '.join(map(repr, inside[:3]))}{', …' * (len(inside) > 3)}?"
+
+
+def _classes(folder: Path, split: Part, problems: list[Problem]) -> dict[str, list[Photo]]:
     """The photos of every class folder; a class without any is a problem."""
     found: dict[str, list[Photo]] = {}
     for place in _visible(folder, problems)[0]:
@@ -100,7 +133,7 @@ def _classes(folder: Path, split: Literal["", "train", "test"], problems: list[P
             try:
                 stat = file.stat()
             except OSError as error:
-                problems.append(Problem(file, "a link to nothing" if file.is_symlink() else _told(error)))
+                problems.append(Problem(file, "a link to nothing" if file.is_symlink() else _why(error)))
                 continue
             if file.suffix.lower() not in ENDINGS:
                 problems.append(Problem(file, f"not an image file; wanted one of {' '.join(ENDINGS)}"))
@@ -126,9 +159,11 @@ def _enough(root: Path, classes: dict[str, list[Photo]], loose: list[Path], prob
         )
         problems.append(Problem(root, f"{wanted}, got {got}", "folder"))
     elif len(classes) == 1:
-        problems.append(Problem(root, f"wanted at least two class folders, got 1: {next(iter(classes))!r}", "folder"))
+        only = next(iter(classes))
+        reason = f"wanted at least two class folders, got 1: {only!r}{_guess_inside(root / only)}"
+        problems.append(Problem(root, reason, "folder"))
     for label, photos in classes.items():
-        if len(photos) == 1:
+        if len(photos) == 1 and len(classes) > 1:
             reason = f"class {label!r} has 1 image, too few to hold one out for testing; wanted at least 2"
             problems.append(Problem(root / label, reason, "folder"))
 
@@ -154,7 +189,7 @@ def _visible(folder: Path, problems: list[Problem]) -> tuple[list[Path], list[Pa
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: unicodedata.normalize("NFC", entry.name))
     except OSError as error:
-        problems.append(Problem(folder, _told(error), "folder"))
+        problems.append(Problem(folder, _why(error), "folder"))
         return [], []
     entries = [entry for entry in entries if entry.name[0] != "." and entry.name.lower() not in _NOT_DATA]
     return [entry for entry in entries if entry.is_dir()], [entry for entry in entries if not entry.is_dir()]
@@ -170,5 +205,5 @@ def _walk(folder: Path, problems: list[Problem], seen: set[str]) -> list[Path]:
     return files + [file for inner in folders for file in _walk(inner, problems, seen)]
 
 
-def _told(error: OSError) -> str:
+def _why(error: OSError) -> str:
     return f"cannot be read: {error.strerror or error}"

@@ -1,9 +1,12 @@
-"""Parquet shards in the Hugging Face layout of small image sets: train-*.parquet and test-*.parquet, each row an image
-file's bytes (`img` or `image`: {bytes, path}) and a `label`."""
+"""Kind "parquet": shards in the Hugging Face layout of small image sets, train-*.parquet and test-*.parquet, each row
+an image file's bytes (`img` or `image`: {bytes, path}) and a `label`."""
 
+import bisect
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.cache import Arrays, map_arrays, save_mapped
-from foveate.data.cifar import contents
-from foveate.data.photos import decode
-from foveate.data.pixels import Labelled, in_memory
-from foveate.data.splits import ImageData
-from foveate.spec import Data
+from foveate.data.cifar import Labelled, contents
+from foveate.data.dataset import Dataset, LabelledImages, Progress, Target, register_data
+from foveate.data.decode import read_image
+from foveate.data.in_memory import in_memory
+from foveate.data.problems import one_line
+from foveate.data.source import folder_of
+from foveate.data.transforms import SMALL
+from foveate.spec import DataSpec
 
 TEST_NAMES = ("test", "validation", "val")
 VERSION = 1  # of what is cached
@@ -31,12 +37,39 @@ def find_shards(folder: Path) -> tuple[list[Path], list[Path]] | None:
     return None
 
 
-def open_parquet(folder: Path, shards: tuple[list[Path], list[Path]], data: Data) -> ImageData:
+def _is_parquet(source: str) -> bool:
+    folder = Path(source).expanduser()
+    return folder.is_dir() and find_shards(folder) is not None
+
+
+def evaluation_images(folder: Path) -> LabelledImages:
+    """The rows of the test shards, for evaluation: images of any size, read when they are needed.
+
+    Raises: ValueError: if there is no pyarrow, no test shard, no row, or a shard has other columns.
+    """
+    shards = (find_shards(folder) or ([], []))[1]
+    if not shards:
+        raise ValueError(f"{folder}: wanted test-*.parquet, validation-*.parquet or val-*.parquet, got none")
+    rows = Rows(shards)
+    if not len(rows):
+        raise ValueError(f"{shards[0]}: wanted images, got no rows")
+    try:
+        width, height = read_image(rows[0]).size
+    except ValueError:  # told when its turn comes, with its row
+        width, height = 0, 1
+    side = width if width == height <= SMALL else None
+    return LabelledImages(folder.resolve().name, rows, RowNames(rows), rows.labels(), class_names(shards[0]), side)
+
+
+@register_data("parquet", recognises=_is_parquet, evaluation_images=evaluation_images)
+def open_parquet(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     """The set in these shards, decoded once and then cached. Augmentation: a shift by up to an eighth, mirror images.
 
-    Raises: ValueError: no pyarrow, no shards of a split, other columns, a damaged image (shard and row).
+    Raises: ValueError: if there is no pyarrow or no shard of a split, or a shard has other columns or a damaged image
+        (shard and row).
     """
-    train, test = shards
+    folder = folder_of(spec.source)
+    train, test = find_shards(folder) or ([], [])
     if not train or not test:
         raise ValueError(
             f"{folder}: wanted train-*.parquet and test-*.parquet, got {len(train)} and {len(test)} of them"
@@ -48,18 +81,16 @@ def open_parquet(folder: Path, shards: tuple[list[Path], list[Path]], data: Data
         made = _decoded(train, test)
         save_mapped(name, made)
         kept = map_arrays(name) or made
-    classes = tuple(str(label) for label in kept["classes"])
-    shift = max(kept["train_images"].shape[2] // 8, 1)
     missing = [part for part in (_missing(train, "train"), _missing(test, "test")) if part]
     return in_memory(
-        data,
-        (kept["train_images"], kept["train_labels"]),
-        (kept["test_images"], kept["test_labels"]),
+        spec,
+        (kept["train_images"], {"label": kept["train_labels"]}),
+        (kept["test_images"], {"label": kept["test_labels"]}),
+        {"label": Target("class", tuple(str(label) for label in kept["classes"]))},
         name=folder.resolve().name,
-        classes=classes,
         fingerprint=fingerprint,
-        about=", ".join(["parquet shards", *missing]),
-        shift=shift,
+        content=", ".join(["parquet shards", *missing]),
+        shift=max(kept["train_images"].shape[2] // 8, 1),
         flip=True,
     )
 
@@ -88,11 +119,23 @@ def _arrow(shard: Path) -> Any:
     return pyarrow.parquet
 
 
+@contextmanager
+def _reading(shard: Path) -> Iterator[Any]:
+    """The opened shard; whatever Arrow or a row of it raises becomes one line with the shard's name."""
+    arrow = _arrow(shard)
+    try:
+        with arrow.ParquetFile(shard) as table:
+            yield table
+    except (OSError, ValueError, NotImplementedError, KeyError, TypeError, MemoryError) as error:  # as Arrow raises
+        raise ValueError(f"{shard}: {one_line(error)}") from None
+
+
 def class_names(shard: Path) -> tuple[str, ...]:
     """The label names that the shard's Hugging Face note gives, or none."""
-    note = (_arrow(shard).read_schema(shard).metadata or {}).get(b"huggingface", b"{}")
+    with _reading(shard) as table:
+        note = (table.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
     try:
-        return tuple(json.loads(note)["info"]["features"]["label"]["names"])
+        return tuple(str(name) for name in json.loads(note)["info"]["features"]["label"]["names"])
     except (ValueError, KeyError, TypeError):
         return ()
 
@@ -102,54 +145,93 @@ def read_shards(shards: Sequence[Path]) -> Labelled:
 
     Raises: ValueError: as `open_parquet`.
     """
-    arrow = _arrow(shards[0])
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.int64]] = []
     for shard in shards:
-        try:
-            with arrow.ParquetFile(shard) as table:
-                column = _column(table)
-                row = 0
-                for portion in table.iter_batches(PORTION, columns=[column, "label"]):
-                    cells, rows = portion[column].to_pylist(), range(row, row + portion.num_rows)
-                    # one after another: for images this small, threads take twice as long
-                    images.append(np.stack([_pixels(cell, row) for cell, row in zip(cells, rows, strict=True)]))
-                    labels.append(_labels(portion["label"].to_pylist(), rows))
-                    if images[-1].shape[1:] != images[0].shape[1:]:
-                        raise ValueError(f"from row {row}: wanted {_size(images[0])}, got {_size(images[-1])}")
-                    row += portion.num_rows
-        except (OSError, ValueError) as error:  # pyarrow's own errors are of these kinds
-            raise ValueError(f"{shard}: {error}") from None
+        with _reading(shard) as table:
+            column = _column(table)
+            row = 0
+            for portion in table.iter_batches(PORTION, columns=[column, "label"]):
+                cells, rows = portion[column].to_pylist(), range(row, row + portion.num_rows)
+                # one after another: for images this small, threads take twice as long
+                images.append(np.stack([_pixels(cell, row) for cell, row in zip(cells, rows, strict=True)]))
+                labels.append(_labels(portion["label"].to_pylist(), rows))
+                if images[-1].shape[1:] != images[0].shape[1:]:
+                    raise ValueError(f"from row {row}: wanted {_size(images[0])}, got {_size(images[-1])}")
+                row += portion.num_rows
     if not images:
         raise ValueError(f"{shards[0]}: wanted images, got no rows")
     return np.concatenate(images), np.concatenate(labels)
 
 
-def open_rows(shard: Path) -> tuple[int, Callable[[], Iterator[tuple[bytes, int]]]]:
-    """How many rows a shard has, and what walks through them: the bytes of an image file, and the label.
+class Rows(Sequence[bytes]):
+    """The image files in the rows of shards, in order; a row group is read when one of its rows is needed.
 
-    Raises: ValueError: no pyarrow, other columns, no parquet; while walking, a row without an image or a label.
+    Raises: ValueError: if there is no pyarrow, or a shard has other columns or is no parquet.
     """
-    arrow = _arrow(shard)
-    try:
-        with arrow.ParquetFile(shard) as table:
-            column, count = _column(table), table.metadata.num_rows
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{shard}: {error}") from None
 
-    def walk() -> Iterator[tuple[bytes, int]]:
-        row = 0
+    def __init__(self, shards: Sequence[Path]) -> None:
+        self.shards = tuple(shards)
+        self._groups: list[tuple[int, int, int]] = []  # shard, row group, its first row in the shard
+        self._starts: list[int] = []  # number of the first row of each group
+        self._firsts: list[int] = []  # number of the first row of each shard
+        self._lock = threading.Lock()  # threads read in turn
+        self._cached: tuple[int, Any] = (-1, None)  # the row group that was read last
+        self._count = 0
+        for shard, file in enumerate(self.shards):
+            self._firsts.append(self._count)
+            with _reading(file) as table:
+                _column(table)
+                for group in range(table.metadata.num_row_groups):
+                    self._groups.append((shard, group, self._count - self._firsts[-1]))
+                    self._starts.append(self._count)
+                    self._count += table.metadata.row_group(group).num_rows
+
+    def __len__(self) -> int:
+        return self._count
+
+    def place(self, item: int) -> tuple[Path, int]:
+        """The shard that holds the item, and its row there."""
+        shard = bisect.bisect_right(self._firsts, item) - 1
+        return self.shards[shard], item - self._firsts[shard]
+
+    def __getitem__(self, item: Any) -> Any:
+        place = bisect.bisect_right(self._starts, item) - 1
+        shard, group, first = self._groups[place]
+        with self._lock:
+            if self._cached[0] != place:
+                with _reading(self.shards[shard]) as table:
+                    column = _column(table)
+                    self._cached = (place, table.read_row_group(group, columns=[column])[column])
+            within = item - self._starts[place]
+            cell = self._cached[1][within].as_py()
         try:
-            with arrow.ParquetFile(shard) as table:
-                for portion in table.iter_batches(100, columns=[column, "label"]):
-                    labels = _labels(portion["label"].to_pylist(), range(row, row + portion.num_rows))
-                    for cell, label in zip(portion[column].to_pylist(), labels, strict=True):
-                        yield _content(cell, row), int(label)
-                        row += 1
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{shard}: {error}") from None
+            return _content(cell, first + within)
+        except ValueError as error:
+            raise ValueError(f"{self.shards[shard]}: {error}") from None
 
-    return count, walk
+    def labels(self) -> list[int]:
+        """The label of each row. Raises: ValueError: if one is no whole number from 0 upwards."""
+        found: list[int] = []
+        for shard in self.shards:
+            with _reading(shard) as table:
+                values = table.read(columns=["label"])["label"].to_pylist()
+                found += _labels(values, range(len(values))).tolist()
+        return found
+
+
+class RowNames(Sequence[str]):
+    """What the rows are called: "test-0.parquet, row 3", with the shard's path."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, item: Any) -> Any:
+        shard, row = self._rows.place(item)
+        return f"{shard}, row {row}"
 
 
 def _column(table: Any) -> str:
@@ -170,10 +252,7 @@ def _content(cell: Any, row: int) -> bytes:
 
 def _pixels(cell: Any, row: int) -> NDArray[np.uint8]:
     content = _content(cell, row)
-    try:
-        return np.asarray(decode(content)).transpose(2, 0, 1)
-    except Exception as error:  # a decoder meets damage in many ways
-        raise ValueError(f"row {row}: not a whole image: {error}") from None
+    return np.asarray(read_image(content, name=f"row {row}")).transpose(2, 0, 1)
 
 
 def _labels(values: list[Any], rows: range) -> NDArray[np.int64]:

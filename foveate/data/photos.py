@@ -1,8 +1,7 @@
-"""Photos on disk: any size and kind of image file → normalised RGB batches, decoded when they are asked for."""
+"""Photos: image files of any size and kind → normalised RGB batches, decoded when a batch needs them."""
 
 from collections.abc import Sequence
-from io import BytesIO
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,72 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from foveate.data.chance import uniforms
-from foveate.data.splits import Split
+from foveate.data.augmentation import uniforms
+from foveate.data.dataset import Batch, Content, Split
+from foveate.data.decode import read_image
+from foveate.data.transforms import Preprocessing
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which pretrained networks expect
 SIDE = 224  # pixels
-RIM = 256 / 224  # evaluation shows the middle of an image this much larger
 LEAST_AREA, LEAST_RATIO = 0.25, 3 / 4  # of a random crop
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+AUGMENTATION = "a random part of each photo, mirror images"
 Box = tuple[float, float, float, float]
-
-
-def decode(content: bytes, least: int | None = None) -> Image.Image:
-    """The image in a file's bytes, upright, RGB. What is transparent becomes white; 16-bit grey keeps its upper 8 bits.
-
-    Args:
-        content: of any format that Pillow reads; of several frames, the first.
-        least: a JPEG's short side may be decoded smaller, but not below this many pixels.
-    Raises: ValueError: pixels of a kind without a fixed range; Pillow's own errors for what it cannot read.
-    """
-    opened = Image.open(BytesIO(content))
-    if least is not None and opened.format == "JPEG":
-        factor = least / min(opened.size)
-        opened.draft(None, (int(opened.width * factor) + 1, int(opened.height * factor) + 1))
-    opened.load()
-    image = _rgb(opened)
-    turn = _UPRIGHT.get(_orientation(opened))
-    return image if turn is None else image.transpose(turn)
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(0x0112, 1))
-    except Exception:  # a damaged note about the photo does not damage the photo
-        return 1
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
-        return image
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers without a fixed range; wanted 8 or 16 bits a channel")
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "La", "RGBa"):
-        clear = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear).convert("RGB")
-    return image.convert("RGB")
-
-
-def middle(size: tuple[int, int], side: int) -> Box:
-    """The part of an image (width, height) that evaluation shows: the short side resized to side · 256 / 224, of that
-    the central side × side. Rounded as torchvision's Resize and CenterCrop do."""
-    rim = round(side * RIM)
-    short = min(size)
-    width, height = (rim if length == short else int(rim * length / short) for length in size)
-    left, top = round((width - side) / 2), round((height - side) / 2)
-    wide, tall = size[0] / width, size[1] / height
-    return left * wide, top * tall, (left + side) * wide, (top + side) * tall
 
 
 def random_part(size: tuple[int, int], draws: NDArray[np.float64]) -> Box:
@@ -93,37 +35,73 @@ def random_part(size: tuple[int, int], draws: NDArray[np.float64]) -> Box:
 
 
 class Photos(Split):
-    """Image files. Augmentation: a random part of the photo, and half of them mirrored.
+    """Image files with their classes. Augmentation: a random part of the photo, and half of them mirrored.
 
     Args:
-        files: n paths.
-        labels: (n,).
-        side: of a batch's square images, in pixels.
+        contents: n: paths, contents of files, or pixels (H, W, 3).
+        labels: (n,) class numbers: the target "label".
+        preprocessing: of evaluation; its size, mean and deviation are those of training as well.
+        names: n: what each is called.
+        channels: 3, or 1 for grey.
+        was_checked: do errors say that every file was whole when it was checked?
     """
 
-    def __init__(self, files: Sequence[Path], labels: NDArray[np.int64], side: int) -> None:
-        self.files, self.side = tuple(files), side
-        self.labels = torch.tensor(labels, dtype=torch.int64)
-        self._offset = torch.tensor(MEAN).view(1, 3, 1, 1) * 255
-        self._scale = 1 / (torch.tensor(STD).view(1, 3, 1, 1) * 255)
+    def __init__(
+        self,
+        contents: Sequence[Content],
+        labels: NDArray[np.int64],
+        preprocessing: Preprocessing,
+        *,
+        names: Sequence[str],
+        channels: int = 3,
+        was_checked: bool = False,
+    ) -> None:
+        self.contents, self.names, self.preprocessing = contents, names, preprocessing
+        self.channels, self.was_checked = channels, was_checked
+        self.labels = self.strata = np.asarray(labels, np.int64)
+        self._offset = torch.tensor(preprocessing.mean).view(1, -1, 1, 1) * 255
+        self._scale = 1 / (torch.tensor(preprocessing.std).view(1, -1, 1, 1) * 255)
 
-    def batch(self, indices: Sequence[int], augment: tuple[int, int] | None) -> tuple[Tensor, Tensor]:
-        wanted = self._checked(indices)
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def name_of(self, item: int) -> str:
+        return self.names[item]
+
+    def batch(self, items: Sequence[int], augment: tuple[int, int] | None) -> Batch:
+        wanted = self.checked(items)
         draws = None if augment is None else uniforms(augment, wanted, 5)
-        pixels = np.empty((len(wanted), self.side, self.side, 3), np.uint8)
-        for place, index in enumerate(wanted):
-            pixels[place] = self._one(self.files[index], None if draws is None else draws[place])
-        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous()
-        return x.sub_(self._offset).mul_(self._scale), self.labels[torch.from_numpy(wanted)]
+        side = self.preprocessing.image_size
+        pixels = np.empty((len(wanted), side, side, self.channels), np.uint8)
+        for place, item in enumerate(wanted):
+            pixels[place] = self._one(int(item), None if draws is None else draws[place])
+        return Batch(
+            self._normalised(pixels), {"label": torch.from_numpy(self.labels[wanted])}, torch.from_numpy(wanted)
+        )
 
-    def _one(self, file: Path, draws: NDArray[np.float64] | None) -> NDArray[np.uint8]:
-        least = (
-            2 * round(self.side * RIM) if draws is None else 4 * self.side
-        )  # twice what is shown, so nothing is lost
+    def prepare(self, source: Any) -> Tensor:
+        """A file or PIL image as a sample (C, H, W) of evaluation. Raises: ValueError: if it cannot be read."""
+        return self._normalised(self.preprocessing.pixels(self._coloured(read_image(source)))[None])[0]
+
+    def _one(self, item: int, draws: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+        content, side = self.contents[item], self.preprocessing.image_size
+        least = None if draws is None else 4 * side  # pixels of a JPEG's short side: nothing that is shown is lost
         try:
-            image = decode(file.read_bytes(), least)
-        except Exception as error:
-            raise ValueError(f"{file}: was whole when it was checked and cannot be read now: {error}") from None
-        box = middle(image.size, self.side) if draws is None else random_part(image.size, draws)
-        shown = np.asarray(image.resize((self.side, self.side), Image.Resampling.BILINEAR, box=box))
-        return shown[:, ::-1] if draws is not None and draws[4] < 0.5 else shown
+            image = read_image(content, least, self.names[item] if isinstance(content, bytes) else "")
+        except ValueError as error:
+            if not self.was_checked:
+                raise
+            raise ValueError(f"{error}; it could be read when the data were checked") from None
+        image = self._coloured(image)
+        if draws is None:
+            return self.preprocessing.pixels(image)
+        box = random_part(image.size, draws)
+        shown = self.preprocessing.in_order(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
+        return shown[:, ::-1] if draws[4] < 0.5 else shown
+
+    def _coloured(self, image: Image.Image) -> Image.Image:
+        return image.convert("L") if self.channels == 1 else image
+
+    def _normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        x = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().contiguous()
+        return x.sub_(self._offset).mul_(self._scale)

@@ -1,48 +1,83 @@
-"""Which images are used, where not all are: every class keeps its share, and the order of a listing changes nothing."""
+"""Which items are used, where not all are: every class keeps its share, and the order of a listing changes nothing."""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.chance import mix
+from foveate.data.augmentation import mix
 
 Indices = NDArray[np.int64]
 
 
 def positions(count: int) -> NDArray[np.uint64]:
-    """Keys for images whose order is fixed: 64 mixed bits of each place."""
+    """Keys for items whose order is fixed: 64 mixed bits of each place."""
     return mix(np.arange(count, dtype=np.uint64))
 
 
-def choose(labels: Indices, keys: NDArray[np.uint64], count: int | None, *, wanted: str) -> Indices:
-    """The places, ascending, of `count` images with every class in its share; a larger choice holds every smaller one.
+def choose(strata: Indices | None, keys: NDArray[np.uint64], count: int | None, *, wanted: str) -> Indices:
+    """The places, ascending, of `count` items with every class in its share; a larger choice holds every smaller one.
 
     Args:
-        labels: (n,).
+        strata: (n,) class of each item; None: there are none.
         keys: (n,) what decides inside a class, such as a hash of each file's name.
         count: how many; None is all.
         wanted: name of the option, for the error.
-    Raises: ValueError: more than there are, or fewer than one a class.
+    Raises: ValueError: if there are fewer, or more classes than that.
     """
     if count is None:
-        return np.arange(len(labels))
-    classes = np.unique(labels)
-    if not len(classes) <= count <= len(labels):
-        least = f"{len(classes):,} (one a class)"
-        raise ValueError(f"wanted {wanted}={count:,}; the data allow {least} to {len(labels):,}")
-    share = np.empty(len(labels))
+        return np.arange(len(keys))
+    if strata is None:
+        strata = np.zeros(len(keys), np.int64)
+    classes = np.unique(strata)
+    if not len(classes) <= count <= len(strata):
+        least = f"{len(classes):,}" + " (one a class)" * (len(classes) > 1)
+        raise ValueError(f"wanted {wanted}={count:,}; the data allow {least} to {len(strata):,}")
+    share = np.empty(len(strata))
     for label in classes:
-        members = np.flatnonzero(labels == label)
+        members = np.flatnonzero(strata == label)
         ranked = members[np.argsort(keys[members], kind="stable")]
         share[ranked] = (np.arange(len(ranked)) + 0.5) / len(ranked)
         share[ranked[0]] = 0  # the first of every class goes before all seconds
-    return np.sort(np.lexsort((keys, labels, share))[:count])
+    return np.sort(np.lexsort((keys, strata, share))[:count])
 
 
-def hold_out(labels: Indices, keys: NDArray[np.uint64], fraction: float) -> tuple[Indices, Indices]:
-    """Places for training and for testing, ascending: of each class the fraction, at least one and not all."""
-    held = np.zeros(len(labels), bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+def hold_out(
+    strata: Indices,
+    keys: NDArray[np.uint64],
+    fraction: float,
+    groups: Indices | None = None,
+    *,
+    names: Sequence[str] | None = None,
+) -> tuple[Indices, Indices]:
+    """Places for training and for testing, ascending: of each class the fraction, at least one and not all.
+
+    Args:
+        strata: (n,) class of each item.
+        keys: (n,) what decides inside a class.
+        fraction: of the items, for testing.
+        groups: (n,) items of one number stay on one side, as copies of one photo must; None: each alone.
+        names: of the classes, for the error.
+
+    Raises: ValueError: if all items of a class are one group.
+    """
+    groups = np.arange(len(strata)) if groups is None else groups
+    held = np.zeros(len(strata), bool)
+    for label in np.unique(strata):
+        members = np.flatnonzero(strata == label)
+        ranked = members[np.argsort(keys[members], kind="stable")]
         count = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        held[members[np.argsort(keys[members], kind="stable")][:count]] = True
+        together: dict[int, list[int]] = {}
+        for item in ranked.tolist():
+            together.setdefault(int(groups[item]), []).append(item)
+        if len(together) < 2:
+            named = label if names is None else repr(names[label])
+            raise ValueError(f"all items of class {named} are copies of one; wanted at least two that differ")
+        taken = 0
+        for group in together.values():
+            if taken + len(group) <= count:
+                held[group] = True
+                taken += len(group)
+        if not taken:  # every group is larger than the share
+            held[min(together.values(), key=len)] = True
     return np.flatnonzero(~held), np.flatnonzero(held)

@@ -14,8 +14,8 @@ def gate_map(result: Tensor, x: Tensor, *terms: Tensor | bool | None) -> Work:
     return Work("elementwise", elementwise=x.numel() * steps)
 
 
-@register_operator("foveate::plane_pools")
-def plane_pools(result: Any, x: Tensor, kinds: list[str]) -> Work:
+@register_operator("foveate::global_pool")
+def global_pool(result: Any, x: Tensor, kinds: list[str]) -> Work:
     """The variance takes the mean first, then subtracts and squares."""
     beside = {"magnitude": 1, "variance": 2}
     elementwise = sum(beside.get(kind, 0) for kind in kinds)
@@ -23,8 +23,8 @@ def plane_pools(result: Any, x: Tensor, kinds: list[str]) -> Work:
     return Work("reduction", elementwise=elementwise * x.numel(), reductions=reductions * x.numel())
 
 
-@register_operator("foveate::channel_pools")
-def channel_pools(result: Any, x: Tensor, channel: Tensor | None) -> Work:
+@register_operator("foveate::channel_pool")
+def channel_pool(result: Any, x: Tensor, channel: Tensor | None) -> Work:
     """A maximum and a sum; the scaling before them."""
     return Work("reduction", elementwise=0 if channel is None else x.numel(), reductions=2 * x.numel())
 
@@ -39,32 +39,32 @@ def strip_scale(result: Tensor, x: Tensor, rows: Tensor, columns: Tensor, *added
     return Work("elementwise", elementwise=x.numel() * (2 + sum(term is not None for term in added)))
 
 
-@register_operator("foveate::attended_pool")
-def attended_pool(result: Any, x: Tensor, w: Tensor, b: Tensor) -> Work:
+@register_operator("foveate::attention_pool")
+def attention_pool(result: Any, x: Tensor, w: Tensor, b: Tensor) -> Work:
     """Two products with the map, and the softmax of the logits between them."""
     logits = x.numel() // x.shape[1]
     return Work("product", macs=2 * x.numel(), elementwise=2 * logits, reductions=2 * logits)
 
 
-@register_operator("foveate::convolve_few")
-def convolve_few(result: Tensor, x: Tensor, w: Tensor) -> Work:
+@register_operator("foveate::conv_to_one")
+def conv_to_one(result: Tensor, x: Tensor, w: Tensor) -> Work:
     return Work("product", macs=result.numel() * w.numel())
 
 
-@register_operator("foveate::soft_threshold")
-def soft_threshold(result: Tensor, x: Tensor, threshold: Tensor) -> Work:
+@register_operator("foveate::shrink")
+def shrink(result: Tensor, x: Tensor, threshold: Tensor) -> Work:
     """Magnitude, difference, maximum with 0, sign and product, as written."""
     return Work("elementwise", elementwise=5 * x.numel())
 
 
-@register_operator("foveate::shuffle_gate")
-def shuffle_gate(result: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Work:
+@register_operator("foveate::sa_gate")
+def sa_gate(result: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Work:
     """A mean of every channel; of half of them a variance, the normed map, its scale, shift and gate; the product."""
     return Work("elementwise", elementwise=x.numel() * 4, reductions=x.numel() * 3 // 2)
 
 
-@register_operator("foveate::likeness_gate")
-def likeness_gate(result: Any, x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Work:
+@register_operator("foveate::sge_gate")
+def sge_gate(result: Any, x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Work:
     """A mean of every channel; likeness, its mean, deviation and gate for each group; the product."""
     groups = x.numel() // x.shape[1] * scale.numel()
     return Work("elementwise", elementwise=2 * x.numel() + 5 * groups, reductions=2 * x.numel() + 2 * groups)

@@ -1,4 +1,4 @@
-"""Which form of a primitive runs: asked for by name, it runs or says why not; unasked, the quickest one that can."""
+"""Which form of a primitive runs: a form requested by name runs or raises; `impl=None` takes the fastest that can."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 
 from foveate.kernels import _native
 from foveate.kernels._triton import INTERPRETED, on_its_device, why_not_start
@@ -16,18 +17,18 @@ STORED = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float64: "f64"}  #
 
 
 def is_plain(x: Tensor) -> bool:
-    """Whether x is memory that a kernel can be pointed at: no subclass, no fake, nothing that functorch wraps."""
+    """Is x a tensor whose memory a kernel can read: no subclass, no fake tensor, none that functorch wraps?"""
     functorch = torch._C._functorch
     wrapped = functorch.is_functorch_wrapped_tensor(x) or functorch.is_legacy_batchedtensor(x)
-    return type(x) in (Tensor, torch.nn.Parameter) and not wrapped
+    return type(x) in (Tensor, Parameter) and not wrapped
 
 
 def why_not(impl: str, x: Tensor) -> str | None:
-    """The reason why this form cannot run on x (a map or tokens), or None if it can."""
+    """Why this form cannot run on x (a map or tokens); None if it can."""
     if impl == "reference":
         return None
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
-        return "a compiler or exporter is at work, which is given the reference"
+        return "under a compiler or exporter only the reference runs"
     if torch._C._functorch.peek_interpreter_stack() is not None or forward_ad._current_level >= 0:
         return "it has no rule for torch.func transforms and forward-mode derivatives"
     if not is_plain(x) or x.layout != torch.strided:
@@ -50,9 +51,9 @@ def why_not(impl: str, x: Tensor) -> str | None:
 
 
 def choose(primitive: str, impl: str | None, x: Tensor, why_not: Callable[[str, Tensor], str | None] = why_not) -> str:
-    """The form to run: the one asked for, or for None the device's preferred one, or the reference where that cannot.
+    """The form to run: `impl`, or for None the preferred form of the device, else the reference.
 
-    Raises: ValueError: no such form. RuntimeError: the one asked for cannot run, and why.
+    Raises: ValueError: no such form. RuntimeError: the requested form cannot run on x; gives the reason.
     """
     if impl is None:
         impl = PREFERRED.get(x.device.type, "reference")
@@ -69,9 +70,13 @@ _KEYS = {"cpu": "CPU", "triton": "CUDA"}
 
 
 class Pass:
-    """One pass over memory as an operator, torch.ops.foveate.NAME, so that counters, profilers and fake tensors see it.
+    """One pass over memory, registered as the operator torch.ops.foveate.NAME for counters, profilers and fake tensors.
 
-    It has no derivative of its own: the primitives say how passes make each other's.
+    A pass has no derivative; the primitives' autograd functions combine passes.
+
+    Args:
+        schema: name, arguments and results in torch's schema language.
+        fake: shapes and dtypes of the results, from the arguments.
     """
 
     def __init__(self, schema: str, fake: Callable[..., Any]) -> None:
@@ -82,7 +87,7 @@ class Pass:
         self._forms: dict[str, Callable[..., Any]] = {}
 
     def form(self, impl: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        """Decorator: what runs for "cpu" or "triton"."""
+        """Decorator: the function is the implementation for "cpu" or "triton"."""
 
         def register(function: Callable[..., Any]) -> Callable[..., Any]:
             function = on_its_device(function) if impl == "triton" else function
@@ -102,5 +107,18 @@ class Pass:
 
 
 def observed() -> bool:
-    """Whether a counter, a profiler or another mode looks at the operators; if none does, theirs need not be called."""
+    """Does a dispatch mode or a profiler watch the operators? If none does, the passes are called without them."""
     return torch._C._len_torch_dispatch_stack() > 0 or torch._C._autograd._profiler_enabled()
+
+
+def can_fuse(name: str, impl: str | None, x: Tensor, *weights: Tensor) -> bool:
+    """Can one C call take the map and the weights: one dtype, on the CPU, no dispatch mode and no autocast active?
+
+    Raises: as `choose`.
+    """
+    return (
+        choose(name, impl, x) == "cpu"
+        and torch._C._len_torch_dispatch_stack() == 0
+        and not torch.is_autocast_enabled("cpu")
+        and all(type(t) in (Tensor, Parameter) and t.dtype == x.dtype and t.is_cpu for t in weights)
+    )

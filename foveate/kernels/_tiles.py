@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from foveate.kernels._layout import layout_of
+from foveate.kernels._layout import memory_layout
 from foveate.kernels._triton import tl, triton
 
 AT_ONCE = 1024  # numbers of a tile
@@ -37,7 +37,7 @@ class Tiles(NamedTuple):
 
 def tiles_of(x: Tensor, kept: str = "") -> Tiles:
     """Tiles of a dense map; kept: the axis, "channels" or "positions", that sums are kept for, if any."""
-    layout = layout_of(x)
+    layout = memory_layout(x)
     assert layout is not None
     n, slow, fast, last = layout
     most = NARROW if kept == ("channels" if last else "positions") else AT_ONCE

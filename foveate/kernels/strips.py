@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from foveate.kernels._calls import call
 from foveate.kernels._dispatch import Pass
-from foveate.kernels._layout import computed, like, run
-from foveate.kernels._planes import planes_of, strips, strips_like
-from foveate.kernels._term_passes import strip_scale
+from foveate.kernels._layout import computed, like, planes_of, strips, strips_like
 from foveate.kernels._tiles import NARROW, power_of_two
 from foveate.kernels._triton import tl, triton
-from foveate.kernels.shared import Shared, backward_form, share
+from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
+from foveate.kernels.gradient.map_gradient import strip_scale
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ _pool = Pass("strip_pools(Tensor x) -> (Tensor, Tensor)", strips_like)
 @_pool.form("cpu")
 def _pool_cpu(x: Tensor) -> tuple[Tensor, Tensor]:
     rows, columns = strips_like(x)
-    run("strip_sums", x, x, rows, columns, *planes_of(x))
+    call("strip_sums", x.dtype, x, rows, columns, *planes_of(x))
     return rows, columns
 
 
@@ -53,7 +53,7 @@ _products = Pass(
 @_products.form("cpu")
 def _products_cpu(x: Tensor, dy: Tensor, rows: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
     d_rows, d_columns = strips_like(x)
-    run("strip_products", x, x, dy, rows, columns, d_rows, d_columns, *planes_of(x))
+    call("strip_products", x.dtype, x, dy, rows, columns, d_rows, d_columns, *planes_of(x))
     return d_rows, d_columns
 
 
@@ -130,30 +130,32 @@ def _products_triton(x: Tensor, dy: Tensor, rows: Tensor, columns: Tensor) -> tu
 # ---- gradient -------------------------------------------------------------------------------------------------------
 class _Pool(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, token: Tensor, shared: Shared) -> tuple[Tensor, Tensor]:
-        rows, columns = _pool(shared.impl, x)
-        ctx.ledger, ctx.height, ctx.width = shared.ledger, rows.shape[2], columns.shape[2]
+    def forward(ctx: Any, x: Tensor, anchor: Tensor, accumulated: AccumulatedMap) -> tuple[Tensor, Tensor]:
+        rows, columns = _pool(accumulated.impl, x)
+        ctx.accumulator, ctx.height, ctx.width = accumulated.accumulator, rows.shape[2], columns.shape[2]
         return rows.div_(ctx.width).to(x.dtype), columns.div_(ctx.height).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
         rows, columns = (d.to(computed(d.dtype)) for d in given)
-        ctx.ledger.terms().even_strips.append((rows / ctx.width, columns / ctx.height))
+        ctx.accumulator.terms().strip_bias.append((rows / ctx.width, columns / ctx.height))
         return None, rows.new_zeros(()), None
 
 
 class _Gate(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, token: Tensor | None, shared: Shared, rows: Tensor, columns: Tensor) -> Tensor:
-        ctx.impl, ctx.ledger = shared.impl, shared.ledger
+    def forward(
+        ctx: Any, x: Tensor, anchor: Tensor | None, accumulated: AccumulatedMap, rows: Tensor, columns: Tensor
+    ) -> Tensor:
+        ctx.impl, ctx.accumulator = accumulated.impl, accumulated.accumulator
         ctx.save_for_backward(x, rows, columns)
-        return strip_scale(shared.impl, x, rows, columns, None, None)
+        return strip_scale(accumulated.impl, x, rows, columns, None, None)
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
         (dy,) = given
         x, rows, columns = ctx.saved_tensors
-        _, of_token, _, *wants = ctx.needs_input_grad
+        _, of_anchor, _, *wants = ctx.needs_input_grad
         d_rows = d_columns = None
         if backward_form(ctx.impl, dy) == "reference":
             by = (x * dy).reshape(*x.shape[:2], -1, x.shape[-1])
@@ -162,53 +164,53 @@ class _Gate(Function):
             dy = like(dy, x)
             if any(wants):
                 d_rows, d_columns = _products(ctx.impl, x, dy, rows, columns)
-        if of_token:
-            ctx.ledger.terms().strips.append((dy, rows, columns))
-        d_token = dy.new_zeros(()) if of_token else None
-        return None, d_token, None, d_rows if wants[0] else None, d_columns if wants[1] else None
+        if of_anchor:
+            ctx.accumulator.terms().strips.append((dy, rows, columns))
+        d_anchor = dy.new_zeros(()) if of_anchor else None
+        return None, d_anchor, None, d_rows if wants[0] else None, d_columns if wants[1] else None
 
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
-def pool_strips(x: Tensor | Shared, *, impl: str | None = None) -> tuple[Tensor, Tensor]:
+def pool_strips(x: Tensor | AccumulatedMap, *, impl: str | None = None) -> tuple[Tensor, Tensor]:
     """The means of each row and of each column of every channel's plane.
 
     Args:
         x: (N, C, *S, W), floating, at least two spatial axes, or a shared map; H is the product of S.
-        impl: see `share`.
+        impl: see `accumulate_gradient`.
 
     Returns: the means of the rows (N, C, H) and of the columns (N, C, W), in x's dtype.
     """
-    shared = share(x, primitive="pool_strips", impl=impl)
-    x = shared.tensor
-    if shared.impl == "reference":
+    accumulated = accumulate_gradient(x, primitive="pool_strips", impl=impl)
+    x = accumulated.tensor
+    if accumulated.impl == "reference":
         return pool_reference(x)
-    if shared.token is not None:
-        return _Pool.apply(x, shared.token, shared)
-    rows, columns = _pool(shared.impl, x)
+    if accumulated.anchor is not None:
+        return _Pool.apply(x, accumulated.anchor, accumulated)
+    rows, columns = _pool(accumulated.impl, x)
     return rows.div_(columns.shape[2]).to(x.dtype), columns.div_(rows.shape[2]).to(x.dtype)
 
 
-def gate_strips(x: Tensor | Shared, rows: Tensor, columns: Tensor, *, impl: str | None = None) -> Tensor:
+def gate_strips(x: Tensor | AccumulatedMap, rows: Tensor, columns: Tensor, *, impl: str | None = None) -> Tensor:
     """Scale the map by a factor for each row and one for each column of every channel's plane.
 
     Args:
         x: (N, C, *S, W), floating, at least two spatial axes, or a shared map; H is the product of S.
         rows: (N, C, H).
         columns: (N, C, W).
-        impl: see `share`.
+        impl: see `accumulate_gradient`.
 
-    Raises: ValueError: factors of another shape; what `share` raises.
+    Raises: ValueError: factors of another shape; what `accumulate_gradient` raises.
     """
-    shared = share(x, primitive="gate_strips", impl=impl)
-    x = shared.tensor
+    accumulated = accumulate_gradient(x, primitive="gate_strips", impl=impl)
+    x = accumulated.tensor
     wanted = (*x.shape[:2], math.prod(x.shape[2:-1])), (*x.shape[:2], x.shape[-1])
     if (tuple(rows.shape), tuple(columns.shape)) != wanted:
         got = f"{tuple(rows.shape)} and {tuple(columns.shape)}"
         raise ValueError(f"gate_strips: rows and columns must be {wanted[0]} and {wanted[1]}; got {got}")
     wider = any(torch.promote_types(x.dtype, t.dtype) != x.dtype for t in (rows, columns))
-    if shared.impl == "reference" or wider:
+    if accumulated.impl == "reference" or wider:
         return gate_reference(x, rows, columns)
     rows, columns = strips(rows, x), strips(columns, x)
     if torch.is_grad_enabled() and any(t.requires_grad for t in (x, rows, columns)):
-        return _Gate.apply(x, shared.token, shared, rows, columns)
-    return strip_scale(shared.impl, x, rows, columns, None, None)
+        return _Gate.apply(x, accumulated.anchor, accumulated, rows, columns)
+    return strip_scale(accumulated.impl, x, rows, columns, None, None)

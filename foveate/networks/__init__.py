@@ -1,20 +1,31 @@
 """Whole networks by name: ours, and whatever timm, torchvision or a person's own file can build."""
 
-from foveate.networks._build import build_network, build_variant, build_wider, input_channels, read_own_file
-from foveate.networks._origin import Origin, origin_of
-from foveate.networks._registry import create_network, list_networks, register_network, usual_shape
+from foveate.networks._build import (
+    build_network,
+    build_wider,
+    head_of,
+    input_channels,
+    read_own_file,
+)
+from foveate.networks._head import Head, find_head
+from foveate.networks._origin import Origin, note_origin, origin_of
+from foveate.networks._registry import NETWORKS, create_network, list_networks, register_network, usual_shape
 from foveate.networks._weights import load_weights, read_weights, tensors_by_name, weights_fingerprint
-from foveate.networks._widen import widen_until, widened
+from foveate.networks._widen import widen_until
 
 __all__ = [
+    "NETWORKS",
+    "Head",
     "Origin",
     "build_network",
-    "build_variant",
     "build_wider",
     "create_network",
+    "find_head",
+    "head_of",
     "input_channels",
     "list_networks",
     "load_weights",
+    "note_origin",
     "origin_of",
     "read_own_file",
     "read_weights",
@@ -23,5 +34,4 @@ __all__ = [
     "usual_shape",
     "weights_fingerprint",
     "widen_until",
-    "widened",
 ]

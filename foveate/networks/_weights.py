@@ -3,7 +3,7 @@
 import hashlib
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from foveate.networks._head import Head
 
 _NESTS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights beside their optimiser
 _COUNTER = "num_batches_tracked"  # absent from files of before torch 0.4.1, and used by no forward pass
@@ -84,11 +86,12 @@ def _with_lists(content: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def load_weights(model: nn.Module, path: str | Path, *, num_classes: int) -> list[str]:
+def load_weights(model: nn.Module, path: str | Path, *, head: Callable[[], Head] | None = None) -> list[str]:
     """Put a file's weights into a plain network. On the meta device nothing is copied, only checked.
 
-    A classifier for another number of classes keeps its fresh weights: a tensor whose first side is `num_classes` here
-    and another number in the file, and whose other sides agree.
+    Args:
+        head: finds the network's classifier, as `find_head` and `head_of` do; called only where a shape differs. What
+            differs there by the number of classes alone keeps its fresh weights. None: no shape may differ.
 
     Returns: the names of the tensors that stay fresh.
     Raises: ValueError: a missing, surplus or misshapen tensor, by name; the model is as it was.
@@ -100,9 +103,10 @@ def load_weights(model: nn.Module, path: str | Path, *, num_classes: int) -> lis
     if missing is not None or surplus is not None:
         raise ValueError(f"weights {path}: {_difference(missing, surplus, wanted, given)}")
     fresh = [key for key in wanted if key in given and given[key].shape != wanted[key].shape]
+    classifier = head() if fresh and head is not None else Head({}, {})
     for key in fresh:
         here, there = tuple(wanted[key].shape), tuple(given[key].shape)
-        if not here or here[:1] != (num_classes,) or len(here) != len(there) or here[1:] != there[1:]:
+        if not classifier.allows(key, here, there):
             raise ValueError(f"weights {path}: {key}: wanted the shape {here}, got {there}")
     with torch.no_grad():
         for key, value in wanted.items():

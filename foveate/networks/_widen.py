@@ -2,104 +2,133 @@
 
 A wider network should be born as the network's author would have written it, with the author's own initialisation. So
 the constructor runs as it is, while the layers that it makes take more channels: every width c becomes the same
-round(c · factor) wherever it appears, the image's channels and the number of classes excepted. A width that a grouped
-convolution splits becomes the nearest multiple of its groups.
+round(c · factor) wherever it appears, the image's channels and what follows the number of classes excepted. A width
+that a grouped convolution splits becomes the nearest multiple of its groups.
 """
 
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
-_WIDTHS: dict[type[nn.Module], tuple[str, ...]] = {
-    nn.Conv1d: ("in_channels", "out_channels"),
-    nn.Conv2d: ("in_channels", "out_channels"),
-    nn.Conv3d: ("in_channels", "out_channels"),
-    nn.Linear: ("in_features", "out_features"),
+from foveate.networks._head import Build, build_without_memory, find_head
+
+_WIDTHS: dict[type[nn.Module], tuple[str, ...]] = {  # arguments, by the axis of the weight that they are
+    nn.Conv1d: ("out_channels", "in_channels"),
+    nn.Conv2d: ("out_channels", "in_channels"),
+    nn.Conv3d: ("out_channels", "in_channels"),
+    nn.Linear: ("out_features", "in_features"),
     nn.BatchNorm1d: ("num_features",),
     nn.BatchNorm2d: ("num_features",),
     nn.BatchNorm3d: ("num_features",),
     nn.GroupNorm: ("num_channels",),
     nn.LayerNorm: ("normalized_shape",),
 }
+_NUMBER = "_foveate_number"  # of a layer, in the order in which the constructor makes them
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What widening leaves as it is.
+
+    classes: number of a layer, in the order of construction → its arguments that follow the number of classes.
+    multiples: width → what it stays a multiple of, because a grouped convolution splits it.
+    """
+
+    classes: Mapping[int, frozenset[str]] = field(default_factory=dict)
+    multiples: Mapping[int, int] = field(default_factory=dict)
 
 
 @contextmanager
-def widened(
-    factor: float, *, in_channels: int, num_classes: int, multiples: Mapping[int, int] | None = None
-) -> Iterator[None]:
+def widened(factor: float, *, in_channels: int, fixed: Fixed) -> Iterator[None]:
     """Networks constructed inside are wider by the factor (1 changes nothing). torch is as it was afterwards.
 
-    multiples: what a width must stay a multiple of, as `grouped_widths` finds it.
+    Args:
+        in_channels: of the image.
+        fixed: of the network that is constructed inside, as `fixed_widths` finds it; one network at a time.
     """
     if factor == 1:
         yield
         return
+
+    def change(number: int, layer: nn.Module, names: tuple[str, ...], values: dict[str, Any]) -> None:
+        groups = values.get("groups", values.get("num_groups", 1))
+        depthwise = groups > 1 and groups == values.get("in_channels")
+        for name in names:
+            kept = name in fixed.classes.get(number, ()) or (name == "in_channels" and values[name] == in_channels)
+            if not kept and isinstance(values[name], int):
+                multiple = math.lcm(1 if depthwise else groups, fixed.multiples.get(values[name], 1))
+                values[name] = _round(values[name] * factor, multiple)
+        if depthwise:
+            values["groups"] = values["in_channels"]
+
+    with _each_layer(change):
+        yield
+
+
+@contextmanager
+def _each_layer(change: Callable[[int, nn.Module, tuple[str, ...], dict[str, Any]], None]) -> Iterator[None]:
+    """Calls `change` before each layer is made, with its number, itself, its widths' names, and its arguments."""
     before = {cls: cls.__init__ for cls in _WIDTHS}
+    count = 0
+
+    def counting(init: Callable[..., None], names: tuple[str, ...]) -> Callable[..., None]:
+        signature = inspect.signature(init)
+
+        def made(self: nn.Module, *args: Any, **options: Any) -> None:
+            nonlocal count
+            given = signature.bind(self, *args, **options)
+            given.apply_defaults()
+            number, count = count, count + 1
+            change(number, self, names, given.arguments)
+            init(*given.args, **given.kwargs)
+
+        return made
+
     try:
         for cls, names in _WIDTHS.items():
-            wider = _wider_init(cls.__init__, names, factor, in_channels, num_classes, multiples or {})
-            setattr(cls, "__init__", wider)  # noqa: B010
+            setattr(cls, "__init__", counting(cls.__init__, names))  # noqa: B010
         yield
     finally:
         for cls, init in before.items():
             setattr(cls, "__init__", init)  # noqa: B010
 
 
-def _wider_init(
-    init: Callable[..., None],
-    names: tuple[str, ...],
-    factor: float,
-    in_channels: int,
-    num_classes: int,
-    multiples: Mapping[int, int],
-) -> Callable[..., None]:
-    signature = inspect.signature(init)
-
-    def wider(self: nn.Module, *args: Any, **options: Any) -> None:
-        given = signature.bind(self, *args, **options)
-        given.apply_defaults()
-        values = given.arguments
-        groups = values.get("groups", values.get("num_groups", 1))
-        depthwise = groups > 1 and groups == values.get("in_channels")
-        for name in names:
-            kept = {"in_channels": in_channels, "out_features": num_classes}.get(name)
-            if values[name] != kept and isinstance(values[name], int):
-                multiple = math.lcm(1 if depthwise else groups, multiples.get(values[name], 1))
-                values[name] = _round(values[name] * factor, multiple)
-        if depthwise:
-            values["groups"] = values["in_channels"]
-        init(*given.args, **given.kwargs)
-
-    return wider
-
-
 def _round(width: float, multiple: int) -> int:
     return max(1, round(width / multiple)) * multiple
 
 
-def grouped_widths(build: Callable[[], nn.Module]) -> dict[int, int]:
-    """The widths that grouped convolutions of the plain network split, with what they must stay a multiple of.
+def fixed_widths(build: Build, num_classes: int) -> Fixed:
+    """What stays as it is when the network of `build` (number of classes → network) is widened.
 
-    The network is built without memory; one that cannot be is taken to have none.
+    Raises: ValueError: as `find_head`.
     """
-    found: dict[int, int] = {}
-    with torch.random.fork_rng(devices=[]), torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # initialisation of empty tensors
-        try:
-            layers = list(build().modules())
-        except (NotImplementedError, RuntimeError):
-            return {}
-    for layer in layers:
+
+    def note(number: int, layer: nn.Module, names: tuple[str, ...], values: dict[str, Any]) -> None:
+        vars(layer)[_NUMBER] = number
+
+    def numbered() -> nn.Module:
+        with _each_layer(note):
+            return build(num_classes)
+
+    plain = build_without_memory(numbered)
+    head = find_head(build, num_classes, built=plain)
+    classes: dict[int, frozenset[str]] = {}
+    multiples: dict[int, int] = {}
+    for path, layer in plain.named_modules():
+        number = vars(layer).get(_NUMBER)
+        names = next((names for cls, names in _WIDTHS.items() if isinstance(layer, cls)), ())
+        axes = head.tensors.get(f"{path}.weight".removeprefix("."), ())
+        if number is not None and (own := frozenset(names[axis] for axis in axes if axis < len(names))):
+            classes[number] = own
         if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d) and 1 < layer.groups < layer.in_channels:
             for width in (layer.in_channels, layer.out_channels):
-                found[width] = math.lcm(found.get(width, 1), layer.groups)
-    return found
+                multiples[width] = math.lcm(multiples.get(width, 1), layer.groups)
+    return Fixed(classes, multiples)
 
 
 def widen_until(enough: Callable[[float], bool], *, most: float = 4.0, step: float = 1 / 64) -> float | None:

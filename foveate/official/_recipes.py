@@ -1,5 +1,6 @@
 """How the classes of official code map to ours: constructor arguments there → our module and the names of its keys."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -10,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from foveate.networks import tensors_by_name
+from foveate.networks import Head, find_head, tensors_by_name
 
 Build = Callable[..., tuple[nn.Module, dict[str, str]]]
 Decode = Callable[[Mapping[str, Any]], dict[str, Tensor]]
@@ -127,7 +128,7 @@ def load(
         given = {**recipe.infer(state), **given}
     module, prefixes = recipe.build(**given)
     ours, exact = module.state_dict(), _exact(module)
-    classifier = _classifier(module) if classes else ""
+    head = functools.cache(lambda: _head(recipe, given, classes, module))
     back = {}
     names = translated(state, prefixes)
     for key, value in state.items():
@@ -138,7 +139,7 @@ def load(
             raise ValueError(f"{cls}: surplus key {key!r} {tuple(value.shape)}: the class has no such tensor")
         if not _fits(value, ours[name], name in exact):
             wanted, got = tuple(ours[name].shape), tuple(value.shape)
-            of_classes = name.rpartition(".")[0] == classifier and wanted[:1] != got[:1] and wanted[1:] == got[1:]
+            of_classes = head().allows(name, wanted, got)
             if of_classes and num_classes is not None:
                 back[name] = ours[name]
                 continue
@@ -148,7 +149,7 @@ def load(
     official_name = {name: key for key, name in names.items()}
     for name, value in ours.items():
         if name not in back:
-            if name.endswith("num_batches_tracked") or (num_classes and name.rpartition(".")[0] == classifier):
+            if name.endswith("num_batches_tracked") or (num_classes is not None and name in head().tensors):
                 back[name] = value
                 continue
             theirs = official_name.get(name, to_official(name, prefixes))
@@ -160,10 +161,12 @@ def load(
     return module.eval()
 
 
-def _classifier(module: nn.Module) -> str:
-    """The name of the last layer with weights: a network's classifier; "" if there is none."""
-    layers = [name for name, part in module.named_modules() if isinstance(part, nn.Linear | nn.modules.conv._ConvNd)]
-    return layers[-1] if layers else ""
+def _head(recipe: Recipe, given: Mapping[str, Any], classes: str | None, module: nn.Module) -> Head:
+    """The classifier of the class's network; none where it takes no number of classes."""
+    if classes is None:
+        return Head({}, {})
+    usual = inspect.signature(recipe.build).parameters[classes].default
+    return find_head(lambda n: recipe.build(**{**given, classes: n})[0], given.get(classes, usual), built=module)
 
 
 def _exact(module: nn.Module) -> set[str]:

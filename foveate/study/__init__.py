@@ -5,15 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from foveate.study.analyse import what_seeds_can_show
-    from foveate.study.names import check_names
+    from foveate.study.checks import check_names
     from foveate.study.results import status, summarise
     from foveate.study.results_table import compare
     from foveate.study.run import Watcher, run_study
+    from foveate.study.trained import load
 
 _HOME = {
     "Watcher": "run",
-    "check_names": "names",
+    "check_names": "checks",
     "compare": "results_table",
+    "load": "trained",
     "run_study": "run",
     "status": "results",
     "summarise": "results",
@@ -24,6 +26,7 @@ __all__ = [
     "Watcher",
     "check_names",
     "compare",
+    "load",
     "run_study",
     "status",
     "summarise",

@@ -1,8 +1,6 @@
-"""A study's folder: who holds it, what was asked, and whether it can be written."""
+"""A study's folder: its lock, and its specification as study.toml."""
 
 import contextlib
-import fcntl
-import json
 import os
 import socket
 import time
@@ -10,9 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from foveate.spec import Study, check_study, read_study
+from foveate.files import write_whole
+from foveate.spec import Study
+from foveate.study_file import read_study, study_toml
 
 STUDY, RESULTS, LOCK = "study.toml", "results.db", ".lock"
+FIXED = (
+    "network", "network_options", "weights", "task", "task_options", "data", "train", "trainer", "trainer_options",
+)  # fmt: skip
 
 
 class FolderInUse(ValueError):
@@ -20,10 +23,13 @@ class FolderInUse(ValueError):
 
 
 @contextlib.contextmanager
-def held(folder: Path, *, wait: bool = False, on_wait: Callable[[str], None] = lambda who: None) -> Iterator[None]:
-    """Hold the study's folder alone.
+def lock_folder(
+    folder: Path, *, wait: bool = False, on_wait: Callable[[str], None] = lambda who: None
+) -> Iterator[None]:
+    """Work in the study's folder alone.
 
-    Raises: FolderInUse: another process holds it and `wait` is False. ValueError: it cannot be made or written.
+    Raises: FolderInUse: if another process works in it and `wait` is False. ValueError: if it cannot be made or
+        written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,15 +37,13 @@ def held(folder: Path, *, wait: bool = False, on_wait: Callable[[str], None] = l
     except OSError as error:
         raise ValueError(f"{folder}: cannot be written ({error.strerror}); name another with --out") from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not try_lock(lock):
             lock.seek(0)
             who = lock.read().strip() or "another process"
             if not wait:
-                raise FolderInUse(f"{folder} is held by {who}; wait for it (--wait) or name another --out") from None
+                raise FolderInUse(f"{folder} is held by {who}; wait for it (--wait) or name another --out")
             on_wait(who)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            try_lock(lock, wait=True)
         lock.seek(0)
         lock.truncate()
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
@@ -48,23 +52,40 @@ def held(folder: Path, *, wait: bool = False, on_wait: Callable[[str], None] = l
         lock.truncate(0)
 
 
-def keep_study(folder: Path, study: Study) -> None:
-    """Write study.toml. A folder holds one study; more seeds, variants or controls may be asked of it later.
+def try_lock(file: Any, *, wait: bool = False) -> bool:
+    """Lock an open file until it is closed or the process ends; False if another process has it and `wait` is False."""
+    import fcntl
 
-    Raises: ValueError: the folder holds a study of another network, data or training; the first difference is named.
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def is_locked(folder: Path) -> bool:
+    """Does a process work in the study's folder?"""
+    try:
+        with open(folder / LOCK, "r+", encoding="utf-8") as lock:
+            return not try_lock(lock)
+    except OSError:
+        return False
+
+
+def write_study(folder: Path, study: Study) -> None:
+    """Write study.toml. A folder has one study; seeds, variants and controls may be added to it.
+
+    Raises: ValueError: if the folder has a study of another network, task, data or training; the first difference is
+        named.
     """
     path = folder / STUDY
     if path.is_file():
         before, now = read_study(path).model_dump(mode="json"), study.model_dump(mode="json")
-        for part in ("network", "network_options", "weights", "data", "train"):
-            if before.get(part) != now.get(part):
-                key, old, new = _difference(part, before.get(part), now.get(part))
-                raise ValueError(
-                    f"{folder} holds another study ({key}: {old!r} there, {new!r} asked); use another --out"
-                )
-    temporary = path.with_suffix(".part")
-    temporary.write_text(study_toml(study), encoding="utf-8")
-    os.replace(temporary, path)
+        for part in FIXED:
+            if before[part] != now[part]:
+                key, old, new = _difference(part, before[part], now[part])
+                raise ValueError(f"{folder} holds another study ({key}: {old!r} there, {new!r} now); use another --out")
+    write_whole(path, study_toml(study).encode())
 
 
 def _difference(part: str, before: Any, now: Any) -> tuple[str, Any, Any]:
@@ -73,37 +94,3 @@ def _difference(part: str, before: Any, now: Any) -> tuple[str, Any, Any]:
             if before.get(key) != now.get(key):
                 return f"{part}.{key}", before.get(key), now.get(key)
     return part, before, now
-
-
-def study_toml(study: Study) -> str:
-    """The study as TOML that `read_study` takes back unchanged."""
-    content = study.model_dump(mode="json", exclude_none=True)
-    tables = {name: content.pop(name) for name in ("data", "train")}
-    variants = content.pop("variants")
-    lines = [_line(key, value) for key, value in content.items() if value not in ({}, "")]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *(_line(key, value) for key, value in table.items())]
-    for variant in variants:
-        lines += ["", "[[variants]]", *(_line(key, value) for key, value in variant.items() if value not in ({}, ""))]
-    text = "\n".join(lines) + "\n"
-    assert check_study_text(text) == study, "what is written must read back the same"
-    return text
-
-
-def check_study_text(text: str) -> Study:
-    """The study in this TOML text."""
-    import tomllib
-
-    return check_study(tomllib.loads(text), text=text)
-
-
-def _line(key: str, value: Any) -> str:
-    return f"{key} = {_toml(value)}"
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + " }"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)

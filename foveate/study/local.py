@@ -1,36 +1,34 @@
-"""Runs on this machine: one process a run, as many at a time as there are cores for."""
+"""Jobs on this machine: one process each, in the folder runs/KEY of the study."""
 
+import contextlib
 import json
 import os
 import queue
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from foveate.files import read_json, write_json
+from foveate.study.executor import Job, News, WorkerResult
+from foveate.train import CHECKPOINT
 
-@dataclass(frozen=True)
-class Ended:
-    """How a worker ended: its folder, its exit status (negative: the signal that killed it), the end of its log."""
-
-    folder: Path
-    status: int
-    log: str
+FILE_OF = {"train": "run.json", "costs": "costs.json"}
 
 
 class LocalProcesses:
-    """An executor: `work(take)` starts a worker for every folder taken, `jobs` at a time, and yields each as it ends.
+    """An `Executor`: a process for each job, `jobs` at a time.
 
-    Closing it (or leaving the with block, also on error) kills what still runs; the checkpoints stay.
+    A worker's progress is its standard output, and it ends when its standard input does: with this process.
     """
 
-    def __init__(self, jobs: int, threads: int, on_progress: Callable[[Path, dict[str, Any]], None]) -> None:
-        self.jobs, self.threads, self.on_progress = max(1, jobs), threads, on_progress
-        self._running: dict[Path, subprocess.Popen[bytes]] = {}
-        self._ended: queue.Queue[Ended] = queue.Queue()
+    def __init__(self, folder: Path, jobs: int = 1) -> None:
+        self.folder, self.jobs = folder, max(1, jobs)
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._ended: queue.Queue[WorkerResult] = queue.Queue()
 
     def __enter__(self) -> "LocalProcesses":
         return self
@@ -41,42 +39,72 @@ class LocalProcesses:
             process.wait()
         self._running.clear()
 
-    def work(self, take: Callable[[], Path | None]) -> Iterator[Ended]:
-        """Yield every folder's end. `take` is asked when a place is free, and again after an end; None: nothing now."""
+    def finished(self, key: str) -> dict[str, Any] | None:
+        path = self._place(key) / "result.json"
+        try:
+            result = read_json(path)
+        except FileNotFoundError:
+            return None
+        except ValueError:
+            path.unlink()  # cut short; the job is done again
+            return None
+        return result if isinstance(result, dict) else None
+
+    def work(self, take: Callable[[], Job | None], tell: Callable[[str, News], None]) -> Iterator[WorkerResult]:
         while True:
-            while len(self._running) < self.jobs and (folder := take()) is not None:
-                self._start(folder)
+            while len(self._running) < self.jobs and (job := take()) is not None:
+                self._start(job, tell)
             if not self._running:
                 return
             ended = self._ended.get()
-            self._running.pop(ended.folder)
+            self._running.pop(ended.key)
             yield ended
 
-    def _start(self, folder: Path) -> None:
-        threads = str(self.threads)
+    def clear(self, key: str) -> None:
+        (self._place(key) / CHECKPOINT).unlink(missing_ok=True)
+
+    def _place(self, key: str) -> Path:
+        return self.folder / "runs" / key
+
+    def _start(self, job: Job, tell: Callable[[str, News], None]) -> None:
+        place = self._place(job.key)
+        if job.kind == "costs":
+            shutil.rmtree(place, ignore_errors=True)  # measured anew, all in one process
+        place.mkdir(parents=True, exist_ok=True)
+        for old in ("error.json", "result.json"):
+            (place / old).unlink(missing_ok=True)
+        write_json(place / FILE_OF[job.kind], job.content)
+        threads = str(job.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
-        with open(folder / "log.txt", "ab") as log:
+        with open(place / "log.txt", "ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "foveate.study.worker", str(folder)],
+                [sys.executable, "-m", "foveate.study.worker", str(place)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the coordinator alone, which then ends its workers
             )
-        self._running[folder] = process
-        threading.Thread(target=self._follow, args=(folder, process), daemon=True).start()
+        self._running[job.key] = process
+        threading.Thread(target=self._follow, args=(job.key, process, tell), daemon=True).start()
 
-    def _follow(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def _follow(self, key: str, process: subprocess.Popen[bytes], tell: Callable[[str, News], None]) -> None:
+        assert process.stdin is not None
         assert process.stdout is not None
         for line in process.stdout:
-            try:
-                self.on_progress(folder, json.loads(line))
-            except ValueError:
-                continue  # something a library printed
+            with contextlib.suppress(ValueError):  # something a library printed
+                tell(key, json.loads(line))
         status = process.wait()
-        assert process.stdin is not None
         process.stdin.close()
         process.stdout.close()
-        tail = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()[-5:]
-        self._ended.put(Ended(folder, status, "\n".join(tail)))
+        self._ended.put(self._result(key, status))
+
+    def _result(self, key: str, status: int) -> WorkerResult:
+        place = self._place(key)
+        if status == 0 and (result := self.finished(key)) is not None:
+            return WorkerResult(key, result=result)
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            return WorkerResult(key, error=str(read_json(place / "error.json")["error"]))
+        lines = (place / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
+        return WorkerResult(key, crash=f"{how}: {lines[-1] if lines else 'no log'}")

@@ -5,152 +5,209 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import nn
-
+from foveate.attention import attention_facts
 from foveate.costs import costs, macs, parameters
-from foveate.data import ImageData
-from foveate.networks import build_variant, input_channels, weights_fingerprint, widen_until
-from foveate.spec import PLAIN, Run, Study, Variant
+from foveate.data.dataset import Batch, Dataset
+from foveate.networks import weights_fingerprint, widen_until
+from foveate.spec import Metric, Run, Study, Variant
+from foveate.study.build import build_for, example_batch, example_inputs
+from foveate.study.checks import code_fingerprint
+from foveate.summary import Arm, Kind
+from foveate.tasks import Task
 
-SHARED = 1.03  # a control may cost so many times what its variant costs, before the variant gets one of its own
+SHARED = 1.03  # a control may cost this many times what its variant costs, before the variant gets one of its own
 
 
 @dataclass(frozen=True)
-class Arm:
-    """One row of the report: a variant, or a widened plain network that costs what the variants in `matches` cost."""
+class PlannedArm:
+    """One row of the report: a variant, or a widened plain network that costs what the variants in `matches` cost.
+
+    copy_number: 0, or the arm's number among those that differ in their label alone.
+    """
 
     label: str
-    kind: str  # "plain", "attention" or "control"
+    kind: Kind
     variant: Variant
     width: float = 1.0
     matches: tuple[str, ...] = ()
+    copy_number: int = 0
 
-    def row(self) -> dict[str, Any]:
-        """As plain values, for the analysis and the report."""
-        about = self.variant.model_dump(exclude={"label"})
-        return {"label": self.label, "kind": self.kind, "width": self.width, "matches": list(self.matches), **about}
+    def summary(self) -> Arm:
+        """As the analysis takes it."""
+        return Arm(self.label, self.kind, self.variant.short(), self.width, self.matches)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The arms in display order, every run seed by seed, and what the reader should know of how they were settled."""
+    """The arms in display order, every run seed by seed, and notes for the reader on how they were settled."""
 
-    arms: tuple[Arm, ...]
+    arms: tuple[PlannedArm, ...]
     runs: tuple[Run, ...]
     notes: tuple[str, ...]
 
-    def label_of(self, run: Run) -> str:
-        """The arm that a run belongs to."""
-        same = (a for a in self.arms if a.width == run.width and _bare(a.variant) == _bare(run.variant))
-        return next(same).label
+    def settled(self) -> dict[str, Any]:
+        """What `make_plan` takes over when the same study goes on."""
+        widths = {str(arm.width): list(arm.matches) for arm in self.arms if arm.kind == "control"}
+        return {"widths": widths, "notes": list(self.notes)}
 
 
-def _bare(variant: Variant) -> Variant:
-    return variant.model_copy(update={"label": ""})
+class Planner:
+    """Makes the runs of a study and builds their networks without memory."""
+
+    def __init__(self, study: Study, data: Dataset, task: Task) -> None:
+        self.study, self.data, self.task = study, data, task
+        self.weights = "" if study.weights is None else weights_fingerprint(study.weights)
+        self.code = code_fingerprint(study)
+
+    def run(self, variant: Variant, width: float = 1.0, seed: int | None = None, **arm: Any) -> Run:
+        """One run of the study."""
+        study = self.study
+        return Run(
+            network=study.network,
+            network_options=study.network_options,
+            width=width,
+            variant=variant,
+            task=study.task,
+            task_options=study.task_options,
+            data=study.data,
+            fingerprint=self.data.fingerprint,
+            weights=study.weights,
+            weights_fingerprint=self.weights,
+            code_fingerprint=self.code,
+            train=study.train,
+            trainer=study.trainer,
+            trainer_options=study.trainer_options,
+            metric=study.metric if isinstance(study.metric, Metric) else None,
+            imports=study.imports,
+            seed=study.seeds[0] if seed is None else seed,
+            **arm,
+        )
+
+    def check(self, name: str, run: Run) -> tuple[int, int]:
+        """Parameters and multiply-adds (of a batch of two) of a variant whose outputs fit the task.
+
+        Raises: ValueError: with the variant's name, if its network or its sites cannot be, or its outputs do not fit.
+        """
+        try:
+            model = self.build(run).eval()
+            self.task.check(model, self.batch(run))
+            return parameters(model), macs(model, self.example(run))
+        except Exception as error:  # a network of a person's own may raise anything
+            text = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
+            raise ValueError(f"variant {name!r}: {text}") from error
+
+    def size(self, run: Run) -> tuple[int, int]:
+        """Parameters and multiply-adds of a batch of two."""
+        model = self.build(run).eval()
+        return parameters(model), macs(model, self.example(run))
+
+    def build(self, run: Run, device: str = "meta") -> Any:
+        """The run's network on a device."""
+        return build_for(run, self.data, self.task.outputs, device)
+
+    def batch(self, run: Run) -> Batch:
+        """Two training items on the meta device."""
+        return example_batch(run, self.data).to("meta")
+
+    def example(self, run: Run, device: str = "meta", count: int = 2) -> Any:
+        """Inputs of zeros."""
+        return example_inputs(example_batch(run, self.data, count), device)
 
 
-def make_plan(study: Study, data: ImageData, settled: dict[str, Any] | None = None) -> Plan:
+def make_plan(study: Study, data: Dataset, task: Task, settled: dict[str, Any] | None = None) -> Plan:
     """Build every network without memory, find every site, and widen the plain network to what each variant costs.
 
-    settled: `settled_facts` of an earlier plan for the same study; its controls are taken over, as a measured latency
-        would not come out the same twice.
+    settled: of an earlier plan for the same study; its controls are taken over, as a measured latency would not come
+        out the same twice.
 
-    Raises: ValueError: with the variant's name, whatever its network or its sites cannot be.
+    Raises: ValueError: with the variant's name, if its network, its sites or its outputs do not fit.
     """
-    runs = {variant.name: _run(study, data, variant) for variant in study.variants}
-    sizes = {name: _checked(name, run, data) for name, run in runs.items()}
-    arms = [Arm(v.name, "plain" if v.attention == PLAIN else "attention", v) for v in study.variants]
+    planner = Planner(study, data, task)
+    runs = {variant.name: planner.run(variant) for variant in study.variants}
+    sizes = {name: planner.check(name, run) for name, run in runs.items()}
+    arms = [_arm(number, variant, study) for number, variant in enumerate(study.variants)]
     widths: dict[float, list[str]] = {}
     notes: list[str] = []
     if settled is not None:
         widths, notes = {float(w): names for w, names in settled["widths"].items()}, settled["notes"]
-    elif study.weights is not None:
-        notes = [f"every network starts from the weights in {study.weights} ({weights_fingerprint(study.weights)})"]
-        if study.control != "none":
-            notes.append("no equal-cost control: these weights do not fit a widened network")
-    elif study.control != "none":
-        widths, notes = _control_widths(study, data, runs, sizes)
+    else:
+        notes = _replacement_notes(study)
+        if study.weights is not None:
+            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights})")
+            if study.control != "none":
+                notes.append("no equal-cost control: these weights do not fit a widened network")
+        elif study.control != "none":
+            widths, more = _control_widths(planner, runs, sizes)
+            notes += more
     by = "size" if study.control == "size" else "latency"
     for width, names in sorted(widths.items()):
-        arms.append(Arm(f"plain ×{width:.3g} ({by} of {', '.join(names)})", "control", Variant(), width, tuple(names)))
-    planned = [_run(study, data, arm.variant, arm.width, seed) for seed in study.seeds for arm in arms]
+        label = f"plain ×{width:.3g} ({by} of {', '.join(names)})"
+        arms.append(PlannedArm(label, "control", Variant(), width, tuple(names)))
+    planned = [
+        planner.run(arm.variant, arm.width, seed, arm=arm.label, copy_number=arm.copy_number)
+        for seed in study.seeds
+        for arm in arms
+    ]
     return Plan(tuple(arms), tuple(planned), tuple(notes))
 
 
-def _run(study: Study, data: ImageData, variant: Variant, width: float = 1.0, seed: int | None = None) -> Run:
-    return Run(
-        network=study.network,
-        network_options=study.network_options,
-        width=width,
-        variant=variant,
-        data=study.data,
-        fingerprint=data.fingerprint,
-        weights=study.weights,
-        weights_fingerprint=None if study.weights is None else weights_fingerprint(study.weights),
-        train=study.train,
-        seed=study.seeds[0] if seed is None else seed,
-    )
+def _arm(number: int, variant: Variant, study: Study) -> PlannedArm:
+    """The first variant is the plain network (a study puts it there); a second one like an earlier is a copy of it."""
+    copies = sum(_unlabelled(other) == _unlabelled(variant) for other in study.variants[:number])
+    return PlannedArm(variant.name, "attention" if number else "plain", variant, copy_number=copies)
 
 
-def _example(run: Run, data: ImageData, device: str = "meta", batch: int = 2) -> torch.Tensor:
-    return torch.zeros(batch, input_channels(run.network, data.channels), *data.image_size, device=device)
+def _unlabelled(variant: Variant) -> Variant:
+    return variant.model_copy(update={"label": ""})
 
 
-def _build(run: Run, data: ImageData, device: str = "meta") -> nn.Module:
-    return build_variant(run, num_classes=len(data.classes), example=_example(run, data, device)).eval()
-
-
-def _checked(name: str, run: Run, data: ImageData) -> tuple[int, int]:
-    """Parameters and multiply-adds (of a batch of two) of a variant; its name stands before any error."""
-    try:
-        return _size(run, data)
-    except Exception as error:  # a network of one's own may raise anything
-        text = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
-        raise ValueError(f"variant {name!r}: {text}") from error
-
-
-def _size(run: Run, data: ImageData) -> tuple[int, int]:
-    model = _build(run, data)
-    logits = model(_example(run, data))
-    if not isinstance(logits, torch.Tensor) or logits.shape != (2, len(data.classes)):
-        got = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise ValueError(f"{run.network} must give logits (N, {len(data.classes)}); got {got}")
-    return parameters(model), macs(model, _example(run, data))
+def _replacement_notes(study: Study) -> list[str]:
+    """For each mechanism that stands instead of a layer in its paper and is put behind one here."""
+    notes: list[str] = []
+    for variant in study.variants:
+        for part in variant.insert:
+            facts = attention_facts(part.attention)
+            if facts is not None and facts.replaces and not part.replace:
+                notes.append(
+                    f"{variant.name}: {part.attention} is put at {part.at!r}, behind the layers there; in its paper it "
+                    f"replaces the {facts.replaces} (replace = true, with at = the layers it replaces)"
+                )
+    return list(dict.fromkeys(notes))
 
 
 def _control_widths(
-    study: Study, data: ImageData, runs: dict[str, Run], sizes: dict[str, tuple[int, int]]
+    planner: Planner, runs: dict[str, Run], sizes: dict[str, tuple[int, int]]
 ) -> tuple[dict[float, list[str]], list[str]]:
     """How much wider the plain network must be to cost what each variant costs; variants of one width share it."""
     widths: dict[float, list[str]] = {}
     notes = []
+    by_size = planner.study.control == "size"
     for name, run in runs.items():
-        if run.variant.attention == PLAIN:
+        if run.variant.is_plain:
             continue
-        enough = _as_large(study, data, sizes[name]) if study.control == "size" else _as_slow(study, data, run)
+        enough = _as_large(planner, sizes[name]) if by_size else _as_slow(planner, run)
         try:
             width = widen_until(enough)
         except Exception as error:  # a constructor or a forward pass refuses these widths in its own way
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            notes.append(f"no equal-cost control: {study.network} cannot be widened layer by layer ({reason})")
+            notes.append(f"no equal-cost control: {run.network} cannot be widened layer by layer ({reason})")
             return {}, notes
         if width is None:
             notes.append(f"no equal-cost control for {name}: even four times the width costs less")
         else:
             widths.setdefault(width, []).append(name)
-    return (_shared(study, data, widths, sizes) if study.control == "size" else widths), notes
+    return (_shared(planner, widths, sizes) if by_size else widths), notes
 
 
 def _shared(
-    study: Study, data: ImageData, widths: dict[float, list[str]], sizes: dict[str, tuple[int, int]]
+    planner: Planner, widths: dict[float, list[str]], sizes: dict[str, tuple[int, int]]
 ) -> dict[float, list[str]]:
     """A wider control also serves the variants that it outweighs by no more than SHARED."""
     kept: dict[float, list[str]] = {}
     for width in sorted(widths, reverse=True):
         for name in widths[width]:
             for wider in sorted(kept):
-                got = _size(_run(study, data, Variant(), wider), data)
+                got = planner.size(planner.run(Variant(), wider))
                 if all(g <= SHARED * wanted for g, wanted in zip(got, sizes[name], strict=True)):
                     kept[wider].append(name)
                     break
@@ -159,32 +216,27 @@ def _shared(
     return {width: [name for name in sizes if name in names] for width, names in kept.items()}
 
 
-def _as_large(study: Study, data: ImageData, size: tuple[int, int]) -> Callable[[float], bool]:
-    """Has the plain network, so widened, at least these parameters and these multiply-adds?"""
+def _as_large(planner: Planner, size: tuple[int, int]) -> Callable[[float], bool]:
+    """Has the plain network, widened, at least these parameters and these multiply-adds?"""
 
     @functools.cache
     def enough(width: float) -> bool:
-        got = _size(_run(study, data, Variant(), width), data)
+        got = planner.size(planner.run(Variant(), width))
         return got[0] >= size[0] and got[1] >= size[1]
 
     return enough
 
 
-def _as_slow(study: Study, data: ImageData, run: Run) -> Callable[[float], bool]:
-    """Is the plain network, so widened, at least as slow as the variant, both measured in turns on this machine?"""
-    variant = _build(run, data, "cpu").to(study.train.device)
-    x = _example(run, data, study.train.device, batch=min(32, study.train.batch_size))
+def _as_slow(planner: Planner, run: Run) -> Callable[[float], bool]:
+    """Is the plain network, widened, at least as slow as the variant, both measured in turns on this machine?"""
+    device = planner.study.train.device
+    variant = planner.build(run, "cpu").eval().to(device)
+    x = planner.example(run, device, min(32, planner.study.train.batch_size))
 
     def enough(width: float) -> bool:
-        plain = _build(_run(study, data, Variant(), width), data, "cpu").to(study.train.device)
+        plain = planner.build(planner.run(Variant(), width), "cpu").eval().to(device)
         measured = costs({"variant": variant, "plain": plain}, x, repeats=40, budget_s=3.0, memory=False)["plain"]
         assert measured.latency_ratio is not None
         return measured.latency_ratio.median >= 1.0
 
     return enough
-
-
-def settled_facts(plan: Plan) -> dict[str, Any]:
-    """What `make_plan` takes over when the same study goes on."""
-    widths = {str(arm.width): list(arm.matches) for arm in plan.arms if arm.kind == "control"}
-    return {"widths": widths, "notes": list(plan.notes)}

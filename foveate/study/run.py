@@ -5,29 +5,34 @@ the others continue from their checkpoints.
 """
 
 import contextlib
-import json
 import os
 import shlex
-import shutil
 import sqlite3
 import time
 from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
-from foveate.data import ImageData, open_data
-from foveate.networks import input_channels
-from foveate.spec import Run, Study
+from foveate.data import open_data
+from foveate.data.dataset import Dataset
+from foveate.machine import cores
+from foveate.registry import nearest
+from foveate.spec import Metric, Run, Study
 from foveate.store import Store
-from foveate.study.folder import RESULTS, STUDY, held, keep_study, study_toml
-from foveate.study.local import Ended, LocalProcesses
-from foveate.study.names import check_names
-from foveate.study.plan import Plan, make_plan, settled_facts
-from foveate.study.worker import write_json
-from foveate.train import CHECKPOINT
+from foveate.study.checks import check_names, code_fingerprint
+from foveate.study.executor import ExecutorFactory, Job, News, WorkerResult
+from foveate.study.folder import RESULTS, STUDY, lock_folder, write_study
+from foveate.study.local import LocalProcesses
+from foveate.study.plan import Plan, make_plan
+from foveate.study.results import summarise
+from foveate.study_file import study_toml
+from foveate.summary import Summary, to_json
+from foveate.tasks import Task, create_task
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
 LATENCY_BATCH = 32
+COSTS = "costs"  # key of the job that measures them
+WORKING = "FOVEATE_WORKER"  # set in the environment of a worker
 _OPERATIONS = (
     ("elementwise", "operations a batch"),
     ("reductions", "operations a batch"),
@@ -42,54 +47,74 @@ _TIMES = (
 
 
 class Watcher:
-    """Told what happens while a study runs; does nothing. The command line draws its progress by overriding it."""
+    """Called as a study runs; does nothing. The command line draws its progress by overriding it."""
 
-    def planned(self, study: Study, data: ImageData, plan: Plan, done: int) -> None:
-        """The plan stands; so many of its runs were done before."""
+    def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
+        """The plan stands; this many of its runs are done already."""
 
     def measuring(self) -> None:
         """The costs are about to be measured."""
 
-    def started(self, label: str, run: Run, attempt: int) -> None:
+    def started(self, run: Run, attempt: int) -> None:
         """A run begins, or begins again."""
 
-    def progressed(self, label: str, run: Run, step: int, steps: int) -> None:
-        """A run has done so many of its steps."""
+    def progressed(self, run: Run, step: int, steps: int) -> None:
+        """A run has done this many of its steps."""
 
-    def ended(self, label: str, run: Run, error: str | None) -> None:
+    def ended(self, run: Run, error: str | None) -> None:
         """A run is done, or has failed with this error."""
 
     def waiting(self, who: str) -> None:
-        """The folder is held by somebody else; this process waits."""
+        """Another process works in the folder; this one waits."""
 
 
 def run_study(
     study: Study,
-    out: Path,
+    out: Path | str,
     *,
     jobs: int | None = None,
     wait: bool = False,
     command: str = "",
     watcher: Watcher | None = None,
-) -> bool:
-    """Run the study in the folder `out`, or go on with it; True if every run is done, False if some failed.
+    executor: ExecutorFactory = LocalProcesses,
+) -> Summary:
+    """Run the study in the folder `out`, or go on with it, and analyse it.
+
+    A script that calls this and registers what the study names (a mechanism, network, task, kind of data) is run again
+    in every worker: put the call under `if __name__ == "__main__":`.
 
     Args:
         jobs: runs at a time; None: cores // threads of one run (one on a GPU).
-        wait: wait for another process that holds the folder, instead of an error.
+        wait: wait for another process that works in the folder, instead of an error.
         command: what a person would type to do this again, for the report.
+        watcher: is called as the study runs.
+        executor: carries out the runs; costs are measured on this machine.
 
-    Raises: ValueError: bad data, network, variant or folder, before anything runs. FolderInUse (a ValueError).
-        RuntimeError: the folder's disk is full or broken; the study can go on once that is mended.
+    Returns: the summary; `summary.failed` has the runs that failed.
+    Raises: ValueError: bad data, network, variant, task or folder, before anything runs. FolderInUse (a ValueError).
+        RuntimeError: if the folder's disk is full or broken; the study can go on once that is mended.
     """
-    watcher = watcher or Watcher()
-    check_names(study)
+    if WORKING in os.environ:
+        raise RuntimeError(
+            'run_study was called while a worker reads this script; put the call under: if __name__ == "__main__":'
+        )
+    watcher, out = watcher or Watcher(), Path(out)
+    study = check_names(study.settled(Path.cwd()))
     data = open_data(study.data)
+    task = create_task(study.task, data, **study.task_options)
+    metrics = study_metrics(study, task)
     if not (out / STUDY).is_file():
-        make_plan(study.model_copy(update={"control": "none"}), data)  # mistakes are told before anything is made
+        make_plan(
+            study.model_copy(update={"control": "none"}), data, task
+        )  # mistakes end here, before a folder is made
     try:
-        with held(out, wait=wait, on_wait=watcher.waiting), contextlib.closing(Store(out / RESULTS)) as store:
-            return _Coordinator(study, out, data, store, watcher).run(jobs or _places(study), command)
+        with (
+            lock_folder(out, wait=wait, on_wait=watcher.waiting),
+            contextlib.closing(Store(out / RESULTS)) as store,
+        ):
+            coordinator = _Coordinator(study, out, data, task, metrics, store, watcher)
+            coordinator.run(executor, jobs or _jobs(study), command)
+        return summarise(out)
     except (OSError, sqlite3.OperationalError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RuntimeError(
@@ -97,132 +122,166 @@ def run_study(
         ) from error
 
 
-def _places(study: Study) -> int:
-    if study.train.device != "cpu":
-        return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // study.train.threads)
+def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
+    """The task's metrics, and a trainer's own; the one that the verdict is about comes first.
+
+    Raises: ValueError: if the study names a metric that nothing gives, or one that cannot be judged.
+    """
+    metrics = task.metrics
+    if isinstance(study.metric, Metric):
+        if study.trainer is None and study.metric not in metrics:
+            known = ", ".join(f"{one.name} ({one.better} is better)" for one in metrics)
+            raise ValueError(f"metric: the task {study.task!r} gives {known}; got {study.metric.name!r}")
+        metrics = (study.metric, *(one for one in metrics if one.name != study.metric.name))
+    elif study.metric is not None:
+        first = next((one for one in metrics if one.name == study.metric), None)
+        if first is None:
+            hint = nearest(study.metric, [one.name for one in metrics])
+            more = '; a trainer\'s own: metric = { name = "…", better = "higher" }' if study.trainer else ""
+            raise ValueError(f"metric: the task {study.task!r} gives no {study.metric!r}; {hint}{more}")
+        metrics = (first, *(one for one in metrics if one is not first))
+    if metrics[0].better == "neither":
+        raise ValueError(f"metric: {metrics[0].name!r} has no better direction; wanted one to judge by")
+    return metrics
+
+
+def _jobs(study: Study) -> int:
+    return max(1, cores() // study.train.threads) if study.train.device == "cpu" else 1
 
 
 class _Coordinator:
-    def __init__(self, study: Study, out: Path, data: ImageData, store: Store, watcher: Watcher) -> None:
-        self.study, self.out, self.data, self.store, self.watcher = study, out, data, store, watcher
-        asked = study.model_dump(mode="json") | {"fingerprint": data.fingerprint}
-        before = store.kept("plan")
-        same = before is not None and before["study"] == asked
+    def __init__(
+        self,
+        study: Study,
+        out: Path,
+        data: Dataset,
+        task: Task,
+        metrics: tuple[Metric, ...],
+        store: Store,
+        watcher: Watcher,
+    ) -> None:
+        self.study, self.out, self.data, self.task = study, out, data, task
+        self.metrics, self.store, self.watcher = metrics, store, watcher
+        content = {"data": data.fingerprint, "code": code_fingerprint(study)}
+        self._refuse_changes(content)
+        given = study.model_dump(mode="json") | {"content": content}
+        before = store.get_meta("plan")
+        same = before is not None and before["study"] == given
         if not (out / STUDY).is_file():
-            keep_study(out, study)  # planning may measure latencies; killed meanwhile, the study can be gone on with
-        self.plan = make_plan(study, data, before["settled"] if same else None)
-        self.labels = {run.key: self.plan.label_of(run) for run in self.plan.runs}
+            write_study(out, study)  # planning may measure latencies; killed meanwhile, the study can go on
+        self.plan = make_plan(study, data, task, before["settled"] if same else None)
         self.by_key = {run.key: run for run in self.plan.runs}
         self.starts: Counter[str] = Counter()  # of each run, by this coordinator
-        keep_study(out, study)
-        store.keep("plan", {"study": asked, "settled": settled_facts(self.plan)})
-        store.keep("arms", [arm.row() for arm in self.plan.arms])
-        store.keep("labels", self.labels)
+        write_study(out, study)
+        store.set_meta("plan", {"study": given, "settled": self.plan.settled()})
+        store.set_meta("content", content)
+        store.set_meta("metrics", [metric.model_dump() for metric in metrics])
+        store.set_meta("arms", [to_json(arm.summary()) for arm in self.plan.arms])
+        store.set_meta("runs", list(self.by_key))
 
-    def run(self, jobs: int, command: str) -> bool:
+    def _refuse_changes(self, content: dict[str, str]) -> None:
+        """Raise ValueError where finished runs were of other data, other code or a metric of another direction."""
+        for metric in self.metrics:
+            for before in self.store.get_meta("metrics") or []:
+                old = Metric(**before)
+                if old.name == metric.name and (old.better, old.unit) != (metric.better, metric.unit):
+                    raise ValueError(
+                        f"{self.out} holds another study (metric {old.name!r}: {old.better} is better, in {old.unit!r} "
+                        f"there; {metric.better}, in {metric.unit!r} now); use another --out"
+                    )
+        before = self.store.get_meta("content")
+        if before is None or not any(run["state"] == "done" for run in self.store.runs()):
+            return
+        for part, what in (("data", f"the data in {self.study.data.source}"), ("code", ", ".join(self.study.files()))):
+            if before[part] != content[part]:
+                raise ValueError(
+                    f"{self.out} holds another study ({what or 'code'} changed since its runs); use another --out"
+                )
+
+    def run(self, executor: ExecutorFactory, jobs: int, command: str) -> None:
         self.store.plan(self.plan.runs)
         self.store.reset(("running", "failed"))
-        self._keep_about(command)
-        for key in self.by_key:
-            if self._is_whole(key):
-                self._finish(key)  # the coordinator was killed between a run's end and its row
-        done = sum(self.store.state(key) == "done" for key in self.by_key)
-        self.watcher.planned(self.study, self.data, self.plan, done)
-        self._measure_costs()
-        waiting = deque(key for key in self.by_key if self.store.state(key) == "todo")
-
-        def take() -> Path | None:
-            return self._begin(waiting.popleft()) if waiting else None
-
-        with LocalProcesses(jobs, self.study.train.threads, self._progress) as executor:
-            for ended in executor.work(take):
+        self._set_about(command)
+        with executor(self.out, jobs) as working:
+            for key in self.by_key:
+                result = working.finished(key)
+                if result is not None and self.store.state(key) != "done":
+                    self._finish(key, result)  # the coordinator was killed between a run's end and its row
+                    working.clear(key)
+            done = sum(self.store.state(key) == "done" for key in self.by_key)
+            self.watcher.planned(self.study, self.data, self.plan, done)
+            self._measure_costs()
+            waiting = deque(key for key in self.by_key if self.store.state(key) == "todo")
+            for ended in working.work(lambda: self._begin(waiting.popleft()) if waiting else None, self._progress):
                 if self._end(ended):
-                    waiting.append(ended.folder.name)
-        return all(self.store.state(key) == "done" for key in self.by_key)
+                    waiting.append(ended.key)
+                elif ended.result is not None:
+                    working.clear(ended.key)
 
-    def _folder(self, key: str) -> Path:
-        return self.out / "runs" / key
-
-    def _begin(self, key: str) -> Path:
-        folder, run = self._folder(key), self.by_key[key]
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "error.json").unlink(missing_ok=True)
-        write_json(folder / "run.json", run.model_dump(mode="json"))
+    def _begin(self, key: str) -> Job:
+        run = self.by_key[key]
         attempt = self.store.start(key)
         self.starts[key] += 1
-        self.watcher.started(self.labels[key], run, attempt)
-        return folder
+        self.watcher.started(run, attempt)
+        return Job(key, "train", run.model_dump(mode="json"), self.study.train.threads)
 
-    def _progress(self, folder: Path, news: dict[str, Any]) -> None:
-        run = self.by_key.get(folder.name)
+    def _progress(self, key: str, news: News) -> None:
+        run = self.by_key.get(key)
         if run is not None and "step" in news:
-            self.watcher.progressed(self.labels[folder.name], run, news["step"], news["steps"])
+            self.watcher.progressed(run, news["step"], news["steps"])
 
-    def _end(self, ended: Ended) -> bool:
-        """Keep what the worker left; True if the run is to be tried again."""
-        key = ended.folder.name
-        if ended.status == 0 and self._is_whole(key):
-            self._finish(key)
-            self.watcher.ended(self.labels[key], self.by_key[key], None)
-            return False
-        error = _said(ended)
-        if error is None and self.starts[key] < ATTEMPTS:
-            return True
-        if error is None:
-            how = f"killed by signal {-ended.status}" if ended.status < 0 else f"exit status {ended.status}"
-            error = f"the worker ended {ATTEMPTS} times without a result ({how}): {_last_line(ended)}"
-        self.store.fail(key, error)
-        self.watcher.ended(self.labels[key], self.by_key[key], error)
+    def _end(self, ended: WorkerResult) -> bool:
+        """Store what the worker left; True if the run is to be tried again."""
+        key, error = ended.key, ended.error
+        if ended.result is not None:
+            error = self._finish(key, ended.result)
+        elif error is None:
+            if self.starts[key] < ATTEMPTS:
+                return True
+            error = f"the worker ended {ATTEMPTS} times without a result ({ended.crash})"
+        if error is not None:
+            self.store.fail(key, error)
+        self.watcher.ended(self.by_key[key], error)
         return False
 
-    def _is_whole(self, key: str) -> bool:
-        """Has the run left a result? One that is cut short is thrown away, so that the run is done again."""
-        path = self._folder(key) / "result.json"
-        try:
-            return "metrics" in json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return False
-        except ValueError:
-            path.unlink()
-            return False
-
-    def _finish(self, key: str) -> None:
-        folder = self._folder(key)
-        if self.store.state(key) != "done":
-            self.store.finish(key, json.loads((folder / "result.json").read_text(encoding="utf-8")))
-        (folder / CHECKPOINT).unlink(missing_ok=True)
+    def _finish(self, key: str, result: dict[str, Any]) -> str | None:
+        """Store a result; the reason if it cannot stand beside the others'."""
+        names = [one["name"] for one in result["metrics"]]
+        before = self.store.get_meta("measured")
+        if before is None:
+            self.store.set_meta("measured", names)
+        elif set(before) != set(names):
+            other = sorted(set(before) ^ set(names))[0]
+            state = "is missing" if other in before else "is new"
+            return (
+                f"metric {other!r} {state}: other runs of this study gave {', '.join(before)}; got {', '.join(names)}"
+            )
+        self.store.finish(key, result)
+        return None
 
     def _measure_costs(self) -> None:
-        """All arms in one process, one after another in turns, while nothing else of the study runs."""
+        """All arms in one process on this machine, one after another in turns, while nothing else of the study runs."""
         labels = [arm.label for arm in self.plan.arms]
         if {row["arm"] for row in self.store.costs()} == set(labels):
             return
         self.watcher.measuring()
-        folder = self.out / "runs" / "costs"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        first = {label: next(run for run in self.plan.runs if self.labels[run.key] == label) for label in labels}
-        channels = input_channels(self.study.network, self.data.channels)
-        asked: dict[str, Any] = {
+        first = {label: next(run for run in self.plan.runs if run.arm == label) for label in labels}
+        batch_size = min(LATENCY_BATCH, self.study.train.batch_size)
+        content: dict[str, Any] = {
             "runs": {label: run.model_dump(mode="json") for label, run in first.items()},
-            "shape": [min(LATENCY_BATCH, self.study.train.batch_size), channels, *self.data.image_size],
-            "classes": len(self.data.classes),
-            "threads": self.study.train.threads,
+            "batch_size": batch_size,
             "repeats": 60,
             "budget_s": 1.0 + len(labels),
         }
-        write_json(folder / "costs.json", asked)
-        with LocalProcesses(1, self.study.train.threads, lambda folder, news: None) as executor:
-            places = deque([folder])
-            ended = next(executor.work(lambda: places.popleft() if places else None))
-        if ended.status != 0:
-            raise RuntimeError(f"the costs could not be measured: {_said(ended) or _last_line(ended)}")
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+        jobs = deque([Job(COSTS, "costs", content, self.study.train.threads)])
+        with LocalProcesses(self.out) as alone:
+            ended = next(alone.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
+        if ended.result is None:
+            raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash}")
+        result = ended.result
         rows: list[tuple[str, str, float, float | None, float | None, str]] = []
         for label, cost in result["costs"].items():
-            for metric, unit in (("parameters", "parameters"), ("macs", "multiply-adds an image")):
+            for metric, unit in (("parameters", "parameters"), ("macs", "multiply-adds a sample")):
                 rows.append((label, metric, cost[metric], None, None, unit))
             for metric in ("bytes_moved", "activation_bytes"):
                 rows.append((label, metric, cost[metric], None, None, "bytes a batch"))
@@ -232,33 +291,24 @@ class _Coordinator:
                 if metric in cost:
                     value = cost[metric]
                     rows.append((label, metric, value["median"], value["low"], value["high"], unit))
-        self.store.put_costs(rows, {"machine": result["machine"], "versions": json.dumps(result["versions"])})
-        self.store.keep("latency", {"batch_size": asked["shape"][0], "threads": asked["threads"]})
+        self.store.put_costs(rows, result["machine"], result["versions"])
+        self.store.set_meta("latency", {"batch_size": batch_size, "threads": self.study.train.threads})
 
-    def _keep_about(self, command: str) -> None:
+    def _set_about(self, command: str) -> None:
+        targets = {name: list(target.names) for name, target in self.data.targets.items()}
         about = {
             "name": self.data.name,
             "data": self.data.description,
-            "classes": len(self.data.classes),
-            "train_images": len(self.data.train),
-            "test_images": len(self.data.test),
-            "image_size": list(self.data.image_size),
+            "targets": targets,
+            "classes": self.task.outputs,
+            "train_items": len(self.data.train),
+            "test_items": len(self.data.test),
+            "size": list(self.data.inputs[1:]),
             "network": self.study.network,
+            "task": self.study.task,
             "command": command,
             "toml": study_toml(self.study),
-            "notes": list(self.plan.notes),
+            "notes": [*self.data.notes, *self.plan.notes],
             "when": time.strftime("%Y-%m-%d"),
         }
-        self.store.keep("about", about)
-
-
-def _said(ended: Ended) -> str | None:
-    """The error that the worker gave as its reason, if it could."""
-    try:
-        return str(json.loads((ended.folder / "error.json").read_text(encoding="utf-8"))["error"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _last_line(ended: Ended) -> str:
-    return ended.log.splitlines()[-1] if ended.log else "no log"
+        self.store.set_meta("about", about)

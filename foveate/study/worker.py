@@ -1,10 +1,9 @@
-"""One process, one run: python -m foveate.study.worker FOLDER. Dies with the coordinator that started it.
+"""One process, one job: python -m foveate.study.worker FOLDER. Ends with the coordinator that started it.
 
-FOLDER holds run.json (the specification). The worker prints progress as JSON lines and leaves result.json, or
-error.json where the run would fail the same way again. Only the coordinator writes the study's database.
+FOLDER has run.json (a training) or costs.json. The worker prints progress as JSON lines and leaves result.json, or
+error.json where the job would fail the same way again. Only the coordinator writes the study's database.
 """
 
-import fcntl
 import json
 import os
 import sys
@@ -13,18 +12,8 @@ from pathlib import Path
 from typing import Any
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write the file whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def _die_with_the_coordinator() -> None:
-    """The coordinator holds the other end of standard input; when it is gone, however it went, so is this process."""
+def _end_with_the_coordinator() -> None:
+    """The coordinator has the other end of standard input; when it is gone, however it went, so is this process."""
 
     def watch() -> None:
         while sys.stdin.buffer.read(1):
@@ -36,11 +25,17 @@ def _die_with_the_coordinator() -> None:
 
 def main(folder: Path) -> int:
     """Work on the folder's run.json or costs.json; 0: result.json is there, 1: error.json is there."""
-    _die_with_the_coordinator()
+    from foveate.files import read_json, write_json
+    from foveate.study.folder import try_lock
+    from foveate.study.run import WORKING
+
+    _end_with_the_coordinator()
+    os.environ[WORKING] = "1"
     with open(folder / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # a worker of a coordinator just killed may still be closing
+        try_lock(lock, wait=True)  # a worker of a coordinator just killed may still be closing
         try:
-            result = _costs(folder) if (folder / "costs.json").is_file() else _train(folder)
+            costs = folder / "costs.json"
+            result = _costs(read_json(costs)) if costs.is_file() else _train(folder)
         except Exception as error:
             import traceback
 
@@ -57,49 +52,69 @@ def main(folder: Path) -> int:
 
 
 def _train(folder: Path) -> dict[str, Any]:
-    from foveate.data import open_data
+    from foveate.registry import read_from_file
     from foveate.spec import Run
-    from foveate.train import train
+    from foveate.study.build import build_for
+    from foveate.train import train, train_with
 
     run = Run.model_validate_json((folder / "run.json").read_text(encoding="utf-8"))
-    data = open_data(run.data)
+    data, task = _opened(run)
     if run.fingerprint and data.fingerprint != run.fingerprint:
         raise ValueError(f"the data changed since the study was planned ({run.data.source}); run the study again")
-    every = max(1, _steps(run, len(data.train)) // 200)
+    model = build_for(run, data, task.outputs)
+    tell = _Progress()
+    if run.trainer is not None:
+        trainer = read_from_file(run.trainer, "a function")
+        result = train_with(trainer, run, model, task, data, folder, on_progress=tell)
+    else:
+        result = train(run, model, task, data, folder, on_progress=tell)
+    return result | {"network": {"outputs": task.outputs, "inputs": list(data.inputs)}}
 
-    def tell(step: int, steps: int, loss: float) -> None:
+
+def _opened(run: Any) -> tuple[Any, Any]:
+    """The run's data and task, after the user's own files have registered what they register."""
+    from foveate.data import open_data
+    from foveate.registry import run_file
+    from foveate.tasks import create_task
+
+    for path in run.imports:
+        run_file(path)
+    data = open_data(run.data)
+    return data, create_task(run.task, data, **run.task_options)
+
+
+class _Progress:
+    """Prints every 200th part of the steps."""
+
+    def __call__(self, step: int, steps: int, loss: float) -> None:
+        every = max(1, steps // 200)
         if step % every == 0 or step == steps:
-            print(json.dumps({"step": step, "steps": steps, "loss": loss}), flush=True)  # noqa: T201
-
-    return train(run, data, folder, on_progress=tell)
+            print(json.dumps({"step": step, "steps": steps}), flush=True)  # noqa: T201
 
 
-def _steps(run: Any, images: int) -> int:
-    from foveate.train import batches_an_epoch
-
-    return int(run.train.epochs * batches_an_epoch(images, run.train.batch_size))
-
-
-def _costs(folder: Path) -> dict[str, Any]:
-    """Every arm's network measured in turns in this one process: {"costs": {label: …}, "about": …}."""
+def _costs(content: dict[str, Any]) -> dict[str, Any]:
+    """Every arm's network measured in turns in this one process: {"costs": {label: …}, "machine", "versions"}."""
     import torch
 
     from foveate.costs import costs
-    from foveate.networks import build_variant
+    from foveate.machine import machine_name, versions
     from foveate.spec import Run
-    from foveate.train import machine, versions
+    from foveate.study.build import build_for, example_batch, example_inputs
 
-    asked = json.loads((folder / "costs.json").read_text(encoding="utf-8"))
-    torch.set_num_threads(asked["threads"])
-    models, x = {}, torch.zeros(0)
-    for label, spec in asked["runs"].items():
+    models: dict[str, Any] = {}
+    x: Any = None
+    for label, spec in content["runs"].items():
         run = Run.model_validate(spec)
-        x = torch.randn(asked["shape"], generator=torch.Generator().manual_seed(0))
-        model = build_variant(run, num_classes=asked["classes"], example=x[:2])
-        layout = torch.channels_last if run.train.channels_last else torch.contiguous_format
-        models[label] = model.to(run.train.device).to(memory_format=layout)
-        x = x.to(run.train.device, memory_format=layout)
-    measured = costs(models, x, repeats=asked["repeats"], budget_s=asked["budget_s"], training=True, memory=False)
+        if not models:
+            torch.set_num_threads(run.train.threads)
+            data, task = _opened(run)
+            layout = torch.channels_last if run.train.channels_last else torch.contiguous_format
+            x = example_inputs(example_batch(run, data, content["batch_size"]))
+            if isinstance(x, torch.Tensor):
+                x = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
+                x = x.to(run.train.device, memory_format=layout if x.dim() == 4 else torch.contiguous_format)
+        models[label] = build_for(run, data, task.outputs).to(run.train.device).to(memory_format=layout)
+    measured = costs(models, x, repeats=content["repeats"], budget_s=content["budget_s"], training=True, memory=False)
     rows = {}
     for label, cost in measured.items():
         row: dict[str, Any] = {
@@ -116,13 +131,13 @@ def _costs(folder: Path) -> dict[str, Any]:
             if (time := getattr(cost, name)) is not None:
                 row[name] = vars(time)
         rows[label] = row
-    return {"costs": rows, "machine": machine(), "versions": versions()}
+    return {"costs": rows, "machine": machine_name(), "versions": versions()}
 
 
 if __name__ == "__main__":
     try:
         code = main(Path(sys.argv[1]))
-    except BaseException:  # told in the log already
+    except BaseException:  # in the log already
         code = 4
     sys.stdout.flush()
     sys.stderr.flush()

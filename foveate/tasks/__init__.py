@@ -1,5 +1,5 @@
-"""What a network is asked to do: head, loss and metrics over a data set."""
+"""What a network is trained for: head, loss, metrics, pictures."""
 
-from foveate.tasks.classification import Classification
+from foveate.tasks.task import TASKS, Meter, Scores, Task, create_task, register_task
 
-__all__ = ["Classification"]
+__all__ = ["TASKS", "Meter", "Scores", "Task", "create_task", "register_task"]

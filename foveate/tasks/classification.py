@@ -1,36 +1,133 @@
 """Image classification: cross-entropy, top-1 accuracy."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from foveate.data.dataset import Batch, Dataset
+from foveate.spec import Metric
+from foveate.tasks.pictures import captioned, shown
+from foveate.tasks.task import (
+    LOSS_WEIGHTS,
+    Meter,
+    Scores,
+    Task,
+    all_outputs,
+    extra_losses,
+    main_output,
+    register_task,
+    summed,
+)
 
-@dataclass(frozen=True)
-class Classification:
-    """Which class is in the image.
+BEST = 5
 
-    label_smoothing: of the training loss; the test loss has none.
+
+@register_task("classification")
+class Classification(Task):
+    """Which class a sample belongs to.
+
+    Args:
+        data: with targets "label" (class).
+        label_smoothing: of the training loss; the test loss has none.
+        auxiliary_weight: of each output beside the first, where a network gives several and has no
+            `auxiliary_weight` of its own.
+        loss_weights: of losses that inserted modules have, by name.
+
+    Shape: inputs (N, C, *S); logits (N, classes); labels (N,).
     """
 
-    label_smoothing: float = 0.0
+    def __init__(
+        self,
+        data: Dataset,
+        *,
+        label_smoothing: float = 0.0,
+        auxiliary_weight: float = 0.4,
+        loss_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__(data)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing: wanted 0 or more, below 1; got {label_smoothing}")
+        self.classes = self.target("label", ("class",)).names
+        self.outputs = len(self.classes)
+        self.label_smoothing, self.auxiliary_weight = label_smoothing, auxiliary_weight
+        self.loss_weights = LOSS_WEIGHTS | dict(loss_weights or {})
+        self.metrics = (Metric("accuracy"), Metric("loss", "nats", "lower"))
+        if self.outputs > BEST:
+            self.metrics += (Metric("top5"),)
 
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of logits (N, classes) against labels (N,)."""
-        return F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+    def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """Mean cross-entropy, or the network's own `loss(outputs, labels)`; auxiliary outputs and modules' losses."""
+        labels = batch.targets["label"]
+        given = model(batch.inputs)
+        own = getattr(model, "loss", None)
+        if callable(own):
+            return summed(own(given, labels), (), extra_losses(model), self.loss_weights)
+        first, *others = (
+            F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+            for logits in all_outputs(given)
+        )
+        weight = getattr(model, "auxiliary_weight", self.auxiliary_weight)
+        return summed(first, [(weight, other) for other in others], extra_losses(model), self.loss_weights)
 
-    def evaluate(self, model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]) -> tuple[dict[str, float], Tensor]:
-        """Metrics over the batches, and whether each image was right, (images,) of bool, in their order.
+    def check(self, model: nn.Module, batch: Batch) -> None:
+        logits = main_output(model(batch.inputs))
+        if logits.shape != (len(batch), self.outputs):
+            raise ValueError(f"wanted logits (N, {self.outputs}) for {self.outputs} classes; got {tuple(logits.shape)}")
+        self.loss(model, batch)
 
-        Metrics: "accuracy" (fraction), "loss" (nats an image).
-        """
-        right, losses = [], []
-        for x, labels in batches:
-            logits = model(x).float()
-            right.append(logits.argmax(1) == labels)
-            losses.append(F.cross_entropy(logits, labels, reduction="none"))
-        correct = torch.cat(right)
-        metrics = {"accuracy": correct.double().mean().item(), "loss": torch.cat(losses).double().mean().item()}
-        return metrics, correct.cpu()
+    def meter(self) -> "ClassificationMeter":
+        return ClassificationMeter(self.outputs)
+
+    def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
+        pictures = shown(batch.inputs)
+        labels = batch.targets["label"].tolist()
+        best = None if given is None else main_output(given).argmax(1).tolist()
+        lines = [self.classes[label] for label in labels]
+        if best is not None:
+            lines = [
+                f"{line} ✓" if label == found else f"{line} → {self.classes[found]}"
+                for line, label, found in zip(lines, labels, best, strict=True)
+            ]
+        return [captioned(picture, line) for picture, line in zip(pictures, lines, strict=True)]
+
+    def predict(self, given: Any) -> list[dict[str, Any]]:
+        scores = torch.softmax(main_output(given).float(), 1)
+        return [
+            {"class": self.classes[int(one.argmax())], "score": float(one.max())}
+            | {f"score {name}": float(value) for name, value in zip(self.classes, one, strict=True)}
+            for one in scores
+        ]
+
+
+class ClassificationMeter(Meter):
+    """accuracy and loss of each item; top5 with more than five classes. `confusion` is (true, predicted) counts."""
+
+    def __init__(self, classes: int) -> None:
+        self.classes = classes
+        self.right: list[Tensor] = []
+        self.losses: list[Tensor] = []
+        self.among5: list[Tensor] = []
+        self.confusion = torch.zeros(classes, classes, dtype=torch.int64)
+
+    def update(self, model: nn.Module, batch: Batch) -> None:
+        labels = batch.targets["label"]
+        logits = main_output(model(batch.inputs)).float()
+        best = logits.argmax(1)
+        self.right.append(best == labels)
+        self.losses.append(F.cross_entropy(logits, labels, reduction="none"))
+        if self.classes > BEST:
+            self.among5.append((logits.topk(BEST, 1).indices == labels[:, None]).any(1))
+        pairs = (labels * self.classes + best).cpu()
+        self.confusion += torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes)
+
+    def scores(self) -> Scores:
+        found = {"accuracy": torch.cat(self.right), "loss": torch.cat(self.losses)}
+        if self.among5:
+            found["top5"] = torch.cat(self.among5)
+        values = {name: value.double().mean().item() for name, value in found.items()}
+        return Scores(values, {name: value.cpu().numpy().astype(np.float32) for name, value in found.items()})

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -79,6 +80,10 @@ class Task(ABC):
         """What the network gave for a batch, as plain values a sample, such as {"class": "cat", "score": 0.93}."""
         raise ValueError(f"the task {type(self).__name__} has no predictions to write")
 
+    def masks(self, given: Any) -> list[NDArray[np.uint8]]:
+        """Of a dense task: class numbers (H, W) a sample."""
+        return [one.numpy() for one in main_output(given).argmax(1).to("cpu", torch.uint8)]
+
     def target(self, name: str, kinds: Sequence[str]) -> Target:
         """The data set's target of this name. Raises: ValueError: if there is none, or it is of no such kind."""
         found = self.data.targets.get(name)
@@ -126,14 +131,42 @@ def create_task(name: str, data: Dataset, **options: Any) -> Task:
 
 
 def extra_losses(model: nn.Module) -> dict[str, Tensor]:
-    """Losses of modules in the network, weighted: of every module that has `extra_losses() -> {name: scalar}`."""
+    """Losses that modules in the network have beside the task's: the batch means of their `losses()`, summed by name.
+
+    A module that keeps losses of its last training pass has `losses() -> named tuple of (N,)`, as interaction-aware
+    attention does ("interactive", "attention").
+    """
     found: dict[str, Tensor] = {}
     for module in model.modules():
-        own = getattr(module, "extra_losses", None)
-        if module is not model and callable(own):
-            for name, value in own().items():
-                found[name] = found[name] + value if name in found else value
+        own = getattr(module, "losses", None)
+        if module.training and callable(own):
+            for name, value in own()._asdict().items():
+                mean = value.mean()
+                found[name] = found[name] + mean if name in found else mean
     return found
+
+
+def summed(
+    main: Tensor, auxiliary: Sequence[tuple[float, Tensor]], extra: Mapping[str, Tensor], weights: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """{"loss": main + Σ weight · auxiliary + Σ weights[name] · extra[name], and each part by its name}.
+
+    Raises: ValueError: if a part has no weight.
+    """
+    parts: dict[str, Tensor] = {}
+    total = main
+    for number, (weight, value) in enumerate(auxiliary, 1):
+        total = total + weight * value
+        parts[f"auxiliary{number}"] = value
+    for name, value in extra.items():
+        if name not in weights:
+            raise ValueError(f"loss {name!r} of an inserted module: wanted its weight in [task_options] loss_weights")
+        total = total + weights[name] * value
+        parts[name] = value
+    return {"loss": total, **({"main": main} if parts else {}), **parts}
+
+
+LOSS_WEIGHTS = {"interactive": 1e-4, "attention": 1e-4}  # beta and gamma of arXiv:1808.01106, which gives no values
 
 
 def main_output(given: Any) -> Tensor:

@@ -1,17 +1,19 @@
-"""One training: the loop, its checkpoint, and the machine it ran on."""
+"""One training: the loop, its order and rate, its checkpoint; and a person's own trainer in its place."""
 
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed
-from foveate.train.loop import batches_an_epoch, epoch_order, evenly, learning_rate, train
-from foveate.train.machine import machine, versions
+from foveate.train.loop import evaluate, train
+from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
+from foveate.train.trainer import Context, train_with
 
 __all__ = [
     "CHECKPOINT",
+    "Context",
     "TrainingFailed",
     "batches_an_epoch",
     "epoch_order",
+    "evaluate",
     "evenly",
     "learning_rate",
-    "machine",
     "train",
-    "versions",
+    "train_with",
 ]

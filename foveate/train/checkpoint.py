@@ -1,8 +1,6 @@
 """A run's checkpoint: one safetensors file, replaced whole or not at all."""
 
-import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,8 @@ import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+
+from foveate.files import write_whole
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -32,7 +32,7 @@ def save_checkpoint(
     if torch.cuda.is_available():
         tensors["cuda_generator"] = torch.cuda.get_rng_state()
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    write_whole(path, tensors, {"key": key, "facts": json.dumps(facts)})
+    save_tensors(path, tensors, {"key": key, "facts": json.dumps(facts)})
 
 
 def load_checkpoint(path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -65,16 +65,12 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def write_whole(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
-    """Write the file whole or not at all; what stood there before stays until the new one is on the disk."""
-    temporary = path.with_name(path.name + ".part")
+def save_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, str]) -> None:
+    """Write a safetensors file whole or not at all; what stood there before stays until the new one is on the disk.
+
+    Raises: TrainingFailed: if it cannot be written.
+    """
     try:
-        with open(temporary, "wb") as file:
-            file.write(safetensors.torch.save(tensors, about))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        write_whole(path, safetensors.torch.save(tensors, about))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise TrainingFailed(f"{path}: cannot be written ({error.strerror}); the one before is whole") from None
+        raise TrainingFailed(f"{path}: {error.strerror}; the file before is whole") from None

@@ -1,4 +1,4 @@
-"""One training, from a run's specification to its metrics: one readable loop.
+"""One training, from a network and a task to its scores: one readable loop.
 
 Every batch is a pure function of (seed, epoch, position), the learning rate of the step, and a checkpoint holds the
 rest (weights, optimiser, generator): a run killed at any moment goes on and ends with the weights of an unbroken one.
@@ -7,7 +7,8 @@ rest (weights, optimiser, generator): a run killed at any moment goes on and end
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,68 +16,80 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveate.data import ImageData, Split
-from foveate.networks import build_variant, input_channels
+from foveate.data.dataset import Batch, Dataset, Split
+from foveate.files import write_whole
+from foveate.insertion import parameter_groups, unfreeze
+from foveate.items import ITEMS, write_items
+from foveate.machine import machine_name, versions
+from foveate.networks import input_channels
 from foveate.spec import Run, Training
-from foveate.tasks import Classification
-from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, write_whole
-from foveate.train.machine import machine, versions
+from foveate.tasks import Scores, Task
+from foveate.tasks.pictures import png, sheet
+from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
+from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 
-HELD_OUT = 0.1  # of the training images, where early stopping needs something to look at
+HELD_OUT = 0.1  # of the training items, where early stopping needs something to look at
+EVALUATED = 128  # items at a time, fewer where they are large
+MOST_VALUES = 2**25  # of the inputs or dense outputs of one batch in evaluation
+EXAMPLES = 12  # test items drawn at the end
+
+Told = Callable[[int, int, float], None]
 
 
 def train(
     run: Run,
-    data: ImageData,
+    model: nn.Module,
+    task: Task,
+    data: Dataset,
     folder: Path,
     *,
-    on_progress: Callable[[int, int, float], None] = lambda step, steps, loss: None,
+    on_progress: Told = lambda step, steps, loss: None,
     checkpoint_s: float = 30.0,
 ) -> dict[str, Any]:
-    """Train what the run says, in its folder; goes on from the folder's checkpoint if there is one.
+    """Train the network as the run says, in its folder; goes on from the folder's checkpoint if there is one.
+
+    torch's threads, generator and determinism are as before when this returns.
 
     Args:
         run: the specification.
+        model: built for it, with fresh weights and its attention.
+        task: on the data.
         data: opened from `run.data`.
-        folder: of this run; holds the checkpoint, and at the end model.safetensors and right.safetensors (which test
-            images were classified rightly).
+        folder: of this run; holds the checkpoint, and at the end model.safetensors, items.npz and examples.png.
         on_progress: called with (steps done, steps in all, loss).
         checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of each epoch besides.
 
-    Returns: {"metrics": {name: [value, unit]}, "history": [{"epoch", …}], "machine", "versions", "seconds"}.
-    Raises: TrainingFailed: the loss became nan or infinite (step and learning rate named), or the disk is full.
+    Returns: {"metrics": [{"name", "unit", "better", "value"}], "history": [{"epoch", …}], "machine", "versions"}.
+    Raises: TrainingFailed: if the loss or a metric is nan or infinite, or the disk is full.
     """
-    torch.set_num_threads(run.train.threads)
-    with _deterministic():
-        return _Loop(run, data, folder, on_progress, checkpoint_s).run_to_the_end()
+    with preserve_process(run.train.device):
+        torch.set_num_threads(run.train.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        return _Loop(run, model, task, data, folder, on_progress, checkpoint_s).run_to_the_end()
 
 
 class _Loop:
     def __init__(
         self,
         run: Run,
-        data: ImageData,
+        model: nn.Module,
+        task: Task,
+        data: Dataset,
         folder: Path,
-        on_progress: Callable[[int, int, float], None],
+        on_progress: Told,
         checkpoint_s: float,
     ) -> None:
-        self.run, self.data, self.folder, self.spec = run, data, folder, run.train
+        self.run, self.task, self.data, self.folder, self.spec = run, task, data, folder, run.train
         self.on_progress, self.checkpoint_s = on_progress, checkpoint_s
         self.device = torch.device(self.spec.device)
-        self.format = torch.channels_last if self.spec.channels_last else torch.contiguous_format
-        self.channels = input_channels(run.network, data.channels)
-        self.task = Classification(label_smoothing=self.spec.label_smoothing)
-        self.train_indices, self.held_out = self._parts()
-        self.batches_an_epoch = batches_an_epoch(len(self.train_indices), self.spec.batch_size)
+        self.train_items, self.held_out = self._parts()
+        self.batches_an_epoch = batches_an_epoch(len(self.train_items), self.spec.batch_size)
         self.steps = self.batches_an_epoch * self.spec.epochs
-
-        torch.manual_seed(run.seed)
-        example = torch.zeros(2, self.channels, *data.image_size)
-        model = build_variant(run, num_classes=len(data.classes), example=example)
-        self.model = model.to(self.device).to(memory_format=self.format)
-        self.optimizer = make_optimizer(self.model, self.spec)
+        layout = torch.channels_last if self.spec.channels_last else torch.contiguous_format
+        self.model = model.to(self.device).to(memory_format=layout)
+        self.optimizer = make_optimizer(self.model, self.spec, run.variant.attention_lr)
         self.step, self.history = 0, list[dict[str, float]]()
-        self.losses: list[float] = []  # of this epoch's steps so far
+        self.losses: dict[str, list[float]] = defaultdict(list)  # of this epoch's steps so far, by part
         self.seconds, self.started = 0.0, time.monotonic()  # spent before this start; when it began
         self.best_loss, self.best_epoch = math.inf, 0
         torch.manual_seed(run.seed)  # dropout and the like: the same draws whatever was drawn for the weights
@@ -86,12 +99,13 @@ class _Loop:
         saved = time.monotonic()
         while self.step < self.steps and not self._stopped_early():
             epoch, first = divmod(self.step, self.batches_an_epoch)
+            self._thaw(epoch + 1)
             self.model.train()
-            order = epoch_order(self.train_indices, self.run.seed, epoch)
+            order = epoch_order(self.train_items, self.run.seed, epoch)
             parts = evenly(order, self.batches_an_epoch)[first:]
             augment = (self.run.seed, epoch) if self.run.data.augment else None
-            for x, labels in self._batches(self.data.train, parts, augment):
-                self.losses.append(self._learn(x, labels))
+            for batch in self._batches(self.data.train, parts, augment):
+                self._learn(batch)
                 self.step += 1
                 if time.monotonic() - saved > self.checkpoint_s and self.step % self.batches_an_epoch:
                     self._save()
@@ -101,14 +115,24 @@ class _Loop:
             saved = time.monotonic()
         return self._finish()
 
-    def _learn(self, x: Tensor, labels: Tensor) -> float:
-        rate = learning_rate(self.step, self.steps, self.batches_an_epoch, self.spec)
+    def _thaw(self, epoch: int) -> None:
+        """Train everything from this epoch on, if the variant says so."""
+        variant = self.run.variant
+        if variant.thaw is not None and epoch >= variant.thaw:
+            with contextlib.suppress(LookupError):  # nothing is frozen any more
+                unfreeze(self.model)
+
+    def _learn(self, batch: Batch) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate(self.step, self.steps, self.batches_an_epoch, self.spec, group["highest_lr"])
         with self._autocast():
-            loss = self.task.loss(self.model(x), labels)
-        value = loss.item()
+            parts = self.task.loss(self.model, batch)
+        loss = parts["loss"]
+        for name, part in parts.items():
+            self.losses[name].append(part.item())
+        value = self.losses["loss"][-1]
         if not math.isfinite(value):
+            rate = self.optimizer.param_groups[0]["lr"]
             raise TrainingFailed(
                 f"the loss is {value} at step {self.step + 1} of {self.steps} "
                 f"(epoch {self.step // self.batches_an_epoch + 1}), learning rate {rate:.4g}; a smaller one may do"
@@ -117,86 +141,96 @@ class _Loop:
         loss.backward()
         self.optimizer.step()
         self.on_progress(self.step + 1, self.steps, value)
-        return value
 
     def _end_epoch(self, epoch: int) -> None:
-        test, _ = self._evaluate(self.data.test, range(len(self.data.test)))
-        mean_loss = math.fsum(self.losses) / len(self.losses)
-        entry = {"epoch": epoch, "train_loss": mean_loss, "test_accuracy": test["accuracy"], "test_loss": test["loss"]}
-        self.losses = []
+        entry: dict[str, float] = {"epoch": epoch}
+        for name, values in self.losses.items():
+            entry[f"train_{name}"] = math.fsum(values) / len(values)
+        scores = self._evaluate(self.data.test, range(len(self.data.test)))
+        entry |= {f"test_{name}": value for name, value in scores.values.items()}
+        self.losses.clear()
         if self.spec.early_stop:
-            held, _ = self._evaluate(self.data.train, self.held_out)
-            entry["held_out_loss"] = held["loss"]
-            if held["loss"] < self.best_loss:
-                self.best_loss, self.best_epoch = held["loss"], epoch
+            held = self._held_out_loss()
+            entry["held_out_loss"] = held
+            if held < self.best_loss:
+                self.best_loss, self.best_epoch = held, epoch
         self.history.append(entry)
+
+    def _held_out_loss(self) -> float:
+        """Of the items held out of training: the task's metric "loss", else the mean of its training loss."""
+        measured = self._evaluate(self.data.train, self.held_out).values.get("loss")
+        if measured is not None:
+            return measured
+        total = 0.0
+        with torch.inference_mode(), self._autocast():
+            for batch in self._batches(self.data.train, self._evaluated(self.held_out), None):
+                total += self.task.loss(self.model, batch)["loss"].item() * len(batch)
+        return total / len(self.held_out)
 
     def _stopped_early(self) -> bool:
         epochs = len(self.history)
         return bool(self.spec.early_stop) and epochs - self.best_epoch >= self.spec.early_stop
 
     def _finish(self) -> dict[str, Any]:
-        metrics, right = self._evaluate(self.data.test, range(len(self.data.test)))
-        state = {name: value.contiguous().cpu() for name, value in self.model.state_dict().items()}
-        write_whole(self.folder / "model.safetensors", {name: value.clone() for name, value in state.items()}, {})
-        write_whole(self.folder / "right.safetensors", {"right": right}, {})
+        scores = self._evaluate(self.data.test, range(len(self.data.test)))
+        metrics = checked_metrics(self.task, scores)
+        save_model(self.model, self.folder)
+        try:
+            names = [self.data.test.name_of(item) for item in range(len(self.data.test))]
+            write_items(self.folder / ITEMS, names, scores.items)
+            self._draw_examples()
+        except OSError as error:
+            raise TrainingFailed(str(error)) from None
         return {
-            "metrics": {
-                "accuracy": [metrics["accuracy"], "fraction"],
-                "test_loss": [metrics["loss"], "nats"],
-                "epochs": [len(self.history), "epochs"],
-                "seconds": [self._spent(), "s"],
-            },
+            "metrics": metrics + run_facts(len(self.history), self._spent()),
             "history": self.history,
-            "machine": machine(),
+            "machine": machine_name(),
             "versions": versions(),
         }
+
+    def _draw_examples(self) -> None:
+        """examples.png: some test items with their target and what the network gives."""
+        count = len(self.data.test)
+        items = [number * count // EXAMPLES for number in range(EXAMPLES)] if count > EXAMPLES else list(range(count))
+        pictures = []
+        with torch.inference_mode(), self._autocast():
+            for batch in self._batches(self.data.test, [items], None):
+                pictures = self.task.draw(batch.to("cpu"), self.model(batch.inputs))
+        if pictures:
+            write_whole(self.folder / "examples.png", png(sheet(pictures)))
 
     def _spent(self) -> float:
         return self.seconds + time.monotonic() - self.started
 
-    def _evaluate(self, split: Split, indices: Any) -> tuple[dict[str, float], Tensor]:
-        self.model.eval()
-        size = max(self.spec.batch_size, 128)
-        parts = [list(indices[i : i + size]) for i in range(0, len(indices), size)]
-        with torch.inference_mode(), self._autocast():
-            return self.task.evaluate(self.model, self._batches(split, parts, None))
+    def _evaluated(self, items: Sequence[int]) -> list[list[int]]:
+        """The items in batches for evaluation."""
+        size = evaluation_batch(self.task, self.data, self.spec.batch_size)
+        return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
-    def _batches(
-        self, split: Split, parts: list[list[int]], augment: tuple[int, int] | None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Each part's images and labels on the device; the next is read while this one is worked on."""
+    def _evaluate(self, split: Split, items: Sequence[int]) -> Scores:
+        with self._autocast():
+            return evaluate(self.model, self.task, self._batches(split, self._evaluated(items), None))
 
-        def read(part: list[int]) -> tuple[Tensor, Tensor]:
-            x, labels = split.batch(part, augment)
-            return x.expand(-1, self.channels, -1, -1), labels
-
-        with ThreadPoolExecutor(1) as reader:
-            coming = reader.submit(read, parts[0]) if parts else None
-            for part in [*parts[1:], None]:
-                if coming is None:
-                    return
-                x, labels = coming.result()
-                coming = reader.submit(read, part) if part is not None else None
-                yield x.to(self.device, memory_format=self.format, non_blocking=True), labels.to(self.device)
+    def _batches(self, split: Split, parts: list[list[int]], augment: tuple[int, int] | None) -> Iterator[Batch]:
+        return read_ahead(split, parts, augment, self.run, self.device)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.amp)
 
     def _parts(self) -> tuple[list[int], list[int]]:
-        """Indices to learn from and, for early stopping, those held out; the same for every seed and variant."""
-        indices = list(range(len(self.data.train)))
+        """Items to learn from and, for early stopping, those held out; the same for every seed and variant."""
+        items = list(range(len(self.data.train)))
         if not self.spec.early_stop:
-            return indices, []
-        order = torch.randperm(len(indices), generator=torch.Generator().manual_seed(0)).tolist()
-        cut = max(1, round(HELD_OUT * len(indices)))
+            return items, []
+        order = torch.randperm(len(items), generator=torch.Generator().manual_seed(0)).tolist()
+        cut = max(1, round(HELD_OUT * len(items)))
         return sorted(order[cut:]), sorted(order[:cut])
 
     def _save(self) -> None:
         facts = {
             "step": self.step,
             "history": self.history,
-            "losses": self.losses,
+            "losses": dict(self.losses),
             "best": [self.best_loss, self.best_epoch],
             "seconds": self._spent(),
         }
@@ -207,50 +241,101 @@ class _Loop:
         if not path.is_file():
             return
         facts = load_checkpoint(path, self.run.key, self.model, self.optimizer)
-        self.step, self.history = facts["step"], facts["history"]
-        self.losses, self.seconds = facts["losses"], facts["seconds"]
+        self.step, self.history, self.seconds = facts["step"], facts["history"], facts["seconds"]
+        self.losses.update(facts["losses"])
         self.best_loss, self.best_epoch = facts["best"]
 
 
-def make_optimizer(model: nn.Module, spec: Training) -> torch.optim.Optimizer:
+def evaluate(model: nn.Module, task: Task, batches: Iterator[Batch]) -> Scores:
+    """The task's scores over the batches, in evaluation mode and without gradients."""
+    meter = task.meter()
+    model.eval()
+    with torch.inference_mode():
+        for batch in batches:
+            meter.update(model, batch)
+        return meter.scores()
+
+
+def evaluation_batch(task: Task, data: Dataset, batch_size: int) -> int:
+    """Items at a time in evaluation: at least the batch size, up to 128 where that many inputs and outputs fit."""
+    positions = math.prod(data.inputs[1:])
+    values = positions * max(data.inputs[0], task.outputs if task.dense else 0)
+    return max(batch_size, min(EVALUATED, MOST_VALUES // max(values, 1)))
+
+
+def read_ahead(
+    split: Split, parts: list[list[int]], augment: tuple[int, int] | None, run: Run, device: torch.device
+) -> Iterator[Batch]:
+    """Each part's batch on the device; the next is read while this one is used.
+
+    Images of one channel are repeated for networks that take three.
+    """
+
+    def read(part: list[int]) -> Batch:
+        batch = split.batch(part, augment)
+        if isinstance(batch.inputs, Tensor):
+            channels = input_channels(run.network, batch.inputs.shape[1])
+            inputs = batch.inputs.expand(-1, channels, *batch.inputs.shape[2:])
+            return Batch(inputs, batch.targets, batch.items)
+        return batch
+
+    with ThreadPoolExecutor(1) as reader:
+        coming = reader.submit(read, parts[0]) if parts else None
+        for part in [*parts[1:], None]:
+            if coming is None:
+                return
+            batch = coming.result()
+            coming = reader.submit(read, part) if part is not None else None
+            yield batch.to(device, channels_last=run.train.channels_last)
+
+
+def checked_metrics(task: Task, scores: Scores) -> list[dict[str, Any]]:
+    """The task's metrics as rows. Raises: TrainingFailed: if one is missing or not finite."""
+    rows = []
+    for metric in task.metrics:
+        value = scores.values.get(metric.name)
+        if value is None:
+            raise TrainingFailed(f"the task gives no {metric.name!r}; it gives {', '.join(scores.values) or 'nothing'}")
+        if not math.isfinite(value):
+            raise TrainingFailed(f"{metric.name} is {value} at the end")
+        rows.append({**metric.model_dump(exclude={"shown"}), "value": float(value)})
+    return rows
+
+
+def run_facts(epochs: int, seconds: float) -> list[dict[str, Any]]:
+    """Epochs and seconds as rows that nobody judges."""
+    return [
+        {"name": "epochs", "unit": "epochs", "better": "neither", "value": epochs},
+        {"name": "seconds", "unit": "s", "better": "neither", "value": seconds},
+    ]
+
+
+def save_model(model: nn.Module, folder: Path) -> None:
+    """Write model.safetensors: the state dict. Raises: TrainingFailed: if it cannot be written."""
+    state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
+    save_tensors(folder / "model.safetensors", state, {})
+
+
+def make_optimizer(model: nn.Module, spec: Training, attention_lr: float | None = None) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum, or AdamW; weight decay on matrices and kernels only, not on norms and biases."""
-    wide = [p for p in model.parameters() if p.requires_grad and p.dim() > 1]
-    thin = [p for p in model.parameters() if p.requires_grad and p.dim() <= 1]
-    groups = [{"params": wide, "weight_decay": spec.weight_decay}, {"params": thin, "weight_decay": 0.0}]
+    groups = parameter_groups(model, lr=spec.lr, attention_lr=attention_lr, weight_decay=spec.weight_decay)
+    for group in groups:
+        del group["name"]
+        group["highest_lr"] = group["lr"]
     if spec.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.momentum, 0.999))
     return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)
 
 
-def learning_rate(step: int, steps: int, batches_an_epoch: int, spec: Training) -> float:
-    """Linear warm-up, then half a cosine down to zero; a function of the step alone."""
-    warmup = min(spec.warmup_epochs * batches_an_epoch, steps / 2)
-    if step < warmup:
-        return spec.lr * (step + 1) / (warmup + 1)
-    return spec.lr * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def batches_an_epoch(images: int, batch_size: int) -> int:
-    """How many batches of at most `batch_size` use every image once."""
-    return max(1, math.ceil(images / batch_size))
-
-
-def evenly(order: list[int], count: int) -> list[list[int]]:
-    """The order cut into so many parts, none more than one longer than another: no small batch is left over."""
-    return [order[i * len(order) // count : (i + 1) * len(order) // count] for i in range(count)]
-
-
-def epoch_order(indices: list[int], seed: int, epoch: int) -> list[int]:
-    """The order of an epoch: a function of the seed and the epoch alone, so the same for every variant."""
-    generator = torch.Generator().manual_seed((seed << 20) + epoch)
-    return [indices[i] for i in torch.randperm(len(indices), generator=generator).tolist()]
-
-
 @contextlib.contextmanager
-def _deterministic() -> Iterator[None]:
+def preserve_process(device: str) -> Iterator[None]:
+    """torch's threads, generators and determinism are as before afterwards, also on an error."""
+    threads = torch.get_num_threads()
+    own = [] if torch.device(device).type == "cpu" else [torch.device(device).index or 0]
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
-    torch.use_deterministic_algorithms(True, warn_only=True)
     try:
-        yield
+        with torch.random.fork_rng(own):
+            yield
     finally:
+        torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(before, warn_only=warn)

@@ -63,7 +63,7 @@ def test_real_weights_keep_their_accuracy(shared, convert, tmp_path):
     assert facts["about"]["CIFAR-10 top-1"] == "91.73 %"
     network = foveate.load(out)
     assert not network.training
-    assert load_weights(foveate.create_network("resnet20"), out, num_classes=10) == []
+    assert load_weights(foveate.create_network("resnet20"), out) == []
     assert 88 <= cifar_accuracy(network, shared / "data", 300) <= 96
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 import foveate
 from foveate.costs import costs, macs, parameters
-from foveate.costs._latency import interval_of_the_median, time_interleaved
+from foveate.costs.latency import interval_of_the_median, time_interleaved
 
 
 def test_shared_parameters_count_once():

@@ -7,12 +7,10 @@ import torch
 from torch import nn
 
 import foveate
-from foveate.costs import Latency, Setting, compared, costs, ranked, throughput, told_apart
-from foveate.costs._cost import Cost
-from foveate.costs._energy import energy_mj
-from foveate.costs._latency import interval_of_a_repeat, interval_of_the_median
-from foveate.costs._memory import halving, within_memory
-from foveate.costs._peak import start_measuring_peaks
+from foveate.costs import Latency, Setting, compared, costs, distinguishable, ranked, throughput
+from foveate.costs.latency import interval_of_a_repeat, interval_of_the_median
+from foveate.costs.measure import Cost, energy_mj
+from foveate.costs.memory import halving, start_measuring_peaks, within_memory
 from foveate.counting import Count
 
 QUICK = {"repeats": 5, "budget_s": 0.0, "memory": False}
@@ -119,7 +117,7 @@ def test_networks_within_the_noise_are_not_ranked():
         "b": cost_of(noise),
     }
     assert [set(group) for group in ranked(found)] == [{"a", "b"}, {"slow"}]
-    assert not told_apart(compared(found["a"], found["b"]))
+    assert not distinguishable(compared(found["a"], found["b"]))
     assert compared(found["slow"], found["b"]) == Latency(1.5, 1.5, 1.5)
     with pytest.raises(ValueError, match="two costs of one run"):
         compared(found["a"], cost_of([1.0, 2.0]))

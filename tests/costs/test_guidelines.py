@@ -10,9 +10,9 @@ from torch import nn
 
 import foveate
 from foveate.costs import Machine, guidelines
-from foveate.costs._changes import change
-from foveate.costs._places import least_memory_access, memory_access, product, read
-from foveate.costs._trace import alone, traced
+from foveate.costs.places import least_memory_access, memory_access, product, read
+from foveate.costs.pricing import change
+from foveate.costs.trace import alone, traced
 from foveate.networks import build_network
 from foveate.report import guidelines_drawing, guidelines_table
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from foveate.costs import Machine, device_there, machine
+from foveate.costs import Machine, measure_machine
+from foveate.devices import require_device
 
 ROOFS = Machine("cpu", "a processor", 1, "float32", ((1000, 80.0), (3000, 20.0)), 18.0, 50.0, 2.0, 8.0)
 
@@ -21,24 +22,24 @@ def test_an_operator_takes_its_launch_its_arithmetic_and_its_traffic():
 
 def test_measured_roofs_are_sane_and_remembered():
     threads = torch.get_num_threads()
-    found = machine("cpu", threads=1)
+    found = measure_machine("cpu", threads=1)
     assert torch.get_num_threads() == threads
     assert 0.1 < found.memory_gb_s < 5000
     assert 0.1 < found.read_gb_s < 5000
     assert found.gmacs_s > 0.1
     assert 0.05 < found.launch_us < 1e4
     assert found.convolution_launch_us > 0.1
-    assert machine(torch.device("cpu"), threads=1) is found
+    assert measure_machine(torch.device("cpu"), threads=1) is found
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda:99", "xpu:7", ""])
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "xpu:7", "", "meta", "cpu:1"])
 def test_a_device_that_is_not_there_is_told(name):
     with pytest.raises(ValueError, match="wanted one of this machine's"):
-        device_there(name)
+        require_device(name)
 
 
 def test_roofs_of_integers_or_no_threads_are_refused():
     with pytest.raises(ValueError, match="floating"):
-        machine("cpu", dtype=torch.int8)
+        measure_machine("cpu", dtype=torch.int8)
     with pytest.raises(ValueError, match="threads"):
-        machine("cpu", threads=0)
+        measure_machine("cpu", threads=0)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from foveate.costs import Latency, experiment, experiments, macs
-from foveate.costs._microbenchmarks import SIDE, Timed, told, variants, verdict
+from foveate.costs.microbenchmarks import SIDE, Timed, told, variants, verdict
 from foveate.report import write_experiments
 
 CASES = [(guideline, width) for guideline, widths in experiments().items() for width in widths]

@@ -9,7 +9,7 @@ from torch import nn
 
 import foveate
 from foveate.costs import Calibration, calibrate, count, fastest_first, predict
-from foveate.costs._calibration import TERMS, Observed, _left_out, fit, kind_of, operators, terms
+from foveate.costs.calibration import TERMS, Observed, _left_out, fit, kind_of, operators, terms
 from foveate.networks import build_network
 
 PRICES = {

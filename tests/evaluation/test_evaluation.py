@@ -115,7 +115,7 @@ def test_evaluate_counts_what_is_right(colours, command):
         (lambda at: [*ASKED, "--interpolation", "cubic"], "wanted nearest, bilinear, bicubic, lanczos; got 'cubic'"),
         (lambda at: [*ASKED, "--mean", "0.5,half,0.5"], "--mean: wanted numbers parted by commas"),
         (lambda at: [*ASKED, "--mean", "0.5", "--std", "1"], "--mean, --std: wanted 3 numbers each, got 1"),
-        (lambda at: [*ASKED, "--device", "tpu"], "--device: 'tpu' cannot be used here"),
+        (lambda at: [*ASKED, "--device", "tpu"], "--device: wanted one of this machine's (cpu"),
         (lambda at: [*ASKED, "--source", "a/b"], "--source and --cls go together"),
         (lambda at: [*ASKED, "--source", "a/b", "--cls", "C"], "no official source is called 'a/b'"),
         (lambda at: [*ASKED, "--option", "width"], "--option: wanted NAME=VALUE; got 'width'"),

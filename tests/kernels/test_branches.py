@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import foveate
-from foveate.kernels import mix_branches, pool_branches, share_branches, why_not
+from foveate.kernels import accumulate_branch_gradients, mix_branches, pool_branches, why_not
 
 
 @pytest.fixture(autouse=True)
@@ -20,7 +20,7 @@ def laid_last(x):
 def both(maps, weights, wanted):
     """Outputs and gradients of both forms, pooled and mixed twice."""
     for impl in ("cpu", "reference"):
-        branches = share_branches(maps, impl=impl)
+        branches = accumulate_branch_gradients(maps, impl=impl)
         first = mix_branches(branches, weights)
         pooled = pool_branches(branches)
         turned = pooled.T.contiguous().T  # whose gradient lies otherwise
@@ -54,7 +54,7 @@ def test_selective_kernels_on_a_large_map_are_as_written():
     module = foveate.create_attention("sk", 32).double()
     x = torch.randn(2, 32, 60, 61, dtype=torch.float64, requires_grad=True)
     seen = [branch(x) for branch in module.branches]
-    assert share_branches(seen).impl == "cpu"
+    assert accumulate_branch_gradients(seen).impl == "cpu"
     hidden = torch.relu(module.norm(module.reduce(sum(seen).mean((2, 3)))))
     weights = torch.softmax(module.expand(hidden).unflatten(1, (2, 32)), 1)[..., None, None]
     expected = seen[0] * weights[:, 0] + seen[1] * weights[:, 1]
@@ -67,14 +67,14 @@ def test_selective_kernels_on_a_large_map_are_as_written():
 
 def test_small_maps_take_plain_torch_unless_a_form_is_asked_for():
     small, large = torch.ones(1, 2, 8, 8), torch.ones(1, 32, 64, 64)
-    forms = [share_branches([x, x], impl=impl).impl for x in (small, large) for impl in (None, "cpu")]
+    forms = [accumulate_branch_gradients([x, x], impl=impl).impl for x in (small, large) for impl in (None, "cpu")]
     assert forms == ["reference", "cpu", "cpu", "cpu"]
 
 
 def test_what_is_not_alike_is_refused():
     x = torch.ones(1, 2, 3, 3)
-    with pytest.raises(ValueError, match=r"share_branches: wanted maps of one shape.*; got none"):
-        share_branches([])
+    with pytest.raises(ValueError, match=r"accumulate_branch_gradients: wanted maps of one shape.*; got none"):
+        accumulate_branch_gradients([])
     with pytest.raises(ValueError, match=r"mix_branches: wanted maps of one shape.*\(1, 2, 3, 3\).*\(1, 2, 3\)"):
         mix_branches([x, x[..., 0]], torch.ones(1, 2, 2))
     with pytest.raises(ValueError, match=r"pool_branches: wanted maps of one shape.*float64"):

@@ -10,7 +10,7 @@ import torch
 from kernel_cases import CASES
 
 import foveate
-from foveate.kernels import convolve_few, pool_channels, pool_planes, share, why_not
+from foveate.kernels import accumulate_gradient, channel_pool, conv_to_one, global_pool, why_not
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 SHAPE = (2, 6, 7, 5)
@@ -61,7 +61,7 @@ def test_the_first_of_equal_values_takes_the_gradient(last):
     x = (x.contiguous(memory_format=torch.channels_last) if last else x).requires_grad_()
     grads = []
     for impl in ("cpu", "reference"):
-        largest = pool_planes(x, ("max",), impl=impl)[0].sum() + pool_channels(x, impl=impl)[0].square().sum()
+        largest = global_pool(x, ("max",), impl=impl)[0].sum() + channel_pool(x, impl=impl)[0].square().sum()
         grads.append(torch.autograd.grad(largest, x)[0])
     assert torch.equal(*grads)
 
@@ -81,8 +81,8 @@ def test_derivatives_of_derivatives(case):
 
 def test_a_gradient_asked_for_in_parts_is_the_same():
     x, gate = torch.randn(SHAPE, requires_grad=True), torch.rand(SHAPE[:2], requires_grad=True)
-    shared = share(x)
-    y = foveate.kernels.gate_map(shared, channel=gate * pool_planes(shared, ("mean",))[0])
+    accumulated = accumulate_gradient(x)
+    y = foveate.kernels.gate_map(accumulated, channel=gate * global_pool(accumulated, ("mean",))[0])
     whole = torch.autograd.grad(y.sum(), (x, gate), retain_graph=True)
     (alone,) = torch.autograd.grad(y.sum(), gate, retain_graph=True)
     again = torch.autograd.grad(y.sum(), (x, gate))
@@ -93,12 +93,12 @@ def test_a_gradient_asked_for_in_parts_is_the_same():
 def test_torch_finds_the_operators_in_order():
     x, gate = torch.randn(SHAPE), torch.rand(SHAPE[:2])
     torch.library.opcheck(torch.ops.foveate.gate_map.default, (x, gate, None, None))
-    torch.library.opcheck(torch.ops.foveate.channel_pools.default, (x, gate))
-    torch.library.opcheck(torch.ops.foveate.convolve_few.default, (x[:, :2].contiguous(), torch.rand(1, 2, 3, 3)))
+    torch.library.opcheck(torch.ops.foveate.channel_pool.default, (x, gate))
+    torch.library.opcheck(torch.ops.foveate.conv_to_one.default, (x[:, :2].contiguous(), torch.rand(1, 2, 3, 3)))
     torch.library.opcheck(torch.ops.foveate.gate_map.default, (x, gate, None, None, x, True))
     torch.library.opcheck(torch.ops.foveate.mix_branches.default, ([x, x], torch.rand(2, *SHAPE[:2])))
     torch.library.opcheck(torch.ops.foveate.branch_means.default, ([x, x],))
-    torch.library.opcheck(torch.ops.foveate.plane_pools.default, (x, ["mean"]), test_utils=("test_schema",))
+    torch.library.opcheck(torch.ops.foveate.global_pool.default, (x, ["mean"]), test_utils=("test_schema",))
 
 
 def test_the_result_does_not_depend_on_the_number_of_threads():
@@ -122,8 +122,8 @@ def test_a_convolution_with_hooks_is_run_as_a_module():
     module.spatial_gate.conv.register_forward_hook(lambda *_: seen.append(1))
     module.eval()(torch.randn(2, 32, 5, 5))
     assert seen == [1]
-    with pytest.raises(ValueError, match="convolve_few: wanted x"):
-        convolve_few(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 2, 2))
+    with pytest.raises(ValueError, match="conv_to_one: wanted x"):
+        conv_to_one(torch.ones(1, 2, 3, 3), torch.ones(1, 2, 2, 2))
 
 
 CODE = "import torch; from foveate.kernels import why_not; print(why_not('cpu', torch.ones(1, 2, 3)))"

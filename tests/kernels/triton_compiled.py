@@ -2,7 +2,7 @@
 
 python triton_compiled.py ARCH DTYPE few|all: runs the primitives (all: and the mechanisms, in every layout and with
 every option) on CPU tensors, forward and backward, with Triton told that it has a GPU of that architecture, and writes
-a line of JSON for each kernel and set of types that it compiles: registers, bytes of spilled ones, bytes of shared
+a line of JSON for each kernel and set of types that it compiles: registers, bytes of spilled ones, bytes of accumulated
 memory. What the passes would have written is left as torch.empty gives it.
 """
 
@@ -17,11 +17,11 @@ import torch
 import triton
 from attention_cases import CASES as MECHANISMS
 from attention_cases import build
+from foveate.kernels.global_pool import KINDS
 from kernel_cases import CASES
 from triton.backends.compiler import GPUTarget
 
-from foveate.kernels import _dispatch, gate_map, gate_strips, likeness_gate, pool_attended, pool_planes, pool_strips
-from foveate.kernels.pool_planes import KINDS
+from foveate.kernels import _dispatch, attention_pool, gate_map, gate_strips, global_pool, pool_strips, sge_gate
 
 # Tiles full and cut off in both directions, planes and maps of one number, strides that are multiples of 16 or not.
 SHAPES = [(2, 64, 56, 56), (2, 24, 7, 7), (1, 1, 1, 1), (3, 2, 1, 1), (1, 6, 33, 40)]
@@ -52,7 +52,7 @@ class Absent:
         self.loading = source
         return lambda *_: None
 
-    def load_binary(self, name, binary, shared, device):
+    def load_binary(self, name, binary, accumulated, device):
         kernel, types = f"{self.loading.fn.__module__}.{name}", " ".join(map(str, self.loading.signature.values()))
         registers, spilled = resources(binary)
         used = {"kernel": kernel, "types": types, "registers": registers, "spilled": spilled, "shared": shared}
@@ -92,11 +92,11 @@ def primitives(shape, dtype, last):
     """Every primitive, and those with options with each set of them: a function and its inputs."""
     for case in CASES:
         x, *others = (t.to(dtype) for t in case.inputs(shape))
-        if case.name != "convolve_few":  # which has no Triton form
+        if case.name != "conv_to_one":  # which has no Triton form
             yield lambda *inputs, case=case: case.run("triton", *inputs), [laid(x, last), *others]
     x = laid(torch.randn(shape, dtype=dtype), last)
     for kinds in subsets(KINDS):
-        yield lambda x, kinds=kinds: pool_planes(x, kinds), [x]
+        yield lambda x, kinds=kinds: global_pool(x, kinds), [x]
     gates = {"channel": x[:, :, 0, 0], "position": x[:, 0], "added": x[:, :, 0, 0], "residual": x}
     for names in subsets(gates):
         given = [x, *(gates[name] for name in names)]
@@ -124,8 +124,8 @@ def wide(dtype):
     yield lambda x: [gate_strips(x, *pool_strips(x))], [x]
     for channels in (500, 2000):
         x = x.reshape(1, channels, -1)
-        yield lambda x, w: [likeness_gate(x, w[:1], w[:1])], [x, x[0, :, 0]]
-        yield lambda x, w: [pool_attended(x, w, w[:1])[0]], [x, x[0, :, 0]]
+        yield lambda x, w: [sge_gate(x, w[:1], w[:1])], [x, x[0, :, 0]]
+        yield lambda x, w: [attention_pool(x, w, w[:1])[0]], [x, x[0, :, 0]]
 
 
 def main(arch, dtype, few):

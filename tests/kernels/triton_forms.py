@@ -66,9 +66,9 @@ def test_ties_and_what_is_not_finite_are_as_in_the_reference(case, value):
 @pytest.mark.parametrize(
     ("name", "module", "limit"),
     [
-        ("pool_attended", "_tiles", "PROGRAMS"),
+        ("attention_pool", "_tiles", "PROGRAMS"),
         ("gate_map", "_tiles", "PROGRAMS"),
-        ("likeness_gate", "likeness_gate", "KEPT"),
+        ("sge_gate", "sge_gate", "KEPT"),
     ],
 )
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 import foveate
-from foveate.networks import build_network, build_variant, widen_until, widened
+from foveate.networks import build_network, build_variant, build_wider, input_channels, widen_until
+from foveate.networks._widen import Fixed, widened
 from foveate.spec import Data, Run, Training, Variant
 
 
@@ -90,8 +91,7 @@ def test_a_widened_network_is_the_same_network_wider(name):
     before = nn.Conv2d.__init__
     with torch.device("meta"):
         plain = build_network(name, num_classes=10)
-        with widened(1.25, in_channels=3, num_classes=10):
-            wide = build_network(name, num_classes=10)
+        wide = build_wider(name, 1.25, num_classes=10, in_channels=3)
     assert nn.Conv2d.__init__ is before
     assert wide(torch.empty(2, 3, 64, 64, device="meta")).shape == (2, 10)
     ratio = sum(p.numel() for p in wide.parameters()) / sum(p.numel() for p in plain.parameters())
@@ -101,9 +101,26 @@ def test_a_widened_network_is_the_same_network_wider(name):
 
 def test_widening_leaves_torch_as_it_was_also_on_error():
     before = nn.Linear.__init__
-    with pytest.raises(KeyError), widened(2.0, in_channels=3, num_classes=10):
+    with pytest.raises(KeyError), widened(2.0, in_channels=3, fixed=Fixed()):
         raise KeyError
     assert nn.Linear.__init__ is before
+
+
+def test_a_function_of_a_file_is_run_once_and_gets_the_channels_that_it_takes(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from pathlib import Path\nfrom torch import nn\n\nwith Path(__file__).with_suffix('.log').open('a') as log:\n"
+        "    log.write('run\\n')\n\n"
+        "def free(num_classes, in_chans=3):\n    return nn.Conv2d(in_chans, num_classes, 1)\n\n"
+        "def fixed(num_classes):\n    return nn.Conv2d(3, num_classes, 1)\n"
+    )
+    assert input_channels(f"{path}:free", 1) == 1
+    assert input_channels(f"{path}:fixed", 1) == 3
+    assert [input_channels(name, 1) for name in ("resnet8", "timm:resnet18", "torchvision:resnet18")] == [1, 1, 3]
+    assert build_network(f"{path}:free", num_classes=2, in_channels=1).in_channels == 1
+    assert build_network(f"{path}:fixed", num_classes=2, in_channels=1).in_channels == 3
+    assert type(build_network(f"{path}:free", num_classes=2)) is nn.Conv2d
+    assert path.with_suffix(".log").read_text() == "run\n"
 
 
 def test_the_smallest_width_that_is_enough():

@@ -1,12 +1,14 @@
 """Weights of a file into a network by name, and studies that start from them."""
 
+from functools import partial
+
 import pytest
 import safetensors.torch
 import torch
 
 import foveate
 from foveate.data import open_data
-from foveate.networks import build_variant, load_weights, read_weights, weights_fingerprint
+from foveate.networks import build_variant, head_of, load_weights, read_weights, weights_fingerprint
 from foveate.spec import Data, Run, Study, Training, Variant, check_study
 from foveate.study.folder import keep_study, study_toml
 from foveate.study.plan import make_plan
@@ -37,7 +39,7 @@ def test_every_form_of_file(form, state, tmp_path):
     found = read_weights(path)
     assert found.keys() == state.keys()
     network = foveate.create_network("resnet8", num_classes=10, in_channels=1)
-    assert load_weights(network, path, num_classes=10) == []
+    assert load_weights(network, path) == []
     assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
 
 
@@ -45,7 +47,10 @@ def test_another_classifier_stays_fresh(state, tmp_path):
     torch.save(state, tmp_path / "w")
     network = foveate.create_network("resnet8", num_classes=4, in_channels=1)
     fresh = network.fc.weight.detach().clone()
-    assert load_weights(network, tmp_path / "w", num_classes=4) == ["fc.weight", "fc.bias"]
+    head = partial(head_of, "resnet8", num_classes=4, in_channels=1)
+    with pytest.raises(ValueError, match=r"fc.weight: wanted the shape \(4, 64\), got \(10, 64\)"):
+        load_weights(network, tmp_path / "w")
+    assert load_weights(network, tmp_path / "w", head=head) == ["fc.weight", "fc.bias"]
     assert torch.equal(network.fc.weight, fresh)
     assert torch.equal(network.conv1.weight, state["conv1.weight"])
 
@@ -67,7 +72,7 @@ def test_anything_else_is_named_and_nothing_changes(change, message, state, tmp_
     network = foveate.create_network("resnet8", num_classes=10, in_channels=1)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     with pytest.raises(ValueError, match=message) as error:
-        load_weights(network, tmp_path / "w", num_classes=10)
+        load_weights(network, tmp_path / "w", head=partial(head_of, "resnet8", num_classes=10, in_channels=1))
     assert "\n" not in str(error.value)
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
 

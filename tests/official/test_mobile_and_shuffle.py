@@ -142,7 +142,7 @@ def test_int8_weights_come_from_a_file_too(quantised, tmp_path):
     network = foveate.official.load(CORAL, "mobilenet_v2", {}, state)
     assert torch.equal(network.fc.bias, quantised["layers"][-1]["bias"])
     with pytest.raises(ValueError, match="'stem.0.weight' is missing"):
-        load_weights(network, tmp_path / "int8.pth", num_classes=1000)
+        load_weights(network, tmp_path / "int8.pth")
 
 
 def test_what_is_wrong_with_int8_weights_is_told_by_their_names(quantised):

@@ -15,7 +15,7 @@ static inline A FN(mean_of)(const T *row, int64_t J, A *buffer) {
 // Of each group of 2·K channels the first K are gated by σ(scale · mean + shift), the others position by position by
 // σ(scale · normed + shift); scale and shift are [2·K]. Then channel q goes to 2·(q mod C/2) + q div C/2. Kept: the mean
 // of every channel and 1/√(variance + ε) of those that are normalised.
-void FN(shuffle_gate)(const T *x, const A *scale, const A *shift, T *y, A *mean, A *inverse, int64_t K, int64_t N,
+void FN(sa_gate)(const T *x, const A *scale, const A *shift, T *y, A *mean, A *inverse, int64_t K, int64_t N,
                       int64_t C, int64_t J, int64_t past, int64_t threads) {
     PARALLEL {
         A in[CHUNK], out[CHUNK];
@@ -52,7 +52,7 @@ void FN(shuffle_gate)(const T *x, const A *scale, const A *shift, T *y, A *mean,
 
 // Back. For each channel: the sum over positions of the gradient of its logits, and of that times the normed map (the
 // mean for those gated as a whole). Scratch of 2·J values a thread.
-void FN(shuffle_gate_back)(const T *x, const T *dy, const A *scale, const A *shift, const A *mean, const A *inverse,
+void FN(sa_gate_back)(const T *x, const T *dy, const A *scale, const A *shift, const A *mean, const A *inverse,
                            T *dx, A *d_shift, A *d_scale, A *scratch, int64_t K, int64_t N, int64_t C, int64_t J,
                            int64_t past, int64_t threads) {
     PARALLEL {
@@ -106,7 +106,7 @@ static inline void FN(alike)(const T *x, const A *mean, int64_t K, int64_t J, in
 
 // Each of G groups of K channels is gated by σ(w · (t − mean t) / (deviation t + ε) + b), t the map's likeness to the
 // group's means; the deviation divides by `count`. Kept: the means of the channels, the mean and deviation of t.
-void FN(likeness_gate)(const T *x, const A *w_, const A *b_, T *y, A *mean, A *middle, A *deviation, A *scratch,
+void FN(sge_gate)(const T *x, const A *w_, const A *b_, T *y, A *mean, A *middle, A *deviation, A *scratch,
                        int64_t count, int64_t K, int64_t N, int64_t G, int64_t J, int64_t past, int64_t threads) {
     PARALLEL {
         A in[CHUNK], out[CHUNK], *t = scratch + omp_get_thread_num() * J;
@@ -146,7 +146,7 @@ void FN(likeness_gate)(const T *x, const A *w_, const A *b_, T *y, A *mean, A *m
 
 // Back; d_shift and d_scale are sums over positions of the gradient of the logits, and of that times the normed t.
 // Scratch of 3·J values a thread.
-void FN(likeness_gate_back)(const T *x, const T *dy, const A *w_, const A *b_, const A *mean, const A *middle,
+void FN(sge_gate_back)(const T *x, const T *dy, const A *w_, const A *b_, const A *mean, const A *middle,
                             const A *deviation, T *dx, A *d_shift, A *d_scale, A *scratch, int64_t count, int64_t K,
                             int64_t N, int64_t G, int64_t J, int64_t past, int64_t threads) {
     PARALLEL {

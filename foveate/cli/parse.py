@@ -1,0 +1,79 @@
+"""Flags of the command line as plain values."""
+
+import re
+import tomllib
+from typing import Any
+
+from foveate.spec import PLAIN
+
+
+def value(text: str) -> Any:
+    """A TOML value if it is one (3, 0.5, true, [1, 2]), else the text itself."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def pairs(texts: list[str], what: str) -> dict[str, Any]:
+    """["a=1", "b=x"] → {"a": 1, "b": "x"}. Raises: ValueError: one has no "="."""
+    found = {}
+    for text in texts:
+        key, equals, given = text.partition("=")
+        if not equals or not key:
+            raise ValueError(f"{what}: wanted NAME=VALUE; got {text!r}")
+        if key.strip() in found:
+            raise ValueError(f"{what}: {key.strip()} is given twice")
+        found[key.strip()] = value(given.strip())
+    return found
+
+
+def attention(text: str) -> list[tuple[str, dict[str, Any]]]:
+    """ "none,se,cbam:kernel_size=3:order=parallel" → [("none", {}), ("se", {}), ("cbam", {…})].
+
+    Whether there is such a mechanism with such an option is checked later, when the user's own files are read.
+
+    Raises: ValueError: an option without a value or given twice, an empty name.
+    """
+    found = []
+    for part in re.split(r",(?![^\[]*\])", text):  # not the commas inside [a, b]
+        name, *options = part.strip().split(":")
+        if not name:
+            raise ValueError(f"--attention: wanted names parted by commas, such as none,se,cbam; got {text!r}")
+        found.append((name, pairs(options, f"--attention {name}")))
+    return found
+
+
+def variants(text: str, at: str, init: str, **trained: Any) -> list[dict[str, Any]]:
+    """The variants of a study, as plain values, all at the same place and trained alike.
+
+    trained: replace, freeze, thaw, attention_lr; what is None or False is left out, and the plain network has none.
+    """
+    if not at.strip(","):
+        raise ValueError(f"--at: wanted block, stage, or glob patterns parted by commas; got {at!r}")
+    where = at.split(",") if "," in at else at
+    given = {key: value for key, value in trained.items() if value}
+    return [
+        {"attention": name, "options": options} | ({} if name == PLAIN else {"at": where, "init": init, **given})
+        for name, options in attention(text)
+    ]
+
+
+def seeds(text: str) -> Any:
+    """ "5" → 5 (seeds 0 to 4); "3,7,11" → those. Raises: ValueError."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds: wanted a number of seeds or seeds parted by commas; got {text!r}") from None
+    if len(numbers) == 1 and numbers[0] < 1:
+        raise ValueError(f"--seeds: wanted 1 or more; got {text}")
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def metric(name: str | None, better: str | None) -> Any:
+    """--metric NAME [--better higher|lower] as a study has it. Raises: ValueError: --better without --metric."""
+    if better is None:
+        return name
+    if name is None:
+        raise ValueError("--better goes with --metric NAME")
+    return {"name": name, "better": better}

@@ -1,0 +1,59 @@
+"""foveate predict: what a trained network gives for a person's own files."""
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def predict(
+    path: Annotated[Path, typer.Argument(help="A file, or a folder of files.", show_default=False)],
+    run: Annotated[
+        str | None, typer.Option(help="A study's network: DIR, DIR:ARM or DIR:ARM:SEED, or the folder of a run.")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="As of foveate evaluate: a name, or a saved file.")] = None,
+    weights: Annotated[Path | None, typer.Option(help="With --network: safetensors file or torch checkpoint.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="FILE.csv, or a folder for predictions.csv and masks. Default: print the CSV.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
+    batch_size: Annotated[int, typer.Option(min=1)] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Write what a trained network gives for each file: class and scores, values, or masks.
+
+    Example: foveate predict new-photos --run my-study:se --out predictions.csv
+    """
+    from foveate.devices import require_device
+    from foveate.study.predict import of_network, of_run, predict_files
+
+    require_device(device)
+    if (run is None) == (network is None):
+        raise ValueError("wanted --run DIR or --network NAME with --weights FILE")
+    predictor = of_run(run) if run is not None else of_network(str(network), weights)
+    as_folder = out is not None and (out.is_dir() or not out.suffix)
+    masks = out if as_folder else None
+    rows = predict_files(predictor, path, device=device, batch_size=batch_size, masks=masks)
+    if as_json:
+        typer.echo(json.dumps({"network": predictor.name, "predictions": rows}))
+        return
+    text = _csv(rows)
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        from foveate.files import write_whole
+
+        file = out / "predictions.csv" if as_folder else out
+        write_whole(file, text.encode())
+        typer.echo(f"{file}: {len(rows):,} file{'s' * (len(rows) > 1)} by {predictor.name}")
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()

@@ -1,0 +1,145 @@
+"""Kind "folders": photos of any size and kind in class folders, with a train and a test folder or without."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.data.checks import Checked, check_photos, note_copies
+from foveate.data.dataset import Dataset, LabelledImages, Progress, Target, register_data
+from foveate.data.listing import Listing, list_photos, list_test_photos
+from foveate.data.photos import AUGMENTATION, SIDE, Photos
+from foveate.data.problems import Problem, complain
+from foveate.data.source import folder_of
+from foveate.data.subset import choose, hold_out
+from foveate.data.transforms import CROP, MEAN, STD, Preprocessing
+from foveate.spec import DataSpec
+
+
+def find_problems(folder: Path, *, progress: Progress | None = None, skip_bad: bool = False) -> list[Problem]:
+    """Everything that is wrong with a folder, and notes on what is merely odd; [] is a folder that will train.
+
+    Every file is decoded, unless that was done before and nothing has changed since. With `skip_bad`, files that cannot
+    be used are notes.
+    """
+    listing, checked, problems = _usable(list_photos(folder), progress, skip_bad)
+    return [*problems, *note_copies(listing, checked.copies)]
+
+
+def evaluation_images(folder: Path) -> LabelledImages:
+    """The photos that a network is tested on, for evaluation: of the test folder where there is one, else all.
+
+    Raises: ValueError: if a folder or file of the listing cannot be used, each by its path.
+    """
+    listing = list_test_photos(folder)
+    complain(folder, listing.problems, len(listing.photos))
+    notes = tuple(str(problem) for problem in listing.problems)
+    files = [photo.path for photo in listing.photos]
+    labels = [photo.label for photo in listing.photos]
+    return LabelledImages(folder.resolve().name, files, [str(file) for file in files], labels, notes=notes)
+
+
+@register_data("folders", check=find_problems, evaluation_images=evaluation_images)
+def open_folders(
+    spec: DataSpec,
+    *,
+    progress: Progress | None = None,
+    skip_bad: bool = False,
+    crop_pct: float = CROP,
+    interpolation: str = "bilinear",
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+    bgr: bool = False,
+) -> Dataset:
+    """Photos as root/<class>/… or root/train/<class>/… and root/test/<class>/… (or val, valid, validation).
+
+    Without a test folder, test_fraction of each class is held out; copies of a photo stay on one side. Augmentation: a
+    random part of each photo, mirror images. The target is "label".
+
+    Args:
+        spec: size: the side of square images, 224 unless said otherwise.
+        progress: called with (files checked, files in all) while the photos are checked for the first time.
+        skip_bad: leave files out that cannot be used, instead of refusing the folder.
+        crop_pct, interpolation, mean, std, bgr: of `Preprocessing`.
+
+    Raises: ValueError: if files or folders cannot be used, each by its path, or size, train_items or test_items do not
+        fit.
+    """
+    folder = folder_of(spec.source)
+    size = spec.size or (SIDE, SIDE)
+    if len(size) != 2 or size[0] != size[1]:
+        raise ValueError(f"{folder}: photos become square images; wanted one side such as 224; got {list(size)}")
+    if len(mean) != 3 or len(std) != 3:
+        raise ValueError(f"mean and std: wanted three numbers each; got {list(mean)} and {list(std)}")
+    preprocessing = Preprocessing(size[0], crop_pct, interpolation, tuple(mean), tuple(std), bgr)
+    listing = list_photos(folder)
+    if any(problem.kind == "folder" for problem in listing.problems):
+        complain(folder, listing.problems, len(listing.photos))  # before hours of decoding
+    listing, checked, problems = _usable(listing, progress, skip_bad)
+    complain(folder, problems, len(listing.photos))
+    notes = [problem.reason if problem.path == folder else str(problem) for problem in problems]
+    notes += [problem.reason for problem in note_copies(listing, checked.copies)]
+    train, test = _divided(listing, checked, spec, preprocessing)
+    counts = f"{len(train):,} train and {len(test):,} test photos at {size[0]}×{size[1]} pixels"
+    return Dataset(
+        name=folder.resolve().name,
+        inputs=(3, *size),
+        targets={"label": Target("class", listing.classes)},
+        train=train,
+        test=test,
+        fingerprint=checked.fingerprint,
+        description=f"{folder.resolve().name}: {counts}, {len(listing.classes)} classes",
+        about={"augmentation": AUGMENTATION, "preprocessing": str(preprocessing)},
+        notes=tuple(notes),
+        prepare=test.prepare,
+    )
+
+
+def _usable(listing: Listing, progress: Progress | None, skip_bad: bool) -> tuple[Listing, Checked, list[Problem]]:
+    """The photos to use, what decoding them showed, and all problems; with `skip_bad`, bad files are left out."""
+    checked = check_photos(listing, progress)
+    problems = [*listing.problems, *checked.problems]
+    if not skip_bad or not any(problem.kind == "file" for problem in problems):
+        return listing, checked, problems
+    bad = {problem.path for problem in checked.problems}
+    problems = [
+        replace(problem, reason=f"left out: {problem.reason}", kind="note") if problem.kind == "file" else problem
+        for problem in problems
+    ]
+    if bad:
+        listing = replace(listing, photos=tuple(photo for photo in listing.photos if photo.path not in bad))
+        checked = check_photos(listing, progress)
+        parts = ("train", "test") if listing.has_split else ("",)
+        for part, label in product(parts, listing.classes):
+            count = sum((photo.split, photo.label) == (part, label) for photo in listing.photos)
+            if count < (1 if part else 2):
+                where = listing.root / part / label
+                left = f"class {label!r} has {count} image{'s' * (count != 1)} that can be used; wanted at least"
+                problems.append(Problem(where, f"{left} {1 if part else 2}", "folder"))
+    return listing, checked, problems
+
+
+def _divided(listing: Listing, checked: Checked, spec: DataSpec, preprocessing: Preprocessing) -> tuple[Photos, Photos]:
+    number = {name: place for place, name in enumerate(listing.classes)}
+    labels = np.array([number[photo.label] for photo in listing.photos], np.int64)
+    keys = np.array([photo.key for photo in listing.photos], np.uint64)
+    if listing.has_split:
+        held = np.array([photo.split == "test" for photo in listing.photos])
+        train, test = np.flatnonzero(~held), np.flatnonzero(held)
+    else:
+        groups = np.arange(len(labels))
+        for numbers in checked.copies:
+            groups[list(numbers)] = numbers[0]
+        train, test = hold_out(labels, keys, spec.test_fraction, groups, names=listing.classes)
+    train = train[choose(labels[train], keys[train], spec.train_items, wanted="train_items")]
+    test = test[choose(labels[test], keys[test], spec.test_items, wanted="test_items")]
+
+    def split(places: NDArray[np.int64]) -> Photos:
+        photos = [listing.photos[place] for place in places]
+        names = [photo.path.relative_to(listing.root).as_posix() for photo in photos]
+        return Photos([photo.path for photo in photos], labels[places], preprocessing, names=names, was_checked=True)
+
+    return split(train), split(test)

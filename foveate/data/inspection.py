@@ -1,0 +1,85 @@
+"""What a data source holds, and everything that is wrong with it: `foveate data check`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveate.data.dataset import CHECKS, Dataset, Progress, Split
+from foveate.data.open import AUTO, kind_of, open_data
+from foveate.data.problems import Problem
+from foveate.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What was found.
+
+    Attributes:
+        source, kind: what was looked at, and as which kind of data.
+        problems: everything that is wrong or odd, each by its file or folder.
+        data: the data set; None where the problems make it unusable.
+    """
+
+    source: str
+    kind: str
+    problems: tuple[Problem, ...]
+    data: Dataset | None
+
+    @property
+    def serious(self) -> int:
+        """How many problems make the data unusable."""
+        return sum(problem.kind != "note" for problem in self.problems)
+
+    def row(self) -> dict[str, Any]:
+        """All of it as plain values: classes, counts by split and class, the size of a sample, problems."""
+        found: dict[str, Any] = {"source": self.source, "kind": self.kind, "usable": self.data is not None}
+        if self.data is not None:
+            found |= {"name": self.data.name, "description": self.data.description, "inputs": list(self.data.inputs)}
+            found |= {"targets": {name: target.kind for name, target in self.data.targets.items()}}
+            found |= {"fingerprint": self.data.fingerprint, "about": dict(self.data.about)}
+            found |= {part: _counts(self.data, split) for part, split in _splits(self.data)}
+        keys = ("path", "reason", "kind")
+        found["problems"] = [{key: str(getattr(problem, key)) for key in keys} for problem in self.problems]
+        return found
+
+
+def inspect_data(
+    source: str, *, kind: str = AUTO, options: Mapping[str, Any] | None = None, progress: Progress | None = None
+) -> Inspection:
+    """Open a data source, check every file of it, and list all problems at once.
+
+    Args:
+        source: "embedded" or a folder.
+        kind: of data; "auto": as the source looks.
+        options: of the kind.
+        progress: called with (files checked, files in all).
+
+    Raises: LookupError: if there is no such kind. TypeError: if it has no such option.
+    """
+    options = dict(options or {})
+    try:
+        kind = kind_of(source) if kind == AUTO else kind
+        problems = CHECKS[kind](Path(source).expanduser(), progress=progress, **options) if kind in CHECKS else []
+        data = None
+        if all(problem.kind == "note" for problem in problems):
+            data = open_data(DataSpec(kind=kind, source=source, options=options), progress=progress)
+    except ValueError as error:
+        place, _, reason = str(error).partition(": ")
+        return Inspection(source, kind, (Problem(Path(place), reason, "folder"),), None)
+    return Inspection(source, kind, tuple(problems), data)
+
+
+def _splits(data: Dataset) -> list[tuple[str, Split]]:
+    return [("train", data.train), ("test", data.test)]
+
+
+def _counts(data: Dataset, split: Split) -> dict[str, Any]:
+    """Items in all and, where a split has classes, of each class."""
+    names = next((target.names for target in data.targets.values() if target.kind == "class"), ())
+    if split.strata is None or not names:
+        return {"items": len(split)}
+    counts = np.bincount(split.strata, minlength=len(names)).tolist()
+    return {"items": len(split), "classes": dict(zip(names, counts, strict=True))}

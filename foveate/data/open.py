@@ -1,0 +1,80 @@
+"""Opens a data source of any kind; finds the kind by looking at the source where the specification does not name it."""
+
+from pathlib import Path
+from typing import Any
+
+from foveate.data.dataset import (
+    EVALUATION,
+    KINDS,
+    RECOGNISERS,
+    Dataset,
+    LabelledImages,
+    Progress,
+    opener_of,
+    register_data,
+)
+from foveate.data.source import folder_of
+from foveate.registry import error_in, is_file_reference
+from foveate.spec import DataSpec
+
+AUTO, USUAL = "auto", "folders"  # what is looked at; what a folder is that no kind recognises
+
+
+def open_data(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
+    """The data set of the specification, opened and checked.
+
+    Whether samples are augmented is up to the training loop: it gives `Split.batch` augment=None for `spec.augment`
+    False.
+
+    Args:
+        spec: what to open, how large, how many.
+        progress: called with (files checked, files in all) by kinds that check many files.
+
+    Raises: LookupError: if there is no such kind. TypeError: if the kind has no such option. ValueError: if the data
+        cannot be used, in one line (a list of files where several cannot).
+    """
+    opener = opener_of(spec)
+    if not is_file_reference(spec.kind):
+        return opener(spec, progress=progress, **spec.options)
+    try:
+        data = opener(spec, progress=progress, **spec.options)
+    except Exception as error:
+        path = Path(spec.kind.rpartition(":")[0])
+        raise ValueError(f"{spec.kind} raised {error_in(error, path)}") from error
+    if not isinstance(data, Dataset):
+        raise ValueError(f"{spec.kind}: wanted a foveate.data.Dataset; got {type(data).__name__}")
+    return data
+
+
+@register_data(AUTO)
+def open_auto(spec: DataSpec, *, progress: Progress | None = None, **options: Any) -> Dataset:
+    """The data set of the kind that recognises the source. Raises: as `open_data`."""
+    return open_data(spec.model_copy(update={"kind": kind_of(spec.source), "options": options}), progress=progress)
+
+
+def kind_of(source: str) -> str:
+    """The kind that recognises the source; "folders" for a folder that none does.
+
+    Raises: ValueError: if there is no such folder, or several kinds recognise it.
+    """
+    KINDS.names()  # every kind of the library has registered itself afterwards
+    found = sorted(kind for kind, recognises in RECOGNISERS.items() if recognises(source))
+    if len(found) > 1:
+        raise ValueError(f"{source}: could be {' or '.join(found)}; say which with kind = …")
+    if found:
+        return found[0]
+    folder_of(source)
+    return USUAL
+
+
+def open_images(folder: Path, *, kind: str = AUTO, **options: Any) -> LabelledImages:
+    """The images in a folder that a classifier is tested on, nothing decoded yet.
+
+    Raises: LookupError: if there is no such kind. ValueError: if there is no such folder, or nothing to test on.
+    """
+    place = folder_of(str(folder))
+    kind = kind_of(str(place)) if kind == AUTO else kind
+    KINDS.get(kind)
+    if kind not in EVALUATION:
+        raise ValueError(f"{folder}: data of kind {kind!r} are no images to test a classifier on")
+    return EVALUATION[kind](place, **options)

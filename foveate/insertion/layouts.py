@@ -1,0 +1,202 @@
+"""The layout of a feature tensor, read from a trace, and the module that gives it to attention as a map."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from foveate.insertion.probe import CONVOLUTIONS, Node, Trace
+
+_AXES = ("L", "HW", "DHW")
+_REORDERING = {"Unroll"}  # class names of modules behind which tokens are not in the order of their grid: Hiera's
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where channels and positions are.
+
+    Attributes:
+        name: ``"NCHW"`` (``"NCL"``, ``"NCDHW"``), ``"NHWC"`` (``"NDHWC"``), or ``"NLC"``; ``"NLC+1"`` has one class or
+            register token before the grid, ``"NC(HW)"`` has the grid on one axis behind the channels.
+        channels: C.
+        shape: spatial sizes; of tokens, those of the grid that they were made from.
+        prefix: tokens before the grid, which attention never sees.
+    """
+
+    name: str
+    channels: int
+    shape: tuple[int, ...]
+    prefix: int = 0
+
+
+class OnMap(nn.Module):
+    r"""Runs an attention for maps on a tensor whose channels are last, or whose positions share one axis.
+
+    Args:
+        attention: module ``(N, C, *S) -> (N, C, *S)``.
+        layout: of the input tensor.
+
+    Shape:
+        (N, \*S, C), (N, prefix + L, C) or (N, C, L), and out in the same layout; the first ``prefix`` tokens pass
+        unchanged.
+        Another number of tokens than at insertion is taken as a grid of the same aspect ratio.
+
+    Raises:
+        ValueError: the number of tokens gives no such grid.
+    """
+
+    def __init__(self, attention: nn.Module, layout: Layout) -> None:
+        super().__init__()
+        self.attention = attention
+        self.prefix, self.grid = layout.prefix, layout.shape
+        self.tokens, self.flat = layout.name.startswith("NLC"), layout.name.startswith("NC(")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.flat:
+            return self.attention(x.unflatten(2, self._grid(x.shape[2]))).flatten(2)
+        if not self.tokens:
+            return self.attention(x.movedim(-1, 1)).movedim(1, -1)
+        maps = x[:, self.prefix :].mT.unflatten(2, self._grid(x.shape[1] - self.prefix))
+        y = self.attention(maps).flatten(2).mT
+        return torch.cat([x[:, : self.prefix], y.to(x.dtype)], 1) if self.prefix else y.contiguous()
+
+    def _grid(self, length: int) -> tuple[int, ...]:
+        area = math.prod(self.grid)
+        if length == area:
+            return self.grid
+        scale = (length / area) ** (1 / len(self.grid))
+        grid = tuple(round(size * scale) for size in self.grid)
+        if math.prod(grid) != length:
+            raise ValueError(
+                f"wanted tokens of a grid like {'×'.join(map(str, self.grid))}"
+                + (f" behind {self.prefix} others" if self.prefix else "")
+                + f", as at insertion; got {length}, which is no such grid. Insert with an example of the new size"
+            )
+        return grid
+
+    def extra_repr(self) -> str:
+        return f"grid={self.grid}, prefix={self.prefix}"
+
+
+def layout_of(trace: Trace, index: int) -> Layout | None:
+    """The layout of a traced tensor; None if it is no feature tensor or its layout is not understood."""
+    if index not in trace.layouts:
+        trace.layouts[index] = _layout(trace, trace.nodes[index])
+    found = trace.layouts[index]
+    assert found is None or isinstance(found, Layout)
+    return found
+
+
+def _layout(trace: Trace, node: Node) -> Layout | None:
+    rank, shape = len(node.shape) - 2, node.shape
+    if node.is_map:
+        found = _grid_of(trace, node, shape[2]) if rank == 1 else None
+        if found is not None and found[0] == 0 and len(found[1]) > 1:
+            return Layout(f"NC({_AXES[len(found[1]) - 1]})", shape[1], found[1])
+        return Layout(f"NC{_AXES[rank - 1]}", shape[1], shape[2:])
+    if rank not in (1, 2, 3) or node.axis != rank + 1 or shape[0] not in _batches(trace, node):
+        return None
+    if rank > 1:
+        if not _scaled(trace, node):
+            return None
+        return Layout(f"N{_AXES[rank - 1]}C", shape[-1], shape[1:-1])
+    found = _grid_of(trace, node, shape[1])
+    if found is None or _reordered(trace):
+        return None
+    prefix, grid = found
+    return Layout(f"NLC+{prefix}" if prefix else "NLC", shape[2], grid, prefix)
+
+
+def _reordered(trace: Trace) -> bool:
+    return any(type(call.module).__name__ in _REORDERING for call in trace.calls)
+
+
+def what_is_seen(trace: Trace, index: int) -> str:
+    """A phrase about a tensor without a layout: its shape, and why no layout was found."""
+    node = trace.nodes[index]
+    seen = f"a tensor {node.shape}"
+    if len(node.shape) not in (3, 4, 5):
+        return f"{seen}, no map (N, C, *S) with one to three spatial axes and no tokens (N, L, C)"
+    if node.axis is None:
+        return f"{seen}, whose channel axis is not known"
+    seen += f" with channels on axis {node.axis}"
+    if node.axis != len(node.shape) - 1:
+        return f"{seen}, which is neither (N, C, *S) nor channels last"
+    batches = _batches(trace, node)
+    if node.shape[0] not in batches:
+        known = " or ".join(map(str, sorted(batches))) or "unknown"
+        return f"{seen}, whose first axis is not the batch ({known}): windows, or sequence first"
+    if len(node.shape) > 3:
+        return f"{seen}, whose other axes are no map that was seen before at another scale: windows"
+    if _reordered(trace):
+        return f"{seen}, whose tokens are not in the order of their grid"
+    grids = dict.fromkeys("×".join(map(str, g)) for _, g in _grids(trace, node))
+    return (
+        f"{seen}, whose {node.shape[1]} tokens are no grid that was seen before"
+        + (f" ({', '.join(list(grids)[-3:])})" if grids else "")
+        + ", with or without tokens put before it"
+    )
+
+
+def _ancestors(trace: Trace, node: Node) -> Iterator[Node]:
+    """Latest first."""
+    past = trace.ancestors[node.index]
+    return (trace.nodes[i] for i in reversed(range(node.index)) if past >> i & 1)
+
+
+def _batches(trace: Trace, node: Node) -> set[int]:
+    """Batch sizes that the inputs and convolutions behind a tensor had."""
+    return {n.shape[0] for n in _ancestors(trace, node) if n.shape and (n.op == "input" or n.op in CONVOLUTIONS)}
+
+
+def _scaled(trace: Trace, node: Node) -> bool:
+    """Whether the last two of the positions are those of an input or convolution, a whole number of times smaller."""
+    high, wide = node.shape[-3:-1]
+
+    def fits(of: tuple[int, int]) -> bool:
+        if not of[0] % high and not of[1] % wide and of[0] // high == of[1] // wide:
+            return True
+        if not high % of[0] and not wide % of[1] and high // of[0] == wide // of[1]:
+            return True  # larger
+        steps = {max(1, round(of[0] / high)), max(1, round(of[1] / wide)), max(1, -(-of[1] // wide))}
+        return any(high in (of[0] // s, -(-of[0] // s)) and wide in (of[1] // s, -(-of[1] // s)) for s in steps)
+
+    seen = (n for n in _ancestors(trace, node) if len(n.shape) > 3 and (n.op == "input" or n.op in CONVOLUTIONS))
+    return any(fits((n.shape[-2], n.shape[-1])) or fits((n.shape[-3], n.shape[-2])) for n in seen)
+
+
+def _grids(trace: Trace, node: Node) -> Iterator[tuple[Node, tuple[int, ...]]]:
+    """Spatial sizes of all maps behind a tensor, of the same batch, latest first."""
+    for past in _ancestors(trace, node):
+        rank = len(past.shape) - 2
+        if rank not in (1, 2, 3) or past.shape[0] != node.shape[0] or past.op == "input":
+            continue
+        if past.axis == 1:
+            yield past, past.shape[2:]
+        elif rank > 1 and past.axis == rank + 1:
+            yield past, past.shape[1:-1]
+
+
+def _grid_of(trace: Trace, node: Node, length: int) -> tuple[int, tuple[int, ...]] | None:
+    """The number of tokens before the grid, and the grid, of ``length`` tokens."""
+    fitting = [grid for _, grid in _grids(trace, node) if math.prod(grid) == length]
+    if fitting:  # the latest of those with most axes: (N, C, L) is a map that was flattened
+        return 0, max(fitting, key=lambda grid: (sum(size > 1 for size in grid), len(grid)))
+    for past in (node, *_ancestors(trace, node)):
+        if past.joined is not None and len(past.shape) == 3 and past.shape[:2] == (node.shape[0], length):
+            before, inside = past.joined
+            if 0 < before == length - inside:
+                found = _grid_of(trace, past, inside)
+                if found is not None:
+                    return before + found[0], found[1]
+    image = next((n.shape for n in _ancestors(trace, node) if n.op == "input" and len(n.shape) == 4), None)
+    if length > 1 and image is not None and image[0] == node.shape[0]:  # cut into patches without a convolution
+        high, wide = image[2:]
+        step = math.isqrt(high * wide // length)
+        if step and not high % step and not wide % step and (high // step) * (wide // step) == length:
+            return 0, (high // step, wide // step)
+    return None

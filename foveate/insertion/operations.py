@@ -1,0 +1,227 @@
+"""``sites``, ``insert``, ``remove``, ``inserted``: what users call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from foveate.insertion.attach import SITE, attach_all, detach, hosts, refusal, unwatch_loading, without_attention
+from foveate.insertion.build import Attention, as_replacement, build
+from foveate.insertion.places import Places, Site, find_places
+from foveate.insertion.probe import CHILD, probe
+from foveate.insertion.report import Placement, Report, added_macs, drawing
+from foveate.insertion.select import Where, distinct, of_kind, select
+from foveate.insertion.tuning import freeze_network, unfreeze_all
+
+Mechanisms = Attention | Mapping[str, str | tuple[str, Mapping[str, Any]]]
+
+
+def sites(model: nn.Module, example: object, at: Where | None = None) -> list[Site]:
+    """Places where attention can stand, found by running the model once on ``example``.
+
+    Args:
+        model: any module whose features are maps ``(N, C, *S)`` or ``(N, *S, C)``, or tokens ``(N, L, C)`` of a grid.
+            It is run in eval mode without gradients; its state does not change.
+        example: a batch ``(N, C, *S)``, or a tuple of arguments.
+        at: as in :func:`insert`; by default all block and stage sites. ``"module"``: every module that gives a map.
+
+    Returns:
+        The sites, in the order in which the network reaches them.
+
+    Raises:
+        LookupError: if there is none; the message says what was found instead.
+        TypeError, ValueError: if ``at`` or ``example`` is wrong.
+    """
+    return _choose(model, _find_places(model, example), at)
+
+
+def draw(model: nn.Module, example: object, at: Where | None = None) -> str:
+    """A plain-text drawing of the network's stages and blocks with the sites marked; arguments as of :func:`sites`."""
+    places = _find_places(model, example)
+    return drawing(places, distinct(_choose(model, places, at)))
+
+
+def insert(
+    model: nn.Module,
+    attention: Mechanisms,
+    *,
+    at: Where | None = None,
+    example: object,
+    init: str = "paper",
+    replace: bool = False,
+    freeze: str | None = None,
+    dry_run: bool = False,
+    seed: int | None = None,
+    **options: Any,
+) -> Report:
+    """Put an attention module at each chosen site of ``model``, in place.
+
+    Every module of the network keeps its name, class (by ``isinstance``), hooks, mode and weights; the new weights
+    are in the state dict under ``<site>.foveate.``. ``model.load_state_dict`` still takes the plain network's
+    checkpoint with ``strict=True``. If anything fails, the model is unchanged.
+
+    Args:
+        model: any module.
+        attention: a registered name, or a class or function ``(channels, spatial_dims=2, **options) -> module``; or
+            different ones at different places, ``{"layer1.?": "se", "block/2": ("nl", {"sub_sample": True})}``, whose
+            keys are single strings of ``at=``.
+        at: where. ``"block"``, the default: the end of each residual branch, before its add (without residual
+            branches: the output of each repeated unit); ``"block/2"``: those of every second block; ``"stage"``: the
+            last map before resolution or width changes; ``"module"``: everywhere; ``"nonlocal-1"``, ``"nonlocal-5"``,
+            ``"nonlocal-10"``: after that many blocks, as in the non-local paper; a glob over dotted module
+            names (``"layer3.*.conv2"``); a list of such strings; a function ``(name, module) -> bool``; or
+            ``[{"stages": (False, True, True, True), "position": "after_conv2"}]`` (after that convolution of each
+            residual branch, its norm and activation).
+        example: a batch on the model's device, or a tuple of arguments; the model is run on it twice.
+        init: ``"paper"``, the mechanism's own; ``"identity"``, the outputs of the network do not change at insertion.
+        replace: put mechanisms that replace a convolution (``sk``) or an activation (``drsn_cw``) instead of the module
+            at each site, which keeps its weights and is bypassed; with ``init="identity"`` it is blended out.
+        freeze: ``"base"``: only the attention requires gradients, and norms with running statistics stay in eval mode;
+            :func:`unfreeze` and :func:`remove` undo it. A classifier marked by
+            :func:`~foveate.insertion.mark_fresh`, as ``load_weights`` does with one for other classes, stays
+            trainable. None: freeze nothing.
+        dry_run: only report what would be inserted where; the report then has a drawing and the multiply-adds too.
+        seed: of the new weights; torch's global random state is then left unchanged. None: they are drawn from it.
+        **options: the mechanism's own.
+
+    Returns:
+        What was inserted where; ``str(report)`` is a table.
+
+    Raises:
+        LookupError: if the attention is unknown, or ``at`` matches nothing; the message gives the nearest names.
+        TypeError, ValueError: if options are wrong, or a place cannot carry attention or already carries some.
+    """
+    if init not in ("paper", "identity"):
+        raise ValueError(f"wanted init='paper' or 'identity', got {init!r}")
+    if freeze not in (None, "base"):
+        raise ValueError(f"wanted freeze=None or 'base', got {freeze!r}")
+    places = _find_places(model, example)
+    if any(isinstance(m, DistributedDataParallel) for m in model.modules()):
+        raise ValueError("DistributedDataParallel would not see the new weights; insert first, then wrap the model")
+    chosen: list[tuple[Site, Attention, dict[str, Any]]] = []
+    for place, mechanism, own in _requests(attention, at, options):
+        for site in distinct(select(model, places, place)):
+            placed = as_replacement(places, site, mechanism, own) if replace else (site, own)
+            chosen.append((placed[0], mechanism, placed[1]))
+    chosen.sort(key=lambda request: places.trace.call_of(request[0].name).ended)
+    modules = dict(model.named_modules())
+    _refuse(modules, [site for site, _, _ in chosen])
+    with _seeded(seed, dry_run):
+        built = [build(model, mechanism, site, places, init, own) for site, mechanism, own in chosen]
+    unread: set[str] = set()
+    if not dry_run:
+        new = [(modules[s.attached_to], module, s) for (s, _, _), (module, _) in zip(chosen, built, strict=True)]
+        unread = attach_all(model, example, places, new)
+        if freeze:
+            freeze_network(model, places)
+    placements = [
+        Placement(
+            site,
+            mechanism if isinstance(mechanism, str) else getattr(mechanism, "__name__", type(mechanism).__name__),
+            sum(p.numel() for p in module.parameters()),
+            start,
+            added_macs(places, site, module) if dry_run else None,
+            site.name in unread,
+        )
+        for (site, mechanism, _), (module, start) in zip(chosen, built, strict=True)
+    ]
+    return Report(tuple(placements), dry_run, drawing(places, [site for site, _, _ in chosen]))
+
+
+def remove(model: nn.Module) -> nn.Module:
+    """Take out every inserted module.
+
+    Args:
+        model: the module that :func:`insert` was given, a copy of it, or a part (then only what is in that part goes).
+
+    Returns:
+        The same object, with the state dict, outputs, classes and hooks of before the insertion.
+    """
+    unfreeze_all(model)
+    for _, host in list(hosts(model)):
+        detach(host)
+    unwatch_loading(model)
+    return model
+
+
+def inserted(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every inserted module with the name of its site, in the order of ``model.named_modules()``.
+
+    With ``init="identity"`` some are a :class:`Blend` around the attention.
+    """
+    found = []
+    for name, host in hosts(model):
+        module = getattr(host, CHILD)
+        site: Site = getattr(module, SITE)
+        around = name.removesuffix(site.attached_to)  # the model may stand in a wrapper by now, or be a part
+        key = around + site.name if name.endswith(site.attached_to) else name
+        found.append((key, module))
+    return found
+
+
+def _find_places(model: nn.Module, example: object) -> Places:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"wanted a torch.nn.Module, got {type(model).__name__}")
+    with without_attention(model):
+        return find_places(probe(model, example))
+
+
+def _choose(model: nn.Module, places: Places, at: Where | None) -> list[Site]:
+    if at is not None:
+        return select(model, places, at)
+    found: list[Site] = []
+    for kind in ("block", "stage"):
+        try:
+            found += of_kind(places, kind)
+        except LookupError as error:
+            reason = error
+    if not found:
+        raise reason
+    return sorted(found, key=lambda site: places.trace.call_of(site.name).ended)
+
+
+def _requests(
+    attention: Mechanisms, at: Where | None, options: dict[str, Any]
+) -> list[tuple[Where, Attention, dict[str, Any]]]:
+    """The arguments of :func:`insert` as a list of places, each with a mechanism and its options."""
+    if not isinstance(attention, Mapping):
+        return [("block" if at is None else at, attention, options)]
+    if at is not None or options:
+        given = ", ".join([*(["at"] if at is not None else []), *options])
+        raise TypeError(f"a mapping gives the place and the options of each mechanism; got {given} beside it")
+    requests: list[tuple[Where, Attention, dict[str, Any]]] = []
+    for place, mechanism in attention.items():
+        name, own = mechanism if isinstance(mechanism, tuple) and len(mechanism) == 2 else (mechanism, {})
+        if not isinstance(place, str) or isinstance(name, tuple) or not isinstance(own, Mapping):
+            raise TypeError(f"wanted {{place: 'name' or ('name', {{options}})}}, got {place!r}: {mechanism!r}")
+        requests.append((place, name, dict(own)))
+    if not requests:
+        raise TypeError("wanted at least one place with a mechanism, got an empty mapping")
+    return requests
+
+
+def _refuse(modules: dict[str, nn.Module], chosen: list[Site]) -> None:
+    """Raise a ValueError with all reasons if some place cannot carry what was chosen for it."""
+    refused = [reason for site in chosen if (reason := refusal(modules[site.attached_to], site))]
+    for i, site in enumerate(chosen):
+        sides = {other.side for other in chosen[:i] if other.attached_to == site.attached_to}
+        if site.side in sides:
+            refused.append(f"{site.name}: chosen for two mechanisms; one place carries one")
+        elif sides:
+            refused.append(f"{site.name}: both the input and the output of {site.attached_to} were chosen")
+    if refused:
+        raise ValueError("\n".join(refused))
+
+
+@contextmanager
+def _seeded(seed: int | None, dry_run: bool) -> Iterator[None]:
+    """Random weights are drawn on the CPU, so that they do not depend on the device."""
+    with torch.random.fork_rng(devices=[], enabled=dry_run or seed is not None):
+        if seed is not None:
+            torch.default_generator.manual_seed(seed)
+        yield

@@ -1,0 +1,325 @@
+"""One watched forward pass: which operation made which tensor, inside which call of a module.
+
+Nothing here knows a network. The trace is a graph of operations (:class:`Node`) and a tree of module calls
+(:class:`Call`); :mod:`foveate.insertion.places` reads residual branches and stages out of it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakTensorKeyDictionary
+
+CHILD = "foveate"
+"""Name of an inserted module in its host."""
+
+CONVOLUTIONS = frozenset(f"conv{transpose}{d}d" for transpose in ("", "_transpose") for d in (1, 2, 3))
+PRODUCTS = CONVOLUTIONS | {"linear", "matmul", "__matmul__", "__rmatmul__", "bmm", "einsum", "baddbmm"}
+PRODUCTS |= {"scaled_dot_product_attention", "multi_head_attention_forward"}
+_CHANNEL_SECOND = ("conv", "batch_norm", "group_norm", "instance_norm", "max_pool", "avg_pool", "interpolate", "pixel_")
+_CHANNEL_LAST = ("linear", "layer_norm", "rms_norm")
+
+
+@dataclass(frozen=True)
+class Node:
+    """A tensor as one operation left it. ``axis`` is its channel axis where it is known, else None."""
+
+    index: int
+    op: str
+    parents: tuple[int, ...]
+    shape: tuple[int, ...]
+    scope: tuple[int, ...]
+    axis: int | None
+    operands: tuple[int | None, ...] = ()
+    joined: tuple[int, int] | None = None  # of a concatenation on axis 1: what precedes its longest operand, and that
+
+    @property
+    def is_map(self) -> bool:
+        """Whether this is ``(N, C, *S)`` with one to three spatial axes."""
+        return self.axis == 1 if len(self.shape) == 3 else len(self.shape) in (4, 5) and self.axis in (1, None)
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of one module."""
+
+    index: int
+    name: str
+    module: nn.Module
+    parent: int | None
+    inputs: tuple[int, ...]
+    output: int | None = None
+    ended: int = -1
+    device: torch.device | None = None
+    dtype: torch.dtype | None = None
+    children: list[int] = field(default_factory=list)
+
+    @property
+    def passes_through(self) -> bool:
+        """Whether the call returned its own input: Identity, and Dropout or DropPath in eval mode."""
+        return self.output is not None and self.output in self.inputs
+
+
+@dataclass
+class Trace:
+    """The record of one forward pass."""
+
+    nodes: list[Node] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    ancestors: list[int] = field(default_factory=list)  # bit sets
+    times: dict[str, int] = field(default_factory=dict)  # module name -> calls
+    kinds: dict[str, str] = field(default_factory=dict)  # module name -> what its last call returned
+    layouts: dict[int, object] = field(default_factory=dict)  # cache of layouts.layout_of
+
+    def lineage(self, node: int) -> int:
+        """Bit set of ``node`` and all that it was made from."""
+        return self.ancestors[node] | (1 << node)
+
+    def called_once(self, name: str) -> bool:
+        return self.times.get(name, 0) == 1
+
+    def call_of(self, name: str) -> Call:
+        return next(call for call in self.calls if call.name == name)
+
+
+def nested_tensors(value: object) -> Iterator[torch.Tensor]:
+    """All tensors in nested tuples, lists and dictionaries."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for item in value:
+            yield from nested_tensors(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from nested_tensors(item)
+
+
+def _channel_axis(
+    op: str, args: tuple[Any, ...], kwargs: dict[str, Any], source: Node, shape: tuple[int, ...]
+) -> int | None:
+    """The channel axis of what ``op`` made of ``source``, None where it is not known."""
+    if any(known in op for known in _CHANNEL_SECOND):
+        return 1
+    axis = source.axis
+    if op in _CHANNEL_LAST:
+        if op == "linear" and axis is not None and 0 < axis < len(shape) - 1 == len(source.shape) - 1:
+            return axis  # mixes positions, as an MLP-Mixer does
+        return len(shape) - 1
+    if axis is None:
+        return None
+    if op in ("permute", "transpose", "swapaxes", "swapdims"):
+        given = args[1:] or tuple(kwargs.values())
+        order = [int(d) % len(shape) for d in (given[0] if isinstance(given[0], tuple | list) else given)]
+        if op != "permute":
+            first, second = order
+            order = list(range(len(shape)))
+            order[first], order[second] = second, first
+        return order.index(axis)
+    if len(shape) == len(source.shape) and shape[axis] == source.shape[axis]:
+        return axis
+    if shape[: axis + 1] == source.shape[: axis + 1]:
+        return axis
+    if axis == len(source.shape) - 1 and shape and shape[-1] == source.shape[-1]:
+        return len(shape) - 1
+    return (
+        axis
+        if len(shape) == len(source.shape) and op in ("cat", "concat", "pad", "__getitem__", "chunk", "split")
+        else None
+    )
+
+
+def _joined(op: str, args: tuple[Any, ...], kwargs: dict[str, Any], known: set[int]) -> tuple[int, int] | None:
+    """Of a concatenation on axis 1: the length before its longest activation (one of ``known``), and that one's."""
+    if op not in ("cat", "concat", "concatenate"):
+        return None
+    parts = list(nested_tensors(args[0] if args else kwargs.get("tensors")))
+    axis = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
+    if not parts or parts[0].dim() < 2 or axis not in (1, 1 - parts[0].dim()):
+        return None
+    longest = max((i for i, part in enumerate(parts) if id(part) in known), key=lambda i: parts[i].shape[1])
+    return sum(part.shape[1] for part in parts[:longest]), parts[longest].shape[1]
+
+
+class _Watch(TorchFunctionMode):
+    """Records every operation on an activation. Weights are no activations: they are never recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trace = Trace()
+        self.stack: list[int] = []
+        self._where = WeakTensorKeyDictionary()
+
+    def find(self, tensor: torch.Tensor) -> int | None:
+        found: int | None = self._where.get(tensor)
+        return found
+
+    def note(self, tensor: torch.Tensor, op: str, parents: tuple[int, ...] = (), axis: int | None = None,
+             operands: tuple[int | None, ...] = (), joined: tuple[int, int] | None = None) -> int:  # fmt: skip
+        trace, index = self.trace, len(self.trace.nodes)
+        past = 0
+        for parent in parents:
+            past |= trace.lineage(parent)
+        trace.nodes.append(Node(index, op, parents, tuple(tensor.shape), tuple(self.stack), axis, operands, joined))
+        trace.ancestors.append(past)
+        self._where[tensor] = index
+        return index
+
+    def source(self, tensor: torch.Tensor) -> int:
+        """The node of a tensor; a new one if no recorded operation made it, as for the example itself."""
+        found = self.find(tensor)
+        return self.note(tensor, "input") if found is None else found
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        known = [(t, node) for t in nested_tensors((args, kwargs)) if (node := self.find(t)) is not None]
+        if not known:
+            return func(*args, **kwargs)
+        before = {id(t): None if t.is_inference() else t._version for t, _ in known}
+        result = func(*args, **kwargs)
+        op = getattr(func, "__name__", type(func).__name__)
+        parents = tuple(dict.fromkeys(node for _, node in known))
+        operands = tuple(self.find(a) if isinstance(a, torch.Tensor) else None for a in args)
+        joined = _joined(op, args, kwargs, set(before))
+        changed = [args[0]] if op == "__setitem__" and isinstance(args[0], torch.Tensor) else nested_tensors(result)
+        for tensor in changed:
+            version = None if tensor.is_inference() else tensor._version
+            if id(tensor) in before and version is not None and before[id(tensor)] == version:
+                continue  # returned unchanged, as by dropout in eval mode
+            shape = tuple(tensor.shape)
+            sources = [self.trace.nodes[p] for p in parents]
+            axes = (_channel_axis(op, args, kwargs, s, shape) for s in sorted(sources, key=lambda s: s.shape != shape))
+            self.note(tensor, op, parents, next((a for a in axes if a is not None), None), operands, joined)
+        return result
+
+    def enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        with torch._C.DisableTorchFunction():
+            inputs = tuple(self.source(t) for t in nested_tensors((args, kwargs)))
+        trace = self.trace
+        parent = self.stack[-1] if self.stack else None
+        call = Call(len(trace.calls), name, module, parent, inputs)
+        trace.calls.append(call)
+        trace.times[name] = trace.times.get(name, 0) + 1
+        if parent is not None:
+            trace.calls[parent].children.append(call.index)
+        self.stack.append(call.index)
+
+    def leave(self, output: object) -> None:
+        with torch._C.DisableTorchFunction():
+            call = self.trace.calls[self.stack.pop()]
+            call.ended = len(self.trace.nodes)
+            self.trace.kinds[call.name] = type(output).__name__
+            for tensor in nested_tensors(output):
+                if self.find(tensor) is None:  # made by a compiled or C++ function, which is not recorded
+                    source = self.trace.nodes[call.inputs[0]] if call.inputs else None
+                    axis = _channel_axis("", (), {}, source, tuple(tensor.shape)) if source else None
+                    self.note(tensor, "opaque", call.inputs, axis)
+            if isinstance(output, torch.Tensor):
+                call.output, call.device, call.dtype = self.find(output), output.device, output.dtype
+
+
+def probe(model: nn.Module, example: object) -> Trace:
+    """Run ``model`` once on ``example`` and record its operations and module calls.
+
+    Args:
+        model: any module. Its state does not change.
+        example: a tensor, or a tuple of arguments.
+
+    Returns:
+        The record of this forward pass.
+
+    Raises:
+        TypeError: the example has no tensor.
+        ValueError: the model has uninitialised (lazy) parameters.
+    """
+    if next(nested_tensors(example), None) is None:
+        raise TypeError(f"wanted example= a tensor or a tuple of arguments with one, got {type(example).__name__}")
+    if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()):
+        raise ValueError("the model has lazy modules without weights yet; run it once on a batch first")
+    watch = _Watch()
+    handles = []
+    with preserve_state(model):
+        try:
+            for name, module in model.named_modules():
+                if isinstance(module, torch.jit.ScriptModule):
+                    continue  # takes no hooks
+
+                def enter(m: nn.Module, args: Any, kwargs: Any, name: str = name) -> None:
+                    watch.enter(name, m, args, kwargs)
+
+                def leave(m: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+                    watch.leave(output)
+
+                handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
+                handles.append(module.register_forward_hook(leave, with_kwargs=True))
+            for tensor in nested_tensors(example):
+                watch.source(tensor)
+            with watch:
+                run_example(model, example)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return watch.trace
+
+
+@contextmanager
+def preserve_state(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients while this is open.
+
+    Modes, buffers, attributes, random state and the autocast cache are restored, also after an error.
+    """
+    modules = list(model.modules())
+    attributes = [(m, dict(vars(m))) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    training = [(m, m.training) for m in modules]
+    buffers = [
+        (m._buffers, name, b, None if b is None else (b._version, b.clone()))
+        for m, _ in attributes
+        for name, b in m._buffers.items()
+    ]
+    everything = [*model.parameters(), *model.buffers()]
+    elsewhere = {t.device for t in everything if t.device.type not in ("cpu", "meta")}
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        for kind in {d.type for d in elsewhere}:
+            indices = [d.index or 0 for d in elsewhere if d.type == kind]
+            stack.enter_context(torch.random.fork_rng(devices=indices, device_type=kind))
+        stack.enter_context(torch.no_grad())
+        if "torch._dynamo" in sys.modules:
+            stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+            stack.enter_context(stance)
+        try:
+            for module in modules:
+                module.training = False
+            yield
+        finally:
+            for module, mode in training:
+                module.training = mode
+            for module, kept in attributes:
+                now = vars(module)
+                for key in [k for k in now if k not in kept]:
+                    del now[key]
+                now.update((k, v) for k, v in kept.items() if now.get(k) is not v)
+            for held, name, buffer, saved in buffers:
+                held[name] = buffer
+                if buffer is not None and saved is not None and buffer._version != saved[0]:
+                    buffer.copy_(saved[1])
+            torch.clear_autocast_cache()
+
+
+def run_example(model: nn.Module, example: object) -> object:
+    """The output of ``model`` on ``example``: a tuple is the list of arguments, anything else the one argument."""
+    try:
+        return model(*example) if isinstance(example, tuple) else model(example)
+    except Exception as error:
+        error.add_note(
+            "foveate ran the model once on `example` to see where its feature maps are, and this run failed."
+        )
+        raise

@@ -1,0 +1,1 @@
+"""Whole mechanisms in one call of C."""

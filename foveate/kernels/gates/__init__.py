@@ -1,0 +1,1 @@
+"""Gating a map: factors for channels and positions, and the gates of single papers."""

@@ -1,0 +1,1 @@
+"""Attention over pairs of tokens, without a map of the pairs."""

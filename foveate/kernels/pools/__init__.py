@@ -1,0 +1,1 @@
+"""Pooling a map: over its positions, over its channels, or by attention weights."""

@@ -1,0 +1,112 @@
+"""The network of a run: plain weights of its seed or file, widened if it is a control, the attention inserted."""
+
+import dataclasses
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate.data.dataset import Batch, Dataset
+from foveate.insertion import insert, mark_fresh
+from foveate.networks import (
+    build_wider,
+    head_of,
+    input_channels,
+    load_weights,
+    note_origin,
+    origin_of,
+    weights_fingerprint,
+)
+from foveate.spec import Run
+
+STRIDE = 1_000_003  # between the seeds of several insertions of one run
+
+
+def build_variant(run: Run, *, num_classes: int, in_channels: int, example: Any) -> nn.Module:
+    """The network of a run, on the device of the example.
+
+    The same seed gives every variant the same plain weights: the attention's are drawn apart. torch's global generator
+    is left as it was.
+
+    Args:
+        num_classes: what the task needs of the head.
+        in_channels: of a sample.
+        example: inputs of a batch on the device to build on, as `foveate.insert` takes them; "meta" builds without
+            memory or arithmetic.
+
+    Raises: as `build_network`, `load_weights` and `foveate.insert`.
+    """
+    variant = run.variant
+    with torch.random.fork_rng(devices=[]), _device(example):
+        torch.manual_seed(run.seed)
+        model = build_wider(
+            run.network, run.width, num_classes=num_classes, in_channels=in_channels, **run.network_options
+        )
+        origin = origin_of(model)
+        assert origin is not None
+        note_origin(model, dataclasses.replace(origin, width=run.width))
+        if run.weights is not None:
+            _start_from(run, run.weights, model, num_classes, in_channels)
+        for number, part in enumerate(variant.insert):
+            place: Any = part.at
+            insert(
+                model,
+                part.attention,
+                at=place,
+                example=example,
+                init=part.init,
+                replace=part.replace,
+                freeze="base" if variant.freeze and number == len(variant.insert) - 1 else None,
+                seed=run.seed + STRIDE * number,
+                **part.options,
+            )
+    return model
+
+
+def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_channels: int) -> None:
+    if run.width != 1:
+        raise ValueError(f"weights {weights} are those of the plain network; they do not fit one widened")
+    if run.weights_fingerprint not in ("", weights_fingerprint(weights)):
+        raise ValueError(f"weights {weights} changed since the study was planned; run the study again")
+    head = partial(head_of, run.network, num_classes=num_classes, in_channels=in_channels, **run.network_options)
+    mark_fresh(model, load_weights(model, weights, head=head))
+
+
+def _device(example: Any) -> torch.device:
+    if isinstance(example, Tensor):
+        return example.device
+    values = example.values() if isinstance(example, dict) else example
+    return next((_device(value) for value in values), torch.device("cpu"))
+
+
+def example_batch(run: Run, data: Dataset, count: int = 2) -> Batch:
+    """A batch of the first training items, as the run's network takes it; a small set is repeated."""
+    most = max(len(data.train), 1) if len(data.train) else count
+    batch = data.train.batch([number % most for number in range(count)], None)
+    if isinstance(batch.inputs, Tensor):
+        channels = input_channels(run.network, batch.inputs.shape[1])
+        return Batch(batch.inputs.expand(-1, channels, *batch.inputs.shape[2:]), batch.targets, batch.items)
+    return batch
+
+
+def example_inputs(batch: Batch, device: str = "cpu") -> Any:
+    """The batch's inputs as zeros on a device, as `foveate.insert` takes an example."""
+    zeros = _zeros(batch.inputs, device)
+    return zeros if isinstance(zeros, (Tensor, dict)) else (zeros,)
+
+
+def _zeros(value: Any, device: str) -> Any:
+    if isinstance(value, Tensor):
+        return torch.zeros(value.shape, dtype=value.dtype, device=device)
+    if isinstance(value, dict):
+        return {key: _zeros(entry, device) for key, entry in value.items()}
+    return [_zeros(entry, device) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def build_for(run: Run, data: Dataset, outputs: int, device: str = "cpu") -> nn.Module:
+    """The network of a run on its data: `build_variant` with an example made from the data."""
+    batch = example_batch(run, data)
+    example = example_inputs(batch, device)
+    channels = example.shape[1] if isinstance(example, Tensor) else data.inputs[0]
+    return build_variant(run, num_classes=outputs, in_channels=channels, example=example)

@@ -1,0 +1,56 @@
+"""What carries out a study's jobs: the protocol between the coordinator and processes, on this machine or others."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+News = dict[str, Any]  # of a job at work: {"step", "steps", "loss"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One thing to do: a training, or measuring the costs of all arms. `content` is plain values."""
+
+    key: str
+    kind: Literal["train", "costs"]
+    content: dict[str, Any]
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class WorkerResult:
+    """How a job ended: with a result, with an error that would come again, or with a crash that may not.
+
+    result: plain values; the files of a run (weights, scores of items, pictures) are in the study's folder by then.
+    """
+
+    key: str
+    result: dict[str, Any] | None = None
+    error: str | None = None
+    crash: str | None = None
+
+
+class Executor(Protocol):
+    """Carries out jobs; made for a study's folder and a number of jobs at a time.
+
+    Leaving the with block, also on an error, ends what still runs; checkpoints stay, and a job that is taken again goes
+    on from its own.
+    """
+
+    def __enter__(self) -> "Executor": ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def finished(self, key: str) -> dict[str, Any] | None:
+        """The result that a job left behind before, whole; None: there is none."""
+
+    def work(self, take: Callable[[], Job | None], tell: Callable[[str, News], None]) -> Iterator[WorkerResult]:
+        """Yield every job's end. `take` is called when a place is free and again after an end; None: nothing now.
+        `tell` is called with a job's key and its progress, from any thread."""
+
+    def clear(self, key: str) -> None:
+        """The job's result is stored: what is needed only to go on with it may be deleted."""
+
+
+ExecutorFactory = Callable[[Path, int], Executor]  # of the study's folder and the number of jobs at a time

@@ -1,0 +1,119 @@
+"""The networks that a study trained, ready to be used."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from foveate import saving
+from foveate.files import read_json
+from foveate.registry import nearest, run_file
+from foveate.spec import Metric, Run
+from foveate.store import Store
+from foveate.study.build import build_variant
+from foveate.study.folder import RESULTS
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A finished run: its folder, its specification, and its network with trained weights in evaluation mode."""
+
+    folder: Path
+    run: Run
+    model: nn.Module
+
+    @property
+    def name(self) -> str:
+        """Arm and seed in words."""
+        return f"{self.run.arm or self.run.variant.name}, seed {self.run.seed}"
+
+
+def load(
+    path: str | Path,
+    *,
+    arm: str | None = None,
+    seed: int | None = None,
+    builder: Callable[[], nn.Module] | None = None,
+) -> nn.Module:
+    """A trained network in evaluation mode: of a study, or of a file that `foveate.save` wrote (in its own modes).
+
+    Args:
+        path: a study's folder, a run's folder in it (runs/KEY), or a file.
+        arm: with a study's folder: label of the arm; None: the one with the best mean.
+        seed: with a study's folder; None: the first that is finished.
+        builder: with a file: makes the plain network, for one from a file of a person's own.
+
+    Raises: ValueError: in one line, if there is no such run, or the file or folder is no network's. LookupError: if
+        there is no such arm or seed; the nearest is named.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        if arm is not None or seed is not None:
+            raise ValueError(f"{path}: arm and seed go with the folder of a study; there is no such folder")
+        return saving.load(path, builder=builder)
+    if builder is not None:
+        raise ValueError(f"{path}: builder goes with a file; a study knows how its networks are built")
+    return load_run(path, arm=arm, seed=seed).model
+
+
+def load_run(path: Path, *, arm: str | None = None, seed: int | None = None) -> TrainedRun:
+    """The run in a folder; arguments and errors as of `load`."""
+    folder = path if (path / "run.json").is_file() else _find(path, arm, seed)
+    try:
+        run = Run.model_validate_json((folder / "run.json").read_text(encoding="utf-8"))
+        facts = read_json(folder / "result.json")["network"]
+        weights = safetensors.torch.load_file(folder / "model.safetensors")
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise ValueError(f"{folder}: wanted the folder of a finished run ({str(error).splitlines()[0]})") from None
+    for file in run.imports:
+        run_file(file)
+    example = torch.zeros(2, *facts["inputs"])
+    plain = run.model_copy(update={"weights": None, "weights_fingerprint": ""})  # the trained ones follow
+    model = build_variant(plain, num_classes=facts["outputs"], in_channels=facts["inputs"][0], example=example)
+    model.load_state_dict(weights)
+    return TrainedRun(folder, run, model.eval())
+
+
+def find_run(text: str) -> TrainedRun:
+    """The run that DIR[:ARM[:SEED]] names; errors as of `load`."""
+    if Path(text).is_dir():
+        return load_run(Path(text))
+    head, colon, last = text.rpartition(":")
+    if colon and Path(head).is_dir():
+        return load_run(Path(head), arm=last)
+    folder, colon, arm = head.rpartition(":")
+    if colon and Path(folder).is_dir():
+        if not last.isdecimal():
+            raise ValueError(f"--run {text}: wanted DIR, DIR:ARM or DIR:ARM:SEED; got the seed {last!r}")
+        return load_run(Path(folder), arm=arm, seed=int(last))
+    raise ValueError(f"--run {text}: wanted DIR, DIR:ARM or DIR:ARM:SEED; there is no such folder")
+
+
+def _find(study: Path, arm: str | None, seed: int | None) -> Path:
+    """The folder of the run of this arm and seed."""
+    store = Store(study / RESULTS, read_only=True)
+    try:
+        planned = set(store.get_meta("runs") or [])
+        runs = [run for run in store.runs() if run["key"] in planned and run["state"] == "done"]
+        metric = Metric(**(store.get_meta("metrics") or [{"name": "none"}])[0])
+        values = {row["run"]: row["value"] for row in store.metrics() if row["metric"] == metric.name}
+    finally:
+        store.close()
+    if not runs:
+        raise ValueError(f"{study}: no run of this study is finished")
+    arms = list(dict.fromkeys(run["arm"] for run in runs))
+    if arm is None:
+        means = {
+            name: [values[run["key"]] for run in runs if run["arm"] == name and run["key"] in values] for name in arms
+        }
+        sign = -1 if metric.better == "lower" else 1
+        arm = max(arms, key=lambda name: sign * sum(means[name]) / len(means[name]) if means[name] else -float("inf"))
+    if arm not in arms:
+        raise LookupError(f"{study}: no finished run of the arm {arm!r}; {nearest(arm, arms)}")
+    found = {run["seed"]: run["key"] for run in runs if run["arm"] == arm}
+    if seed is not None and seed not in found:
+        raise LookupError(f"{study}: no finished run of {arm!r} with seed {seed}; finished: {sorted(found)}")
+    return study / "runs" / found[min(found) if seed is None else seed]

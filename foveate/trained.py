@@ -1,0 +1,157 @@
+"""A network by name or from its own file, with trained weights, ready to be asked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate import official, saving
+from foveate.networks import build_network, head_of, load_weights, origin_of, read_weights, usual_shape
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A network in evaluation mode.
+
+    name: as `build_network` takes it. outputs: of its classifier. channels: of its images. source: whose weights they
+    are, where that is known: as `foveate.official` calls them, or as the card of a saved network says.
+    """
+
+    model: nn.Module
+    name: str
+    outputs: int
+    channels: int
+    source: str | None = None
+
+
+def make_ready(
+    network: str,
+    weights: str | Path | None,
+    *,
+    num_classes: int | None = None,
+    options: Mapping[str, Any] | None = None,
+    source: str | None = None,
+    cls: str | None = None,
+) -> Ready:
+    """The network with its weights.
+
+    Args:
+        network: "foveate:NAME", "timm:NAME", "torchvision:NAME", "path.py:function", or a file that
+            `foveate.save` wrote.
+        weights: a safetensors file or torch checkpoint, of this network or of an official one that has its name.
+        num_classes: outputs of the classifier; None: as many as the weights have.
+        options: of the network's constructor.
+        source, cls: of official weights, as `foveate.official.load` takes them; options are then of that class.
+
+    Raises: LookupError, ValueError, TypeError: in one line, what was wanted and what came.
+    """
+    options = dict(options or {})
+    if Path(network).is_file():
+        return _saved(Path(network), weights, options, source)
+    if weights is None:
+        raise ValueError(f"{network}: wanted --weights FILE; a network that was not trained tells nothing")
+    if (source is None) != (cls is None):
+        raise ValueError("--source and --cls go together: whose weights they are, and of which class there")
+    channels = _channels(network, options)
+    if source is not None and cls is not None:
+        model = official.load(source, cls, options, read_weights(weights))
+        return _checked(Ready(model, network, _outputs(model), channels, source), num_classes, weights)
+    return _by_name(network, weights, num_classes, options, channels)
+
+
+def _saved(path: Path, weights: str | Path | None, options: dict[str, Any], source: str | None) -> Ready:
+    if weights is not None or options or source is not None:
+        raise ValueError(f"{path}: is a network with its weights; it goes with no other weights, options or source")
+    model = saving.load(path).eval()
+    origin = origin_of(model)
+    assert origin is not None
+    said = saving.describe(path).about.get("source", "").removeprefix("https://github.com/")
+    return Ready(model, origin.name, origin.num_classes, origin.in_channels, said or None)
+
+
+def _channels(network: str, options: dict[str, Any]) -> int:
+    library, _, name = network.rpartition(":")
+    if library not in ("", "foveate"):
+        return 3
+    shape = usual_shape(name)
+    if len(shape) != 3:
+        raise ValueError(f"{network}: takes signals of shape {shape}; images can be evaluated")
+    return options.get("in_channels", shape[0])
+
+
+def _by_name(
+    network: str, weights: str | Path, num_classes: int | None, options: dict[str, Any], channels: int
+) -> Ready:
+    state = read_weights(weights)
+    outputs = num_classes or _usual_outputs(network)
+    rest = {"in_channels": channels} | options
+    try:
+        if num_classes is None:
+            outputs = _outputs_of_the_file(network, weights, outputs, state, rest)
+        model = build_network(network, num_classes=outputs, **rest)
+        fresh = load_weights(model, weights, head=partial(head_of, network, num_classes=outputs, **rest))
+    except ValueError as error:
+        found = _recognised(network, state, options)
+        if found is None:
+            raise error
+        return _checked(found, num_classes, weights)
+    if fresh:
+        raise ValueError(
+            f"weights {weights}: {fresh[0]} has {len(state[fresh[0]])} classes; the network was asked to have {outputs}"
+        )
+    return Ready(model.eval(), network, outputs, channels)
+
+
+def _usual_outputs(network: str) -> int:
+    """Of the paper's network, for ours; ImageNet's for others."""
+    from foveate.networks import create_network
+
+    library, _, name = network.rpartition(":")
+    if library not in ("", "foveate"):
+        return 1000
+    with torch.device("meta"):
+        origin = origin_of(create_network(name))
+    assert origin is not None
+    return origin.num_classes
+
+
+def _outputs_of_the_file(
+    network: str, weights: str | Path, usual: int, state: dict[str, Tensor], options: dict[str, Any]
+) -> int:
+    try:
+        return head_of(network, num_classes=usual, **options).outputs_of(state) or usual
+    except ValueError as error:
+        raise ValueError(f"weights {weights}: {error}") from None
+
+
+def _recognised(network: str, state: dict[str, Tensor], options: dict[str, Any]) -> Ready | None:
+    """The network from official weights whose class there is called as ours, if they fit one."""
+    library, _, name = network.rpartition(":")
+    if library not in ("", "foveate") or options:
+        return None
+    for source, cls in official.list_official():
+        if cls.rpartition(".")[2] == name:
+            try:
+                model = official.load(source, cls, {}, state)
+            except (ValueError, TypeError):
+                continue
+            return Ready(model, network, _outputs(model), usual_shape(name)[0], source)
+    return None
+
+
+def _outputs(model: nn.Module) -> int:
+    """Of the classifier of a whole network."""
+    origin = origin_of(model)
+    if origin is None:
+        raise ValueError(f"wanted a whole network; got a {type(model).__name__}, a part of one")
+    return origin.num_classes
+
+
+def _checked(ready: Ready, num_classes: int | None, weights: str | Path) -> Ready:
+    if num_classes not in (None, ready.outputs):
+        raise ValueError(f"weights {weights}: have {ready.outputs} classes; asked for {num_classes}")
+    return ready
