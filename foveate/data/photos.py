@@ -14,7 +14,6 @@ from foveate.data.dataset import Batch, Content, Split
 from foveate.data.decode import read_image
 from foveate.data.transforms import Preprocessing
 
-SIDE = 224  # pixels
 LEAST_AREA, LEAST_RATIO = 0.25, 3 / 4  # of a random crop
 AUGMENTATION = "a random part of each photo, mirror images"
 Box = tuple[float, float, float, float]
