@@ -99,7 +99,7 @@ def _rank(rank: int, folder: str, names: tuple[str, ...], mechanisms: tuple[str,
             sum(y.square().sum() for y in tensors(wrapped(x[rank : rank + 1]))).backward()
             gap = max(difference([p.grad], [e]) for p, e in zip(model.parameters(), expected, strict=True)
                       if p.grad is not None and e.abs().max() > 1e-6)  # fmt: skip
-            missing = any(p.grad is None for m in inserted(model).values() for p in m.parameters())
+            missing = any(p.grad is None for m in dict(inserted(model)).values() for p in m.parameters())
             found[case.name, mechanism] = (gap <= 1e-4 and not missing) or f"relative difference {gap:.1e}"
     if rank == 0:
         torch.save(found, Path(folder) / "found")

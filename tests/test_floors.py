@@ -11,7 +11,7 @@ import foveate
 FLOORS = [
     {"devices", "files", "machine", "registry"},  # device check, whole-file writes, machine facts, names
     {"spec"},  # facts: what a run is
-    {"study_file", "items"},  # a study as TOML; scores of each item
+    {"study_file", "items", "summary"},  # a study as TOML; scores of each item; what was found
     {"store"},  # facts: where results are kept
     {"counting"},  # what operators compute and move
     {"kernels"},  # fused passes over maps
@@ -26,7 +26,7 @@ FLOORS = [
     {"cli"},  # door
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
-WITHOUT_TORCH = {"files", "registry", "spec", "study_file", "items", "store", "report"}
+WITHOUT_TORCH = {"files", "registry", "spec", "study_file", "items", "summary", "store", "report"}
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]
 

@@ -1,31 +1,33 @@
 """The plug-in mechanisms: one paper, one file, each registered under the name that `create_attention` takes."""
 
-from foveate.attention._capture import Rows, Seen, capture, record
+from foveate.attention._capture import Captured, LazyAffinity, capture, record
 from foveate.attention._registry import (
+    ATTENTION,
     Deviation,
     Facts,
-    UnknownNameError,
     attention_class,
     attention_facts,
     attention_options,
-    check_options,
+    check_attention_options,
     create_attention,
     list_attention,
     register_attention,
 )
 from foveate.attention.drsn import soft_threshold
+from foveate.registry import UnknownNameError
 
 __all__ = [
+    "ATTENTION",
+    "Captured",
     "Deviation",
     "Facts",
-    "Rows",
-    "Seen",
+    "LazyAffinity",
     "UnknownNameError",
     "attention_class",
     "attention_facts",
     "attention_options",
     "capture",
-    "check_options",
+    "check_attention_options",
     "create_attention",
     "list_attention",
     "record",

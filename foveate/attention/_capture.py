@@ -1,4 +1,4 @@
-"""What mechanisms saw: gates, masks and affinities, recorded while a `capture` is open, free of cost otherwise."""
+"""Captures: the gates, masks and affinities that mechanisms compute, recorded while a `capture` is open."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -11,18 +11,21 @@ from torch import Tensor, nn
 Queries = str | Sequence[int | tuple[int, ...]]
 
 
-class Rows(NamedTuple):
-    """An affinity that is not kept whole: the sizes of the axes that a query counts along, and indices → rows."""
+class LazyAffinity(NamedTuple):
+    """An affinity whose rows are computed on demand.
+
+    sizes: of the axes of the queries. at: flat indices of queries (Q,) → rows (N, Q, K).
+    """
 
     sizes: Sequence[int]
-    at: Callable[[Tensor], Tensor]  # flat indices (Q,) → (N, Q, K)
+    at: Callable[[Tensor], Tensor]
 
 
-class Seen:
-    """What a capture holds. `maps` is {module name: {"channel": (N, C), "spatial": (N, *S), …}}, detached.
+class Captured:
+    """The maps of a capture: `maps` is {module name: {"channel": (N, C), "spatial": (N, *S), …}}, detached.
 
     Names are those of the model inside torch.compile and the data-parallel wrappers; the model itself is "".
-    A module that runs several times within the capture keeps its last maps.
+    For a module that runs several times within the capture, the maps of the last run remain.
     """
 
     def __init__(self, model: nn.Module, queries: Queries | None = None) -> None:
@@ -35,7 +38,7 @@ class Seen:
         if (name := self._names.get(id(module))) is None:
             return
         for key, value in maps.items():
-            if isinstance(value, Rows):
+            if isinstance(value, LazyAffinity):
                 chosen = None if self.queries is None else _indices(self.queries, value.sizes, name)
                 if chosen is None:
                     continue
@@ -68,7 +71,7 @@ def _indices(queries: Queries, sizes: Sequence[int], name: str) -> list[int] | N
 
 
 def _site(name: str, modules: dict[str, nn.Module]) -> str:
-    """The name of the site that an inserted module stands at, as `foveate.sites` gives it; else the module's name."""
+    """The name of an inserted module's site, as in `foveate.sites`; for other modules their own name."""
     parts = name.split(".")
     if "foveate" not in parts:
         return _unwrapped(parts, modules)
@@ -78,7 +81,7 @@ def _site(name: str, modules: dict[str, nn.Module]) -> str:
 
 
 def _unwrapped(parts: list[str], modules: dict[str, nn.Module]) -> str:
-    """The name without the parts that torch.compile and the data-parallel wrappers put into it."""
+    """The name without the parts that torch.compile and the data-parallel wrappers add."""
     kept = []
     for i, part in enumerate(parts):
         wraps = isinstance(modules[".".join(parts[:i])], nn.DataParallel | nn.parallel.DistributedDataParallel)
@@ -87,50 +90,50 @@ def _unwrapped(parts: list[str], modules: dict[str, nn.Module]) -> str:
     return ".".join(kept)
 
 
-_open: list[Seen] = []
+_active: list[Captured] = []
 
 
 @contextmanager
-def capture(model: nn.Module, queries: Queries | None = None) -> Iterator[Seen]:
-    """Record what the attention mechanisms in the model see.
+def capture(model: nn.Module, queries: Queries | None = None) -> Iterator[Captured]:
+    """Record the maps that the attention mechanisms in the model compute.
 
         with foveate.capture(model) as seen:
             model(x)
         seen.maps["layer1.0.bn2"]["channel"]  # (N, C)
 
-    An affinity of every position to every other is seldom wanted whole. `queries` says of which positions to keep it:
-    a list of points such as (y, x), or of whole numbers (the flattened position; the channel where channels attend to
-    one another), gives "affinity" (N, queries, keys); "all" gives every row; without queries it is left out. Where a
-    grid has one axis only (a signal, the channels), points of several axes leave it out.
+    Args:
+        model: any module; in training or evaluation mode, and not changed.
+        queries: the positions whose rows of an affinity map are recorded, as "affinity" (N, queries, keys): a list of
+            points such as (y, x) or of flat positions (channels, where channels attend to one another), or "all".
+            None: no affinity. Where a grid has one axis (a signal, channels), points of several axes are left out.
 
-    Works in training and evaluation; a compiled model runs its uncompiled code inside the capture, since a compiled
-    graph has no place to look into. Nothing of the model is changed.
+    Inside the capture a compiled model runs its uncompiled code, since a compiled graph cannot be recorded.
 
     Raises: ValueError: another word than "all"; a query outside the grid of a module that runs within the capture.
     """
     if isinstance(queries, str) and queries != "all":
         raise ValueError(f"capture: queries must be 'all' or a list of positions; got {queries!r}")
-    seen = Seen(model, queries)
-    _open.append(seen)
+    seen = Captured(model, queries)
+    _active.append(seen)
     previous = torch.compiler.set_stance("force_eager")
     try:
         with previous:
             yield seen
     finally:
-        _open.remove(seen)
+        _active.remove(seen)
 
 
 def capturing() -> bool:
-    """Whether a capture is open; asked before computing what is only computed to be shown."""
-    return not torch.compiler.is_compiling() and bool(_open)
+    """Is a capture open? For maps that are computed only to be recorded."""
+    return not torch.compiler.is_compiling() and bool(_active)
 
 
 def record(module: nn.Module, **maps: Any) -> None:
-    """Called by a mechanism with what it computed: channel (N, C), spatial (N, *S), affinity `Rows`, …
+    """Add a module's maps to all open captures: channel (N, C), spatial (N, *S), affinity (a `LazyAffinity`), …
 
-    Outside a capture it does nothing.
+    Mechanisms call this in their forward pass; outside a capture it does nothing.
     """
-    if torch.compiler.is_compiling() or not _open:
+    if torch.compiler.is_compiling() or not _active:
         return
-    for seen in _open:
+    for seen in _active:
         seen._add(module, maps)

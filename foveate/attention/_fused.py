@@ -1,4 +1,4 @@
-"""Fused inference and faster layer calls: what the mechanisms run instead of their own steps where the result is the same.
+"""Fused inference and faster layer calls, with the results of the steps that stand in the mechanisms' files.
 
 Each mechanism's file has the paper's steps. A function here returns the result of all steps from one C call, or None
 where that is not possible: with gradients, inside a capture, with a hook on a layer, or with a layer of another class
@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from foveate.attention._capture import capturing, record
-from foveate.kernels import LARGEST_KERNEL, conv_to_one, gate_map
+from foveate.kernels import conv_to_one, gate_map
 from foveate.kernels import squeeze_excite as fused_squeeze_excite
+from foveate.kernels.conv_to_one import LARGEST_KERNEL
 from foveate.kernels.fused import inference
 
 if TYPE_CHECKING:

@@ -1,26 +1,20 @@
-"""Names for mechanisms: register, list, create. What is known of a mechanism beside its code stands in its `Facts`."""
+"""Mechanisms by name: register, list, create. `Facts` has what is known of a mechanism beside its code."""
 
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from torch import nn
 
+from foveate.registry import Registry, check_options
+
 DOMAINS = ("channel", "spatial", "mixed", "kernel", "self", "transform", "temporal")
-
-
-class UnknownNameError(LookupError, ValueError):
-    """A name that nothing is registered under; the message gives the nearest ones."""
 
 
 @dataclass(frozen=True)
 class Deviation:
-    """One point where the paper and the released code (or ours) part."""
+    """A point in which the paper, the released code and this library differ."""
 
     point: str
     paper: str
@@ -30,12 +24,13 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Facts:
-    """What `foveate show`, the docs and the docstring say of a mechanism, written once.
+    """A mechanism's paper and costs, as `foveate show`, the docs and the docstring give them.
 
     `parameters` and `macs` are Python expressions in C (channels), P (positions of the map), S (its sides, a tuple),
-    d (spatial_dims), the mechanism's option names and the names of `where`, whose expressions are evaluated first, in
+    d (spatial_dims), the mechanism's option names and the names in `where`, whose expressions are evaluated first, in
     order. The tests evaluate them against the module. `macs` are the multiply-adds of convolutions, linear layers and
-    matrix products.
+    matrix products. `replaces` is what the mechanism stands in place of in its paper, such as "convolution 3×3"; ""
+    where it is added to a network.
     """
 
     title: str
@@ -48,12 +43,13 @@ class Facts:
     macs: str
     where: dict[str, str] = field(default_factory=dict)
     deviations: tuple[Deviation, ...] = ()
+    replaces: str = ""
 
     def __post_init__(self) -> None:
         assert self.domain in DOMAINS, f"domain must be one of {DOMAINS}, got {self.domain!r}"
 
 
-_CLASSES: dict[str, type[nn.Module]] = {}
+ATTENTION: Registry[type[nn.Module]] = Registry("attention", "foveate.attention")
 _FACTS: dict[str, Facts] = {}
 Class = TypeVar("Class", bound=type[nn.Module])
 
@@ -61,24 +57,20 @@ Class = TypeVar("Class", bound=type[nn.Module])
 def register_attention(name: str, facts: Facts | None = None) -> Callable[[Class], Class]:
     """Class decorator: make a mechanism available by name, wherever a name is accepted.
 
-    The class takes `channels` first and only keyword options after it; if it works on other than 2-D maps it takes
-    `spatial_dims` too. An instance maps (N, C, *S) to (N, C, *S).
+    The class takes `channels` first and only keyword options after it; for other than 2-D maps it takes `spatial_dims`
+    too. An instance maps (N, C, *S) to (N, C, *S).
 
-    Raises: ValueError: the name is taken by another class. TypeError: the constructor takes no `channels` first, or
-        swallows unknown options.
+    Raises: ValueError: the name is taken by another class. TypeError: the constructor's first argument is not
+        `channels`, or it takes arbitrary keyword options.
     """
 
     def decorate(cls: Class) -> Class:
-        if _CLASSES.setdefault(name, cls) is not cls and _CLASSES[name].__qualname__ != cls.__qualname__:
-            raise ValueError(
-                f"attention name {name!r} is taken by {_CLASSES[name].__module__}.{_CLASSES[name].__name__}"
-            )
         parameters = list(inspect.signature(cls).parameters.values())
         if not parameters or parameters[0].name != "channels":
             raise TypeError(f"{cls.__name__}: the first constructor argument must be called 'channels'")
         if any(p.kind is p.VAR_KEYWORD for p in parameters):
             raise TypeError(f"{cls.__name__}: **options would swallow a typing mistake; name every option")
-        _CLASSES[name] = cls
+        ATTENTION.add(name, cls)
         if facts is not None:
             _FACTS[name] = facts
             cls.__doc__ = (inspect.getdoc(cls) or "") + "\n\n" + _deviations_text(facts)
@@ -96,52 +88,34 @@ def _deviations_text(facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def _discover() -> None:
-    """Import every mechanism file once; each registers itself."""
-    package = importlib.import_module("foveate.attention")
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_"):
-            importlib.import_module(f"foveate.attention.{module.name}")
-
-
 def list_attention(pattern: str = "*") -> list[str]:
     """The registered names that match the glob pattern, sorted."""
-    _discover()
-    return sorted(name for name in _CLASSES if fnmatchcase(name, pattern))
+    return ATTENTION.names(pattern)
 
 
 def attention_class(name: str) -> type[nn.Module]:
-    """The class registered under this name. Raises: UnknownNameError (a LookupError): with the nearest names."""
-    if name not in _CLASSES:
-        _discover()
-    if name not in _CLASSES:
-        known = sorted(_CLASSES)
-        near = get_close_matches(name, known, 3)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"known: {', '.join(known)}"
-        raise UnknownNameError(f"no attention is called {name!r}; {hint}")
-    return _CLASSES[name]
+    """The class registered under this name.
+
+    Raises: UnknownNameError (a LookupError and a ValueError): no such name; gives the nearest.
+    """
+    return ATTENTION.get(name)
 
 
 def attention_facts(name: str) -> Facts | None:
-    """What is known of the mechanism beside its code; None for a class registered without it."""
+    """The facts of a mechanism; None for a class registered without them."""
     attention_class(name)
     return _FACTS.get(name)
 
 
 def attention_options(name: str) -> dict[str, Any]:
-    """Option names of a mechanism with their defaults (`inspect.Parameter.empty` where one must be given)."""
+    """Option names of a mechanism with their defaults (`inspect.Parameter.empty` where there is none)."""
     parameters = list(inspect.signature(attention_class(name)).parameters.values())[1:]
     return {p.name: p.default for p in parameters if p.name != "spatial_dims"}
 
 
-def check_options(name: str, options: Mapping[str, Any]) -> None:
-    """Raise TypeError, naming the nearest, for an option that the mechanism does not have."""
-    known = attention_options(name)
-    for option in options:
-        if option not in known:
-            near = get_close_matches(option, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known) or 'none'}"
-            raise TypeError(f"{name} has no option {option!r}; {hint}")
+def check_attention_options(name: str, options: Mapping[str, Any]) -> None:
+    """Raise TypeError, with the nearest name, for an option that the mechanism does not have."""
+    check_options(name, attention_class(name), options, skip=("channels", "spatial_dims"))
 
 
 def create_attention(name: str, channels: int, *, spatial_dims: int | None = None, **options: Any) -> nn.Module:
@@ -150,15 +124,15 @@ def create_attention(name: str, channels: int, *, spatial_dims: int | None = Non
     Args:
         name: a registered name, see `list_attention`.
         channels: C of the map (N, C, *S).
-        spatial_dims: number of axes in S: 1 (signals), 2 (images) or 3 (volumes, clips). None: 2, or 3 for the
-            mechanisms that are made for clips.
-        options: the mechanism's own, see `foveate show NAME`.
+        spatial_dims: number of axes in S: 1 (signals), 2 (images) or 3 (volumes, clips). None: 2, or 3 for
+            mechanisms for clips.
+        options: of the mechanism, see `foveate show NAME`.
 
-    Raises: UnknownNameError (a LookupError): no such name. TypeError: no such option; the nearest is named.
-        ValueError: an option or size that the mechanism cannot have.
+    Raises: UnknownNameError (a LookupError): no such name. TypeError: no such option; gives the nearest.
+        ValueError: an option or size that the mechanism does not allow.
     """
     cls = attention_class(name)
-    check_options(name, options)
+    check_attention_options(name, options)
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
         raise ValueError(f"{name}: channels must be a positive whole number; got {channels!r}")
     if "spatial_dims" in inspect.signature(cls).parameters:

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._budget import blocks_mib, check_budget, keep_within, pairs_mib, tokens_mib, trains
-from foveate.attention._capture import Rows, record
+from foveate.attention._capture import LazyAffinity, record
 from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import attend, attention_weights
@@ -110,7 +110,7 @@ class PositionAttention(nn.Module):
         if self.attention_budget_mib is not None:
             self._keep_within_budget(x)
         queries, keys, values = (layer(x).flatten(2).mT for layer in (self.query, self.key, self.value))
-        record(self, affinity=Rows(x.shape[2:], lambda at: attention_weights(queries[:, at], keys, scale=1.0)))
+        record(self, affinity=LazyAffinity(x.shape[2:], lambda at: attention_weights(queries[:, at], keys, scale=1.0)))
         mixed = attend(queries, keys, values, scale=1.0).mT.unflatten(2, x.shape[2:])
         return x + (self.gamma * mixed).to(x.dtype)
 
@@ -178,7 +178,7 @@ class ChannelAttention(nn.Module):
         if self.attention_budget_mib is not None:
             self._keep_within_budget(x)
         flat = x.flatten(2)
-        record(self, affinity=Rows((self.channels,), lambda at: self._weights(flat[:, at], flat)))
+        record(self, affinity=LazyAffinity((self.channels,), lambda at: self._weights(flat[:, at], flat)))
         if torch.compiler.is_exporting() or self.channels <= flat.shape[2]:
             mixed = self._weights(flat, flat).to(flat.dtype) @ flat
         else:

@@ -16,6 +16,7 @@ _PAPER = {
     "year": 2020,
     "source": "IEEE Transactions on Industrial Informatics 16(7), doi:10.1109/TII.2019.2943898",
     "domain": "channel",
+    "replaces": "activation",
 }
 _DEVIATIONS = (
     Deviation(

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._budget import blocks_mib, check_budget, keep_within, tokens_mib, trains
-from foveate.attention._capture import Rows, record
+from foveate.attention._capture import LazyAffinity, record
 from foveate.attention._maps import batch_norm, check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import attend, attention_weights, sum_relu
@@ -220,7 +220,7 @@ class NonLocal(nn.Module):
         if self.attention_budget_mib is not None:
             self._keep_within_budget(x)
         queries, keys, values = self._project(x)
-        record(self, affinity=Rows(x.shape[2:], lambda at: self._rows(queries[:, at], keys)))
+        record(self, affinity=LazyAffinity(x.shape[2:], lambda at: self._rows(queries[:, at], keys)))
         response = self.out(self._respond(queries, keys, values).mT.unflatten(2, x.shape[2:]))
         return x + (response if self.norm is None else self.norm(response))
 

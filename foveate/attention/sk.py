@@ -43,6 +43,7 @@ FACTS = Facts(
         Deviation("d at C = 256 in SKNet-101", "max(C / r, 32) = 32", "16 in its prototxt", "the formula; width=16"),
         Deviation("momentum of the norms", "—", "0.95 of the old (Caffe)", "0.1 of the new, as the golden files"),
     ),
+    replaces="convolution 3×3",
 )
 
 

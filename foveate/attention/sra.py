@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._budget import blocks_mib, check_budget, keep_within, tokens_mib, trains
-from foveate.attention._capture import Rows, record
+from foveate.attention._capture import LazyAffinity, record
 from foveate.attention._maps import check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import attend, attention_weights
@@ -150,7 +150,7 @@ class SpatialReductionAttention(nn.Module):
             tokens = self.before(tokens)
         queries = self.query(tokens)
         keys, values = self.key_value(self._source(tokens, sides)).chunk(2, -1)
-        record(self, affinity=Rows(sides, lambda at: attention_weights(queries[:, at], keys, heads=self.heads)))
+        record(self, affinity=LazyAffinity(sides, lambda at: attention_weights(queries[:, at], keys, heads=self.heads)))
         mixed = self.out(attend(queries, keys, values, heads=self.heads)).mT.unflatten(2, sides).to(x.dtype)
         return mixed if self.before is None else x + mixed
 

@@ -56,8 +56,9 @@ def cost(
 
     from foveate.costs import Setting, costs, ranked
     from foveate.costs import throughput as measure_throughput
+    from foveate.files import write_whole
     from foveate.machine import machine_name, versions
-    from foveate.report import costs_csv, costs_picture, costs_table, picture_path, replace_file, write_picture
+    from foveate.report import costs_csv, costs_picture, costs_table, picture_path, write_picture
 
     setting = Setting(device, dtype, amp, channels_last, compiled, target)
     if picture:
@@ -108,7 +109,7 @@ def cost(
             for row in rows
         ]
     if csv:
-        replace_file(csv, costs_csv(whole).encode())
+        write_whole(csv, costs_csv(whole).encode())
     if picture:
         write_picture(costs_picture(whole), picture)
     if as_json:
@@ -157,6 +158,6 @@ def _levels(cost: "Cost", model: "nn.Module", wanted: list[str]) -> dict[str, An
         found[level] = {name: asdict(one) | {"bytes_moved": one.bytes_moved} for name, one in sums.items()}
     if "per_module" in found:
         paths = module_paths(model)
-        for place, module in inserted(model).items():
+        for place, module in inserted(model):
             found["per_module"][paths[module]]["ms"] = vars(cost.inserted_ms[place])
     return found

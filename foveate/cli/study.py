@@ -160,10 +160,11 @@ def write_and_print(summary: "Summary", folder: Path, *, as_json: bool) -> None:
     from rich.console import Console
 
     from foveate.report import terminal_table, write_report
+    from foveate.summary import to_json
 
     page = write_report(summary, folder / "report")
     if as_json:
-        typer.echo(json.dumps(summary.to_dict(), indent=1, allow_nan=False))
+        typer.echo(json.dumps(to_json(summary), indent=1, allow_nan=False))
         return
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(terminal_table(summary))

@@ -12,7 +12,7 @@ from foveate.insertion.build import insertions, reinsert
 from foveate.insertion.operations import draw, insert, inserted, remove, sites
 from foveate.insertion.places import Site
 from foveate.insertion.report import Placement, Report, format_sites
-from foveate.insertion.tuning import parameter_groups, unfreeze
+from foveate.insertion.tuning import mark_fresh, parameter_groups, unfreeze
 
 __all__ = [
     "Blend",
@@ -24,6 +24,7 @@ __all__ = [
     "insert",
     "inserted",
     "insertions",
+    "mark_fresh",
     "parameter_groups",
     "reinsert",
     "remove",

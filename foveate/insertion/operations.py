@@ -82,7 +82,9 @@ def insert(
         replace: put mechanisms that replace a convolution (``sk``) or an activation (``drsn_cw``) instead of the module
             at each site, which keeps its weights and is bypassed; with ``init="identity"`` it is blended out.
         freeze: ``"base"``: only the attention requires gradients, and norms with running statistics stay in eval mode;
-            :func:`unfreeze` and :func:`remove` undo it. None: freeze nothing.
+            :func:`unfreeze` and :func:`remove` undo it. A classifier marked by
+            :func:`~foveate.insertion.mark_fresh`, as ``load_weights`` does with one for other classes, stays
+            trainable. None: freeze nothing.
         dry_run: only report what would be inserted where; the report then has a drawing and the multiply-adds too.
         seed: of the new weights; torch's global random state is then left unchanged. None: they are drawn from it.
         **options: the mechanism's own.
@@ -147,15 +149,18 @@ def remove(model: nn.Module) -> nn.Module:
     return model
 
 
-def inserted(model: nn.Module) -> dict[str, nn.Module]:
-    """The inserted modules by the name of their site; with ``init="identity"`` some are a :class:`Blend`."""
-    found = {}
+def inserted(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every inserted module with the name of its site, in the order of ``model.named_modules()``.
+
+    With ``init="identity"`` some are a :class:`Blend` around the attention.
+    """
+    found = []
     for name, host in hosts(model):
         module = getattr(host, CHILD)
         site: Site = getattr(module, SITE)
         around = name.removesuffix(site.attached_to)  # the model may stand in a wrapper by now, or be a part
         key = around + site.name if name.endswith(site.attached_to) else name
-        found[key] = module
+        found.append((key, module))
     return found
 
 

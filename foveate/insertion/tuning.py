@@ -11,9 +11,13 @@ from torch import nn
 
 from foveate.insertion.places import Places
 from foveate.insertion.probe import CHILD, Call, Trace
+from foveate.registry import nearest
 
 KEPT = "_foveate_frozen"
 """Attribute of a frozen module: its :class:`Frozen`."""
+
+FRESH = "_foveate_fresh"
+"""Attribute of a module with untrained parameters in a trained network: their names in the module, a tuple."""
 
 
 @dataclass
@@ -36,19 +40,60 @@ class Frozen:
 def freeze_network(model: nn.Module, places: Places) -> None:
     """Turn gradients off for everything but attention; norms with running statistics stay in eval mode."""
     stage_of = _stages_by_name(places)
+    fresh = {
+        id(getattr(module, key)) for _, module in _network(model) for key in vars(module).get(FRESH, ())
+    }  # of a tensor that two modules share, one may have the mark
     for name, module in _network(model):
         if KEPT in vars(module):
             continue
-        trainable = tuple(key for key, p in module.named_parameters(recurse=False) if p.requires_grad)
-        measures = module._buffers.get("running_mean") is not None
+        own = [(key, p) for key, p in module.named_parameters(recurse=False) if id(p) not in fresh]
+        trainable = tuple(key for key, p in own if p.requires_grad)
+        measures = module._buffers.get("running_mean") is not None and FRESH not in vars(module)
         if not trainable and not measures:
             continue
         vars(module)[KEPT] = Frozen(trainable, module.training, stage_of(name), len(places.stages))
         for key in trainable:
-            getattr(module, key).requires_grad_(False)
+            parameter = getattr(module, key)
+            parameter.requires_grad_(False)
+            parameter.grad = None  # an optimiser would go on applying it
         if measures:
             vars(module)["train"] = partial(_stay_in_eval, module)
             module.training = False
+
+
+def mark_fresh(model: nn.Module, names: Iterable[str]) -> nn.Module:
+    """Mark parameters as untrained in a network whose other weights are trained: a new classifier.
+
+    ``insert(..., freeze="base")`` leaves them trainable, and norms among them in the network's mode. The mark is an
+    attribute of the module that has the parameter; it is copied and pickled with the module and is not in the state
+    dict. :func:`foveate.remove` leaves it.
+
+    Args:
+        model: the network, in place.
+        names: of parameters, or of modules for all parameters in them, such as ``["fc"]``; names of buffers are
+            skipped, so that a list of keys of the state dict will do.
+
+    Returns:
+        The same object.
+
+    Raises:
+        LookupError: if the network has no such parameter or module.
+    """
+    modules = dict(model.named_modules())
+    marks: list[tuple[nn.Module, tuple[str, ...]]] = []
+    for name in names:
+        path, _, key = name.rpartition(".")
+        if name in modules and name:
+            marks += [(m, tuple(m._parameters)) for m in modules[name].modules() if m._parameters]
+        elif path in modules and key in modules[path]._parameters:
+            marks.append((modules[path], (key,)))
+        elif path not in modules or key not in modules[path]._buffers:
+            known = [*modules, *(known for known, _ in model.named_parameters())]
+            raise LookupError(f"the network has no parameter or module {name!r}; {nearest(name, known)}")
+    for module, keys in marks:
+        given = [key for key in keys if module._parameters[key] is not None]
+        vars(module)[FRESH] = tuple(dict.fromkeys([*vars(module).get(FRESH, ()), *given]))
+    return model
 
 
 def unfreeze(model: nn.Module, stages: int | Iterable[int] | None = None) -> nn.Module:
@@ -103,8 +148,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups for any ``torch.optim`` optimiser: the network's weights and the inserted attention's, by origin.
 
-    Every parameter that takes gradients is in exactly one group; frozen ones are in none. A network without attention
-    gives the groups of its own weights alone, so both arms of a comparison take the same call.
+    Every parameter of the model is in exactly one group, frozen ones too: an optimiser of torch skips a parameter
+    without a gradient (no step, no weight decay). The groups may be made before :func:`unfreeze`; the same optimiser
+    then trains what was unfrozen. A network without attention gives the groups of its own weights alone, so both arms
+    of a comparison take the same call.
 
     Args:
         model: any module.
@@ -118,7 +165,7 @@ def parameter_groups(
         ``"lr"`` and ``"weight_decay"``; empty groups are left out.
 
     Raises:
-        ValueError: no parameter takes gradients, or a rate is negative.
+        ValueError: if no parameter requires gradients, or a rate is negative.
     """
     rates = {
         "lr": lr,
@@ -135,13 +182,11 @@ def parameter_groups(
         for suffix, decay in (("", weight_decay), (", norms", norm_weight_decay)):
             groups[origin + suffix] = {"name": origin + suffix, "params": [], "lr": rate, "weight_decay": decay}
     for parameter in model.parameters():
-        if parameter.requires_grad:
-            name = ("base" if id(parameter) in own else "attention") + ("" if parameter.dim() > 1 else ", norms")
-            groups[name]["params"].append(parameter)
-    found = [group for group in groups.values() if group["params"]]
-    if not found:
+        name = ("base" if id(parameter) in own else "attention") + ("" if parameter.dim() > 1 else ", norms")
+        groups[name]["params"].append(parameter)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ValueError("no parameter of this model takes gradients; foveate.unfreeze(model) undoes freeze='base'")
-    return found
+    return [group for group in groups.values() if group["params"]]
 
 
 def _network(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -1,13 +1,21 @@
-"""Fused passes over feature maps: a primitive a file, its meaning in plain torch first, its quick forms after it.
+"""Primitives over feature maps: one a file, the reference in plain torch first, then C passes, Triton passes, dispatch.
 
-`impl=None` takes the quickest form that can run, `impl="reference"`, `"cpu"` or `"triton"` that form or an error that
-says why not. `attend` and `sum_relu`, over pairs of tokens, have forms of other names.
+    gates/     factors for channels and positions; the gates of SGE, SA and soft thresholds
+    pools/     over positions, over channels, by attention weights
+    pairs/     attention over pairs of tokens
+    fused/     whole mechanisms in one C call
+    gradient/  the gradient of a map with several readers, collected from them and written once
+    strips.py, branches.py, conv_to_one.py    coordinate attention, selective kernels, CBAM's convolution
+    native/    the C sources; _native.py compiles them, _calls.py checks arguments and calls them
+
+`impl=None` takes the fastest form that can run; `impl="reference"`, `"cpu"` or `"triton"` takes that form or raises an
+error with the reason. `attend` and `sum_relu` have forms of other names.
 """
 
-from foveate.kernels import _counts  # noqa: F401  says what the passes compute
-from foveate.kernels._dispatch import IMPLS, why_not
+from foveate.kernels import _counts  # noqa: F401  registers the costs of the passes
+from foveate.kernels._dispatch import why_not
 from foveate.kernels.branches import accumulate_branch_gradients, mix_branches, pool_branches
-from foveate.kernels.conv_to_one import LARGEST_KERNEL, conv_to_one
+from foveate.kernels.conv_to_one import conv_to_one
 from foveate.kernels.fused.convolve_channels import convolve_channels
 from foveate.kernels.fused.squeeze_excite import squeeze_excite
 from foveate.kernels.gates.gate_map import gate_map
@@ -23,8 +31,6 @@ from foveate.kernels.pools.global_pool import global_pool
 from foveate.kernels.strips import gate_strips, pool_strips
 
 __all__ = [
-    "IMPLS",
-    "LARGEST_KERNEL",
     "AccumulatedMap",
     "accumulate_branch_gradients",
     "accumulate_gradient",

@@ -47,7 +47,7 @@ SIGNATURES = {
     " A row_dy?[N*I], A column_dy?[N*S*J], A scratch[threads*2*J], S, N, I, J",
     "gradient": f"{{T x[N*I*J], T dy?[N*I*J], {_GATE}, A row_1?[N*I], A column_1?[N*J], A row_2?[N*I],"
     " A column_2?[N*J], A row_x?[N*I], A row_sign?[N*I], A column_x?[N*J], A column_sign?[N*J], A hot_row?[N*I],"
-    " A hot?[N*J], A peak?[N*I], int32 column_at?[N*J], int32 row_at?[N*I]} parts, T dx[N*I*J], N, I, J, past",
+    " A hot?[N*J], A peak?[N*I], int32 column_at?[N*J], int32 row_at?[N*I]} p, T dx[N*I*J], N, I, J, past",
     "shrink": "T x[N*I*J], A row?[N*I], A column?[N*J], T y[N*I*J], N, I, J, past",
     "shrink_sums": "T x[N*I*J], T dy[N*I*J], A row?[N*I], A column?[N*J], A row_sum?[N*I], A column_sum?[N*S*J],"
     " S, N, I, J",

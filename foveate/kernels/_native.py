@@ -7,12 +7,14 @@ hash of the sources, the compiler, its flags and the processor. FOVEATE_NATIVE=0
 import ctypes
 import hashlib
 import os
-import platform
 import shutil
 import subprocess
 import tempfile
 import threading
 from pathlib import Path
+
+from foveate.files import cache_folder
+from foveate.machine import processor_features
 
 SOURCES = Path(__file__).parent / "native"
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-fno-math-errno", "-fopenmp-simd")
@@ -69,7 +71,7 @@ def _compiled(stored: str) -> Path:
     runtime = _openmp()
     flags = (*FLAGS, "-fopenmp") if runtime is not None else FLAGS
     found = os.stat(os.path.realpath(compiler))
-    facts = hashlib.sha256(repr((compiler, found.st_size, found.st_mtime_ns, flags, _processor())).encode())
+    facts = hashlib.sha256(repr((compiler, found.st_size, found.st_mtime_ns, flags, processor_features())).encode())
     for source in sorted(SOURCES.iterdir()):
         facts.update(source.read_bytes())
     folder = _folder()
@@ -96,21 +98,11 @@ def _openmp() -> ctypes.CDLL | None:
         return None
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine() + platform.processor()
-    return platform.machine() + next((line for line in lines if line.startswith(("flags", "Features"))), "")
-
-
 def _folder() -> Path:
     """A folder that only this user can write to: the cache, or else one in the temporary folder."""
-    cache = os.environ.get("FOVEATE_CACHE")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     refused: list[str] = []
     for folder in (
-        (Path(cache) if cache else home / "foveate") / "native",
+        cache_folder() / "native",
         Path(tempfile.gettempdir()) / f"foveate-native-{os.getuid()}",
     ):
         try:

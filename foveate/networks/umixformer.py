@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from foveate.attention import Rows, record
+from foveate.attention import LazyAffinity, record
 from foveate.kernels import attend, attention_weights
 
 Tokens = Float[Tensor, "n p c"]
@@ -89,7 +89,7 @@ class MixAttention(nn.Module):
         queries = self.query(x)
         keys, values = self.key_value(F.gelu(y)).chunk(2, -1)
         grid = x.shape[1:2] if size is None else size
-        record(self, affinity=Rows(grid, lambda at: attention_weights(queries[:, at], keys, heads=self.heads)))
+        record(self, affinity=LazyAffinity(grid, lambda at: attention_weights(queries[:, at], keys, heads=self.heads)))
         return self.out(attend(queries, keys, values, heads=self.heads))
 
     def extra_repr(self) -> str:

@@ -5,7 +5,7 @@ Reads the summary and nothing else, so a report can be drawn again for ever with
 
 from foveate.report.costs import costs_csv, costs_picture, costs_table
 from foveate.report.experiments import experiments_table, write_experiments
-from foveate.report.files import picture_path, replace_file, write_picture
+from foveate.report.files import picture_path, write_picture
 from foveate.report.guidelines import guidelines_drawing, guidelines_table
 from foveate.report.page import write_report
 from foveate.report.roofline import roofline_drawing, roofline_table
@@ -19,7 +19,6 @@ __all__ = [
     "guidelines_drawing",
     "guidelines_table",
     "picture_path",
-    "replace_file",
     "roofline_drawing",
     "roofline_table",
     "terminal_table",

@@ -143,7 +143,11 @@ def _added(figures: Figures, base: Figures | None, of: Any, say: Any = numbers.c
 
 
 def _time(time: Figures | None) -> str:
-    return numbers.NONE if time is None else f"{numbers.milliseconds(time['median'])} ({numbers.spread(time)})"
+    return (
+        numbers.NONE
+        if time is None
+        else f"{numbers.milliseconds(time['median'])} ({numbers.spread(time['low'], time['high'])})"
+    )
 
 
 def _ratio(ratio: Figures | None) -> str:

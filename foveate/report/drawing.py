@@ -27,17 +27,20 @@ class Scale:
         return min(max(value, self.low), self.high)
 
     def label(self, tick: float) -> str:
-        if abs(tick) < 1e-12:
-            return "0"
         step = self.ticks[1] - self.ticks[0] if len(self.ticks) > 1 else 1.0
+        if abs(tick) < 1e-9 * step:
+            return "0"
+        if not 1e-5 <= step < 1e7:
+            return f"{tick:.3g}".replace("-", "−")
         digits = max(0, -math.floor(math.log10(step) + 1e-9))
         return f"{tick:.{digits}f}".replace("-", "−")
 
 
 def scale(low: float, high: float, start: float, end: float, count: int = 5) -> Scale:
     """A scale from `low` to `high`, widened where they are equal, with about `count` round ticks."""
-    if high - low < 1e-9:
-        low, high = low - 0.5, high + 0.5
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
+        room = 0.01 * max(abs(low), abs(high)) or 0.5
+        low, high = low - room, high + room
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw * 0.999)

@@ -7,9 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from foveate.files import write_whole
 from foveate.report import numbers
 from foveate.report.drawing import Drawing, Scale, bounds, scale, shorten
-from foveate.report.files import replace_file
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -96,7 +96,7 @@ def experiments_table(study: dict[str, Any]) -> "Group":
                 row["name"],
                 row["widths"],
                 numbers.compact(row["macs"]),
-                f"{numbers.milliseconds(time['median'])} ({numbers.spread(time)})",
+                f"{numbers.milliseconds(time['median'])} ({numbers.spread(time['low'], time['high'])})",
                 f"{ratio['median']:.3f} ({ratio['low']:.3f} to {ratio['high']:.3f})",
                 row["told"],
             )
@@ -135,4 +135,4 @@ def write_experiments(study: dict[str, Any], folder: Path | str) -> None:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        replace_file(folder / name, content)
+        write_whole(folder / name, content)

@@ -1,9 +1,8 @@
 """Files written whole, and drawings as pictures."""
 
-import os
-import tempfile
 from pathlib import Path
 
+from foveate.files import write_whole
 from foveate.report.drawing import Drawing
 
 
@@ -13,7 +12,7 @@ def write_picture(drawing: Drawing, path: Path | str) -> None:
     Raises: ValueError: another ending. OSError: it cannot be written; it names the file.
     """
     path = picture_path(path)
-    replace_file(path, drawing.png() if path.suffix.lower() == ".png" else drawing.standalone().encode())
+    write_whole(path, drawing.png() if path.suffix.lower() == ".png" else drawing.standalone().encode())
 
 
 def picture_path(path: Path | str) -> Path:
@@ -27,19 +26,3 @@ def picture_path(path: Path | str) -> Path:
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {path.parent}")
     return path
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one, never half of one."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise OSError(error.errno, f"the file cannot be written ({error.strerror})", str(path)) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise OSError(error.errno, f"the file cannot be written ({error.strerror})", str(path)) from None

@@ -80,7 +80,8 @@ def _whole(found: dict[str, Any]) -> str:
     if found["latency_ms"]:
         share = f"{100 * found['small_share']:.1f} % of the time" if found["small_launches"] else ""
         time = found["latency_ms"]
-        text = f"{numbers.milliseconds(time['median'])} ms a pass ({numbers.spread(time)}), {text} {share}".rstrip()
+        spread = numbers.spread(time["low"], time["high"])
+        text = f"{numbers.milliseconds(time['median'])} ms a pass ({spread}), {text} {share}".rstrip()
     return text + (f"; not known: {', '.join(found['unknown'])}" if found["unknown"] else "")
 
 

@@ -1,58 +1,86 @@
 """Learning curves: a small panel for each arm on shared axes, the plain network behind each for comparison."""
 
-from typing import Any
+from collections.abc import Collection
 
-from foveate.report.drawing import Drawing, Scale, bounds, scale, shorten
+from foveate.report.axes import axis_title, highest_of, metric_bounds
+from foveate.report.drawing import Drawing, Scale, scale, shorten
+from foveate.spec import Metric
+from foveate.summary import CurvePoint, Summary
 
 WIDTH, GAP, LEFT, TOP, SIZE = 960.0, 16.0, 54.0, 8.0, 12.0
 PANEL_HEIGHT, HEAD, FOOT = 150.0, 26.0, 22.0
-METRICS = {
-    "test_accuracy": ("Accuracy on test images (%)", 100.0),
-    "test_loss": ("Loss on test images (nats)", 1.0),
-    "train_loss": ("Loss on training images (nats)", 1.0),
-}
+SETTLED = 0.25  # of the epochs: the first climb would press the rest flat
+LONG = 8  # epochs from which it is left out of the range of the axis
 
 
-def learning_curves(summary: dict[str, Any], metric: str = "test_accuracy") -> Drawing:
-    """The mean over seeds with the range from lowest to highest seed, epoch by epoch."""
-    title, factor = METRICS[metric]
-    arms = [arm for arm in summary["arms"] if summary["curves"].get(arm["label"], {}).get(metric)]
-    lines = {arm["label"]: summary["curves"][arm["label"]][metric] for arm in arms}
+def logged_names(summary: Summary) -> list[str]:
+    """Every name that the curves have: the judged metric first, other metrics, losses, whatever else was logged."""
+    names = {name for curves in summary.curves.values() for name in curves}
+    order = [f"test_{metric.name}" for metric in summary.metrics] + ["held_out_loss", "train_loss"]
+    return [name for name in order if name in names] + sorted(names - set(order))
+
+
+def curve_title(summary: Summary, name: str) -> str:
+    """What a logged name is called on a page."""
+    if metric := _metric(summary, name):
+        return axis_title(metric)
+    if name.startswith("held_out_"):
+        return f"{name.removeprefix('held_out_')} on items held out of training"
+    if name.startswith("train_"):
+        return f"{name.removeprefix('train_')} on training items"
+    return name
+
+
+def _metric(summary: Summary, name: str) -> Metric | None:
+    return next((one for one in summary.metrics if name == f"test_{one.name}"), None)
+
+
+def learning_curves(summary: Summary, name: str) -> Drawing:
+    """The mean over seeds with the range from lowest to highest seed, epoch by epoch, of one of `logged_names`."""
+    title, metric = curve_title(summary, name), _metric(summary, name)
+    factor = metric.factor if metric else 1.0
+    arms = [arm for arm in summary.arms if summary.curves.get(arm.label, {}).get(name)]
+    lines = {arm.label: summary.curves[arm.label][name] for arm in arms}
     rows = max(1, -(-len(arms) // 4))
     columns = max(2, -(-len(arms) // rows))
     height = TOP + rows * (HEAD + PANEL_HEIGHT + FOOT) + 26
-    drawing = Drawing(
-        f"curves-{metric.replace('_', '-')}", WIDTH, height, f"{title} by epoch, one panel for each network"
-    )
-    if not arms:
-        drawing.height, drawing.description = 90, "Nothing to draw: no learning curve was recorded."
-        drawing.text(WIDTH / 2, 50, drawing.description, size=14, anchor="middle", style="muted")
-        return drawing
+    ident = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)
+    drawing = Drawing(f"curves-{ident}", WIDTH, height, f"{title} by epoch, one panel for each network")
     drawing.description = " ".join(_in_words(label, line, factor) for label, line in lines.items())
-    epochs = [point["epoch"] for line in lines.values() for point in line]
-    settled = min(epochs) + 0.25 * (max(epochs) - min(epochs))  # the first climb would press the rest flat
-    shown = [point for line in lines.values() for point in line if point["epoch"] >= settled]
-    low, high = bounds([factor * point[key] for point in shown for key in ("low", "high")], [], margin=0.06)
+    low, high = _range(lines.values(), factor, metric)
+    epochs = [point.epoch for line in lines.values() for point in line]
     panel = (WIDTH - LEFT - GAP * columns) / columns
-    plain = lines.get(summary["plain"])
+    plain = lines.get(summary.plain)
     for number, arm in enumerate(arms):
         left = LEFT + (number % columns) * (panel + GAP)
         top = TOP + (number // columns) * (HEAD + PANEL_HEIGHT + FOOT) + HEAD
-        y = scale(max(low, 0.0), high, top + PANEL_HEIGHT, top, 4)
+        y = scale(low, high, top + PANEL_HEIGHT, top, 4)
         x = scale(min(epochs), max(epochs), left, left + panel, 4)
         _frame(drawing, x, y, number % columns == 0)
-        drawing.text(left, top - 9, shorten(arm["label"], panel, SIZE), style=arm["kind"])
+        drawing.text(left, top - 9, shorten(arm.label, panel, SIZE), style=arm.kind)
         drawing.clip(left, top, panel, PANEL_HEIGHT)
-        if plain and arm["kind"] != "plain":
-            drawing.path([(x(p["epoch"]), y(factor * p["mean"])) for p in plain], "plain curve thin")
-        _curve(drawing, lines[arm["label"]], x, y, factor, arm["kind"])
+        if plain and arm.kind != "plain":
+            drawing.path([(x(point.epoch), y(factor * point.mean)) for point in plain], "plain curve thin")
+        _curve(drawing, lines[arm.label], x, y, factor, arm.kind)
         drawing.unclip()
-    drawing.turned(10, (height - 26) / 2, title, style="muted")
-    foot = (
-        "Epoch (the first may lie outside). Line: mean over seeds; band: lowest to highest; thin grey: plain network."
-    )
+    drawing.turned(10, (height - 26) / 2, shorten(title, height - 40, SIZE), style="muted")
+    first = " (the first may lie outside)" if _shown_from(epochs) > min(epochs) else ""
+    foot = f"Epoch{first}. Line: mean over seeds; band: lowest to highest; thin grey: plain network."
     drawing.text(WIDTH - GAP, height - 8, foot, anchor="end", style="muted")
     return drawing
+
+
+def _shown_from(epochs: list[int]) -> float:
+    """The first epoch that the axis makes room for."""
+    first, last = min(epochs), max(epochs)
+    return first + SETTLED * (last - first) if len(set(epochs)) >= LONG else first
+
+
+def _range(lines: Collection[tuple[CurvePoint, ...]], factor: float, metric: Metric | None) -> tuple[float, float]:
+    settled = _shown_from([point.epoch for line in lines for point in line])
+    shown = [point for line in lines for point in line if point.epoch >= settled]
+    ends = [factor * end for point in shown for end in (point.low, point.high)]
+    return metric_bounds(ends, [], margin=0.06, highest=highest_of(metric) if metric else None)
 
 
 def _frame(drawing: Drawing, x: Scale, y: Scale, first: bool) -> None:
@@ -65,18 +93,18 @@ def _frame(drawing: Drawing, x: Scale, y: Scale, first: bool) -> None:
     drawing.line(x.start, y.start, x.end, y.start, "axis")
 
 
-def _curve(drawing: Drawing, line: list[dict[str, Any]], x: Scale, y: Scale, factor: float, role: str) -> None:
-    upper = [(x(p["epoch"]), y(factor * p["high"])) for p in line]
-    lower = [(x(p["epoch"]), y(factor * p["low"])) for p in reversed(line)]
+def _curve(drawing: Drawing, line: tuple[CurvePoint, ...], x: Scale, y: Scale, factor: float, role: str) -> None:
+    upper = [(x(point.epoch), y(factor * point.high)) for point in line]
+    lower = [(x(point.epoch), y(factor * point.low)) for point in reversed(line)]
     drawing.path(upper + lower, f"{role} band", closed=True)
     if len(line) == 1:
-        drawing.mark(x(line[0]["epoch"]), y(factor * line[0]["mean"]), role, size=3)
-    drawing.path([(x(p["epoch"]), y(factor * p["mean"])) for p in line], f"{role} curve")
+        drawing.mark(x(line[0].epoch), y(factor * line[0].mean), role, size=3)
+    drawing.path([(x(point.epoch), y(factor * point.mean)) for point in line], f"{role} curve")
 
 
-def _in_words(label: str, line: list[dict[str, Any]], factor: float) -> str:
+def _in_words(label: str, line: tuple[CurvePoint, ...], factor: float) -> str:
     first, last = line[0], line[-1]
     return (
-        f"{label}: from {factor * first['mean']:.3g} at epoch {first['epoch']} "
-        f"to {factor * last['mean']:.3g} at epoch {last['epoch']}."
+        f"{label}: from {factor * first.mean:.3g} at epoch {first.epoch} "
+        f"to {factor * last.mean:.3g} at epoch {last.epoch}."
     )

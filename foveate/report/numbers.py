@@ -1,6 +1,9 @@
 """Numbers as people read them, always with their unit or a sign that there is none to give."""
 
-from typing import Any
+import math
+
+from foveate.spec import Metric, significant
+from foveate.summary import Comparison, Estimate
 
 NONE = "–"
 
@@ -46,22 +49,38 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.{digits}f}"
 
 
-def spread(times: dict[str, float] | None) -> str:
-    """ "1.20 to 1.31" """
-    return NONE if not times else f"{milliseconds(times['low'])} to {milliseconds(times['high'])}"
+def spread(low: float, high: float) -> str:
+    """Of milliseconds: "1.20 to 1.31"."""
+    return f"{milliseconds(low)} to {milliseconds(high)}"
 
 
-def ratio(change: dict[str, Any] | None) -> str:
-    """ "×1.20 (1.11 to 1.30)" """
-    return NONE if not change else f"×{change['ratio']:.2f} ({change['low']:.2f} to {change['high']:.2f})"
-
-
-def accuracy(found: dict[str, Any] | None) -> tuple[str, str]:
-    """Mean and half width of the 95 % interval, both in percent: ("84.2", "1.3"); no half width with one seed."""
-    if not found:
+def estimate(metric: Metric, found: Estimate | None) -> tuple[str, str]:
+    """Mean and half width of the 95 % interval, without unit: ("84.2", "1.3"); no half width with one seed."""
+    if found is None:
         return NONE, ""
-    half = "" if found["low"] is None else f"{100 * (found['high'] - found['mean']):.1f}"
-    return f"{100 * found['mean']:.1f}", half
+    if found.low is None or found.high is None:
+        return metric.number(found.mean), ""
+    mean, half = metric.factor * found.mean, metric.factor * (found.high - found.mean)
+    if metric.shown == "percent":
+        return f"{mean:.1f}".replace("-", "−"), f"{half:.1f}"
+    if not half or not 1e-4 <= half < 1e7 or abs(mean) >= 1e7:
+        return metric.number(found.mean), significant(half, 2)
+    digits = max(0, 1 - math.floor(math.log10(half)))  # two digits of the half width
+    return f"{mean:.{digits}f}".replace("-", "−"), f"{half:.{digits}f}"
+
+
+def size(metric: Metric, value: float) -> str:
+    """A difference without sign and unit: two decimals of points, else two digits."""
+    value = metric.factor * value
+    return f"{value:.2f}" if metric.shown == "percent" else significant(value, 2)
+
+
+def difference_range(found: Comparison | None) -> tuple[str, str]:
+    """A comparison's text in two parts: ("+1.3", "+0.4 to +2.2")."""
+    if found is None:
+        return NONE, ""
+    mean, _, interval = found.text.partition(" (")
+    return mean, interval.rstrip(")")
 
 
 def duration(seconds: float | None) -> str:

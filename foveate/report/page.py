@@ -1,60 +1,66 @@
 """The report's folder: a page that asks nothing of the network, the figures as files, and the numbers beside them."""
 
+import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from foveate.files import write_whole
 from foveate.report import numbers
 from foveate.report.colours import DARK, FONT, LIGHT, VARIABLES, drawing_rules
-from foveate.report.files import replace_file
+from foveate.report.drawing import Drawing
 from foveate.report.forest import forest
-from foveate.report.learning import METRICS, learning_curves
-from foveate.report.scatter import accuracy_latency
+from foveate.report.learning import curve_title, learning_curves, logged_names
+from foveate.report.scatter import score_latency
 from foveate.report.table import csv_text
+from foveate.summary import SCHEMA, Summary, to_json
 
-SCHEMA = 1
-ABOUT = ("data", "classes", "train_images", "test_images", "image_size", "machine", "versions", "command", "toml")
-MEASURED = ("latency", "seconds")
-NEEDED = ("schema", "study", "plain", "arms", "curves", "seeds_can_show", "failed", "about", "answer")
+FIGURES = ("score_latency", "paired_differences", "curves")
 
 
-def write_report(summary: dict[str, Any], folder: Path | str) -> Path:
-    """Write the report of a study's summary (as `foveate.study.analyse.analyse` returns it) and return its page.
+def write_report(summary: Summary, folder: Path | str) -> Path:
+    """Write the report of a study's summary and return its page.
 
-    Into `folder`, made where it is missing: index.html, accuracy_latency.png and .svg, paired_differences.png and .svg,
-    curves.png and .svg, table.csv, summary.json. Everything is drawn before anything is written, each file replaces the
-    old one whole, and the page comes last; so a report cut short leaves the one before it readable.
+    Into `folder`, made where it is missing: index.html, table.csv, summary.json, and as .png and .svg
+    paired_differences, score_latency (where latencies were measured) and curves (where epochs were logged). Everything
+    is drawn before anything is written, each file replaces the old one whole, and the page comes last; so a report cut
+    short leaves the one before it readable.
 
-    Raises: ValueError: not a summary of this version. OSError: the folder cannot be written; it names the file.
+    Raises: ValueError: the summary is of another version. OSError: the folder cannot be written; it names the file.
     """
-    if missing := [key for key in NEEDED if key not in summary]:
-        raise ValueError(
-            f"wanted a study's summary; got one without {missing[0]!r} (it has {', '.join(summary) or 'nothing'})"
-        )
-    if summary["schema"] != SCHEMA:
-        raise ValueError(f"wanted a summary of schema {SCHEMA}; got {summary['schema']!r}: analyse the study again")
-    drawings = {
-        "accuracy_latency": accuracy_latency(summary),
-        "paired_differences": forest(summary),
-        "curves": learning_curves(summary, _first_metric(summary)),
-    }
+    if not isinstance(summary, Summary):
+        raise TypeError(f"wanted a foveate.summary.Summary; got {type(summary).__name__}")
+    if summary.schema != SCHEMA:
+        raise ValueError(f"wanted a summary of schema {SCHEMA}; got {summary.schema!r}: analyse the study again")
     files: dict[str, bytes] = {}
-    for name, drawing in drawings.items():
+    for name, drawing in _figures(summary).items():
         files[f"{name}.svg"] = drawing.standalone().encode()
         files[f"{name}.png"] = drawing.png()
     files["table.csv"] = csv_text(summary).encode()
-    text = json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)
-    files["summary.json"] = f"{text}\n".encode()
+    values = to_json(summary)
+    values["about"].pop("examples", None)  # pictures, on the page
+    files["summary.json"] = f"{json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)}\n".encode()
     files["index.html"] = page(summary).encode()
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    for name in (f"{figure}.{kind}" for figure in FIGURES for kind in ("png", "svg")):
+        if name not in files:
+            (folder / name).unlink(missing_ok=True)  # of an earlier report
     for name, content in files.items():
-        replace_file(folder / name, content)
+        write_whole(folder / name, content)
     return folder / "index.html"
 
 
-def page(summary: dict[str, Any]) -> str:
+def _figures(summary: Summary) -> dict[str, Drawing]:
+    """The figures that there is something to draw for, in the order of `FIGURES`."""
+    logged = logged_names(summary)
+    drawn = (score_latency(summary), forest(summary), learning_curves(summary, logged[0]) if logged else None)
+    return {name: drawing for name, drawing in zip(FIGURES, drawn, strict=True) if drawing is not None}
+
+
+def page(summary: Summary) -> str:
     """The page's HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -67,25 +73,60 @@ def page(summary: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     environment.globals["n"] = numbers
-    first = _first_metric(summary)
-    metrics = [metric for metric in METRICS if metric != first and _has(summary, metric)]
+    figures = {name: Markup(drawing.inline()) for name, drawing in _figures(summary).items()}
     return environment.get_template("page.html.j2").render(
         summary=summary,
-        about={**dict.fromkeys(ABOUT + MEASURED), **summary["about"]},
+        metric=summary.metric,
+        setting=summary.setting,
+        about=summary.about,
+        size=_size(summary.about.get("size")),
+        classes=_count(summary.about.get("classes")),
+        targets=_targets(summary.about.get("targets")),
+        costed=any(arm.cost.parameters is not None or arm.cost.latency_ms for arm in summary.arms),
+        examples=_examples(summary.about.get("examples") or {}),
         light=LIGHT,
         dark=DARK,
         font=Markup(FONT),
         drawing_rules=Markup(drawing_rules(VARIABLES, "inherit")),
-        scatter=Markup(accuracy_latency(summary).inline()),
-        forest=Markup(forest(summary).inline()),
-        curves=Markup(learning_curves(summary, first).inline()) if _has(summary, first) else None,
-        more_curves=[(METRICS[metric][0], Markup(learning_curves(summary, metric).inline())) for metric in metrics],
+        files=sorted([*figures, "table.csv", "summary.json"]),
+        figures=figures,
+        more_curves=[
+            (curve_title(summary, name), Markup(learning_curves(summary, name).inline()))
+            for name in logged_names(summary)[1:]
+        ],
     )
 
 
-def _has(summary: dict[str, Any], metric: str) -> bool:
-    return any(metric in curves for curves in summary["curves"].values())
+def _size(size: Any) -> str:
+    """[32, 32] → "32 × 32"."""
+    sides = size if isinstance(size, (list, tuple)) else [] if size is None else [size]
+    return " × ".join(str(side) for side in sides)
 
 
-def _first_metric(summary: dict[str, Any]) -> str:
-    return next((metric for metric in METRICS if _has(summary, metric)), "test_accuracy")
+def _count(classes: Any) -> int | None:
+    return len(classes) if isinstance(classes, (list, tuple, dict)) else classes
+
+
+def _targets(targets: Any) -> str:
+    """Names of the targets, of a list, a dict or a text."""
+    if isinstance(targets, Mapping):
+        return ", ".join(f"{name} ({kind})" if isinstance(kind, str) else name for name, kind in targets.items())
+    return ", ".join(map(str, targets)) if isinstance(targets, (list, tuple)) else str(targets or "")
+
+
+def _examples(examples: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Label → PNG pictures (bytes, or the path of a file) → label and data URIs; files that are gone are left out."""
+    shown = []
+    for label, pictures in examples.items():
+        whole = [picture if isinstance(picture, bytes) else _read(Path(picture)) for picture in pictures]
+        sources = [f"data:image/png;base64,{base64.b64encode(one).decode()}" for one in whole if one]
+        if sources:
+            shown.append((label, sources))
+    return shown
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""

@@ -1,72 +1,77 @@
-"""Accuracy against latency: what each arm gives and what it costs, with an interval in both directions."""
+"""A metric against latency: what each arm gives and what it costs, with an interval in both directions."""
 
-from typing import Any
-
-from foveate.report.drawing import Drawing, Scale, bounds, scale, shorten
+from foveate.report.axes import axis_title, highest_of, metric_bounds
+from foveate.report.drawing import Drawing, Scale, scale, shorten
 from foveate.report.labels import Box, place
+from foveate.spec import Metric
+from foveate.summary import ArmSummary, Estimate, Summary, Times
 
 WIDTH, SIZE = 960.0, 12.0
 LEFT, RIGHT, TOP, BELOW = 62.0, 20.0, 18.0, 78.0
 
 
-def accuracy_latency(summary: dict[str, Any]) -> Drawing:
-    """One mark for each arm with a finished run and a measured latency; plain is drawn through as reference lines."""
-    arms = [arm for arm in summary["arms"] if arm["accuracy"] and arm["cost"]["latency_ms"]]
-    height = min(640.0, 360.0 + 14 * len(arms))
-    drawing = Drawing("accuracy-latency", WIDTH, height, "Accuracy against latency, one mark for each network")
-    if not arms:
-        drawing.height, drawing.description = 90, "Nothing to draw: no arm has both an accuracy and a latency."
-        drawing.text(WIDTH / 2, 50, drawing.description, size=14, anchor="middle", style="muted")
-        return drawing
-    drawing.description = " ".join(_in_words(arm) for arm in arms)
+def score_latency(summary: Summary) -> Drawing | None:
+    """One mark for each arm with a finished run and a measured latency; plain is drawn through as reference lines.
 
-    means = [100 * arm["accuracy"]["mean"] for arm in arms]
-    ends = [100 * end for arm in arms for end in (arm["accuracy"]["low"], arm["accuracy"]["high"]) if end is not None]
-    low, high = bounds(means, ends, margin=0.1)
-    y = scale(max(low, 0.0), min(high, 100.0 + 0.02 * (high - low)), height - BELOW, TOP)
-    times = [arm["cost"]["latency_ms"] for arm in arms]
-    low, high = bounds([t["median"] for t in times], [t[key] for t in times for key in ("low", "high")], margin=0.08)
-    x = scale(max(low, 0.0), high, LEFT, WIDTH - RIGHT, 7)
-    _axes(drawing, x, y, height)
+    None where no arm has both.
+    """
+    metric, factor = summary.metric, summary.metric.factor
+    measured = [(arm, arm.score, arm.cost.latency_ms) for arm in summary.arms]
+    shown = [(arm, found, time) for arm, found, time in measured if found is not None and time is not None]
+    if not shown:
+        return None
+    height = min(640.0, 360.0 + 14 * len(shown))
+    title = f"{metric.name} against latency, one mark for each network"
+    drawing = Drawing("score-latency", WIDTH, height, title)
+    words = [_in_words(arm, found, time, metric) for arm, found, time in shown]
+    drawing.description = " ".join(words)
+
+    means = [factor * found.mean for _, found, _ in shown]
+    ends = [factor * end for _, found, _ in shown for end in (found.low, found.high) if end is not None]
+    y = scale(*metric_bounds(means, ends, margin=0.1, highest=highest_of(metric)), height - BELOW, TOP)
+    times = [time for *_, time in shown]
+    spreads = [end for time in times for end in (time.low, time.high)]
+    x = scale(*metric_bounds([time.median for time in times], spreads, margin=0.08), LEFT, WIDTH - RIGHT, 7)
+    _axes(drawing, x, y, height, metric)
 
     points, obstacles = [], []
-    for arm in arms:
-        time, found, kind = arm["cost"]["latency_ms"], arm["accuracy"], arm["kind"]
-        at = x(time["median"]), y(100 * found["mean"])
+    for arm, found, time in shown:
+        at = x(time.median), y(factor * found.mean)
         points.append(at)
-        if kind == "plain":
+        if arm.kind == "plain":
             drawing.line(LEFT, at[1], WIDTH - RIGHT, at[1], "reference")
             drawing.line(at[0], TOP, at[0], height - BELOW, "reference")
-        drawing.interval(x, time["low"], time["high"], at[1], kind)
-        obstacles.append(Box(x(x.clip(time["low"])), at[1] - 2, x(x.clip(time["high"])), at[1] + 2))
-        if found["low"] is not None:
-            drawing.interval(y, 100 * found["low"], 100 * found["high"], at[0], kind, upright=True)
-            top, bottom = y(y.clip(100 * found["high"])), y(y.clip(100 * found["low"]))
-            obstacles.append(Box(at[0] - 2, top, at[0] + 2, bottom))
-    for arm, at in zip(arms, points, strict=True):
-        drawing.mark(*at, arm["kind"], _in_words(arm))
+        drawing.interval(x, time.low, time.high, at[1], arm.kind)
+        obstacles.append(Box(x(x.clip(time.low)), at[1] - 2, x(x.clip(time.high)), at[1] + 2))
+        if found.low is not None and found.high is not None:
+            low, high = factor * found.low, factor * found.high
+            drawing.interval(y, low, high, at[0], arm.kind, upright=True)
+            obstacles.append(Box(at[0] - 2, y(y.clip(high)), at[0] + 2, y(y.clip(low))))
+    arms = [arm for arm, *_ in shown]
+    for arm, at, hint in zip(arms, points, words, strict=True):
+        drawing.mark(*at, arm.kind, hint)
     _names(drawing, arms, points, obstacles, Box(LEFT + 2, TOP, WIDTH - RIGHT, height - BELOW - 2))
-    _legend(drawing, height, {arm["kind"] for arm in arms})
+    _legend(drawing, height, {arm.kind for arm in arms})
     return drawing
 
 
 def _names(
     drawing: Drawing,
-    arms: list[dict[str, Any]],
+    arms: list[ArmSummary],
     points: list[tuple[float, float]],
     obstacles: list[Box],
     frame: Box,
 ) -> None:
-    names = [shorten(arm["label"], 290, SIZE) for arm in arms]
+    names = [shorten(arm.label, 290, SIZE) for arm in arms]
     spots = place(points, names, obstacles, frame, SIZE)
     for arm, name, at, spot in zip(arms, names, points, spots, strict=True):
         if spot.leader:
             near = min(max(at[0], spot.box.left), spot.box.right), min(max(at[1], spot.box.top), spot.box.bottom)
             drawing.line(*at, *near, "leader")
-        drawing.text(spot.x, spot.y, name, size=SIZE, anchor=spot.anchor, style=f"{arm['kind']} halo")
+        drawing.text(spot.x, spot.y, name, size=SIZE, anchor=spot.anchor, style=f"{arm.kind} halo")
 
 
-def _axes(drawing: Drawing, x: Scale, y: Scale, height: float) -> None:
+def _axes(drawing: Drawing, x: Scale, y: Scale, height: float, metric: Metric) -> None:
     for tick in y.ticks:
         drawing.line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid")
         drawing.text(LEFT - 8, y(tick) + 4, y.label(tick), anchor="end", style="muted")
@@ -74,7 +79,8 @@ def _axes(drawing: Drawing, x: Scale, y: Scale, height: float) -> None:
         drawing.line(x(tick), height - BELOW, x(tick), height - BELOW + 5, "axis")
         drawing.text(x(tick), height - BELOW + 19, x.label(tick), anchor="middle", style="muted")
     drawing.line(LEFT, height - BELOW, WIDTH - RIGHT, height - BELOW, "axis")
-    drawing.turned(16, (TOP + height - BELOW) / 2, "Accuracy on test images (%)", style="muted")
+    title = shorten(axis_title(metric), height - BELOW - TOP, SIZE)
+    drawing.turned(16, (TOP + height - BELOW) / 2, title, style="muted")
     drawing.text(
         (LEFT + WIDTH - RIGHT) / 2,
         height - BELOW + 38,
@@ -95,10 +101,11 @@ def _legend(drawing: Drawing, height: float, kinds: set[str]) -> None:
     drawing.text(WIDTH - RIGHT, height - 12, note, anchor="end", style="muted")
 
 
-def _in_words(arm: dict[str, Any]) -> str:
-    found, time = arm["accuracy"], arm["cost"]["latency_ms"]
-    interval = "" if found["low"] is None else f" ({100 * found['low']:.1f} to {100 * found['high']:.1f})"
+def _in_words(arm: ArmSummary, found: Estimate, time: Times, metric: Metric) -> str:
+    interval = ""
+    if found.low is not None and found.high is not None:
+        interval = f" ({metric.number(found.low)} to {metric.number(found.high)})"
     return (
-        f"{arm['label']}: accuracy {100 * found['mean']:.1f} %{interval}, "
-        f"latency {time['median']:.3g} ms ({time['low']:.3g} to {time['high']:.3g})."
+        f"{arm.label}: {metric.name} {metric.format(found.mean)}{interval}, "
+        f"latency {time.median:.3g} ms ({time.low:.3g} to {time.high:.3g})."
     )

@@ -5,16 +5,22 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from foveate.report import numbers
+from foveate.report.drawing import shorten
+from foveate.spec import Metric
+from foveate.summary import ArmSummary, Comparison, Summary
 
 if TYPE_CHECKING:
     from rich.console import Group
 
-HEADINGS = {"against_plain": "difference_to_plain", "against_control": "difference_to_control"}
+ENDS = ("mean", "low", "high")
 
 
-def csv_text(summary: dict[str, Any]) -> str:
-    """One line an arm. Points are hundredths of accuracy; an empty cell is a number that does not exist."""
-    lines = [_csv_row(arm) for arm in summary["arms"]]
+def csv_text(summary: Summary) -> str:
+    """One line an arm, the judged metric first; an empty cell is a number that does not exist.
+
+    Percent and points are hundredths of a fraction; `better` says which direction of the judged metric is better.
+    """
+    lines = [_csv_row(summary, arm) for arm in summary.arms]
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
     writer.writeheader()
@@ -22,33 +28,53 @@ def csv_text(summary: dict[str, Any]) -> str:
     return text.getvalue()
 
 
-def _csv_row(arm: dict[str, Any]) -> dict[str, Any]:
-    found, cost, change = arm["accuracy"] or {}, arm["cost"], arm["cost_change"]
+def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
+    metric, cost, times = summary.metric, arm.cost, arm.cost_change.latency
     row: dict[str, Any] = {
-        "variant": _no_formula(arm["label"]),
-        "kind": arm["kind"],
-        "seeds": len(found.get("seeds", [])),
+        "variant": _no_formula(arm.label),
+        "kind": arm.kind,
+        "seeds": len(arm.score.seeds) if arm.score else 0,
+        "failed_seeds": len(arm.failed),
+        "metric": _no_formula(metric.name),
+        "better": metric.better,
     }
-    for key in ("mean", "low", "high"):
-        row[f"accuracy_{key}_percent"] = _hundred(found.get(key))
-    for key, heading in HEADINGS.items():
-        one = arm[key] or {}
-        for end in ("mean", "low", "high"):
-            row[f"{heading}_{end}_points"] = _hundred(one.get(end))
-        row[f"{heading}_p"], row[f"{heading}_p_holm"] = one.get("p"), one.get("p_holm")
-    row["control"] = _no_formula(arm["control"] or "")
-    row["parameters"], row["multiply_adds"] = cost["parameters"], cost["macs"]
-    for key in ("latency_ms", "train_step_ms"):
-        for end in ("median", "low", "high"):
-            row[f"{key}_{end}"] = (cost[key] or {}).get(end)
-    for end in ("ratio", "low", "high"):
-        row[f"latency_to_plain_{end}"] = (change["latency"] or {}).get(end)
-    row["verdict"] = arm["verdict"]["text"]
+    row |= _values(metric, arm)
+    for name, one in (("difference_to_plain", arm.against_plain), ("difference_to_control", arm.against_control)):
+        row |= _differences(metric, name, one)
+        row |= {f"{name}_p": one and one.p, f"{name}_p_holm": one and one.p_holm}
+    row["control"] = _no_formula(arm.control or "")
+    for other in summary.metrics[1:]:
+        row |= _values(other, arm)
+        row |= _differences(other, f"{other.name}_difference_to_plain", arm.descriptive.get(other.name))
+    for verb in ("better", "worse", "equal"):
+        row[f"items_{verb}"] = arm.items and getattr(arm.items, verb)
+    row["parameters"], row["multiply_adds"] = cost.parameters, cost.macs
+    for key, time in (("latency_ms", cost.latency_ms), ("train_step_ms", cost.train_step_ms)):
+        row |= {f"{key}_{end}": time and getattr(time, end) for end in ("median", "low", "high")}
+    row |= {f"latency_to_plain_{end}": times and getattr(times, end) for end in ("ratio", "low", "high")}
+    row["verdict"] = arm.verdict.text
     return row
 
 
-def _hundred(fraction: float | None) -> float | None:
-    return None if fraction is None else round(100 * fraction, 6)
+def _values(metric: Metric, arm: ArmSummary) -> dict[str, float | None]:
+    unit = "percent" if metric.shown == "percent" else metric.unit
+    found = arm.estimates.get(metric.name)
+    return {_heading(metric.name, end, unit): _shown(metric, getattr(found, end, None)) for end in ENDS}
+
+
+def _differences(metric: Metric, name: str, found: Comparison | None) -> dict[str, float | None]:
+    unit = metric.difference_unit
+    return {_heading(name, end, unit): _shown(metric, getattr(found, end, None)) for end in ENDS}
+
+
+def _heading(name: str, end: str, unit: str) -> str:
+    return _no_formula("_".join(filter(None, [name, end, unit])))
+
+
+def _shown(metric: Metric, value: float | None) -> float | None:
+    if value is None or metric.factor == 1:
+        return value
+    return round(metric.factor * value, 6)
 
 
 def _no_formula(text: str) -> str:
@@ -56,46 +82,54 @@ def _no_formula(text: str) -> str:
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
-def terminal_table(summary: dict[str, Any]) -> "Group":
+def terminal_table(summary: Summary) -> "Group":
     """The answer, the table and what the seeds can show, for `rich.print`; fits 100 columns."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
+    metric = summary.metric
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
     table.add_column("variant\n", max_width=23, overflow="fold")
-    for heading in ("accuracy\n%", "to plain\npoints", "para-\nmeters", "mult.-\nadds"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("latency, ms\nmedian (spread)", justify="right", no_wrap=True)
-    table.add_column("verdict\n", max_width=18, overflow="fold")
-    kinds = [arm["kind"] for arm in summary["arms"]]
-    for index, arm in enumerate(summary["arms"]):
-        table.add_row(*(Text(cell) for cell in _cells(arm)), style="dim" if arm["kind"] == "control" else "")
-        if index + 1 < len(kinds) and kinds[index + 1] != arm["kind"]:
+    costed = any(arm.cost.parameters is not None or arm.cost.latency_ms for arm in summary.arms)
+    headings = [f"{shorten(metric.name, 14, 1 / 0.53)}\n{metric.shown_unit}", f"to plain\n{metric.difference_unit}"]
+    for heading in headings + (["para-\nmeters", "mult.-\nadds"] if costed else []):
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    if costed:
+        table.add_column("latency, ms\nmedian (spread)", justify="right", no_wrap=True)
+    table.add_column("verdict\n", max_width=18 if costed else 40, overflow="fold")
+    kinds = [arm.kind for arm in summary.arms]
+    for index, arm in enumerate(summary.arms):
+        cells = _cells(metric, arm, costed)
+        table.add_row(*(Text(cell) for cell in cells), style="dim" if arm.kind == "control" else "")
+        if index + 1 < len(kinds) and kinds[index + 1] != arm.kind:
             table.add_section()
-    answer = summary["answer"]
-    head = Text(f"{answer['question']}\n") + Text(answer["short"], style="bold") + Text(f". {answer['text']}\n")
+    answer = summary.answer
+    head = Text(f"{answer.question}\n") + Text(answer.short, style="bold") + Text(f". {answer.text}\n")
+    return Group(head, table, Text("\n" + "\n".join(_notes(summary)), style="dim"))
+
+
+def _notes(summary: Summary) -> list[str]:
     notes = ["Intervals: 95 % Student t over seeds; differences paired by seed. Verdicts: Holm-corrected."]
-    notes += [f"Note: {note}." for note in summary["about"].get("notes", [])]
-    if summary["failed"]:
-        many = len(summary["failed"]) > 1
-        notes.append(
-            f"{len(summary['failed'])} {'runs' if many else 'run'} failed; the report lists {'them' if many else 'it'}."
-        )
-    return Group(head, table, Text("\n" + "\n".join(notes), style="dim"))
+    if summary.metric.better == "lower":
+        notes.append(f"{summary.metric.name}: lower is better.")
+    if len(summary.metrics) > 1:
+        notes.append(f"Also measured: {', '.join(one.name for one in summary.metrics[1:])}; in the report.")
+    notes += [f"Note: {note}." for note in summary.about.get("notes", [])]
+    if summary.failed:
+        many = len(summary.failed) > 1
+        runs, them = ("runs", "them") if many else ("run", "it")
+        notes.append(f"{len(summary.failed)} {runs} failed; the report lists {them}.")
+    return notes
 
 
-def _cells(arm: dict[str, Any]) -> list[str]:
-    mean, half = numbers.accuracy(arm["accuracy"])
-    cost, one = arm["cost"], arm["against_plain"]
-    times = cost["latency_ms"]
-    latency = f"{numbers.milliseconds(times['median'])}\n({numbers.spread(times)})" if times else numbers.NONE
-    return [
-        arm["label"],
-        f"{mean} ± {half}" if half else mean,
-        one["text"].replace(" (", "\n(") if one else numbers.NONE,
-        numbers.compact(cost["parameters"]),
-        numbers.compact(cost["macs"]),
-        latency,
-        arm["verdict"]["short"],
-    ]
+def _cells(metric: Metric, arm: ArmSummary, costed: bool) -> list[str]:
+    mean, half = numbers.estimate(metric, arm.score)
+    cells = [arm.label, f"{mean} ± {half}" if half else mean]
+    cells.append(arm.against_plain.text.replace(" (", "\n(") if arm.against_plain else numbers.NONE)
+    if costed:
+        times = arm.cost.latency_ms
+        cells += [numbers.compact(arm.cost.parameters), numbers.compact(arm.cost.macs)]
+        spread = f"{numbers.milliseconds(times.median)}\n({numbers.spread(times.low, times.high)})" if times else ""
+        cells.append(spread or numbers.NONE)
+    return [*cells, arm.verdict.short]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset
-from foveate.insertion import insert
+from foveate.insertion import insert, mark_fresh
 from foveate.networks import (
     build_wider,
     head_of,
@@ -70,7 +70,7 @@ def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_c
     if run.weights_fingerprint not in ("", weights_fingerprint(weights)):
         raise ValueError(f"weights {weights} changed since the study was planned; run the study again")
     head = partial(head_of, run.network, num_classes=num_classes, in_channels=in_channels, **run.network_options)
-    load_weights(model, weights, head=head)
+    mark_fresh(model, load_weights(model, weights, head=head))
 
 
 def _device(example: Any) -> torch.device:

@@ -4,73 +4,128 @@ import json
 from pathlib import Path
 from typing import Any
 
-from foveate.spec import read_study
+from foveate.items import ITEMS
+from foveate.spec import Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
-from foveate.study.folder import RESULTS, STUDY
+from foveate.study_file import read_study
+from foveate.summary import Arm, Cost, Failure, Logged, Score, Setting, Summary, Times
+
+STUDY, RESULTS, EXAMPLES = "study.toml", "results.db", "examples.png"
 
 
-def summarise(folder: Path) -> dict[str, Any]:
-    """The summary of the study in a folder, from what is finished so far. Raises: ValueError: it holds no study."""
+def summarise(folder: Path) -> Summary:
+    """The summary of the study in a folder, from what is finished so far.
+
+    Raises: ValueError: it holds no study, or runs that measured one metric with different units or directions.
+    """
     store = Store(folder / RESULTS, read_only=True)
     try:
         study = read_study(folder / STUDY)
-        arms, labels, about = store.kept("arms"), store.kept("labels"), store.kept("about")
+        arms = [Arm(**{**row, "matches": tuple(row["matches"])}) for row in store.get_meta("arms") or []]
         if not arms:
             raise ValueError(f"{folder}: the study in it was never planned; run it first")
-        runs = [run for run in store.runs() if run["key"] in labels]
-        metrics = [row for row in store.metrics() if row["run"] in labels]
-        history = [row for row in store.history() if row["run"] in labels]
+        metrics = [Metric.model_validate(row) for row in store.get_meta("metrics")]
+        about, latency = store.get_meta("about"), store.get_meta("latency") or {}
+        runs = _runs_of_the_plan(store, study, arms)
+        rows = [row for row in store.metrics() if row["run"] in runs]
+        history = [row for row in store.history() if row["run"] in runs]
         costs = _costs(store.costs())
-        latency = store.kept("latency") or {}
     finally:
         store.close()
-    seed_of = {run["key"]: run["seed"] for run in runs}
-    results = [
-        {"label": labels[row["run"]], "state": "done"} | {k: row[k] for k in ("seed", "metric", "value", "unit")}
-        for row in metrics
-        if row["metric"] == "accuracy"
-    ]
-    curves = [
-        {"label": labels[row["run"]], "seed": seed_of[row["run"]]} | {k: row[k] for k in ("epoch", "metric", "value")}
-        for row in history
-    ]
-    done = next((row for row in metrics), None)
-    about |= {
-        "machine": done["machine"] if done else "",
-        "versions": json.loads(done["versions"]) if done else {},
-        "latency": latency | {"device": study.train.device},
-        "seconds": sum(row["value"] for row in metrics if row["metric"] == "seconds"),
-        "failed": [
-            {"label": labels[run["key"]], "seed": run["seed"], "error": run["error"]}
-            for run in runs
+    about |= _about(folder, runs, rows) | {"latency": latency | {"device": study.train.device}}
+    labels = {arm.label for arm in arms}
+    return analyse(
+        _setting(study),
+        _all_metrics(metrics, rows),
+        arms,
+        [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in rows],
+        curves=[
+            Logged(runs[row["run"]]["arm"], runs[row["run"]]["seed"], row["epoch"], row["metric"], row["value"])
+            for row in history
+        ],
+        costs={label: cost for label, cost in costs.items() if label in labels},
+        failed=[
+            Failure(run["arm"], run["seed"], run["error"] or "no message")
+            for run in runs.values()
             if run["state"] == "failed"
         ],
+        about=about,
+        items=_items(folder, runs),
+    )
+
+
+def _setting(study: Study) -> Setting:
+    epochs = None if study.trainer else study.train.epochs
+    return Setting(name=study.name, network=study.network, seeds=study.seeds, control=study.control, epochs=epochs)
+
+
+def _runs_of_the_plan(store: Store, study: Study, arms: list[Arm]) -> dict[str, dict[str, Any]]:
+    """Key → row of the runs of the study as it stands; a folder keeps those of earlier variants and seeds as well."""
+    labels, keys = {arm.label for arm in arms}, store.get_meta("runs")
+    return {
+        run["key"]: run
+        for run in store.runs()
+        if run["arm"] in labels and run["seed"] in study.seeds and (keys is None or run["key"] in keys)
     }
-    return analyse(study, arms, results, curves, costs, about)
 
 
-def _costs(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def _all_metrics(declared: list[Metric], rows: list[dict[str, Any]]) -> list[Metric]:
+    """The declared metrics, then what else the runs measured, with the unit and direction that the rows give."""
+    metrics = {metric.name: metric for metric in declared}
+    for row in rows:
+        metric = metrics.setdefault(row["metric"], Metric(row["metric"], row["unit"], row["better"]))
+        if (metric.unit, metric.better) != (row["unit"], row["better"]):
+            raise ValueError(
+                f"metric {metric.name!r} is {metric.better} is better, in {metric.unit or 'no unit'}; {row['arm']!r}, "
+                f"seed {row['seed']}, measured it as {row['better']} is better, in {row['unit'] or 'no unit'}"
+            )
+    return list(metrics.values())
+
+
+def _about(folder: Path, runs: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    done = next((run for run in runs.values() if run["state"] == "done"), None)
+    examples: dict[str, list[str]] = {}
+    for run in runs.values():
+        picture = folder / "runs" / run["key"] / EXAMPLES
+        if run["arm"] not in examples and picture.is_file():
+            examples[run["arm"]] = [str(picture)]  # of the first seed that has one
+    return {
+        "machine": done["machine"] if done else "",
+        "versions": json.loads(done["versions"]) if done else {},
+        "seconds": sum(row["value"] for row in rows if row["metric"] == "seconds"),
+        "examples": examples,
+    }
+
+
+def _items(folder: Path, runs: dict[str, dict[str, Any]]) -> dict[str, dict[int, Path]]:
+    items: dict[str, dict[int, Path]] = {}
+    for run in runs.values():
+        path = folder / "runs" / run["key"] / ITEMS
+        if run["state"] == "done" and path.is_file():
+            items.setdefault(run["arm"], {})[run["seed"]] = path
+    return items
+
+
+def _costs(rows: list[dict[str, Any]]) -> dict[str, Cost]:
     costs: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row["low"] is None:
             value: Any = int(row["value"])
         else:
-            value = {"median": row["value"], "low": row["low"], "high": row["high"]}
+            value = Times(row["value"], row["low"], row["high"])
         costs.setdefault(row["arm"], {})[row["metric"]] = value
-    return costs
+    return {label: Cost(**values) for label, values in costs.items()}
 
 
 def status(folder: Path) -> dict[str, Any]:
     """Where a study stands: {"states": {state: runs}, "runs": [{"arm", "seed", "state", "attempts", "error"}]}."""
     store = Store(folder / RESULTS, read_only=True)
     try:
-        labels = store.kept("labels") or {}
-        runs = [run for run in store.runs() if run["key"] in labels]
+        keys = store.get_meta("runs")
+        runs = [run for run in store.runs() if keys is None or run["key"] in keys]
     finally:
         store.close()
-    rows = [
-        {"arm": labels[run["key"]]} | {k: run[k] for k in ("seed", "state", "attempts", "error", "key")} for run in runs
-    ]
+    rows = [{name: run[name] for name in ("arm", "seed", "state", "attempts", "error", "key")} for run in runs]
     states = {state: sum(row["state"] == state for row in rows) for state in ("done", "running", "todo", "failed")}
     return {"states": states, "runs": rows}

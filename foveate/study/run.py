@@ -26,7 +26,7 @@ from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan
 from foveate.study.results import summarise
 from foveate.study_file import study_toml
-from foveate.summary import Summary
+from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
@@ -176,7 +176,7 @@ class _Coordinator:
         store.set_meta("plan", {"study": given, "settled": self.plan.settled()})
         store.set_meta("content", content)
         store.set_meta("metrics", [metric.model_dump() for metric in metrics])
-        store.set_meta("arms", [arm.summary().to_dict() for arm in self.plan.arms])
+        store.set_meta("arms", [to_json(arm.summary()) for arm in self.plan.arms])
         store.set_meta("runs", list(self.by_key))
 
     def _refuse_changes(self, content: dict[str, str]) -> None:
@@ -308,7 +308,7 @@ class _Coordinator:
             "task": self.study.task,
             "command": command,
             "toml": study_toml(self.study),
-            "notes": list(self.plan.notes),
+            "notes": [*self.data.notes, *self.plan.notes],
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.set_meta("about", about)

@@ -68,7 +68,7 @@ def test_captures_within_one_another_and_after_an_exception():
     assert (list(outer.maps), list(inner.maps)) == (["0", "1"], [""])
     with pytest.raises(RuntimeError), foveate.capture(model):
         raise RuntimeError
-    assert not _capture._open
+    assert not _capture._active
 
 
 def test_captures_of_several_threads_stay_apart():
@@ -87,7 +87,7 @@ def test_captures_of_several_threads_stay_apart():
     for thread in threads:
         thread.join()
     assert shapes == {count: (count, 16) for count in (1, 2, 3)}
-    assert not _capture._open
+    assert not _capture._active
 
 
 def test_nothing_is_kept_outside_and_a_capture_keeps_no_model():

@@ -94,7 +94,7 @@ def test_what_cannot_be_had(at: object, error: type[Exception], message: str) ->
     model = resnet50()
     with pytest.raises(error, match=message):
         insert(model, Gate, at=at, example=META)
-    assert inserted(model) == {}
+    assert inserted(model) == []
 
 
 def test_positions_need_residual_branches() -> None:

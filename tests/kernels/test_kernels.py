@@ -10,7 +10,8 @@ import pytest
 import torch
 from kernel_cases import CASES
 
-from foveate.kernels import IMPLS, gate_map, why_not
+from foveate.kernels import gate_map, why_not
+from foveate.kernels._dispatch import IMPLS
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 each_quick_form = pytest.mark.parametrize("impl", [impl for impl in IMPLS if impl != "reference"])

@@ -3,52 +3,72 @@
 import json
 import math
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from foveate.spec import Study
+from foveate.items import write_items
+from foveate.spec import Metric
 from foveate.study.analyse import analyse, holm, paired, sign_flip_p, t_interval, what_seeds_can_show
 from foveate.study.analyse.planner import smallest_in_sd
+from foveate.summary import Arm, ArmSummary, Cost, CurvePoint, Failure, Logged, Score, Setting, Summary, Times, to_json
 
 PLAIN = [0.80, 0.82, 0.81, 0.83, 0.80, 0.82, 0.81, 0.84]
+RATE = Metric("mIoU")
+ERROR = Metric("error", unit="px", better="lower")
+SPEED = Metric("speed", unit="m/s", better="higher")
 
 
-def arm(label: str, kind: str, matches: tuple[str, ...] = ()) -> dict[str, Any]:
-    return {"label": label, "kind": kind, "attention": "se", "options": {}, "at": "block", "matches": list(matches)}
+def arm(label: str, kind: str, matches: tuple[str, ...] = ()) -> Arm:
+    return Arm(label, kind, {} if kind != "attention" else {"attention": "se"}, matches=matches)  # type: ignore[arg-type]
 
 
-def cost(latency: float, parameters: int = 1000, spread: float = 0.02) -> dict[str, Any]:
-    times = {"median": latency, "low": latency * (1 - spread), "high": latency * (1 + spread)}
-    return {"parameters": parameters, "macs": 10 * parameters, "latency_ms": times}
+def cost(latency: float, parameters: int = 1000, spread: float = 0.02) -> Cost:
+    times = Times(latency, latency * (1 - spread), latency * (1 + spread))
+    return Cost(parameters=parameters, macs=10 * parameters, latency_ms=times)
+
+
+@dataclass
+class Found:
+    summary: Summary
+
+    def __getitem__(self, label: str) -> ArmSummary:
+        return self.summary.arm(label)
 
 
 def study_of(
-    scores: dict[str, list[float | None]], control: list[float] | None = None, **about: Any
-) -> dict[str, dict[str, Any]]:
-    """Analyse accuracies given as label → one value a seed (None: that run is missing); "none" is plain."""
+    scores: dict[str, Sequence[float | None]],
+    control: Sequence[float | None] | None = None,
+    metric: Metric = RATE,
+    **about: Any,
+) -> Found:
+    """Analyse scores given as label → one value a seed (None: that run is missing); "none" is plain."""
     names = [label for label in scores if label != "none"]
     arms = [arm("none", "plain"), *(arm(label, "attention") for label in names)]
-    table: dict[str, list[float | None]] = dict(scores)
+    table = dict(scores)
     if control is not None:
         arms.append(arm("wide", "control", tuple(names)))
         table["wide"] = list(control)
-    results = [
-        {"label": label, "seed": seed, "metric": "accuracy", "value": value, "unit": "fraction", "state": "done"}
+    rows = [
+        Score(label, seed, metric.name, value)
         for label, values in table.items()
         for seed, value in enumerate(values)
         if value is not None
     ]
-    study = Study(seeds=tuple(range(max(map(len, table.values())))), control="size" if control else "none")
-    summary = analyse(study, arms, results, [], {}, {"failed": [], **about})
-    json.dumps(summary, allow_nan=False)
-    return {**summary, "by": {one["label"]: one for one in summary["arms"]}}
+    seeds = tuple(range(max(map(len, table.values()))))
+    setting = Setting(network="net", seeds=seeds, control="size" if control else "none")
+    summary = analyse(setting, [metric], arms, rows, about=about)
+    json.dumps(to_json(summary), allow_nan=False)
+    return Found(summary)
 
 
-def plus(gains: list[float]) -> list[float | None]:
-    return [plain + gain for plain, gain in zip(PLAIN, gains, strict=False)]
+def plus(gains: Sequence[float], scale: float = 1.0) -> list[float]:
+    return [scale * (plain + gain) for plain, gain in zip(PLAIN, gains, strict=False)]
 
 
 # -- intervals and tests ----------------------------------------------------------------------------------------------
@@ -58,13 +78,13 @@ def plus(gains: list[float]) -> list[float | None]:
 def test_paired_is_scipys(n: int) -> None:
     draw = np.random.default_rng(n)
     ours, theirs = draw.normal(0.8, 0.01, n), draw.normal(0.79, 0.01, n)
-    found = paired(dict(enumerate(ours.tolist())), dict(enumerate(theirs.tolist())))
+    found = paired(dict(enumerate(ours.tolist())), dict(enumerate(theirs.tolist())), RATE)
     assert found is not None
     wanted = stats.ttest_rel(ours, theirs)
     interval = wanted.confidence_interval(0.95)
-    assert found["p"] == pytest.approx(wanted.pvalue, rel=1e-9)
-    assert (found["low"], found["high"]) == pytest.approx((interval.low, interval.high), rel=1e-9)
-    assert found["p_exact_floor"] == 2 / 2**n
+    assert found.p == pytest.approx(wanted.pvalue, rel=1e-9)
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-9)
+    assert found.p_exact_floor == 2 / 2**n
 
 
 @pytest.mark.parametrize("n", [2, 3, 6, 9, 12])
@@ -110,17 +130,17 @@ def test_t_interval_covers(n: int) -> None:
 @pytest.mark.parametrize(("n", "allowed"), [(3, 0), (5, 0), (6, 1), (7, 3), (8, 6), (9, 12), (10, 25)])
 def test_planner_counts_what_an_exact_test_allows(n: int, allowed: int) -> None:
     plan = what_seeds_can_show(n, 1)
-    assert plan["holm_allows"] == allowed
-    assert plan["exact_can_reach"] == (allowed > 0)
-    assert plan["seeds_for_exact"] == 6
+    assert plan.holm_allows == allowed
+    assert plan.exact_can_reach == (allowed > 0)
+    assert plan.seeds_for_exact == 6
 
 
 def test_planner_says_so() -> None:
-    text = what_seeds_can_show(5, 3)["text"]
+    text = what_seeds_can_show(5, 3).text
     assert "2/2^5 = 0.0625" in text
     assert "with 5 seeds an exact test can never reach 0.05 (it takes 7 for 3 comparisons)" in text
-    assert "One seed shows nothing about seeds" in what_seeds_can_show(1, 3)["text"]
-    assert "3 comparisons take 7 seeds" in what_seeds_can_show(6, 3)["text"]
+    assert "One seed shows nothing about seeds" in what_seeds_can_show(1, 3).text
+    assert "3 comparisons take 7 seeds" in what_seeds_can_show(6, 3).text
 
 
 @pytest.mark.parametrize(("n", "comparisons"), [(3, 1), (5, 1), (5, 4), (10, 12), (30, 1)])
@@ -132,16 +152,33 @@ def test_smallest_difference_has_eighty_percent_power(n: int, comparisons: int) 
     assert power == pytest.approx(0.8, abs=0.002)
 
 
-def test_planner_in_points_and_its_limits() -> None:
-    plan = what_seeds_can_show(5, 2, sd=0.004)
-    assert plan["smallest_points"] == pytest.approx(0.4 * plan["smallest_sd"])
-    assert "smaller differences usually go unseen" in plan["text"]
-    assert what_seeds_can_show(3, 0)["comparisons"] == 0
-    assert what_seeds_can_show(3, 2, sd=0.0)["smallest_points"] is None
-    assert all(step["smallest_sd"] > 0 for step in what_seeds_can_show(2, 50)["ladder"])
+def test_planner_speaks_the_metrics_unit_and_has_limits() -> None:
+    plan = what_seeds_can_show(5, 2, sd=0.004, metric=RATE)
+    assert plan.smallest_sd is not None
+    assert plan.smallest == pytest.approx(0.004 * plan.smallest_sd)
+    assert f"At a standard deviation of 0.4 points that is about {100 * plan.smallest:.1f} points; smaller" in plan.text
+    assert "At a standard deviation of 3.0 px that is about 6.2 px" in what_seeds_can_show(5, 2, 3.0, ERROR).text
+    assert "points" not in what_seeds_can_show(5, 2, 3.0, ERROR).text
+    assert what_seeds_can_show(3, 0).comparisons == 0
+    assert what_seeds_can_show(3, 2, sd=0.0).smallest is None
+    assert all(step.smallest_sd > 0 for step in what_seeds_can_show(2, 50).ladder)
     for seeds, comparisons, sd in ((0, 1, None), (3, -1, None), (3, 1, float("nan")), (3, 1, -0.1)):
         with pytest.raises(ValueError, match=r"wanted .* got"):
             what_seeds_can_show(seeds, comparisons, sd)
+
+
+def test_seeds_that_could_only_show_what_no_fraction_can_differ_by_show_nothing() -> None:
+    plan = what_seeds_can_show(2, 4, sd=0.03, metric=RATE)
+    assert plan.smallest is not None
+    assert plan.smallest > 1
+    assert not plan.useful
+    assert "2 seeds can show nothing useful here. With 3 it would be about" in plan.text
+    assert what_seeds_can_show(2, 4, sd=0.03, metric=ERROR).useful  # pixels have no such bound
+    gains = [0.03, -0.03]
+    told = study_of({"none": PLAIN[:2], **{f"v{i}": plus(gains) for i in range(4)}})
+    for text in (told["v0"].verdict.text, told.summary.answer.text):
+        assert "ith 2 seeds that vary so much nothing useful can be seen" in text
+        assert "usually go unseen" not in text
 
 
 # -- verdicts ---------------------------------------------------------------------------------------------------------
@@ -150,38 +187,139 @@ def test_planner_in_points_and_its_limits() -> None:
 def test_better_and_the_clause_against_the_control() -> None:
     gains = [0.012, 0.014, 0.013, 0.015, 0.012]
     same, below = plus([g + d for g, d in zip(gains, [0.001, -0.001, 0, 0.001, -0.001], strict=True)]), plus([0.0] * 5)
-    told = study_of({"none": PLAIN[:5], "se": plus(gains)}, control=same)["by"]["se"]["verdict"]
-    assert told["word"] == "better"
-    assert told["text"].startswith("better than plain: +1.3 points (95 % interval +1.2 to +1.5); but not disting")
-    told = study_of({"none": PLAIN[:5], "se": plus(gains)}, control=below)["by"]["se"]["verdict"]
-    assert "; and better than a plain network widened to the same cost (+1.3 points" in told["text"]
-    assert told["short"] == "better, also better than control"
+    told = study_of({"none": PLAIN[:5], "se": plus(gains)}, control=same)["se"].verdict
+    assert told.word == "better"
+    assert told.text.startswith("better than plain: +1.3 points (95 % interval +1.2 to +1.5); but not disting")
+    told = study_of({"none": PLAIN[:5], "se": plus(gains)}, control=below)["se"].verdict
+    assert "; and better than a plain network widened to the same cost (+1.3 points, +1.2 to +1.5)" in told.text
+    assert told.short == "better, also better than control"
 
 
 def test_worse() -> None:
-    summary = study_of({"none": PLAIN[:5], "se": plus([-0.012, -0.014, -0.013, -0.015, -0.012])})
-    assert summary["by"]["se"]["verdict"]["text"] == "worse than plain: −1.3 points (95 % interval −1.5 to −1.2)"
-    assert summary["answer"]["short"] == "No"
+    found = study_of({"none": PLAIN[:5], "se": plus([-0.012, -0.014, -0.013, -0.015, -0.012])})
+    assert found["se"].verdict.text == "worse than plain: −1.3 points (95 % interval −1.5 to −1.2)"
+    assert found.summary.answer.short == "No"
+    assert found.summary.answer.text == "se is worse than the plain network: −1.3 points (95 % interval −1.5 to −1.2)."
+
+
+def test_an_error_that_is_halved_is_better() -> None:
+    plain = [8.1, 7.9, 8.3, 8.0, 8.2]
+    halved = [4.0, 4.1, 4.2, 3.9, 4.05]
+    found = study_of({"none": plain, "se": halved}, metric=ERROR)
+    one = found["se"]
+    assert one.against_plain is not None
+    assert one.against_plain.mean == pytest.approx(-4.05)
+    assert one.against_plain.gain == pytest.approx(4.05)
+    assert one.verdict.word == "better"
+    assert one.verdict.text == "better than plain: −4.05 px (95 % interval −4.23 to −3.87; lower is better)"
+    assert found.summary.answer.short == "Yes"
+    assert found.summary.answer.text.startswith(
+        "se beats the plain network by 4.05 px (difference −4.05, 95 % interval −4.23 to −3.87; lower is better)."
+    )
+    back = study_of({"none": halved, "se": plain}, metric=ERROR)
+    assert back.summary.answer.short == "No"
+    assert "se is worse than the plain network: +4.05 px (95 % interval" in back.summary.answer.text
+
+
+def test_the_control_of_an_error_is_judged_in_the_same_direction() -> None:
+    plain, half = [8.1, 7.9, 8.3, 8.0, 8.2], [4.0, 4.1, 4.2, 3.9, 4.05]
+    found = study_of({"none": plain, "se": half}, control=[6.0, 6.2, 6.1, 5.8, 6.05], metric=ERROR)
+    assert found["se"].verdict.short == "better, also better than control"
+    assert "It also beats a plain network of equal cost." in found.summary.answer.text
+    found = study_of({"none": plain, "se": half}, control=[2.0, 2.2, 2.1, 1.8, 2.05], metric=ERROR)
+    assert found["se"].verdict.short == "better, but worse than control"
+    assert "It is not distinguishably better than a plain network of equal cost" in found.summary.answer.text
+
+
+def test_metres_a_second_are_a_metric_like_any_other() -> None:
+    found = study_of({"none": [1510.0, 1490.0, 1500.0], "se": [1530.0, 1511.0, 1519.5]}, metric=SPEED)
+    assert found["se"].verdict.text == "better than plain: +20.2 m/s (95 % interval +18.3 to +22.1)"
+    assert found["se"].score is not None
+    assert found["se"].score.mean == pytest.approx(1520.1667)
+
+
+def test_differences_are_judged_on_the_scale_of_the_values() -> None:
+    tiny = Metric("residual", unit="m", better="lower")
+    found = study_of({"none": [3e-9, 3.1e-9, 2.9e-9], "se": [2.5e-9, 2.61e-9, 2.4e-9]}, metric=tiny)
+    assert found["se"].verdict.word == "better"
+    assert "−4.97e−10 m (95 % interval −5.11e−10 to −4.82e−10" in found["se"].verdict.text
+    rounded = study_of({"none": [0.1 + 0.2, 0.7, 0.8], "se": [0.3, 0.7, 0.8]})["se"]
+    assert rounded.verdict.word == "identical"
+    loss = Metric("loss", unit="nats", better="lower")
+    huge = study_of({"none": [2e9, 2.1e9, 2.2e9], "se": [2e9 + 1, 2.1e9 + 2, 2.2e9 + 3]}, metric=loss)["se"]
+    assert huge.verdict.word != "identical"
+
+
+def test_a_metric_without_a_direction_is_not_judged() -> None:
+    count = Metric("epochs", unit="epochs", better="neither")
+    with pytest.raises(ValueError, match=r"^metric 'epochs' cannot be judged: wanted .*; mIoU can be judged$"):
+        analyse(Setting(), [count, RATE], [arm("none", "plain")], [])
+    assert analyse(Setting(), [count, RATE], [arm("none", "plain")], [], metric="mIoU").metrics == (RATE, count)
+    with pytest.raises(ValueError, match="did you mean 'mIoU'"):
+        analyse(Setting(), [RATE], [arm("none", "plain")], [], metric="mIou")
+
+
+def test_every_metric_of_a_run_is_in_the_summary_and_the_first_is_judged() -> None:
+    seconds = Metric("seconds", unit="s", better="neither")
+    arms = [arm("none", "plain"), arm("se", "attention")]
+    rows = [Score("none", seed, "mIoU", value) for seed, value in enumerate([0.5, 0.52, 0.51])]
+    rows += [Score("se", seed, "mIoU", value) for seed, value in enumerate([0.5, 0.51, 0.52])]
+    rows += [
+        Score(label, seed, "error", 9.0 + seed - 4 * (label == "se")) for label in ("none", "se") for seed in (0, 1)
+    ]
+    rows += [Score("se", 0, "seconds", 12.5), Score("se", 1, "seconds", float("nan"))]
+    summary = analyse(Setting(seeds=(0, 1, 2)), [RATE, ERROR, seconds], arms, rows)
+    se = summary.arm("se")
+    assert set(se.estimates) == {"mIoU", "error", "seconds"}
+    assert se.estimates["error"].mean == pytest.approx(5.5)
+    assert se.descriptive["error"].gain == 4
+    assert se.descriptive["error"].text == "−4.00"
+    assert se.descriptive["error"].p_holm is None
+    assert "seconds" not in se.descriptive  # plain has none
+    assert summary.about["notes"] == ["seconds of se, seed 1, is nan and left out"]
+    assert (se.verdict.word, summary.failed) == ("none", ())
+    assert [one["name"] for one in to_json(summary)["metrics"]] == ["mIoU", "error", "seconds"]
+
+
+def test_copies_of_the_plain_network_are_compared_like_variants() -> None:
+    arms = [Arm("none", "plain"), Arm("copy 1", "attention"), Arm("copy 2", "attention")]
+    table = {"none": PLAIN[:3], "copy 1": plus([0.001, -0.002, 0.0015]), "copy 2": plus([-0.001, 0.002, 0.0])}
+    rows = [Score(label, seed, "mIoU", value) for label, values in table.items() for seed, value in enumerate(values)]
+    summary = analyse(Setting(seeds=(0, 1, 2)), [RATE], arms, rows)
+    assert [one.verdict.word for one in summary.arms] == ["plain", "none", "none"]
+    assert summary.answer.short == "Not detectably"
+    assert summary.arm("copy 1").against_plain.comparisons == 2  # type: ignore[union-attr]
 
 
 def test_no_detectable_difference_says_what_goes_unseen() -> None:
-    verdict = study_of({"none": PLAIN[:3], "se": plus([0.004, -0.003, 0.002])})["by"]["se"]["verdict"]
-    assert verdict["word"] == "none"
-    assert "with 3 seeds differences under about 1.2 points usually go unseen" in verdict["text"]
+    verdict = study_of({"none": PLAIN[:3], "se": plus([0.004, -0.003, 0.002])})["se"].verdict
+    assert verdict.word == "none"
+    assert "with 3 seeds differences under about 1.2 points usually go unseen" in verdict.text
+    scaled = study_of({"none": PLAIN[:3], "se": plus([0.004, -0.003, 0.002])}, metric=ERROR)["se"].verdict
+    assert "with 3 seeds differences under about 0.012 px usually go unseen" in scaled.text
 
 
 def test_suggestive_where_the_interval_excludes_zero_and_holm_does_not() -> None:
     gains = [0.010, 0.002, 0.006, 0.009, 0.003]
     alone = study_of({"none": PLAIN[:5], "se": plus(gains)})
-    assert alone["by"]["se"]["verdict"]["word"] == "better"
+    assert alone["se"].verdict.word == "better"
     noise = {f"v{i}": plus([0.003 * (-1) ** (i + k) + 0.0003 * i * k for k in range(5)]) for i in range(4)}
     among = study_of({"none": PLAIN[:5], "se": plus(gains), **noise})
-    assert among["by"]["se"]["verdict"]["word"] == "suggestive"
-    assert "does not survive the correction for 5 comparisons" in among["by"]["se"]["verdict"]["text"]
-    assert among["answer"]["short"] == "Not settled"
+    assert among["se"].verdict.word == "suggestive"
+    assert "does not survive the correction for 5 comparisons" in among["se"].verdict.text
+    assert among.summary.answer.short == "Undecided"
 
 
-def test_word_and_interval_never_contradict() -> None:
+def test_one_worse_among_others_is_no_detectable_help() -> None:
+    worse = plus([-0.052, -0.054, -0.053, -0.055, -0.052])
+    found = study_of({"none": PLAIN[:5], "se": worse, "eca": plus([0.001, -0.001, 0.002, 0.0, -0.002])}).summary.answer
+    assert found.short == "Not detectably"
+    assert found.text.startswith("se is worse than the plain network: −5.3 points")
+    assert found.text.endswith("No other variant is detectably better.")
+
+
+@pytest.mark.parametrize("metric", [RATE, ERROR], ids=["higher", "lower"])
+def test_word_and_interval_never_contradict(metric: Metric) -> None:
     draw = random.Random(3)
     words = set()
     for _ in range(150):
@@ -189,106 +327,146 @@ def test_word_and_interval_never_contradict() -> None:
         plain = [draw.gauss(0.8, 0.01) for _ in range(seeds)]
         gains = [draw.choice([0, 0.005, -0.02]) for _ in range(variants)]
         scores = {f"v{i}": [p + g + draw.gauss(0, 0.004) for p in plain] for i, g in enumerate(gains)}
-        summary = study_of({"none": plain, **scores}, control=[p + draw.gauss(0, 0.004) for p in plain])
-        for one in summary["arms"]:
-            if one["kind"] == "plain":
+        summary = study_of({"none": plain, **scores}, [p + draw.gauss(0, 0.004) for p in plain], metric).summary
+        for one in summary.arms:
+            if one.kind == "plain":
                 continue
-            found, word = one["against_plain"], one["verdict"]["word"]
+            found, word = one.against_plain, one.verdict.word
+            assert found is not None
+            assert found.low is not None
+            assert found.high is not None
+            assert found.p_holm is not None
             words.add(word)
-            excludes = found["low"] * found["high"] > 0
-            assert (word in {"better", "worse"}) == (found["p_holm"] < 0.05)
+            excludes = found.low * found.high > 0
+            better, worse = (found.low > 0, found.high < 0) if metric is RATE else (found.high < 0, found.low > 0)
+            assert (word in {"better", "worse"}) == (found.p_holm < 0.05)
             assert (word in {"better", "worse", "suggestive"}) == excludes
-            assert word != "better" or found["low"] > 0
-            assert word != "worse" or found["high"] < 0
-            shown = found["text"].split("(")[1].split(" to ")[0]
+            assert word != "better" or better
+            assert word != "worse" or worse
+            shown = found.text.split("(")[1].split(" to ")[0]
             assert not excludes or shown.strip("+−0.") or "0.000" in shown  # rounding never turns an end into 0
     assert words == {"better", "worse", "suggestive", "none"}
 
 
 def test_one_seed_shows_nothing_about_seeds() -> None:
-    summary = study_of({"none": [0.8], "se": [0.82]}, control=[0.79])
-    one = summary["by"]["se"]
-    assert one["accuracy"]["low"] is None
-    assert one["against_plain"]["p"] is None
-    assert one["verdict"]["text"] == "one seed shows nothing about seeds: +2.0 points in seed 0"
-    assert summary["answer"]["short"] == "One seed cannot say"
+    found = study_of({"none": [0.8], "se": [0.82]}, control=[0.79])
+    one = found["se"]
+    assert one.score is not None
+    assert one.score.low is None
+    assert one.against_plain is not None
+    assert one.against_plain.p is None
+    assert one.verdict.text == "one seed shows nothing about seeds: +2.0 points in seed 0"
+    assert found.summary.answer.short == "Too few seeds"
+    assert "which a new seed may turn round" in found.summary.answer.text
 
 
 def test_identical_runs() -> None:
-    one = study_of({"none": PLAIN[:4], "se": PLAIN[:4]}, control=PLAIN[:4])["by"]["se"]
-    assert one["against_plain"]["low"] == one["against_plain"]["high"] == 0
-    assert one["verdict"]["word"] == "identical"
-    assert one["verdict"]["text"].startswith("identical to plain in each of 4 seeds")
+    one = study_of({"none": PLAIN[:4], "se": PLAIN[:4]}, control=PLAIN[:4])["se"]
+    assert one.against_plain is not None
+    assert one.against_plain.low == one.against_plain.high == 0
+    assert one.verdict.word == "identical"
+    assert one.verdict.text.startswith("identical to plain in each of 4 seeds")
 
 
 @pytest.mark.parametrize(("seeds", "word"), [(2, "none"), (5, "none"), (6, "better")])
 def test_equal_differences_have_no_t_interval_and_fall_to_the_exact_test(seeds: int, word: str) -> None:
-    one = study_of({"none": PLAIN[:seeds], "se": plus([0.01] * seeds)})["by"]["se"]
-    assert (one["against_plain"]["low"], one["against_plain"]["test"]) == (None, "exact sign flip")
-    assert one["verdict"]["word"] == word
-    assert (
-        f"exactly +1.0 points in each of {seeds} seeds (without spread there is no t interval" in one["verdict"]["text"]
-    )
+    one = study_of({"none": PLAIN[:seeds], "se": plus([0.01] * seeds)})["se"]
+    assert one.against_plain is not None
+    assert (one.against_plain.low, one.against_plain.test) == (None, "exact sign flip")
+    assert one.verdict.word == word
+    assert f"exactly +1.0 points in each of {seeds} seeds (without spread there is no t interval" in one.verdict.text
 
 
 def test_missing_seeds_are_left_out_of_the_pairs() -> None:
-    summary = study_of({"none": [0.80, None, 0.82, 0.81], "se": [0.81, 0.99, None, 0.83], "eca": [None] * 4})
-    assert summary["by"]["se"]["against_plain"]["seeds"] == [0, 3]
-    assert summary["by"]["se"]["against_plain"]["mean"] == pytest.approx(0.015)
-    assert summary["by"]["se"]["accuracy"]["seeds"] == [0, 1, 3]
-    assert summary["by"]["eca"]["verdict"]["word"] == "no runs"
-    assert summary["by"]["se"]["against_plain"]["comparisons"] == 1
-    assert "eca cannot be judged" in summary["answer"]["text"]
+    found = study_of({"none": [0.80, None, 0.82, 0.81], "se": [0.81, 0.99, None, 0.83], "eca": [None] * 4})
+    one = found["se"]
+    assert one.against_plain is not None
+    assert one.against_plain.seeds == (0, 3)
+    assert one.against_plain.mean == pytest.approx(0.015)
+    assert one.score is not None
+    assert one.score.seeds == (0, 1, 3)
+    assert found["eca"].verdict.word == "no runs"
+    assert one.against_plain.comparisons == 1
+    assert "eca cannot be judged" in found.summary.answer.text
 
 
 def test_a_run_that_ended_in_nan_is_a_failed_run() -> None:
-    summary = study_of({"none": [0.8, 0.81], "se": [float("nan"), 0.82]}, machine=float("inf"))
-    assert summary["failed"] == [{"label": "se", "seed": 0, "error": "ended with accuracy nan"}]
-    assert summary["about"]["machine"] is None
+    summary = study_of({"none": [0.8, 0.81], "se": [float("nan"), 0.82]}, machine=float("inf")).summary
+    assert summary.failed == (Failure("se", 0, "ended with mIoU nan"),)
+    assert summary.arm("se").failed == (0,)
+    assert to_json(summary)["about"]["machine"] is None
 
 
 def test_nothing_finished() -> None:
-    summary = study_of({"none": [None, None], "se": [None, None]})
-    assert summary["answer"]["short"] == "Not known yet"
+    answer = study_of({"none": [None, None], "se": [None, None]}).summary.answer
+    assert (answer.short, answer.text) == (
+        "Too few seeds",
+        "No seed has finished both on a variant and on the plain network.",
+    )
 
 
 def test_costs_latency_and_curves() -> None:
     arms = [arm("none", "plain"), arm("se", "attention"), arm("far", "attention"), arm("wide", "control", ("se",))]
     costs = {"none": cost(1.0), "se": cost(1.03, 1100), "far": cost(2.0, 1000), "wide": cost(1.02, 1090)}
     curves = [
-        {"label": "se", "seed": seed, "epoch": epoch, "metric": "test_accuracy", "value": 0.1 * epoch + 0.02 * seed}
-        for seed in (0, 1)
-        for epoch in (1, 2)
-    ] + [{"label": "se", "seed": 0, "epoch": 3, "metric": "train_loss", "value": float("nan")}]
-    summary = analyse(Study(), arms, [], curves, costs, {"failed": []})
-    json.dumps(summary, allow_nan=False)
-    by = {one["label"]: one for one in summary["arms"]}
-    assert by["se"]["cost_change"]["parameters"] == 100
-    assert by["se"]["cost_change"]["macs_percent"] == pytest.approx(10)
-    assert not by["se"]["cost_change"]["latency"]["told_apart"]
-    assert by["far"]["cost_change"]["latency"]["told_apart"]
-    assert by["far"]["cost_change"]["latency"]["low"] == pytest.approx(1.96 / 1.02)
-    assert by["se"]["control"] == "wide"
-    assert by["se"]["control_cost"]["parameters"] == -10
-    first = summary["curves"]["se"]["test_accuracy"][0]
-    assert first == {"epoch": 1, "mean": pytest.approx(0.11), "low": 0.1, "high": pytest.approx(0.12), "seeds": 2}
+        Logged("se", seed, epoch, "test_mIoU", 0.1 * epoch + 0.02 * seed) for seed in (0, 1) for epoch in (1, 2)
+    ] + [Logged("se", 0, 3, "train_loss", float("nan"))]
+    summary = analyse(Setting(), [RATE], arms, [], curves=curves, costs=costs)
+    json.dumps(to_json(summary), allow_nan=False)
+    se, far = summary.arm("se"), summary.arm("far")
+    assert se.cost_change.parameters == 100
+    assert se.cost_change.macs_percent == pytest.approx(10)
+    assert se.cost_change.latency is not None
+    assert not se.cost_change.latency.distinguishable
+    assert far.cost_change.latency is not None
+    assert far.cost_change.latency.distinguishable
+    assert far.cost_change.latency.low == pytest.approx(1.96 / 1.02)
+    assert se.control == "wide"
+    assert se.control_cost is not None
+    assert se.control_cost.parameters == -10
+    first = summary.curves["se"]["test_mIoU"][0]
+    assert first == CurvePoint(1, pytest.approx(0.11), 0.1, pytest.approx(0.12), 2)
+
+
+def test_items_are_compared_one_by_one(tmp_path: Path) -> None:
+    names = ["a.png", "b.png", "c.png", "d.png"]
+    files: dict[str, dict[int, Path]] = {}
+    for label, table in {"none": [[4, 4, 4, 4], [6, 4, 4, 4]], "se": [[3, 5, 4, 4], [3, 5, 4, 4]]}.items():
+        for seed, values in enumerate(table):
+            files.setdefault(label, {})[seed] = tmp_path / f"{label}-{seed}.npz"
+            order = names if label == "none" else names[::-1]
+            write_items(files[label][seed], order, {"error": np.array(values if label == "none" else values[::-1])})
+    files["se"][2] = tmp_path / "no such file.npz"
+    arms = [arm("none", "plain"), arm("se", "attention"), arm("eca", "attention")]
+    summary = analyse(Setting(), [ERROR], arms, [], items=files)
+    items = summary.arm("se").items
+    assert items is not None
+    assert (items.items, items.seeds, items.better, items.worse, items.equal) == (4, (0, 1), 1, 1, 2)
+    assert summary.arm("eca").items is None
+    assert analyse(Setting(), [RATE], arms, [], items=files).arm("se").items is None  # the files have no mIoU
 
 
 def test_what_cannot_be_is_said_with_the_nearest() -> None:
-    arms = [arm("none", "plain"), arm("cbam", "attention")]
-    row = {"label": "cbem", "seed": 0, "metric": "accuracy", "value": 0.5, "state": "done"}
+    setting, arms = Setting(), [arm("none", "plain"), arm("cbam", "attention")]
+    row = Score("cbem", 0, "mIoU", 0.5)
     with pytest.raises(ValueError, match="did you mean 'cbam'"):
-        analyse(Study(), arms, [row], [], {}, {})
-    row["label"] = "cbam"
+        analyse(setting, [RATE], arms, [row])
+    row = Score("cbam", 0, "mIoU", 0.5)
     with pytest.raises(ValueError, match="got two for 'cbam', seed 0"):
-        analyse(Study(), arms, [row, row], [], {}, {})
+        analyse(setting, [RATE], arms, [row, row])
     with pytest.raises(ValueError, match=r"a fraction, 0 to 1; got 83\.1"):
-        analyse(Study(), arms, [{**row, "value": 83.1}], [], {}, {})
+        analyse(setting, [RATE], arms, [Score("cbam", 0, "mIoU", 83.1)])
+    with pytest.raises(ValueError, match=r"the metric 'mIou', which was not declared; did you mean 'mIoU'"):
+        analyse(setting, [RATE], arms, [Score("cbam", 0, "mIou", 0.5)])
     with pytest.raises(ValueError, match="exactly one plain arm"):
-        analyse(Study(), arms[1:], [], [], {}, {})
+        analyse(setting, [RATE], arms[1:], [])
     with pytest.raises(ValueError, match="'none' twice"):
-        analyse(Study(), [arms[0], arms[0]], [], [], {}, {})
+        analyse(setting, [RATE], [arms[0], arms[0]], [])
     with pytest.raises(ValueError, match="at most one control"):
-        analyse(Study(), [*arms, arm("a", "control", ("cbam",)), arm("b", "control", ("cbam",))], [], [], {}, {})
+        analyse(setting, [RATE], [*arms, arm("a", "control", ("cbam",)), arm("b", "control", ("cbam",))], [])
     with pytest.raises(ValueError, match="got 'contrl'"):
-        analyse(Study(), [*arms, arm("a", "contrl")], [], [], {}, {})
+        analyse(setting, [RATE], [*arms, arm("a", "contrl")], [])
+    with pytest.raises(ValueError, match="got 'mIoU' twice"):
+        analyse(setting, [RATE, RATE], arms, [])
+    with pytest.raises(ValueError, match="wanted one metric or more"):
+        analyse(setting, [], arms, [])

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from foveate.attention._budget import check_budget, keep_within, pairs_mib, tokens_mib, trains
-from foveate.attention._capture import Rows, record
+from foveate.attention._capture import LazyAffinity, record
 from foveate.attention._maps import check_dims, check_map, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.attention.iastp.losses import Losses, interactive_loss, likeness
@@ -235,7 +235,7 @@ class InteractionAwarePyramid(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"] | Sequence[Tensor]) -> Float[Tensor, "n c *t"]:
         positions = self._all_positions(x)
-        record(self, affinity=Rows(self.size, lambda index: self._weights(positions, index)[2]))
+        record(self, affinity=LazyAffinity(self.size, lambda index: self._weights(positions, index)[2]))
         rows = self._rows_at_once(len(positions[-1]), positions[-1].shape[1], self.size.numel())
         if torch.compiler.is_compiling() or rows == self.size.numel():
             seen = self._whole(positions)

@@ -1,6 +1,6 @@
 """What a study's rows say: differences to the plain network, paired by seed, with intervals, costs and a verdict.
 
-Plain rows in, one plain dict out that `json.dumps(..., allow_nan=False)` takes; nothing is run, read or written.
+Typed rows in, one `foveate.summary.Summary` out; nothing is run or written, and only files of item scores are read.
 """
 
 from foveate.study.analyse.intervals import holm, paired, sign_flip_p, t_interval

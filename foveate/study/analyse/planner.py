@@ -1,10 +1,11 @@
 """What a number of seeds can show, before any is run."""
 
+import dataclasses
 import math
 from functools import cache
-from typing import Any
 
-from foveate.study.analyse.intervals import ALPHA
+from foveate.spec import Metric
+from foveate.summary import ALPHA, SeedsCanShow, SeedStep, size_of
 
 POWER = 0.8
 LADDER = (3, 5, 6, 8, 10, 15, 20, 30)
@@ -37,72 +38,96 @@ def seeds_for_exact(comparisons: int) -> int:
     return next(n for n in range(1, 100) if 2.0 / 2.0**n * max(comparisons, 1) <= ALPHA)
 
 
-def what_seeds_can_show(n_seeds: int, comparisons: int, sd: float | None = None) -> dict[str, Any]:
+def can_differ_by(metric: Metric, size: float) -> bool:
+    """Can two values of this metric differ by so much? Fractions differ by less than 1."""
+    return metric.unit != "fraction" or size < 1.0
+
+
+def unseen(seeds: int, size: float, metric: Metric) -> str:
+    """ "with 3 seeds differences under about 1.2 points usually go unseen"; where none could be seen, that."""
+    if not can_differ_by(metric, size):
+        return f"with {seeds} seeds that vary so much nothing useful can be seen"
+    return f"with {seeds} seeds differences under about {size_of(metric, size)} usually go unseen"
+
+
+def what_seeds_can_show(
+    n_seeds: int, comparisons: int, sd: float | None = None, metric: Metric | None = None
+) -> SeedsCanShow:
     """What `n_seeds` paired seeds can show about `comparisons` variants; `text` says it in words.
 
     Args:
         n_seeds: seeds that each variant and the plain network are trained with.
         comparisons: variants compared with the plain network.
-        sd: standard deviation of the paired differences as a fraction (0.01 is one point), where one is known.
-
-    Returns: exact_floor (2/2^n), exact_can_reach, holm_allows (comparisons an exact test allows at 0.05),
-        seeds_for_exact, smallest_sd_one and smallest_sd (80 % power, one comparison and all of them), smallest_points
-        (None without sd), ladder (the same for other numbers of seeds), text.
+        sd: standard deviation of the paired differences in the metric's unit, where one is known.
+        metric: that is compared, for its unit; None: a number without one.
 
     Raises: ValueError: fewer than one seed, a negative number of comparisons, or an sd that is no number ≥ 0.
     """
+    metric = metric or Metric("score", unit="")
     if n_seeds < 1 or comparisons < 0:
         raise ValueError(f"wanted 1 or more seeds and 0 or more comparisons; got {n_seeds} and {comparisons}")
     if sd is not None and not (math.isfinite(sd) and sd >= 0):
-        raise ValueError(f"wanted an sd of 0 or more, as a fraction (0.01 is one point); got {sd}")
+        raise ValueError(f"wanted an sd of 0 or more, in the metric's unit ({metric.unit or 'none'}); got {sd}")
+    sd = sd or None
     floor = min(1.0, 2.0 / 2.0**n_seeds)
-    found: dict[str, Any] = {
-        "seeds": n_seeds,
-        "comparisons": comparisons,
-        "exact_floor": floor,
-        "exact_can_reach": floor * max(comparisons, 1) <= ALPHA,
-        "holm_allows": int(ALPHA / floor + 1e-9),
-        "seeds_for_exact": seeds_for_exact(comparisons),
-        "smallest_sd_one": smallest_in_sd(n_seeds),
-        "smallest_sd": smallest_in_sd(n_seeds, comparisons),
-        "sd_points": None if not sd else 100 * sd,
-    }
-    found["smallest_points"] = _points(found["smallest_sd"], sd)
+    in_sd = smallest_in_sd(n_seeds, comparisons)
+    smallest = None if in_sd is None or sd is None else in_sd * sd
     steps = [(n, smallest_in_sd(n, comparisons)) for n in sorted({*LADDER, *([n_seeds] if n_seeds > 1 else [])})]
-    found["ladder"] = [{"seeds": n, "smallest_sd": size, "smallest_points": _points(size, sd)} for n, size in steps]
-    found["text"] = " ".join(_sentences(found))
-    return found
+    found = SeedsCanShow(
+        seeds=n_seeds,
+        comparisons=comparisons,
+        exact_floor=floor,
+        exact_can_reach=floor * max(comparisons, 1) <= ALPHA,
+        holm_allows=int(ALPHA / floor + 1e-9),
+        seeds_for_exact=seeds_for_exact(comparisons),
+        smallest_sd_one=smallest_in_sd(n_seeds),
+        smallest_sd=in_sd,
+        sd=sd,
+        smallest=smallest,
+        useful=n_seeds > 1 and (smallest is None or can_differ_by(metric, smallest)),
+        ladder=tuple(SeedStep(n, size, None if sd is None else size * sd) for n, size in steps if size is not None),
+        text="",
+    )
+    return dataclasses.replace(found, text=" ".join(_sentences(found, metric)))
 
 
-def _points(in_sd: float | None, sd: float | None) -> float | None:
-    return 100 * in_sd * sd if in_sd is not None and sd else None
-
-
-def _sentences(found: dict[str, Any]) -> list[str]:
-    seeds, comparisons, enough = found["seeds"], found["comparisons"], found["seeds_for_exact"]
+def _sentences(found: SeedsCanShow, metric: Metric) -> list[str]:
+    seeds, comparisons, enough = found.seeds, found.comparisons, found.seeds_for_exact
     among = "one comparison" if comparisons <= 1 else f"{comparisons} comparisons"
-    if seeds == 1:
+    if found.smallest_sd is None:
         return [
             "One seed shows nothing about seeds: there is no interval and no test.",
             f"An interval needs two seeds and is worth reading from three; an exact test needs {enough} for {among}.",
         ]
     sentences = [
-        f"The paired t test used here finds a true difference of {found['smallest_sd']:.1f} standard deviations of the "
+        f"The paired t test used here finds a true difference of {found.smallest_sd:.1f} standard deviations of the "
         f"paired differences in 4 studies of 5, with {seeds} seeds and Holm's correction for {among}"
-        + (f" ({found['smallest_sd_one']:.1f} if there were only one)." if comparisons > 1 else ".")
+        + (f" ({found.smallest_sd_one:.1f} if there were only one)." if comparisons > 1 else ".")
     ]
-    if found["smallest_points"] is not None:
-        sentences.append(
-            f"At a standard deviation of {found['sd_points']:.2f} points that is about "
-            f"{found['smallest_points']:.1f} points; smaller differences usually go unseen."
-        )
-    floor = f"An exact sign-flip test over {seeds} seeds cannot give a p below 2/2^{seeds} = {found['exact_floor']:.3g}"
-    if found["holm_allows"] == 0:
+    if found.smallest is not None and found.sd is not None:
+        at = f"At a standard deviation of {size_of(metric, found.sd)}"
+        if found.useful:
+            seen = f"that is about {size_of(metric, found.smallest)}; smaller differences usually go unseen."
+        else:
+            seen = (
+                f"that is more than {metric.name} can differ by: {seeds} seeds can show nothing useful here. "
+                f"{_enough(found, metric)}"
+            )
+        sentences.append(f"{at} {seen}")
+    floor = f"An exact sign-flip test over {seeds} seeds cannot give a p below 2/2^{seeds} = {found.exact_floor:.3g}"
+    if found.holm_allows == 0:
         sentences.append(
             f"{floor}: with {seeds} seeds an exact test can never reach 0.05 (it takes {enough} for {among})."
         )
     else:
-        allowed = "one comparison" if found["holm_allows"] == 1 else f"{found['holm_allows']} comparisons"
-        more = "" if found["exact_can_reach"] else f"; {among} take {enough} seeds"
+        allowed = "one comparison" if found.holm_allows == 1 else f"{found.holm_allows} comparisons"
+        more = "" if found.exact_can_reach else f"; {among} take {enough} seeds"
         sentences.append(f"{floor}, which after Holm's correction allows at most {allowed} at 0.05{more}.")
     return sentences
+
+
+def _enough(found: SeedsCanShow, metric: Metric) -> str:
+    for step in found.ladder:
+        if step.smallest is not None and step.seeds > found.seeds and can_differ_by(metric, step.smallest):
+            return f"With {step.seeds} it would be about {size_of(metric, step.smallest)}."
+    return "More seeds, or runs that vary less, are needed."
