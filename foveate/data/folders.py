@@ -147,7 +147,10 @@ def _divided(listing: Listing, checked: Checked, spec: DataSpec, preprocessing: 
         groups = np.arange(len(labels))
         for numbers in checked.copies:
             groups[list(numbers)] = numbers[0]
-        train, test = hold_out(labels, keys, spec.test_fraction, groups, names=listing.classes)
+        try:
+            train, test = hold_out(labels, keys, spec.test_fraction, groups, names=listing.classes)
+        except ValueError as error:
+            raise ValueError(f"{listing.root}: {error}") from None
     train = train[choose(labels[train], keys[train], spec.train_items, wanted="train_items")]
     test = test[choose(labels[test], keys[test], spec.test_items, wanted="test_items")]
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from foveate.data import check_folder, open_data
-from foveate.spec import Data
+from foveate.spec import DataSpec
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def folder(photos, tmp_path):
 
 def refused(root, **options):
     with pytest.raises(ValueError) as caught:
-        open_data(Data(source=str(root), **options))
+        open_data(DataSpec(source=str(root), **options))
     return str(caught.value)
 
 
@@ -44,7 +44,7 @@ def shown(split):
 
 
 def test_opens(folder):
-    data = open_data(Data(source=str(folder), image_size=64))
+    data = open_data(DataSpec(source=str(folder), size=64))
     assert (data.name, data.classes, data.channels, data.image_size) == ("pets", ("cats", "dogs"), 3, (64, 64))
     assert (len(data.train), len(data.test)) == (16, 4)
     assert torch.bincount(data.test.labels).tolist() == [2, 2]
@@ -52,41 +52,41 @@ def test_opens(folder):
     for split in (data.train, data.test):
         for file, label in zip(split.files, split.labels.tolist(), strict=True):
             assert file.parent.name == data.classes[label]
-    assert open_data(Data(source=str(folder))).image_size == (224, 224)
+    assert open_data(DataSpec(source=str(folder))).image_size == (224, 224)
 
 
 def test_split_is_the_same_in_any_order_of_listing_and_place(folder, tmp_path, monkeypatch):
     from pathlib import Path
 
-    one = open_data(Data(source=str(folder)))
+    one = open_data(DataSpec(source=str(folder)))
     listed = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda self: sorted(listed(self), reverse=True))
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache2"))
     shutil.copytree(folder, tmp_path / "moved" / "pets")
-    other = open_data(Data(source=str(tmp_path / "moved" / "pets")))
+    other = open_data(DataSpec(source=str(tmp_path / "moved" / "pets")))
     assert (shown(one.train), shown(one.test)) == (shown(other.train), shown(other.test))
     assert one.fingerprint == other.fingerprint
 
 
 def test_fingerprint_follows_names_and_contents_but_not_times(folder, photos):
-    before = open_data(Data(source=str(folder))).fingerprint
+    before = open_data(DataSpec(source=str(folder))).fingerprint
     file = folder / "cats" / photos[1].name
     file.unlink()
     shutil.copy(photos[1], file)
     os.utime(file, (1, 1))
-    assert open_data(Data(source=str(folder))).fingerprint == before
+    assert open_data(DataSpec(source=str(folder))).fingerprint == before
     Image.open(file).rotate(90).save(file, "JPEG")
-    after = open_data(Data(source=str(folder))).fingerprint
+    after = open_data(DataSpec(source=str(folder))).fingerprint
     assert after != before
     file.rename(file.with_name("renamed.jpg"))
-    assert open_data(Data(source=str(folder))).fingerprint not in (before, after)
+    assert open_data(DataSpec(source=str(folder))).fingerprint not in (before, after)
 
 
 def test_limits_are_stratified_and_obeyed(folder):
-    data = open_data(Data(source=str(folder), train_images=6, test_images=2, test_fraction=0.4))
+    data = open_data(DataSpec(source=str(folder), train_items=6, test_items=2, test_fraction=0.4))
     assert torch.bincount(data.train.labels).tolist() == [3, 3]
     assert torch.bincount(data.test.labels).tolist() == [1, 1]
-    assert "train_images=17; the data allow 2 (one a class) to 16" in refused(folder, train_images=17)
+    assert "train_items=17; the data allow 2 (one a class) to 16" in refused(folder, train_items=17)
 
 
 def test_every_unusable_file_is_listed_with_its_path(folder, photos):
@@ -119,7 +119,7 @@ def test_every_unusable_file_is_listed_with_its_path(folder, photos):
     for name in reasons:
         (cats / name).unlink()
     assert check_folder(folder) == []
-    open_data(Data(source=str(folder)))
+    open_data(DataSpec(source=str(folder)))
 
 
 def test_a_long_list_is_cut_but_counted(folder):
@@ -139,10 +139,10 @@ def test_one_bad_file_is_one_line(folder):
 def test_what_was_checked_is_not_decoded_again_until_it_changes(folder, photos, tmp_path):
     asked = []
     progress = lambda done, whole: asked.append((done, whole))  # noqa: E731
-    first = open_data(Data(source=str(folder)), progress=progress)
+    first = open_data(DataSpec(source=str(folder)), progress=progress)
     assert asked[-1] == (20, 20)
     asked.clear()
-    assert open_data(Data(source=str(folder)), progress=progress).fingerprint == first.fingerprint
+    assert open_data(DataSpec(source=str(folder)), progress=progress).fingerprint == first.fingerprint
     assert not asked
     file = folder / "cats" / photos[1].name
     file.unlink()
@@ -161,12 +161,12 @@ def test_a_folder_with_its_own_split(folder, photos, tmp_path, name):
     for label, photo in (("cats", photos[40]), ("dogs", photos[41])):
         (root / name / label / "deep").mkdir(parents=True)
         shutil.copy(photo, root / name / label / "deep" / "1.JPG")
-    data = open_data(Data(source=str(root)))
+    data = open_data(DataSpec(source=str(root)))
     assert (len(data.train), shown(data.test)) == (20, ["1.JPG", "1.JPG"])
     shutil.copy(photos[1], root / name / "cats" / "again.jpg")
     (note,) = check_folder(root)
     assert (note.kind, "1 photo is both in the train and in the test folder" in note.reason) == ("note", True)
-    assert "both in the train and in the test folder" in open_data(Data(source=str(root))).description
+    assert "both in the train and in the test folder" in open_data(DataSpec(source=str(root))).description
     shutil.rmtree(root / name / "dogs")
     assert f"{root / name}: lacks the class 'dogs' that train has" in refused(root)
     shutil.rmtree(root / name)
@@ -197,18 +197,18 @@ def test_loose_images_are_left_out_and_told(folder, photos):
     (folder / "README.md").write_text("mine")
     (note,) = check_folder(folder)
     assert note.kind == "note"
-    data = open_data(Data(source=str(folder)))
+    data = open_data(DataSpec(source=str(folder)))
     assert "1 loose image beside the class folders left out: loose.jpg" in data.description
     assert len(data.train) + len(data.test) == 20
 
 
 def test_links_in_a_circle_end(folder):
     (folder / "cats" / "again").symlink_to(folder / "cats")
-    assert len(open_data(Data(source=str(folder))).train) == 16
+    assert len(open_data(DataSpec(source=str(folder))).train) == 16
 
 
 def test_a_photo_lost_while_training_is_named(folder):
-    data = open_data(Data(source=str(folder), image_size=32))
+    data = open_data(DataSpec(source=str(folder), size=32))
     file = data.train.files[0]
     file.unlink()
     with pytest.raises(ValueError, match=f"{file.name}.*cannot be read now"):
