@@ -80,7 +80,8 @@ class Photos(Split):
 
     def prepare(self, source: Any) -> Tensor:
         """A file or PIL image as a sample (C, H, W) of evaluation. Raises: ValueError: if it cannot be read."""
-        return self._normalised(self.preprocessing.pixels(self._coloured(read_image(source)))[None])[0]
+        pixels = self.preprocessing.pixels(self._coloured(read_image(source)))
+        return self._normalised(np.stack([pixels]))[0]
 
     def _one(self, item: int, draws: NDArray[np.float64] | None) -> NDArray[np.uint8]:
         content, side = self.contents[item], self.preprocessing.image_size
