@@ -52,7 +52,7 @@ class Progress(Watcher):
                 self.console.print(f"  control: {arm.label}")
         for note in plan.notes:
             self.console.print(f"  note: {note}")
-        self.console.print(what_seeds_can_show(len(study.seeds), compared)["text"])
+        self.console.print(what_seeds_can_show(len(study.seeds), compared).text)
         if done:
             self.console.print(f"{done} of {len(plan.runs)} runs are finished already")
         self.done, self.total = done, len(plan.runs)

@@ -65,7 +65,7 @@ class Batch:
 
 def _moved(value: Any, device: torch.device | str, channels_last: bool) -> Any:
     if isinstance(value, Tensor):
-        layout = torch.channels_last if channels_last and value.dim() == 4 else torch.preserve_format
+        layout = torch.channels_last if channels_last and value.dim() == 4 else torch.contiguous_format
         return value.to(device, memory_format=layout, non_blocking=True)
     if isinstance(value, Mapping):
         return {key: _moved(entry, device, channels_last) for key, entry in value.items()}

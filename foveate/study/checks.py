@@ -1,4 +1,4 @@
-"""Are the names of a study known, and do its files reach every process? Checked first, as opening data may take long."""
+"""Are the names of a study known, and do its files reach every process? Checked before data are opened."""
 
 import hashlib
 import tomllib

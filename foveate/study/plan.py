@@ -12,7 +12,7 @@ from foveate.networks import weights_fingerprint, widen_until
 from foveate.spec import Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
 from foveate.study.checks import code_fingerprint
-from foveate.summary import Arm
+from foveate.summary import Arm, Kind
 from foveate.tasks import Task
 
 SHARED = 1.03  # a control may cost this many times what its variant costs, before the variant gets one of its own
@@ -26,7 +26,7 @@ class PlannedArm:
     """
 
     label: str
-    kind: str  # "plain", "attention" or "control"
+    kind: Kind
     variant: Variant
     width: float = 1.0
     matches: tuple[str, ...] = ()

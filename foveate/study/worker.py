@@ -101,7 +101,8 @@ def _costs(content: dict[str, Any]) -> dict[str, Any]:
     from foveate.spec import Run
     from foveate.study.build import build_for, example_batch, example_inputs
 
-    models, x = {}, None
+    models: dict[str, Any] = {}
+    x: Any = None
     for label, spec in content["runs"].items():
         run = Run.model_validate(spec)
         if not models:

@@ -1,0 +1,107 @@
+"""What a trained network gives for files that belong to no data set."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from foveate.data import open_data
+from foveate.data.listing import ENDINGS
+from foveate.networks import input_channels
+from foveate.study.trained import find_run
+from foveate.tasks import create_task
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained network with what stands before and behind it.
+
+    Attributes:
+        name: in words.
+        prepare: from a file to a sample (C, *S).
+        rows: from the network's outputs of a batch to plain values, a row a sample.
+        masks: from outputs to class numbers (H, W), for tasks that give one for each position; else None.
+    """
+
+    name: str
+    model: nn.Module
+    prepare: Callable[[Path], Tensor]
+    rows: Callable[[Any], list[dict[str, Any]]]
+    masks: Callable[[Any], list[NDArray[np.uint8]]] | None = None
+
+
+def of_run(text: str) -> Predictor:
+    """The network of DIR[:ARM[:SEED]], with the preprocessing and the classes of the data it was trained on.
+
+    Raises: ValueError, LookupError: if there is no such run, or its data cannot be opened or give no samples of files.
+    """
+    trained = find_run(text)
+    run = trained.run
+    data = open_data(run.data)
+    if data.prepare is None:
+        raise ValueError(f"{text}: data of the kind {run.data.kind!r} do not say how a file becomes a sample")
+    task = create_task(run.task, data, **run.task_options)
+    prepare, channels = data.prepare, input_channels(run.network, data.inputs[0])
+
+    def sample(file: Path) -> Tensor:
+        found = prepare(file)
+        return found.expand(channels, *found.shape[1:])
+
+    return Predictor(trained.name, trained.model, sample, task.predict, task.masks if task.dense else None)
+
+
+def list_files(path: Path) -> list[Path]:
+    """The file, or the image files below a folder, sorted. Raises: ValueError: if there is none."""
+    if path.is_file():
+        return [path]
+    files = sorted(one for one in path.rglob("*") if one.suffix.lower() in ENDINGS and one.is_file())
+    if not files:
+        there = "no image in it" if path.is_dir() else "no such file or folder"
+        raise ValueError(f"{path}: wanted an image file or a folder of them; {there}")
+    return files
+
+
+def predict_files(
+    predictor: Predictor, path: Path, *, device: str = "cpu", batch_size: int = 32, masks: Path | None = None
+) -> list[dict[str, Any]]:
+    """A row {"file", …} for each file; with `masks` a folder for PNG files of class numbers, named as the files.
+
+    Raises: ValueError: if there is no file, or one cannot be read; names it.
+    """
+    files = list_files(path)
+    root = path if path.is_dir() else path.parent
+    model = predictor.model.to(device).eval()
+    rows: list[dict[str, Any]] = []
+    for start in range(0, len(files), batch_size):
+        part = files[start : start + batch_size]
+        with torch.inference_mode():
+            given = model(torch.stack([_sample(predictor, file) for file in part]).to(device))
+        names = [file.relative_to(root) for file in part]
+        rows += [{"file": str(name), **row} for name, row in zip(names, predictor.rows(given), strict=True)]
+        if masks is not None:
+            _write_masks(predictor, given, names, masks)
+    return rows
+
+
+def _sample(predictor: Predictor, file: Path) -> Tensor:
+    try:
+        return predictor.prepare(file)
+    except Exception as error:  # a decoder meets damage in many ways
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ValueError(text if str(file) in text else f"{file}: {text}") from None
+
+
+def _write_masks(predictor: Predictor, given: Any, names: Sequence[Path], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    if predictor.masks is None:
+        return
+    for name, mask in zip(names, predictor.masks(given), strict=True):
+        place = folder / name.with_suffix(".png")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).save(place)
