@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from foveate.data.checks import Checked, check_photos, note_copies
 from foveate.data.dataset import Dataset, LabelledImages, Progress, Target, register_data
 from foveate.data.listing import Listing, list_photos, list_test_photos
-from foveate.data.photos import AUGMENTATION, SIDE, Photos
+from foveate.data.photos import AUGMENTATION, Photos
 from foveate.data.problems import Problem, complain
 from foveate.data.source import folder_of
 from foveate.data.subset import choose, hold_out
@@ -25,8 +25,7 @@ def find_problems(folder: Path, *, progress: Progress | None = None, skip_bad: b
     Every file is decoded, unless that was done before and nothing has changed since. With `skip_bad`, files that cannot
     be used are notes.
     """
-    listing, checked, problems = _usable(list_photos(folder), progress, skip_bad)
-    return [*problems, *note_copies(listing, checked.copies)]
+    return problems_of(list_photos(folder), progress, skip_bad)
 
 
 def evaluation_images(folder: Path) -> LabelledImages:
@@ -69,13 +68,24 @@ def open_folders(
         fit.
     """
     folder = folder_of(spec.source)
-    size = spec.size or (SIDE, SIDE)
-    if len(size) != 2 or size[0] != size[1]:
-        raise ValueError(f"{folder}: photos become square images; wanted one side such as 224; got {list(size)}")
-    if len(mean) != 3 or len(std) != 3:
-        raise ValueError(f"mean and std: wanted three numbers each; got {list(mean)} and {list(std)}")
-    preprocessing = Preprocessing(size[0], crop_pct, interpolation, tuple(mean), tuple(std), bgr)
-    listing = list_photos(folder)
+    preprocessing = Preprocessing.square(folder, spec.size, crop_pct, interpolation, mean, std, bgr)
+    return open_listing(list_photos(folder), spec, preprocessing, progress=progress, skip_bad=skip_bad)
+
+
+def problems_of(listing: Listing, progress: Progress | None, skip_bad: bool) -> list[Problem]:
+    """Everything that is wrong with the photos of a listing, every one decoded, and notes."""
+    listing, checked, problems = _usable(listing, progress, skip_bad)
+    return [*problems, *note_copies(listing, checked.copies)]
+
+
+def open_listing(
+    listing: Listing, spec: DataSpec, preprocessing: Preprocessing, *, progress: Progress | None, skip_bad: bool
+) -> Dataset:
+    """The photos of a listing as a data set: checked, divided where they are not yet, limited as `spec` says.
+
+    Raises: ValueError: as `open_folders`.
+    """
+    folder, name, side = listing.root, listing.root.resolve().name, preprocessing.image_size
     if any(problem.kind == "folder" for problem in listing.problems):
         complain(folder, listing.problems, len(listing.photos))  # before hours of decoding
     listing, checked, problems = _usable(listing, progress, skip_bad)
@@ -83,16 +93,20 @@ def open_folders(
     notes = [problem.reason if problem.path == folder else str(problem) for problem in problems]
     notes += [problem.reason for problem in note_copies(listing, checked.copies)]
     train, test = _divided(listing, checked, spec, preprocessing)
-    counts = f"{len(train):,} train and {len(test):,} test photos at {size[0]}×{size[1]} pixels"
+    counts = f"{len(train):,} train and {len(test):,} test photos at {side}×{side} pixels"
+    about = {"augmentation": AUGMENTATION, "preprocessing": str(preprocessing)}
+    if checked.smallest and checked.largest:
+        smallest, largest = ("×".join(map(str, size)) for size in (checked.smallest, checked.largest))
+        about["photo sizes"] = f"{smallest} to {largest} pixels (width × height)"
     return Dataset(
-        name=folder.resolve().name,
-        inputs=(3, *size),
+        name=name,
+        inputs=(3, side, side),
         targets={"label": Target("class", listing.classes)},
         train=train,
         test=test,
         fingerprint=checked.fingerprint,
-        description=f"{folder.resolve().name}: {counts}, {len(listing.classes)} classes",
-        about={"augmentation": AUGMENTATION, "preprocessing": str(preprocessing)},
+        description=f"{name}: {counts}, {len(listing.classes)} classes",
+        about=about,
         notes=tuple(notes),
         prepare=test.prepare,
     )
@@ -133,7 +147,10 @@ def _divided(listing: Listing, checked: Checked, spec: DataSpec, preprocessing: 
         groups = np.arange(len(labels))
         for numbers in checked.copies:
             groups[list(numbers)] = numbers[0]
-        train, test = hold_out(labels, keys, spec.test_fraction, groups, names=listing.classes)
+        try:
+            train, test = hold_out(labels, keys, spec.test_fraction, groups, names=listing.classes)
+        except ValueError as error:
+            raise ValueError(f"{listing.root}: {error}") from None
     train = train[choose(labels[train], keys[train], spec.train_items, wanted="train_items")]
     test = test[choose(labels[test], keys[test], spec.test_items, wanted="test_items")]
 

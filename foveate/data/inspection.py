@@ -67,8 +67,9 @@ def inspect_data(
         if all(problem.kind == "note" for problem in problems):
             data = open_data(DataSpec(kind=kind, source=source, options=options), progress=progress)
     except ValueError as error:
-        place, _, reason = str(error).partition(": ")
-        return Inspection(source, kind, (Problem(Path(place), reason, "folder"),), None)
+        place, colon, reason = str(error).partition(": ")
+        problem = Problem(Path(place), reason, "folder") if colon else Problem(Path(source), str(error), "folder")
+        return Inspection(source, kind, (problem,), None)
     return Inspection(source, kind, tuple(problems), data)
 
 

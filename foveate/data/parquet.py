@@ -191,11 +191,14 @@ class Rows(Sequence[bytes]):
         return self._count
 
     def place(self, item: int) -> tuple[Path, int]:
-        """The shard that holds the item, and its row there."""
+        """The shard that holds the item, and its row there. Raises: IndexError: if there is no such item."""
+        if not 0 <= item < self._count:
+            raise IndexError(f"wanted a row from 0 to {self._count - 1}, got {item}")
         shard = bisect.bisect_right(self._firsts, item) - 1
         return self.shards[shard], item - self._firsts[shard]
 
     def __getitem__(self, item: Any) -> Any:
+        self.place(item)  # raises IndexError
         place = bisect.bisect_right(self._starts, item) - 1
         shard, group, first = self._groups[place]
         with self._lock:

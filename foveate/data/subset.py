@@ -72,7 +72,8 @@ def hold_out(
             together.setdefault(int(groups[item]), []).append(item)
         if len(together) < 2:
             named = label if names is None else repr(names[label])
-            raise ValueError(f"all items of class {named} are copies of one; wanted at least two that differ")
+            got = "1 item, too few" if len(members) == 1 else f"{len(members)} copies of one item, nothing"
+            raise ValueError(f"class {named} has {got} to hold out for testing; wanted at least 2 that differ")
         taken = 0
         for group in together.values():
             if taken + len(group) <= count:
