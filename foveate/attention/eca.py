@@ -28,9 +28,7 @@ FACTS = Facts(
         Deviation(
             "kernel size", "k = |(log₂C + 1)/2|, to odd", "3 unless given", "variant decides; kernel_size= overrides"
         ),
-        Deviation(
-            "reading of 'nearest odd'", "not given", "floor, even raised by one (stated outside the code)", "so"
-        ),
+        Deviation("reading of 'nearest odd'", "not given", "floor, even raised by one (stated outside the code)", "so"),
         Deviation("unshared kernels", "ECA-NS in the ablation", "eca_ns", "shared=False"),
     ),
 )

@@ -26,9 +26,7 @@ FACTS = Facts(
         Deviation(
             "biases of the two layers", "none", "both layers (Caffe release)", "variant decides; bias= overrides"
         ),
-        Deviation(
-            "smallest hidden width", "not given", "none: C < reduction fails", "an error with a value that fits"
-        ),
+        Deviation("smallest hidden width", "not given", "none: C < reduction fails", "an error with a value that fits"),
         Deviation("rounding of the hidden width", "C / r", "C // r (timm rounds to a multiple of 8)", "C // r"),
         Deviation(
             "place in a residual block",

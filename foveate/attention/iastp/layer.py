@@ -41,9 +41,7 @@ FACTS = Facts(
     macs="n*n*K*(C + sum(shallower)) + n*n*K*C",
     where={"n": "prod(size or [7]*d)", "K": "frames or 1"},
     deviations=(
-        Deviation(
-            "axis of the softmax", "not given", "none released", "positions: each row of a is a distribution"
-        ),
+        Deviation("axis of the softmax", "not given", "none released", "positions: each row of a is a distribution"),
         Deviation("fusion F", "not given", "none released", "fusion='sum' (default), 'mean' or 'max'"),
         Deviation("down-sampling R", "named, not defined", "none released", "adaptive average pooling"),
         Deviation(
