@@ -100,10 +100,10 @@ class ShuffleUnit(nn.Module):
         y = y if self.attention is None else self.attention(y)
         if self.stride == 1:
             return torch.relu_(x + y)
-        way = F.avg_pool2d(x, 3, 2, 1)
+        shortcut = F.avg_pool2d(x, 3, 2, 1)
         if self.variant == "paper":
-            return torch.relu_(torch.cat((way, y), 1))
-        return torch.cat((way, torch.relu_(y)), 1)
+            return torch.relu_(torch.cat((shortcut, y), 1))
+        return torch.cat((shortcut, torch.relu_(y)), 1)
 
     def _mixed(self, x: Tensor) -> Tensor:
         return channel_shuffle(x, self.groups, variant=self.variant) if self.shuffle else x
@@ -169,7 +169,7 @@ class ShuffleNetV1(nn.Module):
         if widths is not None and width != 1:
             raise ValueError(f"widths and width={width} cannot both be given")
         channels, *outs = stage_widths(groups, width) if widths is None else widths
-        make = partial(create_attention, attention, **dict(attention_options or {})) if attention else None
+        build = partial(create_attention, attention, **dict(attention_options or {})) if attention else None
         self.stem = nn.Sequential(nn.Conv2d(in_channels, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels))
         stages = []
         for stage, (out, repeats) in enumerate(zip(outs, REPEATS, strict=True)):
@@ -183,7 +183,7 @@ class ShuffleNetV1(nn.Module):
                     dense_first=stage == index == 0,
                     shuffle=shuffle,
                     variant=variant,
-                    attention=make,
+                    attention=build,
                 )
                 units.append(unit)
                 channels = out

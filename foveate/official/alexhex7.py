@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.attention.nl import FORMS
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "AlexHex7/Non-local_pytorch"
 

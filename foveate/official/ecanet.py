@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.networks import create_network
-from foveate.networks.inverted_residual import InvertedResidual
-from foveate.networks.residual import BasicBlock, Bottleneck
-from foveate.official._recipes import official
-from foveate.official._residual import Built
+from foveate.networks._inverted_residual import InvertedResidual
+from foveate.networks._residual import BasicBlock, Bottleneck
+from foveate.official._conversions import official
+from foveate.official._shared import Built
 from foveate.official.vision import mobilenet_keys
 
 SOURCE = "BangguWu/ECANet"

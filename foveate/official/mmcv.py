@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from foveate.attention import create_attention
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "open-mmlab/mmcv"
 CONVOLUTIONS = (None, "Conv", "Conv1d", "Conv2d", "Conv3d")

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import foveate
-from foveate.networks.residual import PLACEMENTS, BasicBlock, Bottleneck
+from foveate.networks._residual import PLACEMENTS, BasicBlock, Bottleneck
 
 
 def normed(x: Tensor, norm: nn.Module) -> Tensor:

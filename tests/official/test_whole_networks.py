@@ -13,7 +13,7 @@ from official_keys import rows
 
 import foveate
 from foveate.networks import origin_of, read_weights
-from foveate.official._recipes import _find, to_official, to_ours
+from foveate.official._conversions import _find, to_official, to_ours
 
 NETS = golden_files("net_*.safetensors")
 ROWS = rows()
