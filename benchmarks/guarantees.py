@@ -16,7 +16,13 @@ from foveate.insertion import Blend, insert, inserted, remove
 
 Verdict = bool | str | None  # holds, why it does not, does not apply
 LIMIT = 1e-6  # relative
-OPTIONS: dict[str, dict[str, Any]] = {"se": {"reduction": 4}, "cbam": {"reduction": 4}, "bam": {"reduction": 4}}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: {"reduction": 4} for name in ("se", "cbam", "bam", "temporal", "cbam_temporal")},
+    **{name: {"groups": 8} for name in ("sge", "sk")},
+    "gc": {"ratio": 0.25},
+    "sa": {"groups": 4},
+}
+"""Of mechanisms whose own are for wider networks than those of eight channels here."""
 GUARANTEES = {
     "alive": "outputs are finite and change once the attention is given half a say: identity is not vacuous",
     "identity": "outputs at insertion equal the plain network's, relative difference at most 1e-6",
@@ -68,7 +74,7 @@ def attended(model: nn.Module, x: Tensor, mechanism: str, init: str = "identity"
 def let_speak(model: nn.Module) -> None:
     """Give the inserted attention half a say, and break the symmetry of those that start at zero by themselves."""
     generator = torch.Generator().manual_seed(3)
-    for module in inserted(model).values():
+    for module in dict(inserted(model)).values():
         if isinstance(module, Blend):
             module.strength.data.fill_(0.5)
         else:
@@ -232,7 +238,7 @@ def _average(model: nn.Module) -> nn.Module:
 
 def _gradients(model: nn.Module, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     given = list(tensors(model(x)))
-    weights = [p for m in inserted(model).values() for p in m.parameters()]
+    weights = [p for m in dict(inserted(model)).values() for p in m.parameters()]
     found = torch.autograd.grad(sum(y.square().sum() for y in given), weights, allow_unused=True)
     return [y.detach() for y in given], [torch.zeros(1) if g is None else g for g in found]
 

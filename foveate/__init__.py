@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from foveate import official
     from foveate.attention import capture, create_attention, list_attention, register_attention
     from foveate.costs import cost
-    from foveate.insertion import insert, parameter_groups, remove, sites, unfreeze
+    from foveate.insertion import insert, inserted, parameter_groups, remove, sites, unfreeze
     from foveate.networks import create_network, list_networks
     from foveate.saving import load, save
 
@@ -22,6 +22,7 @@ _HOME = {
     "create_attention": "foveate.attention",
     "create_network": "foveate.networks",
     "insert": "foveate.insertion",
+    "inserted": "foveate.insertion",
     "list_attention": "foveate.attention",
     "list_networks": "foveate.networks",
     "load": "foveate.saving",
@@ -39,6 +40,7 @@ __all__ = [
     "create_attention",
     "create_network",
     "insert",
+    "inserted",
     "list_attention",
     "list_networks",
     "load",

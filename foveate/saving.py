@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, StringConstraints, ValidationError
 from torch import Tensor, nn
 
-from foveate.insertion import insert_again, insertions
+from foveate.insertion import insertions, reinsert
 from foveate.networks import Origin, build_wider, origin_of
 from foveate.spec import Frozen
 
@@ -247,7 +247,7 @@ def _built(recipe: Recipe, builder: Callable[[], nn.Module] | None) -> nn.Module
         model = build_wider(
             part.name, part.width, num_classes=part.num_classes, in_channels=part.in_channels, **part.options
         )
-    insert_again(model, [entry.model_dump() for entry in recipe.insertions])
+    reinsert(model, [entry.model_dump() for entry in recipe.insertions])
     return model
 
 

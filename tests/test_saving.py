@@ -46,7 +46,7 @@ def test_a_file_gives_the_network_again(case, tmp_path):
     name, options, attention, at, init = CASES[case]
     model = wake(build_network(name, num_classes=4, **options)).eval()
     foveate.insert(model, attention, at=at, example=X, init=init, seed=0)
-    for module in inserted(model).values():
+    for module in dict(inserted(model)).values():
         if hasattr(module, "strength"):
             module.strength.data.fill_(0.6)
     next(iter(model.children())).train()
@@ -58,7 +58,7 @@ def test_a_file_gives_the_network_again(case, tmp_path):
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in again.state_dict().items())
     assert [(n, m.training) for n, m in again.named_modules()] == [(n, m.training) for n, m in model.named_modules()]
     assert torch.equal(outputs(again.eval()), outputs(model.eval()))
-    assert list(inserted(again)) == list(inserted(model))
+    assert list(dict(inserted(again))) == list(dict(inserted(model)))
     assert describe(path).about == {"licence": "CC0", "accuracy": "0.9"}
     assert [p.name for p in tmp_path.iterdir()] == ["net.safetensors"]
     second = foveate.save(again, tmp_path / "again.safetensors", about={"licence": "CC0", "accuracy": "0.9"})

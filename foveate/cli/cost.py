@@ -159,6 +159,6 @@ def _levels(cost: "Cost", model: "nn.Module", wanted: list[str]) -> dict[str, An
         found[level] = {name: asdict(one) | {"bytes_moved": one.bytes_moved} for name, one in sums.items()}
     if "per_module" in found:
         paths = module_paths(model)
-        for place, module in inserted(model).items():
+        for place, module in inserted(model):
             found["per_module"][paths[module]]["ms"] = vars(cost.inserted_ms[place])
     return found

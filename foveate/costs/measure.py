@@ -270,7 +270,7 @@ def _inserted_times(
     steps: Steps = {}
     with contextlib.ExitStack() as stack:
         for name, model in models.items():
-            places = inserted(model)
+            places = dict(inserted(model))
             if places:
                 found[name] = {place: [] for place in places}
                 steps[name] = stack.enter_context(_clocked(model, x, places, found[name]))

@@ -1,18 +1,18 @@
 """Attention in any network: find the places, put modules there, take them out again.
 
-    sites(model, example)                       places, found by looking
+    sites(model, example)                       places, found by running the model once
     insert(model, "cbam", at="block", example=x)  in place
-    remove(model)                               as it was, bit for bit
+    remove(model)                               the model of before, bit for bit
 
 Knows no mechanism and no network by name.
 """
 
-from foveate.insertion._attach import Blend
-from foveate.insertion._insert import draw, insert, inserted, remove, sites
-from foveate.insertion._recipe import insert_again, insertions
-from foveate.insertion._report import Placement, Report, format_sites
-from foveate.insertion._sites import Site
-from foveate.insertion._tuning import parameter_groups, unfreeze
+from foveate.insertion.attach import Blend
+from foveate.insertion.build import insertions, reinsert
+from foveate.insertion.operations import draw, insert, inserted, remove, sites
+from foveate.insertion.places import Site
+from foveate.insertion.report import Placement, Report, format_sites
+from foveate.insertion.tuning import mark_fresh, parameter_groups, unfreeze
 
 __all__ = [
     "Blend",
@@ -22,10 +22,11 @@ __all__ = [
     "draw",
     "format_sites",
     "insert",
-    "insert_again",
     "inserted",
     "insertions",
+    "mark_fresh",
     "parameter_groups",
+    "reinsert",
     "remove",
     "sites",
     "unfreeze",

@@ -47,7 +47,7 @@ def test_identity_paper_and_removal(name: str) -> None:
     assert all(torch.equal(model.state_dict()[k], v) for k, v in state.items())
     loss = model(X).square().sum()
     loss.backward()
-    assert all(module.strength.grad.abs() > 0 for module in inserted(model).values())  # type: ignore[union-attr]
+    assert all(module.strength.grad.abs() > 0 for module in dict(inserted(model)).values())  # type: ignore[union-attr]
     assert remove(model) is model
     assert everything(model) == before
     assert [id(p) for p in model.parameters()] == parameters
@@ -63,7 +63,7 @@ def test_the_sum_is_the_hand_written_one() -> None:
     """Attention stands after the last norm and before the add."""
     model = resnet()
     insert(model, "cbam", example=X, at="block", seed=3)
-    block, gate = model.layer2[0], inserted(model)["layer2.0.bn2"]
+    block, gate = model.layer2[0], dict(inserted(model))["layer2.0.bn2"]
     x = torch.randn(2, 64, 8, 8)
     plain = copy.deepcopy(remove(copy.deepcopy(block)))
     y = plain.bn2(plain.conv2(F.relu(plain.bn1(plain.conv1(x)))))
@@ -73,7 +73,7 @@ def test_the_sum_is_the_hand_written_one() -> None:
 def test_after_a_convolution_its_norm_and_activation() -> None:
     model = lively(torchvision.models.resnet50(weights=None))
     insert(model, "se", example=X, at=[{"position": "after_conv2"}], seed=3)
-    block, gate = model.layer2[1], inserted(model)["layer2.1.conv3"]
+    block, gate = model.layer2[1], dict(inserted(model))["layer2.1.conv3"]
     x = torch.randn(2, 512, 4, 4)
     plain = remove(copy.deepcopy(block))
     y = F.relu(plain.bn2(plain.conv2(F.relu(plain.bn1(plain.conv1(x))))))
@@ -84,12 +84,12 @@ def test_after_a_stage() -> None:
     model = resnet()
     plain = copy.deepcopy(model)
     insert(model, Gate, example=X, at="stage")
-    assert list(inserted(model)) == ["layer1", "layer2", "layer3", "layer4"]
+    assert list(dict(inserted(model))) == ["layer1", "layer2", "layer3", "layer4"]
     assert {k.split(".foveate.")[0] for k in model.state_dict() if ".foveate." in k} == {
         f"layer{i}.1" for i in range(1, 5)
     }
     x = torch.randn(2, 64, 8, 8)
-    assert torch.equal(model.layer1(x), inserted(model)["layer1"](plain.layer1(x)))
+    assert torch.equal(model.layer1(x), dict(inserted(model))["layer1"](plain.layer1(x)))
     assert len(model.layer1) == 2
     assert [n for n, _ in model.layer1.named_children()] == ["0", "1"]
     assert isinstance(model.layer1[1], torchvision.models.resnet.BasicBlock)
@@ -121,7 +121,7 @@ def test_dry_run_changes_nothing() -> None:
     model, random = resnet(), torch.get_rng_state()
     before = everything(model)
     report = insert(model, "se", example=X, dry_run=True)
-    assert (len(report), inserted(model), everything(model) == before) == (8, {}, True)
+    assert (len(report), inserted(model), everything(model) == before) == (8, [], True)
     assert str(report).endswith("8 modules would be put in, 89,080 parameters, 87,040 multiply-adds a sample")
     assert torch.equal(random, torch.get_rng_state())
 
@@ -144,7 +144,7 @@ def test_own_identity_is_believed_only_if_true() -> None:
     report = insert(model, ZeroGamma, example=X, init="identity", gamma=0.5)
     assert {p.start for p in report} == {"blend"}
     assert torch.equal(model(X), plain)
-    assert all(isinstance(m, Blend) for m in inserted(model).values())
+    assert all(isinstance(m, Blend) for m in dict(inserted(model)).values())
 
 
 def test_seed_and_global_random_state() -> None:
@@ -162,7 +162,7 @@ def test_seed_and_global_random_state() -> None:
     insert(remove(model), Gate, example=X)
     assert all(
         torch.equal(a.weigh.weight, b.weigh.weight)
-        for a, b in zip(inserted(model).values(), gates, strict=True)  # type: ignore[union-attr]
+        for a, b in zip(dict(inserted(model)).values(), gates, strict=True)  # type: ignore[union-attr]
     )
 
 
@@ -172,7 +172,7 @@ def test_dtype_and_mode_follow_the_host() -> None:
     for p in model.layer1.parameters():
         p.requires_grad_(False)
     insert(model, Gate, example=X.double(), init="identity")
-    new = inserted(model)
+    new = dict(inserted(model))
     assert {p.dtype for m in new.values() for p in m.parameters()} == {torch.float64}
     assert {name[:6] for name, m in new.items() if m.training} == {"layer1", "layer3", "layer4"}
     assert not any(p.requires_grad for n, p in model.layer1.named_parameters() if "foveate" not in n)
@@ -184,7 +184,7 @@ def test_statistics_and_modes_are_untouched() -> None:
     state, modes = copy.deepcopy(model.state_dict()), [m.training for m in model.modules()]
     insert(model, Gate, example=X)
     assert all(torch.equal(model.state_dict()[k], v) for k, v in state.items())
-    assert all(m.norm.num_batches_tracked == 0 for m in inserted(model).values())  # type: ignore[union-attr]
+    assert all(m.norm.num_batches_tracked == 0 for m in dict(inserted(model)).values())  # type: ignore[union-attr]
     remove(model)
     assert modes == [m.training for m in model.modules()]
 
@@ -222,7 +222,7 @@ def test_copies(way: str, at: object) -> None:
     model = lively(HandWritten())
     before = everything(model)
     insert(model, Gate, example=X, at=at, init="identity")
-    for m in inserted(model).values():
+    for m in dict(inserted(model)).values():
         m.strength.data.fill_(0.7)  # type: ignore[union-attr]
     buffer = io.BytesIO()
     if way == "deepcopy":
@@ -240,8 +240,8 @@ def test_copies(way: str, at: object) -> None:
         insert(twin, Gate, example=X, at=at, init="identity")
         twin.load_state_dict(torch.load(buffer, weights_only=True), strict=True)
     assert torch.equal(twin(X), model(X))
-    assert list(inserted(twin)) == list(inserted(model))
-    assert not set(map(id, inserted(twin).values())) & set(map(id, inserted(model).values()))
+    assert list(dict(inserted(twin))) == list(dict(inserted(model)))
+    assert not set(map(id, dict(inserted(twin)).values())) & set(map(id, dict(inserted(model)).values()))
     assert everything(remove(twin)) == before
     assert len(inserted(model)) > 0
 

@@ -55,13 +55,13 @@ def test_after_the_blocks_last_activation() -> None:
     plain = copy.deepcopy(model.layer2[1])
     insert(model, Gate, at="nonlocal-5", example=X)
     x = torch.randn(2, 512, 4, 4)
-    assert torch.equal(model.layer2[1](x), inserted(model)["layer2.1"](plain(x)))
+    assert torch.equal(model.layer2[1](x), dict(inserted(model))["layer2.1"](plain(x)))
 
 
 @pytest.mark.parametrize(
     ("network", "at", "message"),
     [
-        ("resnet18", "nonlocal-5", "wants 2 and 3 blocks in the second and third stage; they have 2 and 2"),
+        ("resnet18", "nonlocal-5", "needs 2 and 3 blocks in the second and third stage; they have 2 and 2"),
         ("vgg11", "nonlocal-5", "second and third of four stages; this network has 5"),
         ("resnet50", "nonlocal-3", "wanted at='nonlocal-1', 'nonlocal-5' or 'nonlocal-10', got 'nonlocal-3'"),
         ("resnet18", "block/9", "this network has 8 blocks"),
@@ -97,7 +97,7 @@ def test_different_mechanisms_in_one_call() -> None:
         ({"layer1.?": "se", "layer9": "cbam"}, {}, LookupError, "at='layer9' matches none"),
         ({"layer1.?": "se", "layer2.0": "cban"}, {}, LookupError, "did you mean 'cbam'"),
         ({"layer1.0": "se", "layer1.?": "cbam"}, {}, ValueError, "layer1.0: chosen for two mechanisms"),
-        ({"layer1.0": "se"}, {"at": "block"}, TypeError, "says where each mechanism goes .* got at beside it"),
+        ({"layer1.0": "se"}, {"at": "block"}, TypeError, "gives the place and the options .* got at beside it"),
         ({"layer1.0": "se"}, {"reduction": 4}, TypeError, "got reduction beside it"),
         ({"layer1.0": ("se", 4)}, {}, TypeError, "wanted {place"),
         ({}, {}, TypeError, "got an empty mapping"),
@@ -107,7 +107,7 @@ def test_all_or_nothing(wanted: object, options: dict[str, object], error: type[
     model = resnet()
     with pytest.raises(error, match=message):
         insert(model, wanted, example=X, **options)  # type: ignore[arg-type]
-    assert inserted(model) == {}
+    assert inserted(model) == []
 
 
 REPLACED = {"sk": "layer[23].0.conv2", "drsn_cw": "layer2.0.act1", "drsn_cs": "layer3.0.act1"}
@@ -123,7 +123,7 @@ def test_replacements(name: str) -> None:
     assert all(torch.equal(model.state_dict()[k], v) for k, v in state.items())
     model.load_state_dict(state, strict=True)
     model(X).square().sum().backward()
-    for module in inserted(model).values():
+    for module in dict(inserted(model)).values():
         assert module.strength.grad.abs() > 0  # type: ignore[union-attr]
         module.strength.data.fill_(0.7)  # type: ignore[union-attr]
     changed = model(X)
@@ -142,7 +142,7 @@ def test_replacements_compile_and_export(init: str) -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(inplace=True), nn.Conv2d(8, 8, 3, 2, 1)).eval()
     insert(model, "drsn_cw", at="1", replace=True, example=X, init=init)
     insert(model, "sk", at="2", replace=True, example=X, init=init)
-    for module in inserted(model).values() if init == "identity" else ():
+    for module in dict(inserted(model)).values() if init == "identity" else ():
         module.strength.data.fill_(0.7)  # type: ignore[union-attr]
     expected = model(X)
     torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(X), expected)
@@ -154,7 +154,7 @@ def test_a_replaced_module_is_bypassed() -> None:
     insert(model, "sk", at="layer2.0.conv2", replace=True, example=X, reduction=8)
     conv, x = model.layer2[0].conv2, torch.randn(2, 128, 8, 8)
     plain = remove(copy.deepcopy(conv))
-    sk = inserted(model)["layer2.0.conv2"]
+    sk = dict(inserted(model))["layer2.0.conv2"]
     assert conv.stride == (2, 2)
     assert isinstance(conv, nn.Conv2d)
     assert torch.equal(conv(x), sk(x))
@@ -172,7 +172,7 @@ def test_a_replacement_of_the_users_own() -> None:
 
     model = resnet()
     insert(model, Wide, at="layer1.*.conv2", replace=True, example=X)
-    assert {m.kernel_size for m in inserted(model).values()} == {(5, 5)}  # type: ignore[union-attr]
+    assert {m.kernel_size for m in dict(inserted(model)).values()} == {(5, 5)}  # type: ignore[union-attr]
     with pytest.raises(ValueError, match=r"layer2.0.conv2: Wide replaces .* has stride 2, which Wide has not"):
         insert(resnet(), Wide, at="layer2.0.conv2", replace=True, example=X)
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_replaced(name: str, at: str, options: dict[str, object],
     model = resnet()
     with pytest.raises(ValueError, match=message):
         insert(model, name, at=at, replace=True, example=X, **options)  # type: ignore[arg-type]
-    assert inserted(model) == {}
+    assert inserted(model) == []
 
 
 def test_a_convolution_with_a_step_in_it_is_none_to_replace() -> None:

@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from guarantee_networks import networks
-from guarantee_samples import SAMPLE, WIDE, cases, mechanism_starts_as_identity, parallel, quantised
+from guarantee_samples import NOT_FOR, SAMPLE, WIDE, cases, mechanism_starts_as_identity, parallel, quantised
 from guarantees import measure
 
 from foveate.attention import list_attention
@@ -24,11 +24,16 @@ def all_hold(case, mechanism):
     count, _, holds = measure(case, mechanism)
     assert count > 0
     assert {name: verdict for name, verdict in holds.items() if verdict not in (True, None)} == {}
+    return {name for name, verdict in holds.items() if verdict is None}
 
 
 @pytest.mark.parametrize(("index", "name"), list(enumerate(DOZEN)), ids=DOZEN)
 def test_a_dozen(index, name):
-    all_hold(*cases((name,)), MECHANISMS[index % 3])
+    (case,), mechanism = cases((name,)), MECHANISMS[index % 3]
+    without = set() if case.family == "timm" and mechanism == "se" else {"features"}
+    without |= set() if case.family == "timm" else {"checkpointing"}
+    without |= set() if case.example().dim() == 4 else {"channels_last"}
+    assert all_hold(case, mechanism) == without
 
 
 def test_there_are_enough_of_each_family():
@@ -45,11 +50,10 @@ def test_every_network(case, mechanism):
     all_hold(case, mechanism)
 
 
-@pytest.mark.parametrize("name", WIDE[1:])
+@pytest.mark.parametrize("name", WIDE)
 def test_every_mechanism_starts_as_the_identity(name):
     verdicts = {m: mechanism_starts_as_identity(*cases((name,)), m) for m in list_attention()}
-    assert sum(verdict is True for verdict in verdicts.values()) >= 5
-    assert all(verdict in (True, None) for verdict in verdicts.values()), verdicts
+    assert verdicts == {m: None if name in NOT_FOR.get(m, {}) else True for m in list_attention()}
 
 
 @pytest.mark.slow

@@ -137,7 +137,7 @@ def test_identity_removal_and_copies(name: str) -> None:
         assert (result.missing_keys, result.unexpected_keys) == ([], [])
         model(x).square().sum().backward()
         silent = 0
-        for placement, module in zip(report, inserted(model).values(), strict=True):
+        for placement, module in zip(report, dict(inserted(model)).values(), strict=True):
             assert isinstance(module, Blend)
             assert module.strength.grad is not None
             assert placement.unread == bool(module.strength.grad == 0)
@@ -170,7 +170,7 @@ def test_tokens_come_as_a_map_and_the_class_token_passes_by() -> None:
     model = lively(Tokens())
     plain = model.blocks[0].mix(x := torch.randn(2, 65, 12))
     insert(model, Doubles, at="blocks.0.mix", example=X)
-    y, site = model.blocks[0].mix(x), inserted(model)["blocks.0.mix"]
+    y, site = model.blocks[0].mix(x), dict(inserted(model))["blocks.0.mix"]
     seen = site.attention.seen[-1]  # type: ignore[union-attr,index]
     assert torch.equal(seen, plain[:, 1:].mT.unflatten(2, (8, 8)))
     assert torch.equal(y, torch.cat([plain[:, :1], 2 * plain[:, 1:]], 1))
@@ -181,14 +181,14 @@ def test_channels_last_come_as_a_map() -> None:
     plain = model.features[1][0].mlp(x := torch.randn(2, 16, 16, 24))
     insert(model, Doubles, at="features.1.0.mlp", example=X)
     assert torch.equal(model.features[1][0].mlp(x), 2 * plain)
-    assert inserted(model)["features.1.0.mlp"].attention.seen[-1].shape == (2, 24, 16, 16)  # type: ignore[union-attr,index]
+    assert dict(inserted(model))["features.1.0.mlp"].attention.seen[-1].shape == (2, 24, 16, 16)  # type: ignore[union-attr,index]
 
 
 def test_other_numbers_of_tokens() -> None:
     model = timm_model("vit_tiny_patch16_224", img_size=64, depth=1, dynamic_img_size=True)()
     insert(model, Doubles, at="blocks", example=X)
     model(torch.randn(1, 3, 96, 96))
-    seen = inserted(model)["blocks"].attention.seen[-1]  # type: ignore[union-attr,index]
+    seen = dict(inserted(model))["blocks"].attention.seen[-1]  # type: ignore[union-attr,index]
     assert seen.shape == (1, 192, 6, 6)
     with pytest.raises(ValueError, match=r"tokens of a grid like 4×4 behind 1 others.* got 24"):
         model(torch.randn(1, 3, 64, 96))
@@ -224,7 +224,7 @@ def test_fused_layers_that_bypass_their_modules_are_noticed() -> None:
     model = nn.Sequential(nn.Conv2d(3, 12, 2, 2), nn.Flatten(2), Transpose(), layer).eval()
     with pytest.raises(ValueError, match=r"3.linear2: ran 0 times.*[\s\S]*fastpath"):
         insert(model, Gate, at="3.linear2", example=torch.randn(2, 3, 16, 16))
-    assert inserted(model) == {}
+    assert inserted(model) == []
     assert len(insert(model, Gate, at="3", example=torch.randn(2, 3, 16, 16))) == 1
 
 

@@ -85,7 +85,7 @@ def test_a_registered_name_is_create_attention() -> None:
     insert(model, "cbam", example=X, seed=0, reduction=8)
     torch.manual_seed(0)
     first = create_attention("cbam", 64, reduction=8)
-    mine = inserted(model)["layer1.0.bn2"]
+    mine = dict(inserted(model))["layer1.0.bn2"]
     assert type(mine) is type(first)
     assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), first.parameters(), strict=True))
 
@@ -93,9 +93,9 @@ def test_a_registered_name_is_create_attention() -> None:
 def test_names_in_a_wrapper_and_in_a_part() -> None:
     model = resnet()
     insert(model, Gate, example=X, at="stage")
-    assert next(iter(inserted(nn.ModuleDict({"net": model})))) == "net.layer1"
+    assert inserted(nn.ModuleDict({"net": model}))[0][0] == "net.layer1"
     remove(model.layer1)
-    assert list(inserted(model)) == ["layer2", "layer3", "layer4"]
+    assert list(dict(inserted(model))) == ["layer2", "layer3", "layer4"]
 
 
 def test_a_block_of_the_users_class_keeps_its_class() -> None:

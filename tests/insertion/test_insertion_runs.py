@@ -24,7 +24,7 @@ def busy(at: object = "block", init: str = "identity") -> nn.Module:
     """A network with attention that does something."""
     model = lively(HandWritten())
     insert(model, Gate, at=at, example=X, init=init)  # type: ignore[arg-type]
-    for module in inserted(model).values():
+    for module in dict(inserted(model)).values():
         if init == "identity":
             module.strength.data.fill_(0.7)  # type: ignore[union-attr]
     return model
@@ -45,7 +45,7 @@ def test_compile_full_graph(at: object) -> None:
     x = X.clone().requires_grad_()
     torch.testing.assert_close(compiled(x), model(x))
     compiled(x).sum().backward()
-    assert all(p.grad is not None for m in inserted(model).values() for p in m.parameters())
+    assert all(p.grad is not None for m in dict(inserted(model)).values() for p in m.parameters())
 
 
 def test_compile_of_containers() -> None:
@@ -105,7 +105,7 @@ def test_autocast(init: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         before = plain(X)
         insert(plain, Gate, example=X, init=init)
-        assert {p.dtype for m in inserted(plain).values() for p in m.parameters()} == {torch.float32}
+        assert {p.dtype for m in dict(inserted(plain)).values() for p in m.parameters()} == {torch.float32}
         after = plain(X)
         assert after.dtype == before.dtype
         assert torch.equal(after, before) == (init == "identity")
@@ -135,7 +135,7 @@ def test_timm_checkpointing_and_features() -> None:
     plain = [f.clone() for f in model(X)]
     insert(model, Gate, at="stage", example=X, init="identity")
     assert all(torch.equal(a, b) for a, b in zip(model(X), plain, strict=True))
-    for module in inserted(model).values():
+    for module in dict(inserted(model)).values():
         module.strength.data.fill_(0.7)  # type: ignore[union-attr]
     changed = [not torch.allclose(a, b) for a, b in zip(model(X), plain, strict=True)]
     assert changed == [False, True, True, True, True]

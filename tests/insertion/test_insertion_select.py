@@ -94,13 +94,13 @@ def test_what_cannot_be_had(at: object, error: type[Exception], message: str) ->
     model = resnet50()
     with pytest.raises(error, match=message):
         insert(model, Gate, at=at, example=META)
-    assert inserted(model) == {}
+    assert inserted(model) == []
 
 
 def test_positions_need_residual_branches() -> None:
     with torch.device("meta"):
         model = torchvision.models.alexnet()
-    with pytest.raises(LookupError, match="speaks of residual branches"):
+    with pytest.raises(LookupError, match="counts convolutions of residual branches"):
         sites(model, META, [{"position": "after_conv1"}])
     with pytest.raises(LookupError, match="at most 2 convolutions"):
         sites(HandWritten(), torch.randn(1, 3, 8, 8), [{"position": "after_conv3"}])

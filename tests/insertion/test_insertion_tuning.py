@@ -42,7 +42,7 @@ def test_only_attention_learns_and_statistics_stay():
         optimiser.step()
     assert all(torch.equal(model.state_dict()[k], v) for k, v in state.items())
     assert all(not torch.equal(p, before[n]) for n, p in model.named_parameters() if n in before and "norm" not in n)
-    assert all(m.norm.num_batches_tracked == 2 for m in (b.attention for b in inserted(model).values()))
+    assert all(m.norm.num_batches_tracked == 2 for m in (b.attention for b in dict(inserted(model)).values()))
 
 
 @pytest.mark.parametrize("undo", [remove, foveate.unfreeze])
@@ -132,7 +132,7 @@ def test_groups_hold_each_parameter_once():
     }  # fmt: skip
     found = [id(p) for g in groups for p in g["params"]]
     assert len(found) == len(set(found))
-    assert set(found) == {id(p) for p in model.parameters() if p.requires_grad}
+    assert set(found) == {id(p) for p in model.parameters()}
     assert any(model.fc.weight is p for p in groups[0]["params"])
     ours = {id(p) for n, p in model.named_parameters() if ".foveate." in n}
     assert {id(p) for g in groups[2:] for p in g["params"]} <= ours
@@ -147,3 +147,85 @@ def test_frozen_networks_compile():
             module.p = 0.0
     insert(model, Gate, example=X, freeze="base")
     torch.testing.assert_close(torch.compile(model, fullgraph=True, backend="eager")(X), model(X))
+
+
+def test_groups_made_before_unfreezing_train_what_is_unfrozen_later():
+    model = frozen()
+    optimiser = torch.optim.SGD(foveate.parameter_groups(model, lr=0.1, weight_decay=0.1), momentum=0.9)
+
+    def step():
+        before = {n: p.detach().clone() for n, p in model.named_parameters()}
+        optimiser.zero_grad()
+        model(X).square().sum().backward()
+        optimiser.step()
+        return {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+
+    assert "fc.weight" not in step()
+    foveate.unfreeze(model, stages=-1)
+    changed = step()
+    assert {"fc.weight", "fc.bias"} <= changed
+    assert not any(n.startswith("layer4") and ".foveate." not in n for n in changed)
+
+
+@pytest.mark.parametrize("make", [
+    lambda groups: torch.optim.SGD(groups, momentum=0.9, foreach=False),
+    lambda groups: torch.optim.SGD(groups, momentum=0.9, foreach=True),
+    lambda groups: torch.optim.AdamW(groups, foreach=True),
+    lambda groups: torch.optim.AdamW(groups, fused=True),
+    lambda groups: torch.optim.RMSprop(groups, momentum=0.9),
+], ids=["sgd", "sgd foreach", "adamw foreach", "adamw fused", "rmsprop"])  # fmt: skip
+def test_an_optimiser_leaves_frozen_parameters_alone(make):
+    """Weight decay and momentum included, and where a gradient was left from before the freezing."""
+    model = lively(HandWritten()).train()
+    model(X).square().sum().backward()
+    insert(model, Gate, example=X, freeze="base")
+    frozen_ones = {n: p.detach().clone() for n, p in model.named_parameters() if not p.requires_grad}
+    assert {"stage1.0.norm1.weight", "head.weight"} <= set(frozen_ones)
+    groups = foveate.parameter_groups(model, lr=0.1, weight_decay=0.1, norm_weight_decay=0.1)
+    optimiser = make(groups)
+    for _ in range(2):
+        optimiser.zero_grad(set_to_none=False)
+        model(X).square().sum().backward()
+        optimiser.step()
+    now = dict(model.named_parameters())
+    assert all(torch.equal(now[n], p) for n, p in frozen_ones.items())
+
+
+@pytest.mark.parametrize("names", [["fc"], ["fc.weight", "fc.bias"]])
+def test_a_fresh_classifier_is_never_frozen(names):
+    model = lively(torchvision.models.resnet18(weights=None)).train()
+    model.fc = nn.Linear(512, 3)
+    assert foveate.insertion.mark_fresh(model, names) is model
+    model = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    insert(model, Gate, example=X, freeze="base")
+    assert {n for n in trainable(model) if ".foveate." not in n} == {"fc.weight", "fc.bias"}
+    foveate.unfreeze(model)
+    assert trainable(model) == {n for n, _ in model.named_parameters()}
+
+
+def test_a_norm_in_a_fresh_head_goes_on_measuring():
+    model = lively(HandWritten()).train()
+    model.head = nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 5))
+    foveate.insertion.mark_fresh(model, ["head.0.weight", "head.0.running_mean", "head.1"])
+    insert(model, Gate, example=X, freeze="base")
+    assert {n for n in trainable(model) if ".foveate." not in n} == {"head.0.weight", "head.1.weight", "head.1.bias"}
+    assert model.head[0].training
+    assert not model.stage1[0].norm1.training
+    with pytest.raises(LookupError, match=r"no parameter or module 'haed'; did you mean 'head'"):
+        foveate.insertion.mark_fresh(model, ["haed"])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vit_tiny_patch16_224"])
+def test_without_attention_the_groups_are_decay_for_what_has_two_axes(name):
+    """The optimiser sees what a plain training loop gives it: all parameters in order, decay where dim() > 1."""
+    model = timm.create_model(name, num_classes=3)
+    groups = foveate.parameter_groups(model, lr=0.1, weight_decay=0.05)
+    wide = [p for p in model.parameters() if p.dim() > 1]
+    thin = [p for p in model.parameters() if p.dim() <= 1]
+    assert [(len(g["params"]), g["lr"], g["weight_decay"]) for g in groups] == [
+        (len(wide), 0.1, 0.05),
+        (len(thin), 0.1, 0.0),
+    ]
+    assert all(
+        a is b for g, own in zip(groups, (wide, thin), strict=True) for a, b in zip(g["params"], own, strict=True)
+    )

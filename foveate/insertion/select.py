@@ -10,11 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
-from foveate.insertion._branches import Branch, consumer, gives_features, producer
-from foveate.insertion._layouts import layout_of, what_is_seen
-from foveate.insertion._probe import CHILD
-from foveate.insertion._rules import counted
-from foveate.insertion._sites import Places, Site, host_of, site_at
+from foveate.insertion.layouts import layout_of, what_is_seen
+from foveate.insertion.places import Branch, Places, Site, consumer, gives_features, host_of, producer, site_at
+from foveate.insertion.probe import CHILD, Call
 
 KINDS = ("block", "stage", "module")
 RULES = ("block/2", "nonlocal-1", "nonlocal-5", "nonlocal-10")
@@ -22,25 +20,24 @@ Where = str | Sequence[str] | Sequence[Mapping[str, object]] | Callable[[str, nn
 
 
 def select(model: nn.Module, places: Places, at: Where) -> list[Site]:
-    """Sites that ``at`` means, in the order in which the network reaches them.
+    """The sites of ``at``, in the order in which the network reaches them.
 
     Raises:
-        TypeError: ``at`` is none of the forms in :data:`Where`.
-        LookupError: nothing matches; names the nearest.
-        ValueError: what matches cannot carry attention (and why), or a wrong key in an mm-style entry.
+        TypeError: if ``at`` is none of the forms in :data:`Where`.
+        LookupError: if nothing matches; the message gives the nearest names.
+        ValueError: if what matches cannot carry attention, or an mm-style entry has a wrong key.
     """
     if isinstance(at, str):
-        chosen = _spoken(model, places, [at])
+        chosen = _from_strings(model, places, [at])
     elif callable(at):
-        wanted = at
-        names = [name for name, module in model.named_modules() if name and not _ours(name) and wanted(name, module)]
+        names = [name for name, module in model.named_modules() if name and not _is_inserted(name) and at(name, module)]
         chosen = _usable(model, places, names, f"the modules for which {_title(at)} holds")
         if not chosen:
             raise LookupError(
                 f"{_title(at)} holds for none of the {len(places.trace.times)} modules; {_overview(places)}"
             )
     elif isinstance(at, Sequence) and len(at) > 0 and all(isinstance(entry, str) for entry in at):
-        chosen = _spoken(model, places, [str(entry) for entry in at])
+        chosen = _from_strings(model, places, [str(entry) for entry in at])
     elif isinstance(at, Sequence) and len(at) > 0 and all(isinstance(entry, Mapping) for entry in at):
         chosen = [site for entry in at if isinstance(entry, Mapping) for site in _positions(places, entry)]
     else:
@@ -53,7 +50,7 @@ def select(model: nn.Module, places: Places, at: Where) -> list[Site]:
 
 
 def distinct(chosen: list[Site]) -> list[Site]:
-    """Each place once, under the innermost name: ``layer3`` and its last block are one place."""
+    """Each place once, with its innermost name: ``layer3`` and its last block are one place."""
     first: dict[tuple[str, str], Site] = {}
     for site in chosen:
         first.setdefault((site.attached_to, site.side), site)
@@ -64,7 +61,7 @@ def of_kind(places: Places, kind: str) -> list[Site]:
     """All sites of one kind.
 
     Raises:
-        LookupError: there is none; says what there is.
+        LookupError: if there is none; the message gives what there is.
     """
     trace = places.trace
     if kind == "block":
@@ -97,11 +94,11 @@ def _why_none(places: Places, kind: str) -> str:
     return "its blocks are not modules of their own; give globs over module names"
 
 
-def _spoken(model: nn.Module, places: Places, texts: list[str]) -> list[Site]:
+def _from_strings(model: nn.Module, places: Places, texts: list[str]) -> list[Site]:
     """Sites of strings: kinds, counting rules and globs."""
     chosen, globs = [], []
     for text in texts:
-        ruled = of_kind(places, text) if text in KINDS else counted(places, text)
+        ruled = of_kind(places, text) if text in KINDS else _by_rule(places, text)
         if ruled is None:
             globs.append(text)
         else:
@@ -112,7 +109,7 @@ def _spoken(model: nn.Module, places: Places, texts: list[str]) -> list[Site]:
 
 
 def _matching(model: nn.Module, places: Places, patterns: list[str]) -> list[Site]:
-    names = [name for name, _ in model.named_modules() if name and not _ours(name)]
+    names = [name for name, _ in model.named_modules() if name and not _is_inserted(name)]
     hits: list[str] = []
     for pattern in patterns:
         matched = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
@@ -128,7 +125,7 @@ def _matching(model: nn.Module, places: Places, patterns: list[str]) -> list[Sit
     return _usable(model, places, hits, ", ".join(patterns), every=by_name)
 
 
-def _usable(model: nn.Module, places: Places, names: list[str], asked: str, *, every: bool = False) -> list[Site]:
+def _usable(model: nn.Module, places: Places, names: list[str], description: str, *, every: bool = False) -> list[Site]:
     """Those of ``names`` that give one map a pass; a ValueError with reasons if none (``every``: if not all) do."""
     reasons, calls = {}, []
     for name in dict.fromkeys(names):
@@ -139,7 +136,7 @@ def _usable(model: nn.Module, places: Places, names: list[str], asked: str, *, e
             reasons[name] = reason
     if reasons and (every or not calls):
         few = [f"{name}: {reason}" for name, reason in list(reasons.items())[:3]]
-        raise ValueError(f"no attention can stand at {asked}:\n  " + "\n  ".join(few))
+        raise ValueError(f"no attention can stand at {description}:\n  " + "\n  ".join(few))
     calls.sort(key=lambda c: (c.ended, -c.index))
     return [site_at(places, call, "module") for call in calls]
 
@@ -187,7 +184,7 @@ def _positions(places: Places, entry: Mapping[str, object]) -> list[Site]:
         )
     if not places.branches:
         raise LookupError(
-            "position= speaks of residual branches, and this network has none; give globs over module names"
+            "position= counts convolutions of residual branches; this network has none; give globs over module names"
         )
     chosen = [b for b in places.branches if (s := places.stage_of(b.call)) is not None and stages[s - 1]]
     number = int(match[1])
@@ -222,7 +219,7 @@ def _after_convolution(places: Places, branch: Branch, number: int) -> Site | No
     return site_at(places, taken_by, "module", side="input")
 
 
-def _ours(name: str) -> bool:
+def _is_inserted(name: str) -> bool:
     return CHILD in name.split(".")
 
 
@@ -231,7 +228,7 @@ def _title(function: Callable[..., object]) -> str:
 
 
 def _overview(places: Places) -> str:
-    """What one could have asked for."""
+    """The block and stage sites, for error messages."""
     parts = []
     for kind in ("block", "stage"):
         try:
@@ -241,3 +238,70 @@ def _overview(places: Places) -> str:
         shown = ", ".join(site.name for site in found[:3]) + (", ..." if len(found) > 3 else "")
         parts.append(f"{len(found)} {kind} sites ({shown})")
     return "found by looking: " + (" and ".join(parts) if parts else "no block or stage sites")
+
+
+_NONLOCAL = {1: (0, 1), 5: (2, 3), 10: (4, 6)}
+"""Number of blocks of res3 and res4, the second and third of four stages, by the number in the rule's name."""
+
+
+def _by_rule(places: Places, text: str) -> list[Site] | None:
+    """Sites of ``"block/2"`` or ``"nonlocal-5"``; None if ``text`` is of neither form.
+
+    ``"block/2"``: the branch ends of every second block, counted through the network: the 2nd, the 4th, ...
+    ``"nonlocal-1"``, ``"nonlocal-5"``, ``"nonlocal-10"``: the outputs of 1, 5 or 10 blocks as in Non-local Neural
+    Networks (Wang, Girshick, Gupta, He, 2018): right before the last block of res4; 2 of res3 and 3 of res4, evenly;
+    4 and 6.
+
+    Raises:
+        LookupError: if the network has no such blocks or stages.
+    """
+    every = re.fullmatch(r"block/([1-9][0-9]*)", text)
+    if every is not None:
+        return _every(places, int(every[1]))
+    if text.startswith("nonlocal-"):
+        number = text.removeprefix("nonlocal-")
+        if number not in map(str, _NONLOCAL):
+            raise LookupError(f"wanted at='nonlocal-1', 'nonlocal-5' or 'nonlocal-10', got {text!r}")
+        return [_after(places, unit) for unit in _nonlocal(places, int(number))]
+    return None
+
+
+def _every(places: Places, step: int) -> list[Site]:
+    ends = [(branch.call, branch.at) for branch in places.branches] or [(unit.index, unit) for unit in places.units]
+    blocks = list(dict.fromkeys(block for block, _ in ends))
+    if len(blocks) < step:
+        raise LookupError(f"at='block/{step}' matches nothing: this network has {len(blocks)} blocks")
+    chosen = set(blocks[step - 1 :: step])
+    calls = dict.fromkeys(at for block, at in ends if block in chosen and places.trace.called_once(at.name))
+    return [site_at(places, call, "block") for call in calls]
+
+
+def _nonlocal(places: Places, number: int) -> list[Call]:
+    text = f"at='nonlocal-{number}'"
+    lengths = [len(units) for _, units in places.stages]
+    if len(lengths) != 4:
+        raise LookupError(
+            f"{text} is about res3 and res4, the second and third of four stages; this network has {len(lengths)}; "
+            "'block/2' counts blocks in any network"
+        )
+    if number == 1:
+        if lengths[2] < 2:
+            raise LookupError(f"{text} stands before the last block of the third stage, which has one block only")
+        return [places.stages[2][1][-2]]
+    found: list[Call] = []
+    for stage, wanted in zip((1, 2), _NONLOCAL[number], strict=True):
+        units = places.stages[stage][1]
+        if len(units) < wanted:
+            raise LookupError(
+                f"{text} needs {' and '.join(map(str, _NONLOCAL[number]))} blocks in the second and third stage; they "
+                f"have {lengths[1]} and {lengths[2]}; 'block/2' counts blocks in any network"
+            )
+        step = len(units) // wanted
+        found += units[step - 1 :: step][:wanted]
+    return found
+
+
+def _after(places: Places, unit: Call) -> Site:
+    if not places.trace.called_once(unit.name):
+        raise LookupError(f"{unit.name} is called several times in one forward pass, so nothing can stand behind it")
+    return site_at(places, unit, "module")

@@ -1,4 +1,4 @@
-"""How a feature tensor is laid out, read from a trace, and the module that shows it to attention as a map."""
+"""The layout of a feature tensor, read from a trace, and the module that gives it to attention as a map."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from foveate.insertion._probe import CONVOLUTIONS, Node, Trace
+from foveate.insertion.probe import CONVOLUTIONS, Node, Trace
 
 _AXES = ("L", "HW", "DHW")
 _REORDERING = {"Unroll"}  # class names of modules behind which tokens are not in the order of their grid: Hiera's
@@ -38,15 +38,15 @@ class OnMap(nn.Module):
 
     Args:
         attention: module ``(N, C, *S) -> (N, C, *S)``.
-        layout: of the tensor that comes in.
+        layout: of the input tensor.
 
     Shape:
-        (N, \*S, C), (N, prefix + L, C) or (N, C, L), and out as it came in; the first ``prefix`` tokens are handed
-        past.
-        Tokens of another number than at insertion are taken for a grid of the same aspect.
+        (N, \*S, C), (N, prefix + L, C) or (N, C, L), and out in the same layout; the first ``prefix`` tokens pass
+        unchanged.
+        Another number of tokens than at insertion is taken as a grid of the same aspect ratio.
 
     Raises:
-        ValueError: a number of tokens that gives no such grid.
+        ValueError: the number of tokens gives no such grid.
     """
 
     def __init__(self, attention: nn.Module, layout: Layout) -> None:
@@ -83,7 +83,7 @@ class OnMap(nn.Module):
 
 
 def layout_of(trace: Trace, index: int) -> Layout | None:
-    """The layout of a traced tensor; None for what is no feature tensor or could not be understood."""
+    """The layout of a traced tensor; None if it is no feature tensor or its layout is not understood."""
     if index not in trace.layouts:
         trace.layouts[index] = _layout(trace, trace.nodes[index])
     found = trace.layouts[index]
@@ -116,13 +116,13 @@ def _reordered(trace: Trace) -> bool:
 
 
 def what_is_seen(trace: Trace, index: int) -> str:
-    """One phrase on a tensor without a layout: its shape, and which step of understanding failed."""
+    """A phrase about a tensor without a layout: its shape, and why no layout was found."""
     node = trace.nodes[index]
     seen = f"a tensor {node.shape}"
     if len(node.shape) not in (3, 4, 5):
         return f"{seen}, no map (N, C, *S) with one to three spatial axes and no tokens (N, L, C)"
     if node.axis is None:
-        return f"{seen}, whose channel axis could not be told"
+        return f"{seen}, whose channel axis is not known"
     seen += f" with channels on axis {node.axis}"
     if node.axis != len(node.shape) - 1:
         return f"{seen}, which is neither (N, C, *S) nor channels last"
@@ -182,7 +182,7 @@ def _grids(trace: Trace, node: Node) -> Iterator[tuple[Node, tuple[int, ...]]]:
 
 
 def _grid_of(trace: Trace, node: Node, length: int) -> tuple[int, tuple[int, ...]] | None:
-    """Tokens before the grid, and the grid, of so many tokens."""
+    """The number of tokens before the grid, and the grid, of ``length`` tokens."""
     fitting = [grid for _, grid in _grids(trace, node) if math.prod(grid) == length]
     if fitting:  # the latest of those with most axes: (N, C, L) is a map that was flattened
         return 0, max(fitting, key=lambda grid: (sum(size > 1 for size in grid), len(grid)))

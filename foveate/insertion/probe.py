@@ -1,12 +1,14 @@
-"""One forward pass that is watched: which operation made which tensor, inside which module call.
+"""One watched forward pass: which operation made which tensor, inside which call of a module.
 
 Nothing here knows a network. The trace is a graph of operations (:class:`Node`) and a tree of module calls
-(:class:`Call`); :mod:`foveate.insertion._sites` reads residual branches and stages out of it.
+(:class:`Call`); :mod:`foveate.insertion.places` reads residual branches and stages out of it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +17,8 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from foveate.insertion._undisturbed import run, undisturbed
-
 CHILD = "foveate"
-"""Name under which an inserted module hangs in its host."""
+"""Name of an inserted module in its host."""
 
 CONVOLUTIONS = frozenset(f"conv{transpose}{d}d" for transpose in ("", "_transpose") for d in (1, 2, 3))
 PRODUCTS = CONVOLUTIONS | {"linear", "matmul", "__matmul__", "__rmatmul__", "bmm", "einsum", "baddbmm"}
@@ -29,7 +29,7 @@ _CHANNEL_LAST = ("linear", "layer_norm", "rms_norm")
 
 @dataclass(frozen=True)
 class Node:
-    """A tensor as one operation left it. ``axis`` is its channel axis where that could be told, else None."""
+    """A tensor as one operation left it. ``axis`` is its channel axis where it is known, else None."""
 
     index: int
     op: str
@@ -69,14 +69,14 @@ class Call:
 
 @dataclass
 class Trace:
-    """What one forward pass did."""
+    """The record of one forward pass."""
 
     nodes: list[Node] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     ancestors: list[int] = field(default_factory=list)  # bit sets
     times: dict[str, int] = field(default_factory=dict)  # module name -> calls
     kinds: dict[str, str] = field(default_factory=dict)  # module name -> what its last call returned
-    layouts: dict[int, object] = field(default_factory=dict)  # what _layouts has already read out of nodes
+    layouts: dict[int, object] = field(default_factory=dict)  # cache of layouts.layout_of
 
     def lineage(self, node: int) -> int:
         """Bit set of ``node`` and all that it was made from."""
@@ -89,22 +89,22 @@ class Trace:
         return next(call for call in self.calls if call.name == name)
 
 
-def tensors_in(value: object) -> Iterator[torch.Tensor]:
+def nested_tensors(value: object) -> Iterator[torch.Tensor]:
     """All tensors in nested tuples, lists and dictionaries."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, tuple | list):
         for item in value:
-            yield from tensors_in(item)
+            yield from nested_tensors(item)
     elif isinstance(value, dict):
         for item in value.values():
-            yield from tensors_in(item)
+            yield from nested_tensors(item)
 
 
 def _channel_axis(
     op: str, args: tuple[Any, ...], kwargs: dict[str, Any], source: Node, shape: tuple[int, ...]
 ) -> int | None:
-    """The channel axis of what ``op`` made of ``source``, None where it cannot be told."""
+    """The channel axis of what ``op`` made of ``source``, None where it is not known."""
     if any(known in op for known in _CHANNEL_SECOND):
         return 1
     axis = source.axis
@@ -139,7 +139,7 @@ def _joined(op: str, args: tuple[Any, ...], kwargs: dict[str, Any], known: set[i
     """Of a concatenation on axis 1: the length before its longest activation (one of ``known``), and that one's."""
     if op not in ("cat", "concat", "concatenate"):
         return None
-    parts = list(tensors_in(args[0] if args else kwargs.get("tensors")))
+    parts = list(nested_tensors(args[0] if args else kwargs.get("tensors")))
     axis = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
     if not parts or parts[0].dim() < 2 or axis not in (1, 1 - parts[0].dim()):
         return None
@@ -172,7 +172,7 @@ class _Watch(TorchFunctionMode):
         return index
 
     def source(self, tensor: torch.Tensor) -> int:
-        """The node of a tensor that came from nowhere we saw, such as the example itself."""
+        """The node of a tensor; a new one if no recorded operation made it, as for the example itself."""
         found = self.find(tensor)
         return self.note(tensor, "input") if found is None else found
 
@@ -180,7 +180,7 @@ class _Watch(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        known = [(t, node) for t in tensors_in((args, kwargs)) if (node := self.find(t)) is not None]
+        known = [(t, node) for t in nested_tensors((args, kwargs)) if (node := self.find(t)) is not None]
         if not known:
             return func(*args, **kwargs)
         before = {id(t): None if t.is_inference() else t._version for t, _ in known}
@@ -189,11 +189,11 @@ class _Watch(TorchFunctionMode):
         parents = tuple(dict.fromkeys(node for _, node in known))
         operands = tuple(self.find(a) if isinstance(a, torch.Tensor) else None for a in args)
         joined = _joined(op, args, kwargs, set(before))
-        changed = [args[0]] if op == "__setitem__" and isinstance(args[0], torch.Tensor) else tensors_in(result)
+        changed = [args[0]] if op == "__setitem__" and isinstance(args[0], torch.Tensor) else nested_tensors(result)
         for tensor in changed:
             version = None if tensor.is_inference() else tensor._version
             if id(tensor) in before and version is not None and before[id(tensor)] == version:
-                continue  # handed through, as dropout does in eval mode
+                continue  # returned unchanged, as by dropout in eval mode
             shape = tuple(tensor.shape)
             sources = [self.trace.nodes[p] for p in parents]
             axes = (_channel_axis(op, args, kwargs, s, shape) for s in sorted(sources, key=lambda s: s.shape != shape))
@@ -202,7 +202,7 @@ class _Watch(TorchFunctionMode):
 
     def enter(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         with torch._C.DisableTorchFunction():
-            inputs = tuple(self.source(t) for t in tensors_in((args, kwargs)))
+            inputs = tuple(self.source(t) for t in nested_tensors((args, kwargs)))
         trace = self.trace
         parent = self.stack[-1] if self.stack else None
         call = Call(len(trace.calls), name, module, parent, inputs)
@@ -217,8 +217,8 @@ class _Watch(TorchFunctionMode):
             call = self.trace.calls[self.stack.pop()]
             call.ended = len(self.trace.nodes)
             self.trace.kinds[call.name] = type(output).__name__
-            for tensor in tensors_in(output):
-                if self.find(tensor) is None:  # made where the watch cannot see: a compiled or C++ function
+            for tensor in nested_tensors(output):
+                if self.find(tensor) is None:  # made by a compiled or C++ function, which is not recorded
                     source = self.trace.nodes[call.inputs[0]] if call.inputs else None
                     axis = _channel_axis("", (), {}, source, tuple(tensor.shape)) if source else None
                     self.note(tensor, "opaque", call.inputs, axis)
@@ -227,26 +227,26 @@ class _Watch(TorchFunctionMode):
 
 
 def probe(model: nn.Module, example: object) -> Trace:
-    """Run ``model`` once on ``example`` and record what happened.
+    """Run ``model`` once on ``example`` and record its operations and module calls.
 
     Args:
-        model: any module. Left as found.
+        model: any module. Its state does not change.
         example: a tensor, or a tuple of arguments.
 
     Returns:
-        The operations and module calls of this forward pass.
+        The record of this forward pass.
 
     Raises:
-        TypeError: an example without a tensor.
-        ValueError: uninitialised (lazy) parameters.
+        TypeError: the example has no tensor.
+        ValueError: the model has uninitialised (lazy) parameters.
     """
-    if next(tensors_in(example), None) is None:
+    if next(nested_tensors(example), None) is None:
         raise TypeError(f"wanted example= a tensor or a tuple of arguments with one, got {type(example).__name__}")
     if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()):
         raise ValueError("the model has lazy modules without weights yet; run it once on a batch first")
     watch = _Watch()
     handles = []
-    with undisturbed(model):
+    with preserve_state(model):
         try:
             for name, module in model.named_modules():
                 if isinstance(module, torch.jit.ScriptModule):
@@ -260,11 +260,66 @@ def probe(model: nn.Module, example: object) -> Trace:
 
                 handles.append(module.register_forward_pre_hook(enter, with_kwargs=True))
                 handles.append(module.register_forward_hook(leave, with_kwargs=True))
-            for tensor in tensors_in(example):
+            for tensor in nested_tensors(example):
                 watch.source(tensor)
             with watch:
-                run(model, example)
+                run_example(model, example)
         finally:
             for handle in handles:
                 handle.remove()
     return watch.trace
+
+
+@contextmanager
+def preserve_state(model: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients while this is open.
+
+    Modes, buffers, attributes, random state and the autocast cache are restored, also after an error.
+    """
+    modules = list(model.modules())
+    attributes = [(m, dict(vars(m))) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
+    training = [(m, m.training) for m in modules]
+    buffers = [
+        (m._buffers, name, b, None if b is None else (b._version, b.clone()))
+        for m, _ in attributes
+        for name, b in m._buffers.items()
+    ]
+    everything = [*model.parameters(), *model.buffers()]
+    elsewhere = {t.device for t in everything if t.device.type not in ("cpu", "meta")}
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        for kind in {d.type for d in elsewhere}:
+            indices = [d.index or 0 for d in elsewhere if d.type == kind]
+            stack.enter_context(torch.random.fork_rng(devices=indices, device_type=kind))
+        stack.enter_context(torch.no_grad())
+        if "torch._dynamo" in sys.modules:
+            stance: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+            stack.enter_context(stance)
+        try:
+            for module in modules:
+                module.training = False
+            yield
+        finally:
+            for module, mode in training:
+                module.training = mode
+            for module, kept in attributes:
+                now = vars(module)
+                for key in [k for k in now if k not in kept]:
+                    del now[key]
+                now.update((k, v) for k, v in kept.items() if now.get(k) is not v)
+            for held, name, buffer, saved in buffers:
+                held[name] = buffer
+                if buffer is not None and saved is not None and buffer._version != saved[0]:
+                    buffer.copy_(saved[1])
+            torch.clear_autocast_cache()
+
+
+def run_example(model: nn.Module, example: object) -> object:
+    """The output of ``model`` on ``example``: a tuple is the list of arguments, anything else the one argument."""
+    try:
+        return model(*example) if isinstance(example, tuple) else model(example)
+    except Exception as error:
+        error.add_note(
+            "foveate ran the model once on `example` to see where its feature maps are, and this run failed."
+        )
+        raise

@@ -1,4 +1,4 @@
-"""Fine-tuning: the network frozen around its new attention, thawed stage by stage, and learning rates by origin."""
+"""Fine-tuning: freeze the network around its new attention, unfreeze it by stage, learning rates by origin."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ from typing import Any
 
 from torch import nn
 
-from foveate.insertion._probe import CHILD, Call, Trace
-from foveate.insertion._sites import Places
+from foveate.insertion.places import Places
+from foveate.insertion.probe import CHILD, Call, Trace
+from foveate.registry import nearest
 
 KEPT = "_foveate_frozen"
-"""Attribute of a frozen module that says how it was: a :class:`Frozen`."""
+"""Attribute of a frozen module: its :class:`Frozen`."""
+
+FRESH = "_foveate_fresh"
+"""Attribute of a module with untrained parameters in a trained network: their names in the module, a tuple."""
 
 
 @dataclass
 class Frozen:
-    """How one module was before it was frozen, and where in the network it lies.
+    """The state of a module before it was frozen, and its stage.
 
     Attributes:
-        trainable: names of its own parameters that took gradients.
-        training: the mode it would be in; ``model.train()`` and ``model.eval()`` go on setting it.
+        trainable: names of its direct parameters that required gradients.
+        training: the mode to restore; ``model.train()`` and ``model.eval()`` update it.
         stage: 0 before the first stage, 1 to n in the stages, n + 1 behind the last.
         stages: n.
     """
@@ -34,28 +38,69 @@ class Frozen:
 
 
 def freeze_network(model: nn.Module, places: Places) -> None:
-    """No gradients for what is not attention; its norms with running statistics stay in eval mode."""
+    """Turn gradients off for everything but attention; norms with running statistics stay in eval mode."""
     stage_of = _stages_by_name(places)
+    fresh = {
+        id(getattr(module, key)) for _, module in _network(model) for key in vars(module).get(FRESH, ())
+    }  # of a tensor that two modules share, one may have the mark
     for name, module in _network(model):
         if KEPT in vars(module):
             continue
-        trainable = tuple(key for key, p in module.named_parameters(recurse=False) if p.requires_grad)
-        measures = module._buffers.get("running_mean") is not None
+        own = [(key, p) for key, p in module.named_parameters(recurse=False) if id(p) not in fresh]
+        trainable = tuple(key for key, p in own if p.requires_grad)
+        measures = module._buffers.get("running_mean") is not None and FRESH not in vars(module)
         if not trainable and not measures:
             continue
         vars(module)[KEPT] = Frozen(trainable, module.training, stage_of(name), len(places.stages))
         for key in trainable:
-            getattr(module, key).requires_grad_(False)
+            parameter = getattr(module, key)
+            parameter.requires_grad_(False)
+            parameter.grad = None  # an optimiser would go on applying it
         if measures:
             vars(module)["train"] = partial(_stay_in_eval, module)
             module.training = False
 
 
-def unfreeze(model: nn.Module, stages: int | Iterable[int] | None = None) -> nn.Module:
-    """Thaw what ``insert(..., freeze="base")`` froze: all of it, or some stages of it, in any order.
+def mark_fresh(model: nn.Module, names: Iterable[str]) -> nn.Module:
+    """Mark parameters as untrained in a network whose other weights are trained: a new classifier.
 
-    Parameters take gradients again if they did before, and norms are in the mode that ``model.train()`` or
-    ``model.eval()`` last gave; what was frozen by yourself before the insertion stays so.
+    ``insert(..., freeze="base")`` leaves them trainable, and norms among them in the network's mode. The mark is an
+    attribute of the module that has the parameter; it is copied and pickled with the module and is not in the state
+    dict. :func:`foveate.remove` leaves it.
+
+    Args:
+        model: the network, in place.
+        names: of parameters, or of modules for all parameters in them, such as ``["fc"]``; names of buffers are
+            skipped, so that a list of keys of the state dict will do.
+
+    Returns:
+        The same object.
+
+    Raises:
+        LookupError: if the network has no such parameter or module.
+    """
+    modules = dict(model.named_modules())
+    marks: list[tuple[nn.Module, tuple[str, ...]]] = []
+    for name in names:
+        path, _, key = name.rpartition(".")
+        if name in modules and name:
+            marks += [(m, tuple(m._parameters)) for m in modules[name].modules() if m._parameters]
+        elif path in modules and key in modules[path]._parameters:
+            marks.append((modules[path], (key,)))
+        elif path not in modules or key not in modules[path]._buffers:
+            known = [*modules, *(known for known, _ in model.named_parameters())]
+            raise LookupError(f"the network has no parameter or module {name!r}; {nearest(name, known)}")
+    for module, keys in marks:
+        given = [key for key in keys if module._parameters[key] is not None]
+        vars(module)[FRESH] = tuple(dict.fromkeys([*vars(module).get(FRESH, ()), *given]))
+    return model
+
+
+def unfreeze(model: nn.Module, stages: int | Iterable[int] | None = None) -> nn.Module:
+    """Unfreeze what ``insert(..., freeze="base")`` froze: everything, or some stages, in any order.
+
+    Parameters that required gradients before do so again, and norms get the mode that ``model.train()`` or
+    ``model.eval()`` last set; what you had frozen before the insertion stays frozen.
 
     Args:
         model: the network, in place.
@@ -66,31 +111,31 @@ def unfreeze(model: nn.Module, stages: int | Iterable[int] | None = None) -> nn.
         The same object.
 
     Raises:
-        LookupError: nothing is frozen. ValueError: the network has no such stage.
+        LookupError: if nothing is frozen. ValueError: if the network has no such stage.
     """
     frozen = [(module, vars(module)[KEPT]) for module in model.modules() if KEPT in vars(module)]
     if not frozen:
         raise LookupError('nothing here was frozen; insert(..., freeze="base") does that')
     count = frozen[0][1].stages + 2
-    asked = range(count) if stages is None else [stages] if isinstance(stages, int) else list(stages)
-    for number in asked:
+    numbers = range(count) if stages is None else [stages] if isinstance(stages, int) else list(stages)
+    for number in numbers:
         if not -count <= number < count:
             raise ValueError(
                 f"wanted stages from 0 (before the first) to {count - 1} (behind the last), or -1 to {-count} from the "
                 f"end; got {number}"
             )
-    wanted = {number % count for number in asked}
+    wanted = {number % count for number in numbers}
     for module, kept in frozen:
         if kept.stage in wanted:
-            _thaw(module, kept)
+            _unfreeze_module(module, kept)
     return model
 
 
-def thaw_everything(model: nn.Module) -> None:
-    """As :func:`unfreeze`, but nothing frozen is no error."""
+def unfreeze_all(model: nn.Module) -> None:
+    """As :func:`unfreeze` of everything, without an error if nothing is frozen."""
     for module in model.modules():
         if KEPT in vars(module):
-            _thaw(module, vars(module)[KEPT])
+            _unfreeze_module(module, vars(module)[KEPT])
 
 
 def parameter_groups(
@@ -103,8 +148,10 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups for any ``torch.optim`` optimiser: the network's weights and the inserted attention's, by origin.
 
-    Every parameter that takes gradients is in exactly one group; frozen ones are in none. A network without attention
-    gives the groups of its own weights alone, so both arms of a comparison take the same call.
+    Every parameter of the model is in exactly one group, frozen ones too: an optimiser of torch skips a parameter
+    without a gradient (no step, no weight decay). The groups may be made before :func:`unfreeze`; the same optimiser
+    then trains what was unfrozen. A network without attention gives the groups of its own weights alone, so both arms
+    of a comparison take the same call.
 
     Args:
         model: any module.
@@ -118,7 +165,7 @@ def parameter_groups(
         ``"lr"`` and ``"weight_decay"``; empty groups are left out.
 
     Raises:
-        ValueError: no parameter takes gradients, or a rate is negative.
+        ValueError: if no parameter requires gradients, or a rate is negative.
     """
     rates = {
         "lr": lr,
@@ -135,13 +182,11 @@ def parameter_groups(
         for suffix, decay in (("", weight_decay), (", norms", norm_weight_decay)):
             groups[origin + suffix] = {"name": origin + suffix, "params": [], "lr": rate, "weight_decay": decay}
     for parameter in model.parameters():
-        if parameter.requires_grad:
-            name = ("base" if id(parameter) in own else "attention") + ("" if parameter.dim() > 1 else ", norms")
-            groups[name]["params"].append(parameter)
-    found = [group for group in groups.values() if group["params"]]
-    if not found:
-        raise ValueError("no parameter of this model takes gradients; foveate.unfreeze(model) thaws what insert froze")
-    return found
+        name = ("base" if id(parameter) in own else "attention") + ("" if parameter.dim() > 1 else ", norms")
+        groups[name]["params"].append(parameter)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("no parameter of this model takes gradients; foveate.unfreeze(model) undoes freeze='base'")
+    return [group for group in groups.values() if group["params"]]
 
 
 def _network(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -150,7 +195,7 @@ def _network(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def _stay_in_eval(norm: nn.Module, mode: bool = True) -> nn.Module:
-    """``train`` of a frozen norm; attention that hangs on it follows the mode."""
+    """``train`` of a frozen norm; attention in it follows the mode."""
     vars(norm)[KEPT].training = mode
     norm.training = False
     for child in norm.children():
@@ -158,7 +203,7 @@ def _stay_in_eval(norm: nn.Module, mode: bool = True) -> nn.Module:
     return norm
 
 
-def _thaw(module: nn.Module, kept: Frozen) -> None:
+def _unfreeze_module(module: nn.Module, kept: Frozen) -> None:
     for key in kept.trainable:
         getattr(module, key).requires_grad_(True)
     if vars(module).pop("train", None) is not None:

@@ -10,43 +10,40 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from foveate.insertion._attach import SITE, bare, detach, hosts, refusal, unwatch_loading
-from foveate.insertion._build import Attention, build
-from foveate.insertion._preview import added_macs, drawing
-from foveate.insertion._probe import CHILD, probe
-from foveate.insertion._replacing import instead
-from foveate.insertion._report import Placement, Report
-from foveate.insertion._select import Where, distinct, of_kind, select
-from foveate.insertion._sites import Places, Site, find_places
-from foveate.insertion._tuning import freeze_network, thaw_everything
-from foveate.insertion._verify import attach_all
+from foveate.insertion.attach import SITE, attach_all, detach, hosts, refusal, unwatch_loading, without_attention
+from foveate.insertion.build import Attention, as_replacement, build
+from foveate.insertion.places import Places, Site, find_places
+from foveate.insertion.probe import CHILD, probe
+from foveate.insertion.report import Placement, Report, added_macs, drawing
+from foveate.insertion.select import Where, distinct, of_kind, select
+from foveate.insertion.tuning import freeze_network, unfreeze_all
 
 Mechanisms = Attention | Mapping[str, str | tuple[str, Mapping[str, Any]]]
 
 
 def sites(model: nn.Module, example: object, at: Where | None = None) -> list[Site]:
-    """Places where attention can stand, found by running the model once on ``example`` and looking.
+    """Places where attention can stand, found by running the model once on ``example``.
 
     Args:
         model: any module whose features are maps ``(N, C, *S)`` or ``(N, *S, C)``, or tokens ``(N, L, C)`` of a grid.
-            Run in eval mode without gradients, left as found.
+            It is run in eval mode without gradients; its state does not change.
         example: a batch ``(N, C, *S)``, or a tuple of arguments.
         at: as in :func:`insert`; by default all block and stage sites. ``"module"``: every module that gives a map.
 
     Returns:
-        The sites in the order in which the network reaches them.
+        The sites, in the order in which the network reaches them.
 
     Raises:
-        LookupError: there is none; the message says what was found instead.
-        TypeError, ValueError: a wrong ``at`` or ``example``.
+        LookupError: if there is none; the message says what was found instead.
+        TypeError, ValueError: if ``at`` or ``example`` is wrong.
     """
-    return _find(model, _look(model, example), at)
+    return _choose(model, _find_places(model, example), at)
 
 
 def draw(model: nn.Module, example: object, at: Where | None = None) -> str:
     """A plain-text drawing of the network's stages and blocks with the sites marked; arguments as of :func:`sites`."""
-    places = _look(model, example)
-    return drawing(places, distinct(_find(model, places, at)))
+    places = _find_places(model, example)
+    return drawing(places, distinct(_choose(model, places, at)))
 
 
 def insert(
@@ -65,8 +62,8 @@ def insert(
     """Put an attention module at each chosen site of ``model``, in place.
 
     Every module of the network keeps its name, class (by ``isinstance``), hooks, mode and weights; the new weights
-    stand in the state dict under ``<site>.foveate.``. ``model.load_state_dict`` still takes the plain network's
-    checkpoint with ``strict=True``. If anything fails, the model is as it was.
+    are in the state dict under ``<site>.foveate.``. ``model.load_state_dict`` still takes the plain network's
+    checkpoint with ``strict=True``. If anything fails, the model is unchanged.
 
     Args:
         model: any module.
@@ -76,44 +73,45 @@ def insert(
         at: where. ``"block"``, the default: the end of each residual branch, before its add (without residual
             branches: the output of each repeated unit); ``"block/2"``: those of every second block; ``"stage"``: the
             last map before resolution or width changes; ``"module"``: everywhere; ``"nonlocal-1"``, ``"nonlocal-5"``,
-            ``"nonlocal-10"``: after so many blocks, as the non-local paper places them; a glob over dotted module
+            ``"nonlocal-10"``: after that many blocks, as in the non-local paper; a glob over dotted module
             names (``"layer3.*.conv2"``); a list of such strings; a function ``(name, module) -> bool``; or
             ``[{"stages": (False, True, True, True), "position": "after_conv2"}]`` (after that convolution of each
             residual branch, its norm and activation).
         example: a batch on the model's device, or a tuple of arguments; the model is run on it twice.
         init: ``"paper"``, the mechanism's own; ``"identity"``, the outputs of the network do not change at insertion.
         replace: put mechanisms that replace a convolution (``sk``) or an activation (``drsn_cw``) instead of the module
-            at each site, which keeps its weights and is bypassed; with ``init="identity"`` it is blended out from.
-        freeze: ``"base"``: only the attention takes gradients, and norms with running statistics stay in eval mode;
-            :func:`unfreeze` and :func:`remove` undo it. None: nothing is frozen.
-        dry_run: only report what would be put where; the report then has a drawing and the multiply-adds too.
-        seed: draw the new weights from this seed and leave torch's global random state alone; without it they are drawn
-            from the global state.
+            at each site, which keeps its weights and is bypassed; with ``init="identity"`` it is blended out.
+        freeze: ``"base"``: only the attention requires gradients, and norms with running statistics stay in eval mode;
+            :func:`unfreeze` and :func:`remove` undo it. A classifier marked by
+            :func:`~foveate.insertion.mark_fresh`, as ``load_weights`` does with one for other classes, stays
+            trainable. None: freeze nothing.
+        dry_run: only report what would be inserted where; the report then has a drawing and the multiply-adds too.
+        seed: of the new weights; torch's global random state is then left unchanged. None: they are drawn from it.
         **options: the mechanism's own.
 
     Returns:
-        What was put where; ``str(report)`` is a table.
+        What was inserted where; ``str(report)`` is a table.
 
     Raises:
-        LookupError: unknown attention, or ``at`` matches nothing; names the nearest.
-        TypeError, ValueError: wrong options, a place that cannot carry attention or carries some already (and why).
+        LookupError: if the attention is unknown, or ``at`` matches nothing; the message gives the nearest names.
+        TypeError, ValueError: if options are wrong, or a place cannot carry attention or already carries some.
     """
     if init not in ("paper", "identity"):
         raise ValueError(f"wanted init='paper' or 'identity', got {init!r}")
     if freeze not in (None, "base"):
         raise ValueError(f"wanted freeze=None or 'base', got {freeze!r}")
-    places = _look(model, example)
+    places = _find_places(model, example)
     if any(isinstance(m, DistributedDataParallel) for m in model.modules()):
         raise ValueError("DistributedDataParallel would not see the new weights; insert first, then wrap the model")
     chosen: list[tuple[Site, Attention, dict[str, Any]]] = []
-    for place, mechanism, own in _wishes(attention, at, options):
+    for place, mechanism, own in _requests(attention, at, options):
         for site in distinct(select(model, places, place)):
-            placed = instead(places, site, mechanism, own) if replace else (site, own)
+            placed = as_replacement(places, site, mechanism, own) if replace else (site, own)
             chosen.append((placed[0], mechanism, placed[1]))
-    chosen.sort(key=lambda wish: places.trace.call_of(wish[0].name).ended)
+    chosen.sort(key=lambda request: places.trace.call_of(request[0].name).ended)
     modules = dict(model.named_modules())
     _refuse(modules, [site for site, _, _ in chosen])
-    with _drawing(seed, dry_run):
+    with _seeded(seed, dry_run):
         built = [build(model, mechanism, site, places, init, own) for site, mechanism, own in chosen]
     unread: set[str] = set()
     if not dry_run:
@@ -142,35 +140,38 @@ def remove(model: nn.Module) -> nn.Module:
         model: the module that :func:`insert` was given, a copy of it, or a part (then only what is in that part goes).
 
     Returns:
-        The same object: state dict, outputs, classes and hooks as before the insertion.
+        The same object, with the state dict, outputs, classes and hooks of before the insertion.
     """
-    thaw_everything(model)
+    unfreeze_all(model)
     for _, host in list(hosts(model)):
         detach(host)
     unwatch_loading(model)
     return model
 
 
-def inserted(model: nn.Module) -> dict[str, nn.Module]:
-    """The inserted modules by the name of their site; with ``init="identity"`` some are a :class:`Blend`."""
-    found = {}
+def inserted(model: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Every inserted module with the name of its site, in the order of ``model.named_modules()``.
+
+    With ``init="identity"`` some are a :class:`Blend` around the attention.
+    """
+    found = []
     for name, host in hosts(model):
         module = getattr(host, CHILD)
         site: Site = getattr(module, SITE)
         around = name.removesuffix(site.attached_to)  # the model may stand in a wrapper by now, or be a part
         key = around + site.name if name.endswith(site.attached_to) else name
-        found[key] = module
+        found.append((key, module))
     return found
 
 
-def _look(model: nn.Module, example: object) -> Places:
+def _find_places(model: nn.Module, example: object) -> Places:
     if not isinstance(model, nn.Module):
         raise TypeError(f"wanted a torch.nn.Module, got {type(model).__name__}")
-    with bare(model):
+    with without_attention(model):
         return find_places(probe(model, example))
 
 
-def _find(model: nn.Module, places: Places, at: Where | None) -> list[Site]:
+def _choose(model: nn.Module, places: Places, at: Where | None) -> list[Site]:
     if at is not None:
         return select(model, places, at)
     found: list[Site] = []
@@ -184,28 +185,28 @@ def _find(model: nn.Module, places: Places, at: Where | None) -> list[Site]:
     return sorted(found, key=lambda site: places.trace.call_of(site.name).ended)
 
 
-def _wishes(
+def _requests(
     attention: Mechanisms, at: Where | None, options: dict[str, Any]
 ) -> list[tuple[Where, Attention, dict[str, Any]]]:
-    """What was asked for, as places with a mechanism and its options each."""
+    """The arguments of :func:`insert` as a list of places, each with a mechanism and its options."""
     if not isinstance(attention, Mapping):
         return [("block" if at is None else at, attention, options)]
     if at is not None or options:
         given = ", ".join([*(["at"] if at is not None else []), *options])
-        raise TypeError(f"a mapping says where each mechanism goes and with which options; got {given} beside it")
-    wishes: list[tuple[Where, Attention, dict[str, Any]]] = []
+        raise TypeError(f"a mapping gives the place and the options of each mechanism; got {given} beside it")
+    requests: list[tuple[Where, Attention, dict[str, Any]]] = []
     for place, mechanism in attention.items():
         name, own = mechanism if isinstance(mechanism, tuple) and len(mechanism) == 2 else (mechanism, {})
         if not isinstance(place, str) or isinstance(name, tuple) or not isinstance(own, Mapping):
             raise TypeError(f"wanted {{place: 'name' or ('name', {{options}})}}, got {place!r}: {mechanism!r}")
-        wishes.append((place, name, dict(own)))
-    if not wishes:
+        requests.append((place, name, dict(own)))
+    if not requests:
         raise TypeError("wanted at least one place with a mechanism, got an empty mapping")
-    return wishes
+    return requests
 
 
 def _refuse(modules: dict[str, nn.Module], chosen: list[Site]) -> None:
-    """A ValueError with all reasons if some place cannot carry what was chosen for it."""
+    """Raise a ValueError with all reasons if some place cannot carry what was chosen for it."""
     refused = [reason for site in chosen if (reason := refusal(modules[site.attached_to], site))]
     for i, site in enumerate(chosen):
         sides = {other.side for other in chosen[:i] if other.attached_to == site.attached_to}
@@ -218,8 +219,8 @@ def _refuse(modules: dict[str, nn.Module], chosen: list[Site]) -> None:
 
 
 @contextmanager
-def _drawing(seed: int | None, dry_run: bool) -> Iterator[None]:
-    """Weights are drawn on the CPU, so that they do not depend on the device."""
+def _seeded(seed: int | None, dry_run: bool) -> Iterator[None]:
+    """Random weights are drawn on the CPU, so that they do not depend on the device."""
     with torch.random.fork_rng(devices=[], enabled=dry_run or seed is not None):
         if seed is not None:
             torch.default_generator.manual_seed(seed)
