@@ -15,6 +15,7 @@ from foveate.costs.roofs import device_name, with_threads
 from foveate.costs.trace import timed
 from foveate.counting import Batch, Row, count, first_tensor
 from foveate.devices import require_device
+from foveate.files import write_whole
 from foveate.networks import build_network
 
 SCHEMA, KIND = 1, "foveate calibration"
@@ -91,7 +92,7 @@ class Calibration:
     def save(self, path: Path | str) -> None:
         """Write it as JSON. Raises: OSError: the file cannot be written."""
         text = json.dumps({"kind": KIND, "schema": SCHEMA, **asdict(self)}, indent=1, allow_nan=False)
-        Path(path).write_text(f"{text}\n", encoding="utf-8")
+        write_whole(path, f"{text}\n".encode())
 
     @staticmethod
     def load(path: Path | str) -> "Calibration":
