@@ -187,17 +187,19 @@ def describe(path: str | Path) -> Recipe:
         if length > MOST_HEADER:
             raise ValueError(f"{path}: no file that foveate.save wrote (a header of {length:,} bytes)")
         with safetensors.safe_open(path, "pt") as opened:
-            said = opened.metadata() or {}
+            metadata = opened.metadata() or {}
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: no file that foveate.save wrote ({error})") from None
-    if said.get("format") != FORMAT or "recipe" not in said:
+    if metadata.get("format") != FORMAT or "recipe" not in metadata:
         raise ValueError(f"{path}: holds weights without a recipe; foveate.save writes both")
-    if len(said["recipe"]) > MOST_BYTES:
-        raise ValueError(f"{path}: its recipe has {len(said['recipe']):,} characters; at most {MOST_BYTES:,} are read")
+    if len(metadata["recipe"]) > MOST_BYTES:
+        raise ValueError(
+            f"{path}: its recipe has {len(metadata['recipe']):,} characters; at most {MOST_BYTES:,} are read"
+        )
     try:
-        content = json.loads(said["recipe"])
+        content = json.loads(metadata["recipe"])
     except (ValueError, RecursionError):
         raise ValueError(f"{path}: its recipe is not JSON") from None
     return _checked(content, str(path))

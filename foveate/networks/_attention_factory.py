@@ -38,13 +38,13 @@ class AttentionFactory:
         if placement not in WHERE:
             raise ValueError(f"placement must be one of {', '.join(map(repr, WHERE))}; got {placement!r}")
         if name is None and (options or chosen is not None or placement != "standard"):
-            raise ValueError("attention_options, attention_blocks and placement want attention=; got none")
+            raise ValueError("attention_options, attention_blocks and placement need attention=; got none")
         if placement == "kernel":
             if block != "bottleneck":
                 raise ValueError(f"placement='kernel' stands for the 3×3 of block='bottleneck'; got block={block!r}")
             if getattr(attention_class(str(name)), "replaces", None) != "convolution":
                 raise ValueError(
-                    f"placement='kernel' wants a mechanism that is a convolution, such as 'sk'; got {name!r}"
+                    f"placement='kernel' needs a mechanism that is a convolution, such as 'sk'; got {name!r}"
                 )
         self.name, self.placement = name, placement
         self.options = (

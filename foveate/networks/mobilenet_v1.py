@@ -81,7 +81,7 @@ class MobileNetV1(nn.Module):
     ) -> None:
         super().__init__()
         if attention is None and (attention_options or places):
-            raise ValueError("attention_options and places want attention=; got none")
+            raise ValueError("attention_options and places need attention=; got none")
         if places is None:
             places = PLACES if attention == "cbam" else ("pointwise",)
         if isinstance(places, str) or not places or set(places) - set(PLACES):

@@ -74,7 +74,7 @@ class MobileNetV2(nn.Module):
     ) -> None:
         super().__init__()
         if attention is None and (attention_options or place):
-            raise ValueError("attention_options and place want attention=; got none")
+            raise ValueError("attention_options and place need attention=; got none")
         if not width >= 1 / 16:
             raise ValueError(f"width must be a factor of at least 1/16; got {width!r}")
         place = place or ("narrow" if attention == "eca" else "wide")

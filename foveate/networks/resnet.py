@@ -66,7 +66,7 @@ class ResNet(nn.Module):
         attention_blocks: for each stage whether its blocks have attention, or which (counted from 0). None: all; with
             "stage" all stages but the last.
 
-    Shape: (N, in_channels, H, W) → (N, num_classes); any H and W, the Caffe stems want at least 3 pixels.
+    Shape: (N, in_channels, H, W) → (N, num_classes); any H and W, the Caffe stems need at least 3 pixels.
     Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385; "Identity
         Mappings in Deep Residual Networks", ECCV 2016, arXiv:1603.05027. Departures: a bottleneck strides in its 3×3
         unless `stride_on_first`.
@@ -206,7 +206,7 @@ def _check(block: str, stem: str, shortcut: str, zero_init: bool, blocks: Sequen
 def _of_bottleneck(
     block: str, width: int, groups: int, base_width: int, narrow: bool, stride_on_first: bool
 ) -> dict[str, Any]:
-    """The options that only bottlenecks have. Raises: ValueError: another block is asked for them."""
+    """The options that only bottlenecks have. Raises: ValueError: if another block is given them."""
     given = {
         "groups": groups != 1,
         "base_width": base_width != 64,

@@ -147,7 +147,7 @@ class ShuffleNetV2(nn.Module):
     ) -> None:
         super().__init__()
         if attention is None and attention_options:
-            raise ValueError("attention_options want attention=; got none")
+            raise ValueError("attention_options need attention=; got none")
         if widths is None and width not in WIDTHS:
             raise ValueError(f"width must be one of {', '.join(map(str, WIDTHS))}, or give widths=; got {width!r}")
         if widths is not None and width != 1:

@@ -102,11 +102,11 @@ def load(
         ctor: its constructor arguments there.
         state_dict: its state dict, alone or in the state of a training script (`networks.tensors_by_name`); keys may
             start with "module.". Values are copied.
-        num_classes: for a whole network: a classifier for so many classes, with fresh weights if the checkpoint has
-            none or one for another number; everything else is the checkpoint's.
+        num_classes: for a whole network: a classifier for this number of classes, with fresh weights if the checkpoint
+            has none or one for another number; everything else is the checkpoint's.
 
     Raises: LookupError: unknown source or class, with the known ones. TypeError: a constructor argument that the
-        official class does not have, or one that it wants and is not given. ValueError: a missing, surplus or
+        official class does not have, or one that it needs and is not given. ValueError: a missing, surplus or
         misshapen key, by its official name, such as a checkpoint of another depth, width or number of classes has.
     """
     conversion = _find(source, cls)
@@ -120,7 +120,7 @@ def load(
             raise TypeError(f"{cls} of {source} has no classifier, so num_classes= says nothing of it")
         given[classes] = num_classes
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in given]:
-        raise TypeError(f"{cls} of {source} wants the argument {missing[0]!r}; given: {', '.join(given) or 'none'}")
+        raise TypeError(f"{cls} of {source} needs the argument {missing[0]!r}; given: {', '.join(given) or 'none'}")
     state = tensors_by_name(state_dict, cls) if state_dict else {}
     if conversion.decode is not None:
         state = conversion.decode(state)

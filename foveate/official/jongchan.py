@@ -44,7 +44,7 @@ def cbam_channel_gate(
 
 @official(SOURCE, "cbam.SpatialGate")
 def cbam_spatial_gate(channels: int) -> tuple[nn.Module, dict[str, str]]:
-    """The official class takes maps of any width and has no arguments; ours wants to know `channels`."""
+    """The official class takes maps of any width and has no arguments; ours needs `channels`."""
     module = create_attention("cbam", channels, reduction=1, channel=False)
     return module, {"spatial.conv": "spatial_gate.conv", "spatial.bn": "spatial_gate.norm"}
 

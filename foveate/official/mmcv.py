@@ -62,7 +62,7 @@ def _norm(
     """The norm that an mmcv norm_cfg asks for: ours with its eps and momentum, or a group norm."""
     if type == "GN":
         if num_groups is None:
-            raise ValueError("mmcv: norm_cfg of type 'GN' wants num_groups")
+            raise ValueError("mmcv: norm_cfg of type 'GN' needs num_groups")
         norm = nn.GroupNorm(num_groups, channels, eps)
     elif type in BATCH_NORMS:
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)

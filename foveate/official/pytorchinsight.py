@@ -44,7 +44,7 @@ def _shortcut(downsample: bool) -> str | None:
 
 @official(SOURCE, "resnet_sge.SpatialGroupEnhance")
 def spatial_group_enhance(channels: int, groups: int = 64) -> tuple[nn.Module, dict[str, str]]:
-    """The official class takes maps of any width and has no `channels`; ours wants to know it."""
+    """The official class takes maps of any width and has no `channels`; ours needs it."""
     return create_attention("sge", channels, groups=groups), {}
 
 
