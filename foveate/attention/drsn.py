@@ -29,7 +29,7 @@ _DEVIATIONS = (
         "what is thresholded", "the branch's last convolution", "the same", "the map it is given: put it before the add"
     ),
     Deviation(
-        "after the add", "no ReLU (pre-activation block)", "the same", "the whole block is foveate.networks.shrinkage"
+        "after the add", "no ReLU (pre-activation block)", "the same", "the whole block is foveate.networks._shrinkage"
     ),
 )
 
