@@ -107,7 +107,7 @@ def test_evaluate_counts_what_is_right(colours, command):
         (lambda at: [*ASKED, "--data", "own.py"], "own.py: wanted a folder (or 'embedded'), got a file"),
         (lambda at: [*ASKED, "--classes", "blue,green"], "classes of the network: wanted 3 different names; got 2"),
         (lambda at: [*ASKED, "--classes", "blue,green,rde"], "the network has no class 'red'; did you mean 'rde'?"),
-        (lambda at: [*ASKED, "--num-classes", "4"], "fc.weight has 3 classes; the network was asked to have 4"),
+        (lambda at: [*ASKED, "--num-classes", "4"], "fc.weight has 3 classes; wanted 4"),
         (lambda at: (at / "photos/white").mkdir() or ASKED, "photos/white: class 'white' has no images"),
         (
             lambda at: photo(at / "photos/white/1.png", (9, 9, 9)) or ASKED,
