@@ -65,7 +65,7 @@ class Metric(Frozen):
             Default: "percent" for fractions.
     """
 
-    name: str = Field(min_length=1, max_length=60, pattern=r"^[\w@./%+-][\w @./%+-]*$")
+    name: str = Field(min_length=1, max_length=60, pattern=r"^[\w@./%+-][\w @./%+()\[\]:-]*$")
     unit: str = Field("fraction", max_length=30)
     better: Literal["higher", "lower", "neither"] = "higher"
     shown: Literal["percent", "plain"] = "percent"
@@ -89,7 +89,9 @@ class Metric(Frozen):
     @property
     def difference_unit(self) -> str:
         """Unit of a difference where a person reads it: "points", "px", …"""
-        return "points" if self.shown == "percent" else "" if self.unit == "fraction" else self.unit
+        if self.shown == "percent" or self.unit == "%":
+            return "points"
+        return "" if self.unit == "fraction" else self.unit
 
     def format(self, value: float) -> str:
         """A value as a person reads it, with its unit: "84.2 %", "1.37 px"."""

@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from foveate import official, saving
-from foveate.networks import build_network, head_of, load_weights, origin_of, read_weights, usual_shape
+from foveate.networks import build_network, head_of, load_weights, origin_of, read_weights, usual_classes, usual_shape
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ def _by_name(
     network: str, weights: str | Path, num_classes: int | None, options: dict[str, Any], channels: int
 ) -> TrainedNetwork:
     state = read_weights(weights)
-    outputs = num_classes or _usual_outputs(network)
+    outputs = num_classes or usual_classes(network)
     rest = {"in_channels": channels} | options
     try:
         if num_classes is None:
@@ -123,19 +122,6 @@ def _by_name(
     if fresh:
         raise ValueError(f"weights {weights}: {fresh[0]} has {len(state[fresh[0]])} classes; wanted {outputs}")
     return TrainedNetwork(model.eval(), network, outputs, channels)
-
-
-def _usual_outputs(network: str) -> int:
-    """Of the paper's network, for ours; ImageNet's for others."""
-    from foveate.networks import create_network
-
-    library, _, name = network.rpartition(":")
-    if library not in ("", "foveate"):
-        return 1000
-    with torch.device("meta"):
-        origin = origin_of(create_network(name))
-    assert origin is not None
-    return origin.num_classes
 
 
 def _outputs_of_the_file(

@@ -23,10 +23,10 @@ class Case:
     settle: brings the tests' random weights into the range the mechanism works in.
     golden: glob of its golden files that `foveate.official.load` takes.
     train_from: the smallest batch that training takes on a 1×1 map (2 where a batch norm sees one value a channel).
-    smooth: False where the gradient is not that of finite differences everywhere (ties, kinks at the test point).
     inputs: "x", or "x, g" for a gate with two inputs.
     minimum: smallest spatial size along each axis, in positions.
-    rtol_bfloat16: relative tolerance of a bfloat16 run against float32.
+    maps: what a capture shows: key → shape, such as "n c" or "n *s".
+    affinity: "positions" or "channels", whose affinity rows a capture with queries shows; "" for none.
     """
 
     name: str
@@ -37,11 +37,10 @@ class Case:
     settle: Callable[[nn.Module], object] | None = None
     golden: tuple[str, ...] = ()
     train_from: int = 1
-    smooth: bool = True
     inputs: str = "x"
     minimum: int = 1
-    maps: dict[str, str] = field(default_factory=dict)  # what capture shows: key → shape, such as "n c" or "n *s"
-    affinity: str = ""  # "positions" or "channels": what a capture with queries shows the affinity rows of
+    maps: dict[str, str] = field(default_factory=dict)
+    affinity: str = ""
 
 
 def near_identity(transformer: nn.Module) -> None:

@@ -8,7 +8,20 @@ from typing import Annotated
 import typer
 
 import foveate
-from foveate.cli import calibrate, convert, cost, data, demo, evaluate, guidelines, inspect, predict, roofline, study
+from foveate.cli import (
+    calibrate,
+    compare,
+    convert,
+    cost,
+    data,
+    demo,
+    evaluate,
+    guidelines,
+    inspect,
+    predict,
+    roofline,
+    study,
+)
 from foveate.cli.imports import with_imports
 
 app = typer.Typer(
@@ -24,9 +37,11 @@ app.command("list")(inspect.list_)
 app.command("show")(inspect.show)
 app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
+app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("convert")(convert.convert)
 app.command("calibrate")(calibrate.calibrate)
+app.command("latency")(calibrate.latency)
 app.command("predict")(predict.predict)
 app.command("roofline")(roofline.roofline)
 app.add_typer(study.app, name="study")

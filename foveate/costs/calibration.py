@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from foveate.costs.latency import forward_step, time_interleaved
 from foveate.costs.roofs import device_name, with_threads
 from foveate.costs.trace import timed
-from foveate.counting import Row, count
+from foveate.counting import Batch, Row, count, first_tensor
 from foveate.devices import require_device
 from foveate.networks import build_network
 
@@ -294,22 +294,23 @@ class Prediction:
     uncovered: tuple[str, ...]
 
 
-def predict(model: nn.Module, x: Tensor, calibration: Calibration | Path | str) -> Prediction:
+def predict(model: nn.Module, x: Batch, calibration: Calibration | Path | str) -> Prediction:
     """Milliseconds of one forward pass on the device of a calibration, from the counts of the network alone.
 
     The network is run once to be counted, wherever it is; on the meta device that costs no memory and next to no time.
 
     Args:
         model: any network; left as it was found.
-        x: a batch; its values do not matter.
+        x: a batch, as `foveate.counting.count` takes it; its values do not matter.
         calibration: of `calibrate`, or the file that `foveate calibrate` wrote.
 
     Raises: ValueError: the network refuses x, x is of another dtype than the calibration, the file holds none.
     """
     if not isinstance(calibration, Calibration):
         calibration = Calibration.load(calibration)
-    dtype = str(x.dtype).removeprefix("torch.")
-    if x.is_floating_point() and dtype != calibration.dtype:
+    t = first_tensor(x)
+    dtype = str(t.dtype).removeprefix("torch.")
+    if t.is_floating_point() and dtype != calibration.dtype:
         raise ValueError(f"the calibration is for {calibration.dtype}; got a batch of {dtype}: calibrate for it")
     counted = count(model, x, kept=False)
     prices = calibration.prices
@@ -319,8 +320,7 @@ def predict(model: nn.Module, x: Tensor, calibration: Calibration | Path | str) 
 
 
 def fastest_first(
-    candidates: Iterable[tuple[str, nn.Module]],
-    x: Tensor,
+    candidates: Iterable[tuple[str, nn.Module, Batch]],
     calibration: Calibration | Path | str,
     *,
     limit_ms: float | None = None,
@@ -331,13 +331,13 @@ def fastest_first(
     figure does.
 
     Args:
-        candidates: names and networks; each is let go before the next is taken.
+        candidates: names, networks and a batch for each; each is let go before the next is taken.
         limit_ms: leave out those predicted above it.
 
     Raises: ValueError: as `predict`.
     """
     if not isinstance(calibration, Calibration):
         calibration = Calibration.load(calibration)
-    found = [(name, predict(model, x, calibration)) for name, model in candidates]
+    found = [(name, predict(model, x, calibration)) for name, model, x in candidates]
     kept = [pair for pair in found if limit_ms is None or pair[1].ms <= limit_ms]
     return sorted(kept, key=lambda pair: pair[1].ms)

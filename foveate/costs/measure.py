@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from foveate.costs.latency import (
@@ -24,7 +24,7 @@ from foveate.costs.latency import (
 )
 from foveate.costs.memory import halving, start_measuring_peaks
 from foveate.costs.setting import Setting, exported_step
-from foveate.counting import Count, count
+from foveate.counting import Batch, Count, batch_size, count, first_samples, first_tensor, repeated
 from foveate.insertion import inserted, sites
 
 Steps = dict[str, Callable[[], object]]
@@ -112,7 +112,7 @@ def ranked(found: Mapping[str, Cost]) -> list[list[str]]:
 
 def cost(
     model: nn.Module,
-    x: Tensor,
+    x: Batch,
     baseline: nn.Module | None = None,
     *,
     setting: Setting | None = None,
@@ -125,7 +125,8 @@ def cost(
 
     Args:
         model: any network; left as it was found (modes, gradients).
-        x: a batch.
+        x: a batch as a tensor, a tuple of arguments, a list of images, or a dict of keyword arguments. A detector
+            that is trained on targets takes (images, targets).
         baseline: another network for the same batch; gives `latency_ratio`.
         setting: device, numbers, layout, compiler; None measures as model and batch are.
         repeats: rounds at most. budget_s: seconds of measuring at most (5 rounds at least).
@@ -141,7 +142,7 @@ def cost(
 
 def costs(
     models: Mapping[str, nn.Module],
-    x: Tensor,
+    x: Batch,
     *,
     setting: Setting | None = None,
     repeats: int = 200,
@@ -161,15 +162,18 @@ def costs(
     if setting.target != "torch" and (training or modules):
         raise ValueError(f"target {setting.target} runs no training step and no module by itself")
     memory = memory and setting.target == "torch"
-    device = setting.device or next((t.device.type for m in models.values() for t in m.parameters()), x.device.type)
+    device = setting.device or next(
+        (t.device.type for m in models.values() for t in m.parameters()), first_tensor(x).device.type
+    )
 
     def run(batch: int) -> dict[str, Cost]:
         placed = {name: setting.place(model) for name, model in models.items()}
-        given = setting.batch(x[:batch])
+        given = setting.batch(first_samples(x, batch))
+        where = first_tensor(given).device
         with contextlib.ExitStack() as stack:
             for model in placed.values():
                 stack.enter_context(_evaluating(model))
-            stack.enter_context(setting.numbers(given.device))
+            stack.enter_context(setting.numbers(where))
             if memory:
                 peaks = start_measuring_peaks(placed, given, setting, training=training)
             try:
@@ -181,11 +185,11 @@ def costs(
             forward, checked = _forward_steps(placed, given, setting, stack)
             times = time_interleaved(forward, repeats=repeats, budget_s=budget_s)
             inside = _inserted_times(placed, given, repeats, budget_s) if modules else {}
-            joules = {name: energy_mj(step, given.device) for name, step in forward.items()} if energy else {}
+            joules = {name: energy_mj(step, where) for name, step in forward.items()} if energy else {}
         trained: dict[str, list[float]] = {}
         if training:
             copies = {name: copy.deepcopy(model) for name, model in placed.items()}
-            with setting.numbers(given.device):
+            with setting.numbers(where):
                 steps: Steps = {
                     name: training_step(model, _run(model, setting), given) for name, model in copies.items()
                 }
@@ -209,12 +213,12 @@ def costs(
             for name in models
         }
 
-    found, _, said = halving(len(x), run, on=str(device))
+    found, _, said = halving(batch_size(x), run, on=str(device))
     return {name: replace(one, notes=(*said, *one.notes)) for name, one in found.items()}
 
 
 def _forward_steps(
-    models: Mapping[str, nn.Module], x: Tensor, setting: Setting, stack: contextlib.ExitStack
+    models: Mapping[str, nn.Module], x: Batch, setting: Setting, stack: contextlib.ExitStack
 ) -> tuple[Steps, dict[str, list[str]]]:
     """A forward pass of each network on its target, and what was found while preparing it."""
     if setting.target == "torch":
@@ -253,13 +257,13 @@ def _notes(counted: Count) -> list[str]:
     if counted.data_dependent:
         names = ", ".join(counted.data_dependent)
         said.append(f"the counts hold for this batch only, its values decide what runs: {names}")
-    if not counted.trained:
-        said.append("activation bytes are of evaluation mode: this batch is too small for batch norm to train on")
+    if counted.untrained:
+        said.append(f"activation bytes are of evaluation mode: {counted.untrained}")
     return said
 
 
 def _inserted_times(
-    models: Mapping[str, nn.Module], x: Tensor, repeats: int, budget_s: float
+    models: Mapping[str, nn.Module], x: Batch, repeats: int, budget_s: float
 ) -> dict[str, dict[str, list[float]]]:
     """Milliseconds within each inserted module in a forward pass, all models in turns: name → place → rounds."""
     found: dict[str, dict[str, list[float]]] = {}
@@ -277,15 +281,16 @@ def _inserted_times(
 
 @contextlib.contextmanager
 def _clocked(
-    model: nn.Module, x: Tensor, places: Mapping[str, nn.Module], found: dict[str, list[float]]
+    model: nn.Module, x: Batch, places: Mapping[str, nn.Module], found: dict[str, list[float]]
 ) -> Iterator[Callable[[], object]]:
     """A forward pass that adds to `found` what each of the modules took."""
+    device = first_tensor(x).device
     spent = dict.fromkeys(places, 0.0)
     began: dict[str, float] = {}
 
     def now() -> float:
-        if x.is_cuda:
-            torch.cuda.synchronize(x.device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter()
 
     def start(place: str) -> None:
@@ -324,7 +329,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def stages_of(model: nn.Module, x: Tensor) -> list[str]:
+def stages_of(model: nn.Module, x: Batch) -> list[str]:
     """The modules that end its stages, in order, as `count(..., stages=)` takes them; empty where none were seen."""
     try:
         return [site.name for site in sites(model, x, "stage")]
@@ -341,7 +346,7 @@ class Throughput:
 
 
 def throughput(
-    models: Mapping[str, nn.Module], x: Tensor, *, setting: Setting | None = None, most: int = 32, budget_s: float = 2.0
+    models: Mapping[str, nn.Module], x: Batch, *, setting: Setting | None = None, most: int = 32, budget_s: float = 2.0
 ) -> tuple[list[Throughput], list[str]]:
     """Measured at 1, 2, 4, … images up to `most`, all networks in turns at each; and what was said.
 
@@ -357,7 +362,7 @@ def throughput(
     sizes = [2**power for power in range(most.bit_length()) if 2**power < most] + [most]
     found: list[Throughput] = []
     for size in sizes:
-        batch = x[:1].expand(size, *x.shape[1:])
+        batch = repeated(x, size)
         measured = costs(models, batch, setting=setting, budget_s=budget_s, memory=False)
         first = next(iter(measured.values()))
         if first.batch_size < size:

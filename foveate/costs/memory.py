@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveate.costs.latency import forward_step, training_step
 from foveate.costs.setting import Setting
-from foveate.counting import out_of_memory
+from foveate.counting import Batch, first_tensor, out_of_memory
 
 MIB = 2**20
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_TOP_PAD_": "0"}
@@ -37,23 +37,24 @@ Peaks = dict[str, tuple[float | str, ...]]
 
 
 def start_measuring_peaks(
-    models: Mapping[str, nn.Module], x: Tensor, setting: Setting, *, training: bool
+    models: Mapping[str, nn.Module], x: Batch, setting: Setting, *, training: bool
 ) -> Callable[[], Peaks]:
     """Begins, and gives what waits for: name → MiB of a forward pass and, if asked for, of a training step.
 
     The weights and the batch are in memory before; what is counted is what a pass takes on top at its fullest. A text
     in the place of a number is the reason why there is none.
     """
-    if x.device.type == "cuda":
+    device = first_tensor(x).device
+    if device.type == "cuda":
         found = {name: _measured(model, x, setting, training, _on_gpu) for name, model in models.items()}
         return lambda: found
-    if x.device.type != "cpu" or not sys.platform.startswith("linux"):
-        reason = f"peak memory is measured on CUDA and on Linux CPUs; got {x.device.type} on {sys.platform}"
+    if device.type != "cpu" or not sys.platform.startswith("linux"):
+        reason = f"peak memory is measured on CUDA and on Linux CPUs; got {device.type} on {sys.platform}"
         return lambda: dict.fromkeys(models, (reason,) * (1 + training))
     return _start_process(models, x, setting, training)
 
 
-def _start_process(models: Mapping[str, nn.Module], x: Tensor, setting: Setting, training: bool) -> Callable[[], Peaks]:
+def _start_process(models: Mapping[str, nn.Module], x: Batch, setting: Setting, training: bool) -> Callable[[], Peaks]:
     found: Peaks = {}
     folder = tempfile.TemporaryDirectory(prefix="foveate-peak-")
     root = Path(folder.name)
@@ -129,7 +130,7 @@ def _files(model: nn.Module) -> dict[str, str]:
 
 
 def _measured(
-    model: nn.Module, x: Tensor, setting: Setting, training: bool, meter: Callable[[Callable[[], object]], float]
+    model: nn.Module, x: Batch, setting: Setting, training: bool, meter: Callable[[Callable[[], object]], float]
 ) -> tuple[float | str, ...]:
     """Each pass once to warm up, once measured."""
     found: list[float | str] = []
@@ -138,7 +139,7 @@ def _measured(
         steps.append(training_step(model, model, x))
     for step in steps:
         try:
-            with within_memory(), setting.numbers(x.device):
+            with within_memory(), setting.numbers(first_tensor(x).device):
                 step()
                 found.append(meter(step))
         except Exception as error:  # whatever the network raises is the reason

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveate.costs.latency import Latency, forward_step, interval_of_the_median, time_interleaved, time_settled
 from foveate.costs.places import Found, Product, Reading, predicted, product, read
-from foveate.costs.roofs import Machine, measure_machine
+from foveate.costs.roofs import Machine, measure_machine_of
 from foveate.costs.trace import Call, Operand, alone, timed, traced
+from foveate.counting import Batch, batch_size
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Guidelines:
 
 def guidelines(
     model: nn.Module,
-    x: Tensor,
+    x: Batch,
     *,
     machine: Machine | None = None,
     measure: bool = True,
@@ -119,7 +120,7 @@ def guidelines(
 
     Args:
         model: any network; left as it was found.
-        x: a batch on the device to measure.
+        x: a batch on the device to measure, as `foveate.counting.count` takes it.
         machine: the roofs to predict with; those of x's device and dtype, measured now, where not given.
         measure: False counts and predicts only.
         budget_s: seconds of measuring at most, about; every change gets at least 5 rounds.
@@ -130,7 +131,7 @@ def guidelines(
     2018, arXiv:1807.11164. Ours: linear layers over a map's positions are 1×1 convolutions, copies and normalisations
     are elementwise operators, any network is read by its operators.
     """
-    machine = machine or measure_machine(x.device, dtype=x.dtype if x.dtype.is_floating_point else torch.float32)
+    machine = machine or measure_machine_of(x)
     passes, latency = None, None
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -144,7 +145,7 @@ def guidelines(
     finally:
         for module, mode in modes.items():
             module.training = mode
-    images = int(x.shape[0])
+    images = batch_size(x)
     reading = read(calls, images, machine)
     changes = [change(place, calls, images, machine) for place in reading.places]
     ratios = _timed(reading.places, changes, calls, 2 * budget_s / 3) if measure else {}

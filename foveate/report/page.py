@@ -16,6 +16,9 @@ from foveate.report.scatter import score_latency
 from foveate.report.table import csv_text
 from foveate.summary import SCHEMA, Summary, to_json
 
+ABOUT = (
+    "data", "train_items", "test_items", "machine", "versions", "command", "toml", "latency", "seconds", "notes",
+)  # fmt: skip
 FIGURES = ("score_latency", "paired_differences", "curves")
 
 
@@ -72,13 +75,13 @@ def page(summary: Summary) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals["n"] = numbers
+    environment.globals |= {"n": numbers, "titled": _titled}
     figures = {name: Markup(drawing.inline()) for name, drawing in _figures(summary).items()}
     return environment.get_template("page.html.j2").render(
         summary=summary,
         metric=summary.metric,
         setting=summary.setting,
-        about=summary.about,
+        about={**dict.fromkeys(ABOUT), **summary.about},
         size=_size(summary.about.get("size")),
         classes=_count(summary.about.get("classes")),
         targets=_targets(summary.about.get("targets")),
@@ -89,12 +92,17 @@ def page(summary: Summary) -> str:
         font=Markup(FONT),
         drawing_rules=Markup(drawing_rules(VARIABLES, "inherit")),
         files=sorted([*figures, "table.csv", "summary.json"]),
-        figures=figures,
+        figures=dict.fromkeys(FIGURES) | figures,
         more_curves=[
             (curve_title(summary, name), Markup(learning_curves(summary, name).inline()))
             for name in logged_names(summary)[1:]
         ],
     )
+
+
+def _titled(name: str) -> str:
+    """A metric's name at the start of a heading: "Error", but "mIoU" and "map50" as they are."""
+    return name.capitalize() if name.isalpha() and name.islower() else name
 
 
 def _size(size: Any) -> str:

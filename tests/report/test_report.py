@@ -1,6 +1,5 @@
 """The report as its readers meet it: files, page, figures, tables."""
 
-import copy
 import csv
 import io
 import json
@@ -11,21 +10,23 @@ import stat
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
+from report_studies import ERROR, PIXEL, STUDIES, make_summary
 from rich.console import Console
 
 from foveate.report import numbers, terminal_table, write_report
 from foveate.report.drawing import bounds, scale, shorten
 from foveate.report.labels import Box, place
+from foveate.report.learning import learning_curves, logged_names
 from foveate.report.page import page
+from foveate.spec import Metric
+from foveate.summary import Cost, CostChange, CurvePoint, Estimate, Summary, to_json
 
-FILES = {f"{name}.{kind}" for name in ("accuracy_latency", "paired_differences", "curves") for kind in ("png", "svg")}
-FILES |= {"index.html", "table.csv", "summary.json"}
 ROOT = Path(__file__).parents[2]
 VOID = {"meta", "link", "br", "img", "input"}
 
@@ -58,35 +59,50 @@ class Reader(HTMLParser):
             self.seen += data
 
 
-def terminal(summary: dict[str, Any], width: int = 100) -> str:
+def terminal(summary: Summary, width: int = 100) -> str:
     console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None)
     console.print(terminal_table(summary))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-def test_every_study_gives_every_file(summary: dict[str, Any], tmp_path: Path) -> None:
+def files_of(summary: Summary) -> set[str]:
+    """Every file that a report of this summary has."""
+    figures = ["paired_differences"]
+    figures += ["score_latency"] if any(arm.score and arm.cost.latency_ms for arm in summary.arms) else []
+    figures += ["curves"] if summary.curves else []
+    return {f"{name}.{kind}" for name in figures for kind in ("png", "svg")} | {
+        "index.html",
+        "table.csv",
+        "summary.json",
+    }
+
+
+def test_every_study_gives_every_file(summary: Summary, tmp_path: Path) -> None:
     made = write_report(summary, tmp_path / "report")
     assert made == tmp_path / "report" / "index.html"
-    assert {path.name for path in made.parent.iterdir()} == FILES
-    assert json.loads((made.parent / "summary.json").read_text()) == summary
-    for name in (name for name in FILES if name.endswith(".png")):
+    files = files_of(summary)
+    assert {path.name for path in made.parent.iterdir()} == files
+    wanted = to_json(summary)
+    wanted["about"].pop("examples", None)
+    assert json.loads((made.parent / "summary.json").read_text()) == wanted
+    for name in (name for name in files if name.endswith(".png")):
         with Image.open(made.parent / name) as picture:
             assert picture.width == 1920
             assert len(picture.convert("RGB").getcolors(1 << 20) or []) > 20  # something is drawn
-    for name in (name for name in FILES if name.endswith(".svg")):
+    for name in (name for name in files if name.endswith(".svg")):
         ElementTree.parse(made.parent / name)
-    for name in (name for name in FILES if not name.endswith(".png")):
-        assert not re.search(
-            r"\b(nan|inf|undefined|None)\b", (made.parent / name).read_text().lower().replace("nan at", "")
-        )
+    for name in (name for name in files if not name.endswith(".png")):
+        text = re.sub(r"base64,[\w+/=]+", "", (made.parent / name).read_text())
+        assert not re.search(r"\b(nan|inf|undefined)\b", text.lower().replace("nan at", ""))
+        assert not re.search(r"\bNone\b(?! of)", text)
     assert stat.S_IMODE(os.stat(made).st_mode) == 0o644
 
 
-def test_page_asks_nothing_of_the_network(summary: dict[str, Any]) -> None:
+def test_page_asks_nothing_of_the_network(summary: Summary) -> None:
     read = Reader(page(summary))
     for tag, attributes in read.tags:
-        assert tag not in {"script", "iframe", "object", "embed", "img", "video", "audio", "base", "form"}
+        assert tag not in {"script", "iframe", "object", "embed", "video", "audio", "base", "form"}
         for name, value in attributes.items():
             assert not name.startswith("on")
             if name in {"src", "href", "xlink:href", "srcset", "action", "poster", "data"}:
@@ -96,90 +112,218 @@ def test_page_asks_nothing_of_the_network(summary: dict[str, Any]) -> None:
     assert any("default-src 'none'" in str(attributes.get("content")) for _, attributes in read.tags)
 
 
-def test_page_says_it_all_in_order(summary: dict[str, Any]) -> None:
+def test_page_says_it_all_in_order(summary: Summary) -> None:
     read = Reader(page(summary))
     heads = re.findall(r'<h2 id="([\w-]+)"', page(summary))
-    wanted = ["results", "accuracy-cost", "differences", "learning", "seeds", "costs", "failed", "again", "definitions"]
-    assert heads == [head for head in wanted if head != "failed" or summary["failed"]]
-    for text in (summary["answer"]["question"], summary["answer"]["text"], summary["seeds_can_show"]["text"]):
+    there = {
+        "score-latency": any(arm.score and arm.cost.latency_ms for arm in summary.arms),
+        "others": len(summary.metrics) > 1,
+        "items": any(arm.items for arm in summary.arms),
+        "learning": bool(summary.curves),
+        "examples": bool(summary.about.get("examples")),
+        "costs": any(arm.cost.parameters for arm in summary.arms),
+        "failed": bool(summary.failed),
+    }
+    wanted = ["results", "score-latency", "differences", "others", "items", "learning", "examples", "seeds", "costs"]
+    wanted += ["failed", "again", "definitions"]
+    assert heads == [head for head in wanted if there.get(head, True)]
+    for text in (summary.answer.question, summary.answer.text, summary.seeds_can_show.text, summary.setting.name):
         assert text in read.seen
-    for arm in summary["arms"]:
-        assert arm["label"] in read.seen
-        assert arm["verdict"]["text"][1:] in read.seen or arm["kind"] == "plain"
-    for failed in summary["failed"]:
-        assert failed["error"] in read.seen
-    assert summary["about"]["command"] in read.seen
-    assert summary["about"]["toml"] in read.seen
+    for arm in summary.arms:
+        assert arm.label in read.seen
+        assert arm.verdict.text[1:] in read.seen or arm.kind == "plain"
+    for failed in summary.failed:
+        assert failed.error in read.seen
+    for other in summary.metrics:
+        assert other.name in read.seen
+    assert summary.about["command"] in read.seen
+    assert summary.about["toml"] in read.seen
 
 
-def test_figures_are_described_to_those_who_cannot_see_them(usual: dict[str, Any]) -> None:
+def test_figures_are_described_to_those_who_cannot_see_them(usual: Summary) -> None:
     text = page(usual)
     names = re.findall(r'aria-labelledby="([\w-]+-title) ([\w-]+-description)"', text)
     assert len(names) == 4
     for pair in names:
         for name in pair:
             assert text.count(f'id="{name}"') == 1
-    assert re.search(r"<desc [^>]*>none: accuracy [\d.]+ % \([\d.]+ to [\d.]+\), latency 1.21 ms", text)
+    assert re.search(r"<desc [^>]*>none: mIoU [\d.]+ % \([\d.]+ to [\d.]+\), latency 1.21 ms", text)
 
 
-def test_what_users_write_stays_text(hostile: dict[str, Any], tmp_path: Path) -> None:
+def test_what_users_write_stays_text(hostile: Summary, tmp_path: Path) -> None:
     folder = write_report(hostile, tmp_path).parent
     text = (folder / "index.html").read_text()
     assert "<script" not in text
     assert "<img" not in text
     assert "&lt;script&gt;" in text
-    assert "<script" not in (folder / "accuracy_latency.svg").read_text()
+    assert "<script" not in (folder / "score_latency.svg").read_text()
     assert "[red]eca[/red]" in terminal(hostile)
 
 
-def test_csv_is_numbers_with_units_in_the_headings(usual: dict[str, Any], tmp_path: Path) -> None:
+def rows_of(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "table.csv").read_text().splitlines()))
+
+
+def test_csv_is_numbers_with_units_in_the_headings(usual: Summary, tmp_path: Path) -> None:
     write_report(usual, tmp_path)
-    rows = list(csv.DictReader((tmp_path / "table.csv").read_text().splitlines()))
-    assert [row["variant"] for row in rows] == [arm["label"] for arm in usual["arms"]]
-    assert float(rows[1]["accuracy_mean_percent"]) == pytest.approx(
-        100 * usual["arms"][1]["accuracy"]["mean"], abs=1e-5
-    )
-    wanted = usual["arms"][1]["against_plain"]["low"]
-    assert float(rows[1]["difference_to_plain_low_points"]) == pytest.approx(100 * wanted, abs=1e-5)
+    rows, arm = rows_of(tmp_path), usual.arms[1]
+    assert arm.score is not None
+    assert arm.against_plain is not None
+    assert arm.against_plain.low is not None
+    assert arm.cost.latency_ms is not None
+    assert [row["variant"] for row in rows] == [one.label for one in usual.arms]
+    assert (rows[1]["metric"], rows[1]["better"]) == ("mIoU", "higher")
+    assert float(rows[1]["mIoU_mean_percent"]) == pytest.approx(100 * arm.score.mean, abs=1e-5)
+    low = 100 * arm.against_plain.low
+    assert float(rows[1]["difference_to_plain_low_points"]) == pytest.approx(low, abs=1e-5)
     assert rows[0]["difference_to_plain_mean_points"] == ""
-    assert float(rows[1]["latency_ms_median"]) == usual["arms"][1]["cost"]["latency_ms"]["median"]
+    assert float(rows[1]["latency_ms_median"]) == arm.cost.latency_ms.median
 
 
-def test_csv_runs_no_formula(usual: dict[str, Any], tmp_path: Path) -> None:
-    summary = copy.deepcopy(usual)
-    summary["arms"][1]["label"] = "=HYPERLINK(1)"
+def test_csv_has_every_metric_in_its_own_unit(tmp_path: Path) -> None:
+    summary = make_summary(**STUDIES["error"])
     write_report(summary, tmp_path)
+    row, se = rows_of(tmp_path)[1], summary.arm("se")
+    assert se.score is not None
+    assert (row["metric"], row["better"]) == ("error", "lower")
+    assert float(row["error_mean_px"]) == se.score.mean
+    assert float(row["difference_to_plain_mean_px"]) < 0
+    assert float(row["loss_mean_nats"]) == se.estimates["loss"].mean
+    assert float(row["loss_difference_to_plain_mean_nats"]) == se.descriptive["loss"].mean
+    assert float(row["seconds_low_s"]) == se.estimates["seconds"].low
+    assert int(row["items_better"]) + int(row["items_worse"]) + int(row["items_equal"]) == 40
+
+
+def test_csv_runs_no_formula(usual: Summary, tmp_path: Path) -> None:
+    arms = (usual.arms[0], replace(usual.arms[1], label="=HYPERLINK(1)"), *usual.arms[2:])
+    write_report(replace(usual, arms=arms), tmp_path)
     assert "'=HYPERLINK(1)" in (tmp_path / "table.csv").read_text()
 
 
-def test_terminal_table_fits_a_hundred_columns(summary: dict[str, Any]) -> None:
+def test_terminal_table_fits_a_hundred_columns(summary: Summary) -> None:
     text = terminal(summary)
     assert max(map(len, text.splitlines())) <= 100
-    assert "…" not in text.replace(summary["answer"]["question"], "")
+    assert "…" not in text.replace(summary.answer.question, "")
     joined = re.sub(r"\s+", " ", text)
-    assert summary["answer"]["short"] in joined
-    for arm in summary["arms"]:
-        assert arm["label"].split(" ")[0][:12] in text
-        if arm["accuracy"]:
-            assert f"{100 * arm['accuracy']['mean']:.1f}" in text
+    assert summary.answer.short in joined
+    assert summary.metric.name in joined
+    assert ("lower is better" in joined) == (summary.metric.better == "lower")
+    assert ("mult.-" in text) == any(arm.cost.macs for arm in summary.arms)
+    for arm in summary.arms:
+        assert arm.label.split(" ")[0][:12] in text
+        if arm.score:
+            assert numbers.estimate(summary.metric, arm.score)[0] in text
 
 
-def test_written_whole_or_not_at_all(usual: dict[str, Any], tmp_path: Path) -> None:
+def test_a_lower_error_is_better_wherever_a_person_looks() -> None:
+    summary = make_summary(**STUDIES["error"])
+    text, read = page(summary), Reader(page(summary))
+    assert summary.answer.short == "Yes"
+    assert "Down is better, left is faster" in read.seen
+    assert "← better: lower error, px" in text
+    assert "error on held-out items (px, lower is better)" in text
+    assert "so that a negative difference is a gain" in read.seen
+    assert "<small>px, ± 95 % interval</small><small>lower is better</small>" in text
+    assert "points" not in re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    assert "nats, lower is better" in read.seen
+    assert "s, not judged" in read.seen
+    assert re.search(r"Of 40 items \d+ better, \d+ worse, the rest equal \(5 seeds\)", read.seen)
+    assert "4,000 training and 1,000 held-out items of 32 × 32 in 10 classes, targets label (class)" in read.seen
+
+
+def test_what_was_not_measured_has_no_section() -> None:
+    read = Reader(page(make_summary(**STUDIES["results from elsewhere"])))
+    for word in ("Latency", "Parameters", "Learning curves", "Equal-cost"):
+        assert word not in read.seen
+
+
+def test_every_figure_of_a_table_has_its_heading_on_a_narrow_screen(summary: Summary) -> None:
+    for table in re.findall(r'<table class="cards">.*?</table>', page(summary), flags=re.DOTALL):
+        for row in re.findall(r"<tr.*?</tr>", table.partition("<tbody>")[2], flags=re.DOTALL):
+            first, *rest = re.findall(r"<td([^>]*)>", row)
+            assert rest
+            assert "data-label" not in first
+            assert all('data-label="' in attributes for attributes in rest)
+
+
+def test_examples_are_shown_on_the_page_and_nowhere_else(tmp_path: Path) -> None:
+    (tmp_path / "seen.png").write_bytes(PIXEL)
+    examples = {"none": [PIXEL], "se": [str(tmp_path / "seen.png"), str(tmp_path / "gone.png")]}
+    summary = make_summary({"se": 0.01}, examples=examples)
+    made = write_report(summary, tmp_path / "report")
+    pictures = [attributes["src"] for tag, attributes in Reader(made.read_text()).tags if tag == "img"]
+    assert len(pictures) == 2
+    assert len(set(pictures)) == 1
+    assert "examples" not in json.loads((made.parent / "summary.json").read_text())["about"]
+
+
+def test_every_logged_value_is_drawn_with_its_name() -> None:
+    usual = make_summary({"se": 0.01})
+    line = tuple(CurvePoint(epoch, 0.1 * epoch, 0.1 * epoch, 0.1 * epoch, 1) for epoch in (1, 2))
+    names = ("train_loss", "held_out_loss", "test_mIoU", "test_error", "train_repulsion", "grad norm")
+    summary = replace(
+        usual, metrics=(usual.metric, ERROR), curves={"se": dict.fromkeys(names, line), "none": {"grad norm": line}}
+    )
+    assert logged_names(summary) == [
+        "test_mIoU",
+        "test_error",
+        "held_out_loss",
+        "train_loss",
+        "grad norm",
+        "train_repulsion",
+    ]
+    text = page(summary)
+    for title in (
+        "mIoU on held-out items (%)",
+        "error on held-out items (px, lower is better)",
+        "loss on items held out of training",
+        "loss on training items",
+        "repulsion on training items",
+        "grad norm",
+    ):
+        assert title in text
+
+
+def test_a_short_curve_is_drawn_from_its_first_epoch() -> None:
+    def lowest(epochs: int) -> float:
+        drawing = learning_curves(make_summary({"se": 0.01}, seeds=1, epochs=epochs), "test_mIoU")
+        box = re.search(
+            r'<clipPath[^>]*><rect x="[\d.]+" y="([\d.]+)" width="[\d.]+" height="([\d.]+)"', str(drawing.parts)
+        )
+        curve = re.search(r"'<path d=\"M([^\"]*)\" class=\"plain curve\"/>'", str(drawing.parts))
+        assert box
+        assert curve
+        bottom = float(box[1]) + float(box[2])
+        return bottom - float(curve[1].split(" L")[0].split()[1])  # how far the first epoch is above the frame's end
+
+    assert lowest(2) >= 0
+    assert lowest(5) >= 0
+    assert lowest(30) < 0  # of long curves the first climb lies outside
+
+
+def test_a_figure_of_an_earlier_report_does_not_stay(tmp_path: Path) -> None:
+    write_report(make_summary({"se": 0.01}), tmp_path)
+    assert (tmp_path / "score_latency.png").exists()
+    without = make_summary({"se": 0.01}, costs=False, epochs=0)
+    write_report(without, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == files_of(without)
+
+
+def test_written_whole_or_not_at_all(usual: Summary, tmp_path: Path) -> None:
     write_report(usual, tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    broken = copy.deepcopy(usual)
-    broken["arms"][1]["cost"]["latency_ms"]["median"] = float("nan")
-    with pytest.raises(ValueError):
+    broken = replace(usual, about={**usual.about, "examples": {"se": [object()]}})
+    with pytest.raises(TypeError):
         write_report(broken, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     write_report(usual, tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before  # drawn again, the same bytes
 
 
-def test_folder_that_cannot_be_written_is_named(usual: dict[str, Any], tmp_path: Path) -> None:
+def test_folder_that_cannot_be_written_is_named(usual: Summary, tmp_path: Path) -> None:
     (tmp_path / "report").mkdir()
     (tmp_path / "report" / "index.html").mkdir()
-    with pytest.raises(OSError, match="file cannot be written") as caught:
+    with pytest.raises(OSError, match="cannot be written") as caught:
         write_report(usual, tmp_path / "report")
     assert str(caught.value.filename).endswith("index.html")
     assert not list((tmp_path / "report").glob(".*"))
@@ -188,22 +332,20 @@ def test_folder_that_cannot_be_written_is_named(usual: dict[str, Any], tmp_path:
         write_report(usual, tmp_path / "file" / "report")
 
 
-def test_not_a_summary_is_said(usual: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="without 'schema'"):
-        write_report({}, tmp_path)
-    with pytest.raises(ValueError, match="wanted a summary of schema 1; got 0"):
-        write_report({**usual, "schema": 0}, tmp_path)
+def test_not_a_summary_is_said(usual: Summary, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=r"wanted a foveate\.summary\.Summary; got dict"):
+        write_report({}, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="wanted a summary of schema 2; got 0"):
+        write_report(replace(usual, schema=0), tmp_path)
 
 
-def test_no_measured_cost_still_gives_a_report(usual: dict[str, Any], tmp_path: Path) -> None:
-    summary = copy.deepcopy(usual)
-    for arm in summary["arms"]:
-        arm["cost"] = dict.fromkeys(arm["cost"])
-        arm["cost_change"] = dict.fromkeys(arm["cost_change"])
-    summary["curves"], summary["about"] = {}, {}
+def test_no_measured_cost_still_gives_a_report(usual: Summary, tmp_path: Path) -> None:
+    arms = tuple(replace(arm, cost=Cost(), cost_change=CostChange()) for arm in usual.arms)
+    summary = replace(usual, arms=arms, curves={}, about={})
     read = Reader(write_report(summary, tmp_path).read_text())
-    assert "no arm has both an accuracy and a latency" in read.seen
-    assert "No learning curve was recorded" in read.seen
+    assert "Paired differences" in read.seen
+    assert "Multiply-adds" not in read.seen
+    assert "Learning curves" not in read.seen
 
 
 def test_report_starts_no_torch() -> None:
@@ -252,7 +394,7 @@ def test_numbers_as_people_read_them() -> None:
     assert len(shorten("x" * 90, 100, 12)) <= 16
 
 
-def test_page_draws_in_a_browser_without_network(usual: dict[str, Any], tmp_path: Path) -> None:
+def test_page_draws_in_a_browser_without_network(usual: Summary, tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
         pytest.skip("no chromium here: `apt-get install chromium` lets this test draw the page")
@@ -279,8 +421,27 @@ def test_equal_values_get_an_axis_that_can_be_read() -> None:
         assert max(len(axis.label(tick)) for tick in axis.ticks) <= 6
 
 
-def test_what_the_planner_noted_stands_on_the_page_and_in_the_terminal(usual: dict[str, Any]) -> None:
-    noted = copy.deepcopy(usual)
-    noted["about"]["notes"] = ["no equal-cost control: net.py:f cannot be widened"]
+def test_what_the_planner_noted_stands_on_the_page_and_in_the_terminal(usual: Summary) -> None:
+    noted = replace(usual, about={**usual.about, "notes": ["no equal-cost control: net.py:f cannot be widened"]})
     assert "Note: no equal-cost control: net.py:f cannot be widened." in terminal(noted)
     assert "Note: no equal-cost control: net.py:f cannot be widened." in Reader(page(noted)).seen
+
+
+def test_values_are_shown_as_exactly_as_their_interval_allows() -> None:
+    def shown(metric: Metric, mean: float, half: float) -> tuple[str, str]:
+        return numbers.estimate(metric, Estimate(mean, 1.0, mean - half, mean + half, (0, 1), (mean, mean)))
+
+    assert shown(Metric("mIoU"), 0.84219, 0.0132) == ("84.2", "1.3")
+    assert shown(ERROR, 1234.567, 3.21) == ("1234.6", "3.2")
+    assert shown(ERROR, 0.0123456, 0.00123) == ("0.0123", "0.0012")
+    assert shown(ERROR, -1500.0, 120.0) == ("−1500", "120")
+    assert numbers.estimate(ERROR, Estimate(1.2345, None, None, None, (0,), (1.2345,))) == ("1.23", "")
+    assert numbers.estimate(ERROR, None) == ("–", "")
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-3, 1.0, 5e8])
+def test_axes_of_any_size_can_be_read(size: float) -> None:
+    axis = scale(*bounds([1.0 * size, 1.7 * size], [0.8 * size, 2 * size]), 0.0, 100.0)
+    assert len(axis.ticks) >= 3
+    assert len({axis.label(tick) for tick in axis.ticks}) == len(axis.ticks)
+    assert max(len(axis.label(tick)) for tick in axis.ticks) <= 9

@@ -251,7 +251,7 @@ def _nan_queries(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 class _Fused(Function):
-    """The result of torch's kernel, whose own backward takes one gradient at a time; all others come from the blocks."""
+    """The result of torch's kernel, which has a first derivative for one gradient; all others come from the blocks."""
 
     @staticmethod
     def forward(ctx: Any, mixed: Tensor, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:

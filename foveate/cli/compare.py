@@ -1,0 +1,74 @@
+"""foveate compare: the verdict of results that somebody already has."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from foveate.spec import Metric
+
+
+def compare(
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="CSV with columns variant, seed and one for each metric; or a runs table of W&B or MLflow.",
+            metavar="RESULTS.csv",
+            show_default=False,
+        ),
+    ],
+    metric: Annotated[str, typer.Option(help="Column that the verdict is about.", show_default=False)],
+    better: Annotated[str, typer.Option(help="Which direction is better: higher or lower.", show_default=False)],
+    unit: Annotated[
+        str, typer.Option(help="Of the metric: px, m/s, %, …; 'fraction' is shown in percent. Default: none.")
+    ] = "",
+    plain: Annotated[
+        str | None, typer.Option(help="Variant that the others are compared with. Default: plain or none.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(help="Column of the variants. Default: variant.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Column of the seeds. Default: seed.")] = None,
+    item: Annotated[
+        str | None, typer.Option(help="Column that names the item of a row; a seed's score is the mean of its items.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the page. Default: RESULTS-report; none with --json.")] = (
+        None
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+) -> None:
+    """Judge results from a table: paired differences, intervals, Holm's correction, figures and page as of a study.
+
+    Example: foveate compare results.csv --metric map50 --better higher
+    """
+    from rich.console import Console
+
+    from foveate.report import terminal_table, write_report
+    from foveate.study.results_table import compare as compare_table
+    from foveate.summary import to_json
+
+    judged = _judged(metric, unit, better)
+    command = shlex.join(["foveate", *sys.argv[1:]])
+    summary = compare_table(file, judged, plain=plain, variant=variant, seed=seed, item=item, command=command)
+    folder = out or (None if as_json else Path(f"{file.stem}-report"))
+    page = write_report(summary, folder) if folder else None
+    if as_json:
+        typer.echo(json.dumps(to_json(summary), indent=1, allow_nan=False))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print(terminal_table(summary))
+    if page:
+        console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
+
+
+def _judged(name: str, unit: str, better: str) -> Metric:
+    if better not in ("higher", "lower"):
+        raise ValueError(f"--better: wanted higher or lower; got {better!r}")
+    try:
+        return Metric(name, unit, better)
+    except ValidationError as error:
+        if error.errors()[0]["loc"] == ("unit",):
+            raise ValueError(f"--unit: wanted at most 30 characters; got {unit[:60]!r}") from None
+        raise ValueError(f"--metric: wanted letters, digits, spaces and @./%+()[]:-; got {name[:60]!r}") from None

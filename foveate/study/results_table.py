@@ -1,0 +1,301 @@
+"""Results that somebody already has, from a table: the same verdict as a study's, without costs and curves.
+
+A row is a run (or, with an item column, one item of a run). The columns are found by these rules:
+
+    long form          variant, seed, and a column for each metric
+    MLflow's runs      params.variant (or tags.variant), params.seed, metrics.NAME; `status` says which runs failed
+    W&B's runs table   Name and State; variant, seed and the metric by name, or after "config." and "summary."
+    W&B's API          columns name, summary, config that hold dicts, as its documentation writes them with pandas
+
+Other names are given with variant=, seed= and item=.
+"""
+
+import ast
+import csv
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foveate.registry import nearest
+from foveate.spec import Metric
+from foveate.study.analyse import analyse
+from foveate.summary import Arm, Failure, Score, Setting, Summary
+
+PLAIN_NAMES = ("plain", "none")
+MISSING = {"", "nan", "none", "null", "n/a", "na"}
+FAILED = {"failed", "crashed", "killed"}  # a run's state; of W&B and MLflow
+UNFINISHED = {"running", "scheduled", "pending", "preempting"}
+
+
+@dataclass(frozen=True)
+class _Row:
+    where: str
+    cells: Mapping[str, Any]
+
+
+@dataclass
+class _Columns:
+    """Where a table has what: the metric's column, and those of other metrics in the long form."""
+
+    variant: str
+    seed: str
+    value: str
+    item: str | None
+    state: str | None
+    others: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Runs:
+    """What the rows say: label → seed → item → metric → value; nan where a run has none."""
+
+    values: dict[str, dict[int, dict[str, dict[str, float]]]] = field(default_factory=dict)
+    failed: list[Failure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def compare(
+    results: Path | str | Iterable[Mapping[str, Any]],
+    metric: Metric,
+    *,
+    plain: str | None = None,
+    variant: str | None = None,
+    seed: str | None = None,
+    item: str | None = None,
+    command: str = "",
+) -> Summary:
+    """The summary of results that were trained elsewhere; `foveate.report.write_report` draws its page.
+
+    Args:
+        results: a CSV file, or rows as mappings from column to value.
+        metric: what the verdict is about; its name is that of the column.
+        plain: the variant that the others are compared with; None: the one called "plain" or "none".
+        variant, seed: names of these columns; None: as the rules above say.
+        item: column that names the held-out item of a row; a seed's score is then the mean over its items.
+        command: what a person would type to do this again, for the page.
+
+    Other columns of a long form that hold numbers alone are described and not judged. A score that is missing or no
+    finite number is a failed run, as is a run whose state says so.
+
+    Raises: ValueError: in one line, with the line of the file: a seed that is missing or no whole number, a row that
+        comes twice, text in place of a number, no such column (with the nearest), no plain variant. OSError.
+    """
+    path = Path(results) if isinstance(results, (str, Path)) else None
+    rows = list(_rows_of(path)) if path else [_Row(f"row {n}", row) for n, row in enumerate(results, 1)]  # type: ignore[arg-type]
+    place = str(path) if path else "results"
+    if not rows:
+        raise ValueError(f"{place}: wanted a row for each variant and seed; got none")
+    rows = [_opened(row) for row in rows]
+    columns = _columns(rows, metric.name, variant, seed, item, place)
+    metrics = [metric, *(Metric(name, unit="", better="neither") for name in columns.others)]
+    runs = _gathered(rows, columns, metrics)
+    reference = _plain_of(list(runs.values), plain, place)
+    labels = [reference, *(label for label in runs.values if label != reference)]
+    if len(labels) == 1:
+        raise ValueError(f"{place}: wanted a variant to compare with {reference!r}; got none")
+    scores, items = _scores(runs, metrics, with_items=columns.item is not None)
+    seeds = sorted({number for of_arm in runs.values.values() for number in of_arm})
+    for label in labels:
+        absent = [number for number in seeds if number not in runs.values[label]]
+        if absent:
+            runs.notes.append(f"{label} has no seed {', '.join(map(str, absent))}: left out of its pairs")
+    name = path.name if path else "results"
+    setting = Setting(
+        name=name,
+        seeds=tuple(seeds),
+        question=_question(labels, metric),
+        reference="the plain network" if reference in PLAIN_NAMES else reference,
+    )
+    about: dict[str, Any] = {"data": f"{name}: {len(rows):,} rows, {len(labels)} variants", "notes": runs.notes}
+    if command:
+        about["command"] = command
+    arms = [Arm(label, "plain" if label == reference else "attention") for label in labels]
+    return analyse(setting, metrics, arms, scores, failed=runs.failed, about=about, items=items)
+
+
+def _question(labels: list[str], metric: Metric) -> str:
+    plain, *variants = labels
+    who = f"Does {variants[0]}" if len(variants) == 1 else f"Does any of {len(variants)} variants"
+    return f"{who} beat {plain} in {metric.name}?"
+
+
+def _rows_of(path: Path) -> Iterator[_Row]:
+    """Raises: ValueError: no text table; a row longer than the header; a column that comes twice."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            first = file.readline()
+            file.seek(0)
+            reader = csv.reader(file, delimiter=max(",;\t", key=first.count), strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            if twice := [name for name in header if name and header.count(name) > 1]:
+                raise ValueError(f"{path}:1: wanted each column once; got {twice[0]!r} twice")
+            for cells in reader:
+                if len(cells) > len(header):
+                    raise ValueError(f"{path}:{reader.line_num}: wanted {len(header)} cells; got {len(cells)}")
+                if any(cell.strip() for cell in cells):
+                    row = dict(zip(header, cells, strict=False))
+                    yield _Row(f"{path}:{reader.line_num}", row)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: wanted a CSV file in UTF-8 ({error.reason} at byte {error.start})") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}:{reader.line_num}: not CSV ({error})") from None
+
+
+def _opened(row: _Row) -> _Row:
+    """The row with the dicts of W&B's API as columns config.NAME and summary.NAME."""
+    cells = dict(row.cells)
+    if not {"config", "summary"} <= set(cells):
+        return row
+    for column in ("config", "summary"):
+        content = cells.pop(column)
+        if isinstance(content, str):
+            try:
+                content = ast.literal_eval(content)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                raise ValueError(f"{row.where}: column {column!r}: wanted a dict; got {content[:60]!r}") from None
+        if not isinstance(content, Mapping):
+            raise ValueError(f"{row.where}: column {column!r}: wanted a dict; got {type(content).__name__}")
+        cells |= {f"{column}.{name}": value for name, value in content.items()}
+    return _Row(row.where, cells)
+
+
+def _columns(
+    rows: Sequence[_Row], metric: str, variant: str | None, seed: str | None, item: str | None, place: str
+) -> _Columns:
+    known = list(dict.fromkeys(column for row in rows for column in row.cells))
+    exported = any(name.startswith(("metrics.", "params.", "summary.", "config.")) for name in known)
+    exported = exported or {"Name", "State"} <= set(known)
+
+    def find(what: str, given: str | None, *usual: str) -> str:
+        for name in (given,) if given else usual:
+            if name in known:
+                return name
+        flag = "" if given or what == "metric" else f" (or name another with --{what})"
+        raise ValueError(f"{place}: has no column {given or usual[0]!r}{flag}; {nearest(given or usual[0], known)}")
+
+    found = _Columns(
+        variant=find("variant", variant, "variant", "params.variant", "tags.variant", "config.variant"),
+        seed=find("seed", seed, "seed", "params.seed", "tags.seed", "config.seed"),
+        value=find("metric", None, metric, f"metrics.{metric}", f"summary.{metric}"),
+        item=find("item", item) if item else None,
+        state=next((name for name in ("status", "State", "state") if exported and name in known), None),
+    )
+    taken = {found.variant, found.seed, found.value, found.item}
+    if not exported:
+        found.others = [name for name in known if _is_name(name) and name not in taken and _all_numbers(rows, name)]
+    return found
+
+
+def _is_name(column: str) -> bool:
+    """Can a metric be called so? An index column without a name is none."""
+    try:
+        return bool(Metric(column))
+    except ValueError:
+        return False
+
+
+def _all_numbers(rows: Sequence[_Row], column: str) -> bool:
+    """Does the column hold numbers, and nothing else but empty cells?"""
+    cells = [str(row.cells.get(column, "")).strip() for row in rows]
+    given = [cell for cell in cells if cell.lower() not in MISSING]
+    try:
+        return bool([float(cell) for cell in given])
+    except ValueError:
+        return False
+
+
+def _gathered(rows: Sequence[_Row], columns: _Columns, metrics: Sequence[Metric]) -> _Runs:
+    runs = _Runs()
+    names = [columns.value, *columns.others]
+    seen: dict[tuple[str, int, str], str] = {}
+    for row in rows:
+        label = str(row.cells.get(columns.variant) or "").strip()
+        if not label:
+            raise ValueError(f"{row.where}: column {columns.variant!r}: wanted the name of a variant; got nothing")
+        seed = _seed(row, columns.seed)
+        item = str(row.cells.get(columns.item) or "").strip() if columns.item else ""
+        if columns.item and not item:
+            raise ValueError(f"{row.where}: column {columns.item!r}: wanted the name of an item; got nothing")
+        state = str(row.cells.get(columns.state) or "").strip().lower() if columns.state else ""
+        if state in UNFINISHED:
+            runs.notes.append(f"{label}, seed {seed}, is {state} and left out")
+            continue
+        what = f"{label!r}, seed {seed}{f', item {item!r}' if item else ''}"
+        if (label, seed, item) in seen:
+            first = seen[label, seed, item].rpartition(":")[2]
+            hint = "" if columns.item else "; rows of single items need --item COLUMN"
+            raise ValueError(f"{row.where}: {what} was given before, in {_line(first)}{hint}")
+        seen[label, seed, item] = row.where
+        values = {one.name: _number(row, name) for one, name in zip(metrics, names, strict=True)}
+        if state in FAILED:
+            failure = Failure(label, seed, f"its state is {state}")
+            runs.failed += [] if failure in runs.failed else [failure]
+            values = {}
+        runs.values.setdefault(label, {}).setdefault(seed, {})[item] = values
+    return runs
+
+
+def _line(text: str) -> str:
+    return text if text.startswith("row ") else f"line {text}"
+
+
+def _seed(row: _Row, column: str) -> int:
+    cell = row.cells.get(column)
+    text = "" if cell is None else str(cell).strip()
+    try:
+        value = float(text)
+        if value == int(value) and not isinstance(cell, bool):
+            return int(text) if text.isdigit() else int(value)
+    except (ValueError, OverflowError):
+        pass
+    got = repr(text[:60]) if text else "nothing"
+    raise ValueError(f"{row.where}: column {column!r}: wanted a seed, a whole number; got {got}")
+
+
+def _number(row: _Row, column: str) -> float:
+    cell = row.cells.get(column)
+    text = "" if cell is None else str(cell).strip()
+    if text.lower() in MISSING:
+        return math.nan
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{row.where}: column {column!r}: wanted a number; got {text[:60]!r}") from None
+
+
+def _plain_of(labels: list[str], given: str | None, place: str) -> str:
+    if given is not None:
+        if given not in labels:
+            raise ValueError(f"{place}: has no variant {given!r} to compare with; {nearest(given, labels)}")
+        return given
+    found = [label for label in labels if label in PLAIN_NAMES]
+    if not found:
+        few = f"{', '.join(labels[:8])}{', …' if len(labels) > 8 else ''}"
+        raise ValueError(f"{place}: wanted a variant called 'plain' or 'none', or its name as --plain; got {few}")
+    return found[0]
+
+
+def _scores(
+    runs: _Runs, metrics: Sequence[Metric], *, with_items: bool
+) -> tuple[list[Score], dict[str, dict[int, Any]] | None]:
+    """Scores of the runs that did not fail, and with an item column names and values of the judged metric."""
+    failed = {(failure.label, failure.seed) for failure in runs.failed}
+    rows: list[Score] = []
+    items: dict[str, dict[int, Any]] = {}
+    for label, of_arm in runs.values.items():
+        for seed, of_run in of_arm.items():
+            if (label, seed) in failed:
+                continue
+            for number, metric in enumerate(metrics):
+                values = [entry[metric.name] for entry in of_run.values()]
+                mean = math.fsum(values) / len(values)
+                if number == 0 or math.isfinite(mean):  # an empty cell of another column is no failure
+                    rows.append(Score(label, seed, metric.name, mean))
+            if with_items:
+                values = [entry[metrics[0].name] for entry in of_run.values()]
+                items.setdefault(label, {})[seed] = (list(of_run), np.array(values))
+    return rows, items if with_items else None
