@@ -87,8 +87,6 @@ def evaluate(
     preprocessing = preprocessing_of(trained, found, weights.name if weights else "", given)
     names = trained.classes if classes is None else _names(classes)
     tested = evaluation_set(found, trained.outputs, preprocessing, names=names, channels=trained.channels, most=images)
-    for note in (*tested.notes, *([] if preprocessing.known else [UNKNOWN.format(network=network)])):
-        typer.echo(f"note: {note}", err=True)
     began = time.perf_counter()
     with _Bar(len(tested.test)) as bar:
         scores = score_classifier(
@@ -101,6 +99,8 @@ def evaluate(
             progress=bar.update,
         )
     seconds = time.perf_counter() - began
+    for note in (*tested.notes, *([] if preprocessing.known else [UNKNOWN.format(network=network)])):
+        typer.echo(f"note: {note}", err=True)
     count = len(tested.test)
     right = int(scores.items["accuracy"].sum())
     right5 = int(scores.items["top5"].sum()) if "top5" in scores.items else None
