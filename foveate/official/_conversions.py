@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from foveate.insertion import mark_fresh
 from foveate.networks import Head, find_head, tensors_by_name
 
 Build = Callable[..., tuple[nn.Module, dict[str, str]]]
@@ -103,7 +104,8 @@ def load(
         state_dict: its state dict, alone or in the state of a training script (`networks.tensors_by_name`); keys may
             start with "module.". Values are copied.
         num_classes: for a whole network: a classifier for this number of classes, with fresh weights if the checkpoint
-            has none or one for another number; everything else is the checkpoint's.
+            has none or one for another number, which `insert(..., freeze="base")` then leaves trainable; everything
+            else is the checkpoint's.
 
     Raises: LookupError: unknown source or class, with the known ones. TypeError: a constructor argument that the
         official class does not have, or one that it needs and is not given. ValueError: a missing, surplus or
@@ -129,7 +131,8 @@ def load(
     module, prefixes = conversion.build(**given)
     ours, exact = module.state_dict(), _exact(module)
     head = functools.cache(lambda: _head(conversion, given, classes, module))
-    back = {}
+    back: dict[str, Tensor] = {}
+    fresh: list[str] = []
     names = translated(state, prefixes)
     for key, value in state.items():
         name = names[key]
@@ -142,15 +145,22 @@ def load(
             of_classes = head().allows(name, wanted, got)
             if of_classes and num_classes is not None:
                 back[name] = ours[name]
+                fresh.append(name)
                 continue
-            hint = f" ({classes}={got[0]} there; or load with num_classes={wanted[0]} for fresh ones)"
-            raise ValueError(f"{cls}: misshapen key {key!r}: wanted {wanted}, got {got}{hint if of_classes else ''}")
+            hint = ""
+            if of_classes:
+                hint = f" ({classes}={got[0]} there; or load with num_classes={wanted[0]} for fresh ones)"
+            raise ValueError(f"{cls}: misshapen key {key!r}: wanted {wanted}, got {got}{hint}")
         back[name] = value.detach().clone().reshape(ours[name].shape)
     official_name = {name: key for key, name in names.items()}
     for name, value in ours.items():
         if name not in back:
-            if name.endswith("num_batches_tracked") or (num_classes is not None and name in head().tensors):
+            if name.endswith("num_batches_tracked"):
                 back[name] = value
+                continue
+            if num_classes is not None and name in head().tensors:
+                back[name] = value
+                fresh.append(name)
                 continue
             theirs = official_name.get(name, to_official(name, prefixes))
             raise ValueError(f"{cls}: missing key {theirs!r} {tuple(value.shape)}")
@@ -158,7 +168,7 @@ def load(
     if floating:
         module = module.to(floating[0])
     module.load_state_dict(back, strict=True)
-    return module.eval()
+    return mark_fresh(module.eval(), fresh)
 
 
 def _head(conversion: Conversion, given: Mapping[str, Any], classes: str | None, module: nn.Module) -> Head:
