@@ -1,24 +1,30 @@
-"""A network by name or from its own file, with trained weights, ready to be asked."""
+"""A network by name or from its own file, with trained weights."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from foveate import official, saving
-from foveate.networks import build_network, head_of, load_weights, origin_of, read_weights, usual_shape
+from foveate.networks import build_network, head_of, load_weights, origin_of, read_weights, usual_classes, usual_shape
 
 
 @dataclass(frozen=True)
-class Ready:
+class TrainedNetwork:
     """A network in evaluation mode.
 
-    name: as `build_network` takes it. outputs: of its classifier. channels: of its images. source: whose weights they
-    are, where that is known: as `foveate.official` calls them, or as the card of a saved network says.
+    Attributes:
+        model: the network.
+        name: as `build_network` takes it.
+        outputs: of its classifier.
+        channels: of its images.
+        source: whose weights they are, where that is known: as `foveate.official` calls them, or as the card of a saved
+            network says.
+        classes: names of its classes in the order of its outputs, where the card of a saved network has them.
     """
 
     model: nn.Module
@@ -26,9 +32,10 @@ class Ready:
     outputs: int
     channels: int
     source: str | None = None
+    classes: tuple[str, ...] = ()
 
 
-def make_ready(
+def load_trained(
     network: str,
     weights: str | Path | None,
     *,
@@ -36,7 +43,7 @@ def make_ready(
     options: Mapping[str, Any] | None = None,
     source: str | None = None,
     cls: str | None = None,
-) -> Ready:
+) -> TrainedNetwork:
     """The network with its weights.
 
     Args:
@@ -47,30 +54,43 @@ def make_ready(
         options: of the network's constructor.
         source, cls: of official weights, as `foveate.official.load` takes them; options are then of that class.
 
-    Raises: LookupError, ValueError, TypeError: in one line, what was wanted and what came.
+    Raises: LookupError, ValueError, TypeError: in one line, if the network, its weights or its options do not fit.
     """
     options = dict(options or {})
     if Path(network).is_file():
         return _saved(Path(network), weights, options, source)
     if weights is None:
-        raise ValueError(f"{network}: wanted --weights FILE; a network that was not trained tells nothing")
+        raise ValueError(
+            f"{network}: wanted --weights FILE; a network without trained weights has no accuracy worth measuring"
+        )
     if (source is None) != (cls is None):
         raise ValueError("--source and --cls go together: whose weights they are, and of which class there")
     channels = _channels(network, options)
     if source is not None and cls is not None:
         model = official.load(source, cls, options, read_weights(weights))
-        return _checked(Ready(model, network, _outputs(model), channels, source), num_classes, weights)
+        return _checked(TrainedNetwork(model, network, _outputs(model), channels, source), num_classes, weights)
     return _by_name(network, weights, num_classes, options, channels)
 
 
-def _saved(path: Path, weights: str | Path | None, options: dict[str, Any], source: str | None) -> Ready:
+def _saved(path: Path, weights: str | Path | None, options: dict[str, Any], source: str | None) -> TrainedNetwork:
     if weights is not None or options or source is not None:
         raise ValueError(f"{path}: is a network with its weights; it goes with no other weights, options or source")
     model = saving.load(path).eval()
     origin = origin_of(model)
     assert origin is not None
-    said = saving.describe(path).about.get("source", "").removeprefix("https://github.com/")
-    return Ready(model, origin.name, origin.num_classes, origin.in_channels, said or None)
+    about = saving.describe(path).about
+    source = about.get("source", "").removeprefix("https://github.com/") or None
+    classes = _classes(about.get("classes", "[]"), origin.num_classes)
+    return TrainedNetwork(model, origin.name, origin.num_classes, origin.in_channels, source, classes)
+
+
+def _classes(text: str, outputs: int) -> tuple[str, ...]:
+    """The names in a card's JSON list; () where it has none for every output."""
+    try:
+        names = json.loads(text)
+    except ValueError:
+        return ()
+    return tuple(map(str, names)) if isinstance(names, list) and len(names) == outputs else ()
 
 
 def _channels(network: str, options: dict[str, Any]) -> int:
@@ -85,9 +105,9 @@ def _channels(network: str, options: dict[str, Any]) -> int:
 
 def _by_name(
     network: str, weights: str | Path, num_classes: int | None, options: dict[str, Any], channels: int
-) -> Ready:
+) -> TrainedNetwork:
     state = read_weights(weights)
-    outputs = num_classes or _usual_outputs(network)
+    outputs = num_classes or usual_classes(network)
     rest = {"in_channels": channels} | options
     try:
         if num_classes is None:
@@ -100,23 +120,8 @@ def _by_name(
             raise error
         return _checked(found, num_classes, weights)
     if fresh:
-        raise ValueError(
-            f"weights {weights}: {fresh[0]} has {len(state[fresh[0]])} classes; the network was asked to have {outputs}"
-        )
-    return Ready(model.eval(), network, outputs, channels)
-
-
-def _usual_outputs(network: str) -> int:
-    """Of the paper's network, for ours; ImageNet's for others."""
-    from foveate.networks import create_network
-
-    library, _, name = network.rpartition(":")
-    if library not in ("", "foveate"):
-        return 1000
-    with torch.device("meta"):
-        origin = origin_of(create_network(name))
-    assert origin is not None
-    return origin.num_classes
+        raise ValueError(f"weights {weights}: {fresh[0]} has {len(state[fresh[0]])} classes; wanted {outputs}")
+    return TrainedNetwork(model.eval(), network, outputs, channels)
 
 
 def _outputs_of_the_file(
@@ -128,7 +133,7 @@ def _outputs_of_the_file(
         raise ValueError(f"weights {weights}: {error}") from None
 
 
-def _recognised(network: str, state: dict[str, Tensor], options: dict[str, Any]) -> Ready | None:
+def _recognised(network: str, state: dict[str, Tensor], options: dict[str, Any]) -> TrainedNetwork | None:
     """The network from official weights whose class there is called as ours, if they fit one."""
     library, _, name = network.rpartition(":")
     if library not in ("", "foveate") or options:
@@ -139,7 +144,7 @@ def _recognised(network: str, state: dict[str, Tensor], options: dict[str, Any])
                 model = official.load(source, cls, {}, state)
             except (ValueError, TypeError):
                 continue
-            return Ready(model, network, _outputs(model), usual_shape(name)[0], source)
+            return TrainedNetwork(model, network, _outputs(model), usual_shape(name)[0], source)
     return None
 
 
@@ -151,7 +156,7 @@ def _outputs(model: nn.Module) -> int:
     return origin.num_classes
 
 
-def _checked(ready: Ready, num_classes: int | None, weights: str | Path) -> Ready:
-    if num_classes not in (None, ready.outputs):
-        raise ValueError(f"weights {weights}: have {ready.outputs} classes; asked for {num_classes}")
-    return ready
+def _checked(trained: TrainedNetwork, num_classes: int | None, weights: str | Path) -> TrainedNetwork:
+    if num_classes not in (None, trained.outputs):
+        raise ValueError(f"weights {weights}: have {trained.outputs} classes; wanted {num_classes}")
+    return trained

@@ -14,19 +14,19 @@ ODD = ((2, 7, 5), (1, 1, 1), (3, 1, 9))  # batch, H, W
 
 @dataclass(frozen=True)
 class Case:
-    """What the contract tests need to know of a mechanism that its own code does not say.
+    """A mechanism for the contract tests.
 
-    variants: sets of options, each of which every contract test runs with; the first is the default.
-    channels: a width that all of them can have.
-    dims: the spatial_dims it has a meaning for; for the others it must say why not.
+    variants: sets of options; every contract test runs with each. The first is the default.
+    channels: a width that all variants accept.
+    dims: the spatial_dims that it accepts; it must refuse others with the reason.
     home: the spatial_dims of the tests that do not vary it.
-    settle: brings the tests' random weights into the range the mechanism works in.
+    settle: brings the random weights of the tests into the range that the mechanism works in.
     golden: glob of its golden files that `foveate.official.load` takes.
     train_from: the smallest batch that training takes on a 1×1 map (2 where a batch norm sees one value a channel).
-    smooth: False where the gradient is not that of finite differences everywhere (ties, kinks at the test point).
     inputs: "x", or "x, g" for a gate with two inputs.
     minimum: smallest spatial size along each axis, in positions.
-    rtol_bfloat16: relative tolerance of a bfloat16 run against float32.
+    maps: what a capture shows: key → shape, such as "n c" or "n *s".
+    affinity: "positions" or "channels", whose affinity rows a capture with queries shows; "" for none.
     """
 
     name: str
@@ -37,11 +37,10 @@ class Case:
     settle: Callable[[nn.Module], object] | None = None
     golden: tuple[str, ...] = ()
     train_from: int = 1
-    smooth: bool = True
     inputs: str = "x"
     minimum: int = 1
-    maps: dict[str, str] = field(default_factory=dict)  # what capture shows: key → shape, such as "n c" or "n *s"
-    affinity: str = ""  # "positions" or "channels": what a capture with queries shows the affinity rows of
+    maps: dict[str, str] = field(default_factory=dict)
+    affinity: str = ""
 
 
 def near_identity(transformer: nn.Module) -> None:

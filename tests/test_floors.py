@@ -20,7 +20,8 @@ FLOORS = [
     {"networks"},  # whole networks
     {"data", "official", "saving"},  # what comes from outside, what goes there
     {"tasks"},  # head, loss, metrics over data
-    {"train", "costs", "evaluation"},  # work
+    {"trained"},  # a network with trained weights, by name
+    {"train", "costs"},  # work
     {"study", "report"},  # story
     {"cli"},  # door
 ]

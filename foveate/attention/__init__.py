@@ -1,4 +1,4 @@
-"""The plug-in mechanisms: one paper, one file, each registered under the name that `create_attention` takes."""
+"""The attention mechanisms: one paper a file, each registered under the name that `create_attention` takes."""
 
 from foveate.attention._capture import Captured, LazyAffinity, capture, record
 from foveate.attention._registry import (

@@ -1,4 +1,4 @@
-"""A bound on the memory of attending, told by sizes alone before anything is computed."""
+"""Bounds on the memory of attention over pairs, computed from sizes before the forward pass."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,22 +21,22 @@ def check_budget(name: str, budget_mib: float | None) -> None:
 
 
 def trains(module: nn.Module, x: Tensor) -> bool:
-    """Whether a backward pass through the module can follow."""
+    """Can a backward pass through the module follow?"""
     return torch.is_grad_enabled() and (x.requires_grad or any(p.requires_grad for p in module.parameters()))
 
 
 def tokens_mib(n: int, tokens: int, x: Tensor, training: bool) -> float:
-    """Of so many numbers a sample in x's dtype (queries, keys, values, response), in training with their gradients."""
+    """MiB of `tokens` values a sample in x's dtype (queries, keys, values, response), in training with gradients."""
     return n * tokens * x.element_size() * (1 + training) / _MIB
 
 
 def blocks_mib(n: int, queries: int, keys: int, x: Tensor, training: bool) -> float:
-    """Of the pairs that a form in blocks holds at a time: their weights, and in training the weights' gradients."""
+    """MiB of the pairs that a blocked form has in memory: their weights, in training with gradients."""
     return pairs_in_memory(n, queries, keys) * max(x.element_size(), 4) * (1 + training) / _MIB
 
 
 def pairs_mib(n: int, queries: int, keys: int, x: Tensor, maps: int) -> float:
-    """Of so many maps of all pairs."""
+    """MiB of this many maps of all pairs."""
     return n * queries * keys * max(x.element_size(), 4) * maps / _MIB
 
 
@@ -48,12 +48,13 @@ def keep_within(
     changes: Mapping[str, Mapping[str, Any]],
     smaller: str = "a map of",
 ) -> None:
-    """Raise ValueError if need(sides) MiB are more than the budget; the message says what would fit.
+    """Raise ValueError if need(sides) MiB exceed the budget; the message lists what fits.
 
     Args:
-        need: the MiB for a map of these sides, under such changes as follow.
-        changes: what else the user could ask for, such as {"sub_sample=True": {"sub_sample": True}}.
-        smaller: what the sides are the sides of.
+        sides: of the map that attends.
+        need: MiB for a map of given sides; further options as keywords.
+        changes: options that need less, such as {"sub_sample=True": {"sub_sample": True}}.
+        smaller: words before smaller sides in the message.
     """
     if budget_mib is None or torch.compiler.is_exporting():
         return

@@ -25,14 +25,14 @@ PLAIN = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.BatchNorm1d, nn.BatchNor
 Statistics = tuple[Tensor, Tensor, Tensor | None, Tensor | None, float]
 
 
-# ---- what a layer's call does ---------------------------------------------------------------------------------------
+# ---- can a layer's call be replaced? --------------------------------------------------------------------------------
 def has_hooks(*modules: nn.Module) -> bool:
     """Does any of the modules have a hook, which a fused call would not run?"""
     return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in modules)
 
 
 def is_plain_layer(*layers: nn.Module) -> bool:
-    """Is each of the layers one of torch's own classes, without hooks, so that its weights say what it computes?"""
+    """Is each of the layers of torch's own class, without hooks, so that its weights alone define what it computes?"""
     return all(type(layer) in PLAIN for layer in layers) and not has_hooks(*layers)
 
 

@@ -1,4 +1,4 @@
-"""Maps (N, C, *S) of one, two or three spatial axes: the layers for each, and the check of what comes in."""
+"""Maps (N, C, *S) of one, two or three spatial axes: the layer classes for each, and checks of maps and options."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ _MAX_POOL: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 
 
 def conv(spatial_dims: int) -> Any:
-    """The convolution class for maps with that many spatial axes."""
+    """The convolution class for this number of spatial axes."""
     return _CONV[spatial_dims]
 
 
 def batch_norm(spatial_dims: int) -> Any:
-    """The batch-norm class for maps with that many spatial axes."""
+    """The batch-norm class for this number of spatial axes."""
     return _BATCH_NORM[spatial_dims]
 
 
 def max_pool(spatial_dims: int) -> Any:
-    """The max-pool class for maps with that many spatial axes."""
+    """The max-pool class for this number of spatial axes."""
     return _MAX_POOL[spatial_dims]
 
 
@@ -31,19 +31,19 @@ def axes(x: Tensor) -> tuple[int, ...]:
 
 
 def spread(gate: Tensor, x: Tensor) -> Tensor:
-    """(N, C) → (N, C, 1, …), to be broadcast over x (N, C, *S)."""
+    """(N, C) → (N, C, 1, …), which broadcasts against x (N, C, *S)."""
     return gate.reshape(gate.shape + (1,) * (x.dim() - 2))
 
 
 def check_dims(name: str, spatial_dims: int, allowed: tuple[int, ...] = (1, 2, 3), why: str = "") -> None:
-    """Raise ValueError unless the mechanism has a meaning on maps of so many spatial axes; `why` says why not."""
+    """Raise ValueError unless spatial_dims is one of the allowed numbers; `why` is added to the message."""
     if spatial_dims not in allowed:
         wanted = " or ".join(map(str, allowed))
         raise ValueError(f"{name}: spatial_dims must be {wanted}; got {spatial_dims!r}" + (f" ({why})" if why else ""))
 
 
 def hidden_width(name: str, channels: int, reduction: int) -> int:
-    """C // r, which must not be zero. Raises: ValueError: what was given and what would do."""
+    """C // r. Raises: ValueError: it is 0, or r is not a positive whole number."""
     if not isinstance(reduction, int) or reduction < 1:
         raise ValueError(f"{name}: reduction must be a positive whole number; got {reduction!r}")
     if channels < reduction:
@@ -55,14 +55,14 @@ def hidden_width(name: str, channels: int, reduction: int) -> int:
 
 
 def odd_kernel(name: str, size: int) -> int:
-    """The size itself if a map keeps its size under it. Raises: ValueError for even or non-positive sizes."""
+    """The kernel size. Raises: ValueError: it is even or not positive."""
     if not isinstance(size, int) or size < 1 or size % 2 == 0:
         raise ValueError(f"{name}: kernel_size must be a positive odd number; got {size!r}")
     return size
 
 
 def check_groups(name: str, channels: int, groups: int, parts: int = 1) -> None:
-    """Raise ValueError unless the channels split into so many equal groups of `parts` equal parts each."""
+    """Raise ValueError unless the channels are a multiple of groups · parts."""
     if not isinstance(groups, int) or groups < 1:
         raise ValueError(f"{name}: groups must be a positive whole number; got {groups!r}")
     if channels % (groups * parts):
@@ -75,13 +75,13 @@ def check_groups(name: str, channels: int, groups: int, parts: int = 1) -> None:
 
 
 def one_of(name: str, option: str, value: object, allowed: tuple[object, ...]) -> None:
-    """Raise ValueError unless the option has one of the allowed values."""
+    """Raise ValueError unless the value is one of those allowed."""
     if value not in allowed:
         raise ValueError(f"{name}: {option} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
 def check_map(name: str, x: Tensor, channels: int, spatial_dims: int, weight: Tensor | None = None) -> None:
-    """Raise ValueError unless x is (N, channels, *S) with so many spatial axes, none empty, in the weights' dtype."""
+    """Raise ValueError unless x is (N, channels, *S), S of `spatial_dims` axes, none empty, in the weight's dtype."""
     if not isinstance(x, Tensor) or x.dim() != spatial_dims + 2 or x.shape[1] != channels:
         letters = ", ".join("DHW"[-spatial_dims:] if spatial_dims > 1 else "L")
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"

@@ -1,4 +1,4 @@
-"""The attention gate of Attention U-Net: a coarse map tells a finer one where to look. arXiv:1804.03999."""
+"""The attention gate of Attention U-Net: a coarse map gates the positions of a finer one. arXiv:1804.03999."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ ACTIVATIONS = ("relu", "softplus", "none")
 NORMALISERS = ("sigmoid", "softmax", "sum", "shifted_sum", "range")
 TRANSFORMS = ("norm", "conv", "none")
 _RESIZE = {1: "linear", 2: "bilinear", 3: "trilinear"}
-TINY = 1e-12  # smallest divisor of the normalisers that divide by a spread
+TINY = 1e-12  # smallest divisor of the normalisers that divide by a range or sum
 
 FACTS = Facts(
     title="Attention U-Net: Learning Where to Look for the Pancreas",
@@ -62,7 +62,7 @@ FACTS = Facts(
 
 @register_attention("attention_gate", FACTS)
 class AttentionGate(nn.Module):
-    """Gate each position of x by what x and a second, usually coarser, map g say there together.
+    """Gate each position of x by x and a second, usually coarser, map g at that position.
 
         y = BN(W (α · x)),  α = resize to x of σ(ψ(ReLU(θ(x) + resize to θ(x) of φ(g))))
 

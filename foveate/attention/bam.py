@@ -83,19 +83,19 @@ class SpatialBranch(nn.Module):
 
 @register_attention("bam", FACTS)
 class BottleneckAttention(nn.Module):
-    """Raise what a channel branch and a dilated spatial branch agree on; 1 + gate, so nothing is lost.
+    """Gate by the product of a channel branch and a dilated spatial branch, as x · (1 + gate).
 
         y = x · (1 + σ(M_c · M_s))       (official)
         y = x · (1 + σ(M_c + M_s))       (paper)
 
     Args:
         channels: C of the map.
-        spatial_dims: number of spatial axes, 1, 2 or 3; the convolutions have so many axes.
+        spatial_dims: number of spatial axes, 1, 2 or 3; also of the convolutions.
         reduction: r of both branches, at most `channels`.
         layers: hidden layers of the channel branch.
         dilated: number of dilated 3×3 convolutions of the spatial branch.
         dilation: of each of them.
-        fusion: "product" or "sum" of the branches' logits. None: what `variant` says.
+        fusion: "product" or "sum" of the branches' logits. None: as `variant`.
         variant: "official" (default: product, branches end without batch norm) or "paper" (sum, with batch norms).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured: the gate's mean over positions (N, C) and over channels

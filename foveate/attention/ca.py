@@ -33,7 +33,7 @@ FACTS = Facts(
 
 
 def _strips(accumulated: AccumulatedMap) -> list[Tensor]:
-    """The means of the map along each axis, over the others, (N, C, side): all from one read of it."""
+    """The means of the map for each axis, over the other axes, (N, C, side), from one read of the map."""
     sides = accumulated.tensor.shape[2:]
     if len(sides) == 1:
         return [accumulated.tensor]
@@ -45,10 +45,10 @@ def _strips(accumulated: AccumulatedMap) -> list[Tensor]:
 
 @register_attention("ca", FACTS)
 class CoordinateAttention(nn.Module):
-    """Gate each channel by one profile along each axis of the map, so that the gate knows where it is.
+    """Gate each channel by one profile along each axis of the map, so that the gate depends on the position.
 
         strips: for each axis the mean of x over the other axes, (N, C, side)
-        f = hswish(BN(W₁ [strips, one behind the other] + b₁)),  W₁: C → max(minimum, C // r), shared by the axes
+        f = hswish(BN(W₁ [concatenated strips] + b₁)),  W₁: C → max(minimum, C // r), shared by the axes
         y = x · Π_axis σ(W_axis f_axis + b_axis)
 
     Args:

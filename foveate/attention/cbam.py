@@ -64,7 +64,7 @@ FACTS = Facts(
 
 
 class ChannelGate(nn.Module):
-    """Logits (N, C): one shared two-layer network over every pooled map, its answers added."""
+    """Logits (N, C): the sum of one two-layer network's outputs for every pooled map."""
 
     def __init__(self, channels: int, reduction: int, pools: Sequence[str], bias: bool) -> None:
         super().__init__()
@@ -77,26 +77,26 @@ class ChannelGate(nn.Module):
         accumulated = accumulate_gradient(x)
         over = axes(accumulated.tensor)
         kinds = [kind for pool, kind in (("avg", "mean"), ("max", "max")) if pool in self.pools]
-        quick = dict(zip(kinds, global_pool(accumulated, kinds), strict=True)) if kinds else {}
+        fused = dict(zip(kinds, global_pool(accumulated, kinds), strict=True)) if kinds else {}
         logits = None
         for pool in self.pools:
             match pool:
                 case "avg":
-                    pooled = quick["mean"]
-                case "max":  # among equal values the first takes the gradient, as in the released code
-                    pooled = quick["max"]
+                    pooled = fused["mean"]
+                case "max":  # of equal values the first takes the gradient, as in the released code
+                    pooled = fused["max"]
                 case "lp":
                     pooled = torch.linalg.vector_norm(accumulated.tensor, 2, over)
                 case "lse":
                     pooled = accumulated.tensor.logsumexp(over)
-            answer = self.expand(torch.relu(self.reduce(pooled)))
-            logits = answer if logits is None else logits + answer
+            output = self.expand(torch.relu(self.reduce(pooled)))
+            logits = output if logits is None else logits + output
         assert logits is not None
         return logits
 
 
 class SpatialGate(nn.Module):
-    """Logits (N, 1, *S): a convolution over maps that describe each position's channels."""
+    """Logits (N, 1, *S): a convolution over maps computed from the channels of each position."""
 
     def __init__(self, channels: int, spatial_dims: int, kernel_size: int, descriptor: str, official: bool, width: int):
         super().__init__()
@@ -135,20 +135,20 @@ class SpatialGate(nn.Module):
 
 @register_attention("cbam", FACTS)
 class ConvolutionalBlockAttention(nn.Module):
-    """Gate the channels by what is in the map, then the positions by what is in their channels.
+    """Gate the channels by the pooled map, then the positions by their pooled channels.
 
         x' = x · σ(Σ_p W₂ ReLU(W₁ pool_p(x) + b₁) + b₂)
         y  = x' · σ(BN(conv_k([max_c x'; mean_c x'])))
 
     Args:
         channels: C of the map.
-        spatial_dims: number of spatial axes, 1, 2 or 3; the convolution has so many axes.
+        spatial_dims: number of spatial axes, 1, 2 or 3; also of the convolution.
         reduction: r of the channel network, at most `channels`.
         pools: of the channel gate, any of "avg", "max", "lp" (√Σx²), "lse" (log Σ eˣ).
         kernel_size: k of the spatial gate, odd; 7 and 3 are the paper's.
         order: "channel-spatial" (the paper's), "spatial-channel", or "parallel": both from x, their logits added.
         channel, spatial: False leaves that gate out.
-        descriptor: what the spatial gate convolves: "pools" (the paper's), "conv" (a learned 1×1 map, the paper's
+        descriptor: input of the spatial gate's convolution: "pools" (the paper's), "conv" (a learned 1×1 map, its
             ablation), or "bottleneck" (1×1 to C // r, k×k, 1×1 with batch norms; practitioners use k = 3).
         variant: "official" (default: biases, batch norm, [max; mean]) or "paper" (none of them, [avg; max]).
 
@@ -185,7 +185,7 @@ class ConvolutionalBlockAttention(nn.Module):
         if not pools:
             raise ValueError(f"cbam: pools must name at least one of {', '.join(map(repr, POOLS))}; got none")
         if order == "parallel" and not (channel and spatial):
-            raise ValueError("cbam: order='parallel' wants both gates")
+            raise ValueError("cbam: order='parallel' needs both gates")
         self.channels, self.spatial_dims, self.order = channels, spatial_dims, order
         official = variant == "official"
         self.channel_gate = ChannelGate(channels, reduction, pools, official) if channel else None
@@ -194,7 +194,7 @@ class ConvolutionalBlockAttention(nn.Module):
         self.spatial_gate = SpatialGate(channels, spatial_dims, size, descriptor, official, width) if spatial else None
 
     def _gates(self, x: AccumulatedMap, channel: bool, spatial: bool) -> Tensor:
-        """x · channel gate · spatial gate of what the channel gate leaves; each where it is wanted and there."""
+        """x · channel gate · spatial gate of the channel-gated map, with those of the two gates that are on."""
         by_channel = by_position = None
         if channel and self.channel_gate is not None:
             by_channel = torch.sigmoid(self.channel_gate(x))

@@ -60,7 +60,7 @@ class ClipBlockAttention(nn.Module):
         spatial_dims: 3, axes (T, H, W).
         reduction: r of the channel's and the frames' networks, at most `channels`.
         kernel_size: k of the spatial gate, odd.
-        temporal_kernel_size: odd number of frames that a frame's score sees.
+        temporal_kernel_size: odd number of frames that enter a frame's score.
         channel, spatial, temporal: False leaves that gate out.
         variant: of CBAM's gates: "official" (default: biases, batch norm, [max; mean]) or "paper" (none, [avg; max]).
 

@@ -28,7 +28,7 @@ POSITION = Facts(
     deviations=(
         Deviation("width of queries and keys", "C", "C // 8", "variant decides; reduction= overrides"),
         Deviation("scale of the logits", "none", "none", "none"),
-        Deviation("fewer than 8 channels", "—", "an empty query: fails", "an error that says what would do"),
+        Deviation("fewer than 8 channels", "—", "an empty query: fails", "an error with a value that fits"),
     ),
 )
 CHANNEL = replace(
@@ -57,14 +57,14 @@ class PositionAttention(nn.Module):
     Args:
         channels: C of the map.
         spatial_dims: number of spatial axes, 1, 2 or 3.
-        reduction: what the width of q and k is less by. None: what `variant` says.
-        attention_budget_mib: refuse a map for which queries, keys, values, response and the pairs held at a time, in
-            training with their gradients, would take more MiB than this. None: no bound.
+        reduction: C divided by the width of q and k. None: as `variant`.
+        attention_budget_mib: refuse a map for which queries, keys, values, response and the pairs in memory, in
+            training with their gradients, take more MiB than this. None: no bound.
         variant: "official" (default: reduction 8) or "paper" (1: q and k keep all channels).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Affinity rows on demand: (N, queries, P), P positions.
     Cost: C² + 2·C·h weights (h = C // reduction), as many multiply-adds a position, and P² pairs of h + C of them; no
-        P×P map is held, forward or backward. Softmax in float32 or better.
+        P×P map is stored, forward or backward. Softmax in float32 or better.
     Init: γ = 0: the identity; convolutions torch's default.
     Raises: ValueError: channels < reduction, an unknown variant, a map of another rank or width, one over the budget.
     """
@@ -120,7 +120,7 @@ class PositionAttention(nn.Module):
 
 @register_attention("danet_channel", CHANNEL)
 class ChannelAttention(nn.Module):
-    """Add to each channel a softmax-weighted mean of all channels, weighted by how (un)like they are.
+    """Add to each channel a softmax-weighted mean of all channels, weighted by their (dis)similarity.
 
         y_c = x_c + γ Σ_d softmax_d(-x_c · x_d) x_d
 
@@ -132,8 +132,8 @@ class ChannelAttention(nn.Module):
         variant: "official" (default: the sign as above, as released) or "paper" (softmax of +x_c · x_d).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Affinity rows on demand, by channel: (N, queries, C).
-    Cost: 1 parameter, 2·C² multiply-adds a position. The C×C map is held where it is no larger than the map itself,
-        else it is gone through in blocks. Products and softmax in float32 or better.
+    Cost: 1 parameter, 2·C² multiply-adds a position. The C×C map is stored where it is no larger than the map itself,
+        else it is computed in blocks. Products and softmax in float32 or better.
     Init: γ = 0: the identity.
     Raises: ValueError: an unknown variant, a map of another rank or width, one over the budget.
     """
@@ -158,7 +158,7 @@ class ChannelAttention(nn.Module):
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def _weights(self, some: Tensor, flat: Tensor) -> Tensor:
-        """The rows of these channels; their products are sums over all positions, too long for half precision."""
+        """The weights of these channels. Their logits are sums over all positions, too long for half precision."""
         with uncast(flat):
             return attention_weights(some.to(wide(flat)), flat.to(wide(flat)), scale=self.sign)
 

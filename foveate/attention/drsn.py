@@ -20,12 +20,17 @@ _PAPER = {
 }
 _DEVIATIONS = (
     Deviation(
-        "moving variance of the batch norm", "not said", "biased (TFLearn), PyTorch's own is not", "biased, as released"
+        "moving variance of the batch norm",
+        "not given",
+        "biased (TFLearn), PyTorch's own is not",
+        "biased, as released",
     ),
     Deviation(
-        "what is thresholded", "the branch's last convolution", "so", "the map it is given: put it before the add"
+        "what is thresholded", "the branch's last convolution", "the same", "the map it is given: put it before the add"
     ),
-    Deviation("after the add", "no ReLU (pre-activation block)", "so", "the whole block is foveate.networks.shrinkage"),
+    Deviation(
+        "after the add", "no ReLU (pre-activation block)", "the same", "the whole block is foveate.networks._shrinkage"
+    ),
 )
 
 CW_FACTS = Facts(
@@ -57,7 +62,7 @@ CS_FACTS = Facts(
 
 
 def soft_threshold(x: Float[Tensor, "n c *s"], tau: Tensor) -> Float[Tensor, "n c *s"]:
-    """sign(x) · max(|x| − tau, 0): what is smaller than tau becomes 0, the rest moves towards 0 by tau.
+    """Soft thresholding, sign(x) · max(|x| − tau, 0): every value moves towards 0 by tau, smaller ones to 0.
 
     Gradients go to both: 1 and −sign(x) where |x| > tau, 0 elsewhere.
 
@@ -69,7 +74,7 @@ def soft_threshold(x: Float[Tensor, "n c *s"], tau: Tensor) -> Float[Tensor, "n 
 
 
 class BiasedBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over (N, C, *S) of any rank, whose moving variance is the biased one, as TFLearn keeps it.
+    """Batch norm over (N, C, *S) of any rank, whose moving variance is the biased one, as in TFLearn.
 
     Outputs and gradients are those of torch's own; only `running_var` after training steps differs, by (m − 1)/m for
     m values a channel.
@@ -122,19 +127,19 @@ class ThresholdGate(nn.Module):
 
 @register_attention("drsn_cw", CW_FACTS)
 class ChannelWiseShrinkage(nn.Module):
-    """Set to zero, in each channel, what is small against that channel's mean magnitude; shrink the rest by as much.
+    """Soft-threshold each channel, by a learned fraction of the channel's mean magnitude.
 
         m = mean over positions of |x|;  α = σ(W₂ ReLU(BN(W₁ m + b₁)) + b₂);  τ_c = α_c · m_c
         y = sign(x) · max(|x| − τ_c, 0)
 
-    In training the batch norm sees the N samples of m: a batch of one is refused by it.
+    In training the batch norm normalises over the N samples of m; it refuses a batch of one.
 
     Args:
         channels: C of the map.
         spatial_dims: number of spatial axes, 1, 2 or 3.
-        variant: "official" (default: hidden width C on 1-D maps, C // 4 on others, as the two released files have it)
+        variant: "official" (default: hidden width C on 1-D maps, C // 4 on others, as in the two released files)
             or "paper" (C).
-        reduction: hidden width C // reduction, whatever `variant` says.
+        reduction: hidden width C // reduction; None: as `variant`.
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured: threshold (N, C).
     Cost: 2·C·h weights (h the hidden width) and as many multiply-adds a sample; one read for the means, one read and
@@ -176,12 +181,12 @@ class ChannelWiseShrinkage(nn.Module):
 
 @register_attention("drsn_cs", CS_FACTS)
 class ChannelSharedShrinkage(nn.Module):
-    """Set to zero what is small against the map's mean magnitude, by one threshold a sample; shrink the rest by it.
+    """Soft-threshold the map with one threshold a sample, a learned fraction of the map's mean magnitude.
 
         m = mean over positions of |x|;  α = σ(w₂ · ReLU(BN(W₁ m + b₁)) + b₂), one number;  τ = α · mean_c(m)
         y = sign(x) · max(|x| − τ, 0)
 
-    In training the batch norm sees the N samples of m: a batch of one is refused by it.
+    In training the batch norm normalises over the N samples of m; it refuses a batch of one.
 
     Args:
         channels: C of the map.

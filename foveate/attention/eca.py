@@ -28,7 +28,7 @@ FACTS = Facts(
         Deviation(
             "kernel size", "k = |(log₂C + 1)/2|, to odd", "3 unless given", "variant decides; kernel_size= overrides"
         ),
-        Deviation("reading of 'nearest odd'", "not said", "floor, even raised by one (stated outside the code)", "so"),
+        Deviation("reading of 'nearest odd'", "not given", "floor, even raised by one (stated outside the code)", "so"),
         Deviation("unshared kernels", "ECA-NS in the ablation", "eca_ns", "shared=False"),
     ),
 )
@@ -49,9 +49,9 @@ class EfficientChannelAttention(nn.Module):
     Args:
         channels: C of the map.
         spatial_dims: number of spatial axes, 1, 2 or 3.
-        kernel_size: k, an odd number of channels. None: what `variant` says.
+        kernel_size: k, an odd number of channels. None: as `variant`.
         variant: "official" (default: k = 3, the released layer's) or "paper" (k = ψ(C): 5 at 128 … 1280 channels).
-            The released checkpoints follow neither: their k stands in their names (k3557 and the like).
+            The released checkpoints follow neither: their k is part of their names (such as k3557).
         shared: one kernel for all channels; False gives each channel its own (ECA-NS).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x.

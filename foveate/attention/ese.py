@@ -28,7 +28,7 @@ FACTS = Facts(
 
 @register_attention("ese", FACTS)
 class EffectiveSqueezeExcitation(nn.Module):
-    """Gate each channel by one full linear layer over the means; nothing is reduced.
+    """Gate each channel by one linear layer over the means, without reduction.
 
         y = x · hσ(W mean(x) + b),  W: C → C,  hσ(z) = min(max(z + 3, 0), 6) / 6
 

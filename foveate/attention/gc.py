@@ -32,8 +32,8 @@ FACTS = Facts(
             "0; mmdet's ResNet.init_weights(None) undoes it and starts the last norm of a block at 0",
             "0: the block starts as the identity (add) or as a factor of ½ (mul)",
         ),
-        Deviation("C·ratio < 1", "—", "fails on an empty layer", "an error that says what would do"),
-        Deviation("int(C·ratio) = 1", "—", "the layer norm of one value ignores the context", "so"),
+        Deviation("C·ratio < 1", "—", "fails on an empty layer", "an error with a value that fits"),
+        Deviation("int(C·ratio) = 1", "—", "the layer norm of one value ignores the context", "as released"),
     ),
 )
 
@@ -61,14 +61,14 @@ class GlobalContext(nn.Module):
         spatial_dims: number of spatial axes, 1, 2 or 3.
         ratio: of the transforms' inner width to C; 1/16 and 1/4 are the paper's.
         pooling: "att" or "avg".
-        fusion: "add", "mul" or "both" (first multiply, then add; both see the context of x).
+        fusion: "add", "mul" or "both" (first multiply, then add; both with the context of x).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured: spatial (N, *S), the weights of the positions ("att");
         channel (N, C), the factors ("mul", "both"); added (N, C), what is added ("add", "both").
     Cost: 2·C·width weights a transform, C + 1 for the weighting; 2·C·P multiply-adds for "att". Two or three reads of
         the map and one write.
     Init: w He normal (fan in), b = 0; last layer of each transform 0, so "add" starts as the identity and "mul" as a
-        factor of ½. The gradient of b is always 0: a softmax does not see it.
+        factor of ½. The gradient of b is always 0: a softmax is independent of it.
     Raises: ValueError: int(C · ratio) = 0, unknown values, a map of another rank or width.
     """
 

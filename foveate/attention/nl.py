@@ -55,12 +55,12 @@ FACTS = Facts(
         Deviation("smallest inner width", "C/2", "C // 2, at least 1", "as released; width= overrides"),
         Deviation("pool window larger than the map", "—", "an error", "the window is cut to the map"),
         Deviation(
-            "dot product", "every pair", "every pair: N×N", "θ(φᵀg): the same sum in another order, no pair held"
+            "dot product", "every pair", "every pair: N×N", "θ(φᵀg): the same sum in another order, no pair stored"
         ),
         Deviation(
             "concatenation",
             "ReLU(w_f [θ, φ])",
-            "every pair of vectors held; cannot be trained in mmcv with torch 2.15",
+            "every pair of vectors stored; cannot be trained in mmcv with torch 2.15",
             "w_f in two: ReLU(a_i + b_j), pairs in blocks",
         ),
     ),
@@ -84,13 +84,13 @@ class NonLocal(nn.Module):
         scale: divide the softmax's logits by the root of the vectors' length. None: as `variant`, embedded form only.
         norm: batch norm after the last convolution.
         out_bias: bias of the last convolution (mmcv leaves it out beside a norm).
-        attention_budget_mib: refuse a map for which queries, keys, values, response and the pairs held at a time, in
-            training with their gradients, would take more MiB than this. None: no bound.
+        attention_budget_mib: refuse a map for which queries, keys, values, response and the pairs in memory, in
+            training with their gradients, take more MiB than this. None: no bound.
         variant: "official" (default: scaled, pool first, weights N(0, 0.01)) or "paper" (unscaled, convolve first, He).
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Affinity rows on demand: (N, queries, N').
     Cost: 4·C·w weights (w the width) and as many multiply-adds a position; N·N' pairs of 2·w multiply-adds, which the
-        dot product saves. Softmax in float32 or better; no form holds the N×N' map, forward or backward.
+        dot product saves. Softmax in float32 or better; no form stores the N×N' map, forward or backward.
     Init: the last norm's weight and bias 0, or without norm the last convolution's: the identity.
     Raises: ValueError: an unknown form or variant, a width below 1, a window of another length, a scale or an order of
         pooling where there is nothing to scale or pool, a map of another rank or width, one over the budget.
@@ -121,7 +121,7 @@ class NonLocal(nn.Module):
         if not isinstance(width, int) or width < 1:
             raise ValueError(f"nl: width must be a positive whole number; got {width!r}")
         if scale and form not in FORMS[:2]:
-            raise ValueError(f"nl: scale=True wants a softmax form (gaussian, embedded_gaussian); got form={form!r}")
+            raise ValueError(f"nl: scale=True needs a softmax form (gaussian, embedded_gaussian); got form={form!r}")
         if pool_first is not None and not sub_sample:
             raise ValueError(f"nl: pool_first={pool_first} orders nothing without sub_sample=True")
         check_budget("nl", attention_budget_mib)
@@ -173,7 +173,7 @@ class NonLocal(nn.Module):
         return queries.flatten(2).mT, keys.flatten(2).mT, values.flatten(2).mT
 
     def _terms(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The concatenation form's a (N, P, 1) and b (N, 1, N')."""
+        """a (N, P, 1) and b (N, 1, N') of the concatenation form."""
         assert self.join is not None
         for_queries, for_keys = self.join.to(queries.dtype).chunk(2)
         return queries @ for_queries[:, None], (keys @ for_keys[:, None]).mT

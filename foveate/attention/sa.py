@@ -20,8 +20,8 @@ FACTS = Facts(
     macs="0",
     deviations=(
         Deviation("parameters that ResNet-50 gains", "300 (abstract)", "708", "708: 3·C/groups a module"),
-        Deviation("sharing", "—", "one set of parameters for all groups", "so"),
-        Deviation("norm of the spatial half", "group norm", "one group a channel (instance norm)", "so"),
+        Deviation("sharing", "—", "one set of parameters for all groups", "as released"),
+        Deviation("norm of the spatial half", "group norm", "one group a channel (instance norm)", "as released"),
         Deviation("sa_resnet101()", "—", "returns None", "—"),
     ),
 )
@@ -43,8 +43,8 @@ class ShuffleAttention(nn.Module):
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured, in the order of the input's channels: channel (N, C), each
         channel's gate, averaged over positions for the spatial halves; spatial (N, *S), the spatial gates' mean.
     Cost: 3·C/G parameters, no multiply-adds in matrix products; one read of the map and one write.
-    Init: w_c = w_s = 0, b_c = b_s = 1, γ = 1, β = 0: every gate starts at σ(1) = 0.731. The shuffle is there from the
-        start, so a network with trained weights is changed by more than a factor.
+    Init: w_c = w_s = 0, b_c = b_s = 1, γ = 1, β = 0: every gate starts at σ(1) = 0.731. The channels are shuffled
+        from the start, so a network with trained weights changes by more than a factor.
     Raises: ValueError: channels that are no multiple of 2·groups, a map of another rank or width.
     """
 

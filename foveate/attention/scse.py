@@ -146,7 +146,7 @@ class ConcurrentSqueezeExcitation(nn.Module):
         channels: C of the map.
         spatial_dims: number of spatial axes, 1, 2 or 3.
         reduction: r of the channel gate, at most `channels`.
-        combine: "max" (element-wise) or "sum". None: what `variant` says.
+        combine: "max" (element-wise) or "sum". None: as `variant`.
         bias: biases of all three layers.
         variant: "official" (default: max, as the authors released) or "paper" (sum).
 

@@ -26,7 +26,7 @@ FACTS = Facts(
         Deviation(
             "biases of the two layers", "none", "both layers (Caffe release)", "variant decides; bias= overrides"
         ),
-        Deviation("smallest hidden width", "not said", "none: C < reduction fails", "an error that says what would do"),
+        Deviation("smallest hidden width", "not given", "none: C < reduction fails", "an error with a value that fits"),
         Deviation("rounding of the hidden width", "C / r", "C // r (timm rounds to a multiple of 8)", "C // r"),
         Deviation(
             "place in a residual block",
@@ -48,19 +48,19 @@ class SqueezeExcitation(nn.Module):
         channels: C of the map.
         spatial_dims: number of spatial axes, 1, 2 or 3.
         reduction: r, at most `channels`.
-        squeeze: "avg" is the paper's. "max"; "avg+max" (the sum of the network's answers to both, as in CBAM); "std"
+        squeeze: "avg" is the paper's. "max"; "avg+max" (the sum of the network's outputs for both, as in CBAM); "std"
             (standard deviation, biased); "gem" (generalised mean with a learned exponent, starting at 3); "learned"
             (softmax-weighted mean with weights from a learned 1×1 map, starting as the mean).
         variant: "official" (default: biases, as released) or "paper" (no biases).
-        bias: overrides what `variant` says of the biases.
+        bias: of the layers; None: as `variant`.
 
-    Where it stands in a block is the block's to say: `create_network("resnet8", attention="se", placement="pre")` has
-    the paper's "standard", "pre", "post" and "identity".
+    Its place in a block is an option of the network: `create_network("resnet8", attention="se", placement="pre")`
+    takes the paper's "standard", "pre", "post" and "identity".
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x.
     Cost: 2·C·h weights (h = C // reduction) and as many multiply-adds a sample; one read for the squeeze, one read and
         one write for the gate.
-    Init: torch's Linear default, as in the PyTorch releases (the Caffe files give none).
+    Init: torch's Linear default, as in the PyTorch releases (the Caffe files have none).
     Raises: ValueError: channels < reduction, an unknown squeeze or variant, a map of another rank or width.
     """
 

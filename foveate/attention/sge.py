@@ -28,7 +28,7 @@ FACTS = Facts(
 
 @register_attention("sge", FACTS)
 class SpatialGroupEnhance(nn.Module):
-    """Within each group of channels, raise the positions that look like the group's mean.
+    """Within each group of channels, gate the positions by their similarity to the group's mean.
 
         t = Σ_c x_c · mean(x_c)                     for each group and position
         y = x · σ(w · (t − mean(t)) / (std(t) + 1e-5) + b)

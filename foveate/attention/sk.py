@@ -49,7 +49,7 @@ FACTS = Facts(
 
 @register_attention("sk", FACTS)
 class SelectiveKernel(nn.Module):
-    """A convolution of several kernel sizes, mixed for each channel by what is in the map. Replaces a convolution.
+    """A convolution with several kernel sizes, mixed for each channel by attention weights. Replaces a convolution.
 
         b_m = ReLU(BN(conv_m(x)))                               m = 0 … M − 1
         a   = softmax over m of W₂ ReLU(BN(W₁ mean(Σ_m b_m)))   (M, C), the first C rows of W₂ for branch 0
@@ -57,7 +57,7 @@ class SelectiveKernel(nn.Module):
 
     Args:
         channels: C of the map, a multiple of `groups`.
-        spatial_dims: number of spatial axes, 1, 2 or 3; the convolutions have so many axes.
+        spatial_dims: number of spatial axes, 1, 2 or 3; also of the convolutions.
         branches: M, at least 2.
         kernel_size: of every branch, odd; branch m has dilation m + 1.
         groups: of the convolutions.

@@ -38,13 +38,13 @@ FACTS = Facts(
         ),
         Deviation(
             "ε of the layer norms",
-            "not said",
+            "not given",
             "1e-6; of the reduced map 1e-5 (NVlabs), 1e-6 (mmseg)",
             "1e-6; eps= of the reduced map, 1e-5",
         ),
-        Deviation("what is left of a map after whole windows", "—", "no keys are made of it", "as released"),
-        Deviation("a map smaller than a window", "—", "an error", "zeros behind it fill one window"),
-        Deviation("heads", "a width of 32 (B0) or 64 each", "an argument", "None: as many as leave each 32 or more"),
+        Deviation("positions beyond whole windows", "—", "give no keys", "as released"),
+        Deviation("a map smaller than a window", "—", "an error", "padded with zeros to one window"),
+        Deviation("heads", "a width of 32 (B0) or 64 each", "an argument", "None: the most with a width of 32 or more"),
     ),
 )
 
@@ -59,19 +59,19 @@ class SpatialReductionAttention(nn.Module):
     Args:
         channels: C of the map.
         spatial_dims: number of spatial axes, 1, 2 or 3.
-        heads: must divide C; each is d = C / heads wide. None: the most that leave each a width of 32 or more.
-        reduction: r, side of the windows that a key is made of; 1: every position is a key, without convolution and
-            norm. MiT has 8, 4, 2, 1 in its four stages.
+        heads: a divisor of C; each is d = C / heads wide. None: the most with a width of 32 or more each.
+        reduction: r, side of the window of each key; 1: every position is a key, without convolution and norm. MiT has
+            8, 4, 2, 1 in its four stages.
         bias: biases of W_q and W_kv.
         out_bias: bias of W_o.
         eps: ε of the norm of the reduced map.
         form: "block": x + A(LN(x)), as a transformer's block has it; "bare": A(x).
-        attention_budget_mib: refuse a map for which queries, keys, values, response and the pairs held at a time, in
-            training with their gradients, would take more MiB than this. None: no bound.
+        attention_budget_mib: refuse a map for which queries, keys, values, response and the pairs in memory, in
+            training with their gradients, take more MiB than this. None: no bound.
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Affinity rows on demand, means of the heads: (N, queries, K).
     Cost: 4·C² weights, and r^dims·C² of the reduction; P·K pairs of 2·C multiply-adds, P positions, K = P / r^dims
-        keys. No P×K map is held, forward or backward. Softmax in float32 or better.
+        keys. No P×K map is stored, forward or backward. Softmax in float32 or better.
     Init: linear layers truncated normal 0.02, convolution normal √(2 / fan out), biases 0, norms 1 and 0.
     Raises: ValueError: heads that do not divide C, a reduction below 1, an unknown form, a map of another rank or
         width, one over the budget.
@@ -118,7 +118,7 @@ class SpatialReductionAttention(nn.Module):
             nn.init.zeros_(self.reduce.bias)
 
     def _source(self, tokens: Tensor, sides: Sequence[int]) -> Tensor:
-        """What keys and values are made of: (N, P, C) → (N, K, C)."""
+        """The tokens of keys and values: (N, P, C) → (N, K, C)."""
         if self.reduce is None or self.norm is None:
             return tokens
         x = tokens.mT.unflatten(2, sides)
@@ -159,5 +159,5 @@ class SpatialReductionAttention(nn.Module):
 
 
 def _listed(numbers: Sequence[int]) -> str:
-    """The first and last of them, where they are many."""
+    """The numbers, or for many the first and last."""
     return ", ".join(map(str, numbers if len(numbers) < 9 else [*numbers[:4], "…", *numbers[-3:]]))

@@ -1,4 +1,4 @@
-"""Spatial transformer: the map is sampled again along an affine grid that a small network chose. arXiv:1506.02025."""
+"""Spatial transformer: the map is resampled along an affine grid that a small network predicts. arXiv:1506.02025."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -43,11 +43,14 @@ FACTS = Facts(
             "localisation network",
             "another for each experiment",
             "tutorial: 7×7 and 5×5 without padding, for 28×28 only",
-            "the tutorial's, padded, its map averaged to grid² cells, so any size works; conv_padding='valid' is it",
+            "the tutorial's, padded, its map averaged to grid² cells for any size; conv_padding='valid': unpadded",
         ),
         Deviation("pooling in it", "—", "before the ReLU", "before the ReLU"),
         Deviation(
-            "learning rate of the localisation network", "smaller (1/10 and less)", "the same", "yours to set by group"
+            "learning rate of the localisation network",
+            "smaller (1/10 and less)",
+            "the same",
+            "set it with parameter groups",
         ),
     ),
 )
@@ -80,16 +83,16 @@ def _sample(x: Tensor, points: Tensor, align_corners: bool, padding_mode: str) -
     return (y.squeeze(2) if flat else y).to(x.dtype)
 
 
-def _poison(y: Tensor, theta: Tensor) -> Tensor:
-    """NaN in the samples whose theta is not finite: torch's sampler would call such points "outside"."""
+def _nan_if_broken(y: Tensor, theta: Tensor) -> Tensor:
+    """NaN in the samples whose theta is not finite; torch's sampler treats such points as outside the map."""
     broken = ~theta.isfinite().flatten(1).all(1)
     return y.masked_fill(broken.reshape(-1, *(1,) * (y.dim() - 1)), math.nan)
 
 
-def _settle(y: Tensor, x: Tensor, theta: Tensor) -> Tensor:
+def _exact_identity(y: Tensor, x: Tensor, theta: Tensor) -> Tensor:
     """The map itself in the samples whose theta is exactly the identity, with the sampler's gradients.
 
-    In float32 a coordinate is known to n · 6e-8 pixels only, so the sampler alone would be off by 1e-5 and more.
+    In float32 a coordinate is accurate to n · 6e-8 pixels, so the sampler alone would be off by 1e-5 and more.
     """
     identity = torch.eye(*theta.shape[1:], dtype=theta.dtype, device=theta.device)
     same = (theta == identity).flatten(1).all(1).reshape(-1, *(1,) * (y.dim() - 1))
@@ -127,12 +130,12 @@ def affine_sample(
     size = tuple(x.shape[2:] if size is None else size)
     if len(size) != dims:
         raise ValueError(f"affine_sample: size must have {dims} numbers for x {tuple(x.shape)}; got {size}")
-    return _poison(_sample(x, affine_points(theta, size, align_corners), align_corners, padding_mode), theta)
+    return _nan_if_broken(_sample(x, affine_points(theta, size, align_corners), align_corners, padding_mode), theta)
 
 
 @register_attention("stn", FACTS)
 class SpatialTransformer(nn.Module):
-    """Let a small network see the map and choose an affine frame; give back the map as seen through that frame.
+    """Resample the map in an affine frame that a small network predicts from it.
 
         θ = FC(ReLU(FC(average to grid cells(ReLU(pool(conv(ReLU(pool(conv(x))))))))))
         y(t) = bilinear(x, θ·(t, 1))
@@ -141,8 +144,8 @@ class SpatialTransformer(nn.Module):
         channels: C of the map.
         spatial_dims: number of spatial axes: 2 (θ is 2×3), 3 (3×4), or 1 (1×2: scale and shift).
         variant: "official" (default: align_corners=False, as the tutorial runs on torch ≥ 1.3) or "paper" (True).
-        align_corners: overrides what `variant` says.
-        padding_mode: what the frame sees outside the map: "zeros", "border" or "reflection".
+        align_corners: None: as `variant`.
+        padding_mode: the values outside the map: "zeros", "border" or "reflection".
         size: of the result, one number an axis; None: that of the map.
         widths, kernel_sizes: of the localisation network's two convolutions.
         hidden: width of its hidden linear layer.
@@ -222,7 +225,7 @@ class SpatialTransformer(nn.Module):
         points = affine_points(theta, self.size or x.shape[2:], self.align_corners)
         record(self, theta=theta, grid=points)
         y = _sample(x, points, self.align_corners, self.padding_mode)
-        return _poison(_settle(y, x, theta) if self.size is None else y, theta)
+        return _nan_if_broken(_exact_identity(y, x, theta) if self.size is None else y, theta)
 
     def extra_repr(self) -> str:
         return f"{self.channels}, spatial_dims={self.spatial_dims}, align_corners={self.align_corners}"

@@ -1,4 +1,4 @@
-"""Temporal attention: weigh the frames of a clip by what is in them. After arXiv:1502.08029; the definition is ours."""
+"""Temporal attention: weights for the frames of a clip. After arXiv:1502.08029; the definition is ours."""
 
 import torch
 from jaxtyping import Float
@@ -70,7 +70,7 @@ class TemporalAttention(nn.Module):
         channels: C of the map.
         spatial_dims: 3 for clips, axes (T, H, W); 1 for sequences, axis T. An image has no frames.
         reduction: r of the network, at most `channels`.
-        kernel_size: k, an odd number of frames that a frame's score sees; 1: each frame by itself.
+        kernel_size: k, odd number of frames that enter a frame's score; 1: each frame by itself.
         mode: "gate" (each frame by itself, in 0 to 1); "softmax" (the frames compete; the factor T keeps a later mean
             over time equal to the pooled sum); "pool" (that sum itself, leaving one frame).
 

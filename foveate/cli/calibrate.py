@@ -1,4 +1,4 @@
-"""foveate calibrate | predict: latency from counts, for a device that was measured once."""
+"""foveate calibrate | latency: latency from counts, for a device that was measured once."""
 
 import json
 from collections.abc import Iterator
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli import parse
-from foveate.cli.inspect import Classes, Json, Size
+from foveate.cli.inspect import Json
+from foveate.cli.sample import Channels, Classes, Shape, Size, build, in_words, sample_shape
 from foveate.spec import PLAIN
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from foveate.counting import Batch
 
 
 def calibrate(
@@ -24,7 +27,7 @@ def calibrate(
     seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring, about.")] = 40.0,
     as_json: Json = False,
 ) -> None:
-    """Measure a device once, so that foveate predict can tell latencies on it from counts alone. About a minute.
+    """Measure a device once, so that foveate latency can tell latencies on it from counts alone. About a minute.
 
     Example: foveate calibrate --device cpu --out cpu.json
     """
@@ -49,7 +52,7 @@ def calibrate(
         threads=threads,
         batch_size=batch_size,
         budget_s=seconds,
-        told=lambda text: typer.echo(f"measuring {text} …", err=True),
+        progress=lambda text: typer.echo(f"measuring {text} …", err=True),
     )
     found.save(out)
     if as_json:
@@ -68,12 +71,12 @@ def _threads(number: int) -> str:
     return f"{number} thread{'s' if number > 1 else ''}"
 
 
-def predict(
+def latency(
     models: Annotated[
         list[str],
         typer.Argument(
             help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.",
-            metavar="MODEL...",
+            metavar="NETWORK...",
             show_default=False,
         ),
     ],
@@ -83,61 +86,74 @@ def predict(
         typer.Option(help="Each network plain and with these: names parted by commas."),
     ] = None,
     at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns parted by commas.")] = "block",
-    image_size: Size = 224,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 3,
+    shape: Shape = None,
+    image_size: Size = None,
+    channels: Channels = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
-    num_classes: Classes = 1000,
+    num_classes: Classes = None,
     limit_ms: Annotated[float | None, typer.Option(min=0.0, help="Leave out what is predicted above it.")] = None,
     as_json: Json = False,
 ) -> None:
     """Order networks by latency predicted from their counts, on a device that was calibrated; nothing is timed.
 
-    Example: foveate predict timm:resnet50 torchvision:mobilenet_v2 --attention se,cbam --calibration cpu.json
+    Example: foveate latency timm:resnet50 torchvision:mobilenet_v2 --attention se,cbam --calibration cpu.json
     """
     from dataclasses import asdict
-
-    import torch
 
     from foveate.costs import Calibration, fastest_first
 
     if attention is None and at != "block":
         raise ValueError("--at goes with --attention")
+    if not calibration.is_file():
+        raise ValueError(f"{calibration}: no such calibration; foveate calibrate --out {calibration} measures one")
     device = Calibration.load(calibration)
-    x = torch.zeros(batch_size, channels, image_size, image_size, dtype=getattr(torch, device.dtype))
     wanted = [] if attention is None else parse.attention(attention)
-    networks = _candidates(models, wanted, at, x, num_classes)
-    ordered = fastest_first(networks, x, device, limit_ms=limit_ms)
+    samples = {name: sample_shape(name, shape, image_size, channels, batch_size=batch_size) for name in models}
+    networks = _candidates(samples, wanted, at, batch_size, num_classes, device.dtype)
+    ordered = fastest_first(networks, device, limit_ms=limit_ms)
     if as_json:
         typer.echo(json.dumps([{"name": name, **asdict(found)} for name, found in ordered]))
         return
+    sizes = " or ".join(dict.fromkeys(in_words(sample, batch_size) for sample in samples.values()))
     typer.echo(
-        f"predicted on {device.name}, {device.device}, {_threads(device.threads)}, {device.dtype}, "
-        f"batch {batch_size} of {image_size}×{image_size}; nothing was timed"
+        f"predicted on {device.name}, {device.device}, {_threads(device.threads)}, {device.dtype}, {sizes}; "
+        "nothing was timed"
     )
     for name, found in ordered:
         note = f"  not covered: {', '.join(found.uncovered)}" if found.uncovered else ""
         typer.echo(f"{name:52}{found.ms:>10.2f} ms ({found.low:.2f} to {found.high:.2f}){note}")
     if not ordered:
         typer.echo(f"none is predicted within {limit_ms} ms")
-    typer.echo(f"networks left out of the calibration: median error {100 * device.error:.0f} %, intervals held 9 of 10")
+    typer.echo(
+        f"networks left out of the calibration: median error {100 * device.error:.0f} %, 9 of 10 within the interval"
+    )
     if batch_size != device.batch_size:
         typer.echo(f"calibrated with batches of {device.batch_size}: the error at {batch_size} is not known", err=True)
 
 
 def _candidates(
-    models: list[str], attention: list[tuple[str, dict[str, Any]]], at: str, x: Any, num_classes: int
-) -> "Iterator[tuple[str, nn.Module]]":
-    """Every network, plain and with each attention, one at a time."""
+    samples: dict[str, tuple[int, ...]],
+    attention: list[tuple[str, dict[str, Any]]],
+    at: str,
+    batch_size: int,
+    num_classes: int | None,
+    dtype: str,
+) -> "Iterator[tuple[str, nn.Module, Batch]]":
+    """Every network, plain and with each attention, one at a time, with its batch."""
+    import torch
+
+    from foveate.counting import first_samples
     from foveate.insertion import insert
-    from foveate.networks import build_network
+    from foveate.networks import example_input
 
     where: Any = at.split(",") if "," in at else at
-    for name in models:
-        plain = build_network(name, num_classes=num_classes, in_channels=x.shape[1]).to(x.dtype)
-        yield name, plain
+    numbers: torch.dtype = getattr(torch, dtype)
+    for name, sample in samples.items():
+        x = example_input(name, sample, batch_size=batch_size, dtype=numbers)
+        yield name, build(name, sample, num_classes).to(numbers), x
         for mechanism, options in attention:
             if mechanism == PLAIN:
                 continue
-            network = build_network(name, num_classes=num_classes, in_channels=x.shape[1]).to(x.dtype)
-            insert(network, mechanism, at=where, example=x[:1], **options)
-            yield f"{name} + {mechanism}{''.join(f':{k}={v}' for k, v in options.items())}", network
+            network = build(name, sample, num_classes).to(numbers)
+            insert(network, mechanism, at=where, example=first_samples(x, 1), **options)
+            yield f"{name} + {mechanism}{''.join(f':{k}={v}' for k, v in options.items())}", network, x

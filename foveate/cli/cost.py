@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli import parse
-from foveate.cli.inspect import Classes, Json, Model, Size
+from foveate.cli.inspect import Json, Model
+from foveate.cli.sample import Channels, Classes, Shape, Size, build, sample_shape
 from foveate.spec import PLAIN
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ def cost(
     model: Model,
     attention: Annotated[str, typer.Option(help="Names parted by commas, options after colons.")] = "se,cbam",
     at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns parted by commas.")] = "block",
-    image_size: Size = 224,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 3,
-    num_classes: Classes = 1000,
+    shape: Shape = None,
+    image_size: Size = None,
+    channels: Channels = None,
+    num_classes: Classes = None,
     batch_size: Annotated[int, typer.Option("--batch-size", "-b", min=1)] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, …")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
@@ -56,8 +58,10 @@ def cost(
 
     from foveate.costs import Setting, costs, ranked
     from foveate.costs import throughput as measure_throughput
+    from foveate.counting import repeated
     from foveate.files import write_whole
     from foveate.machine import machine_name, versions
+    from foveate.networks import example_input
     from foveate.report import costs_csv, costs_picture, costs_table, picture_path, write_picture
 
     setting = Setting(device, dtype, amp, channels_last, compiled, target)
@@ -66,15 +70,16 @@ def cost(
     for option, file in (("--csv", csv), ("--picture", picture)):
         if file and not file.absolute().parent.is_dir():
             raise ValueError(f"{option}: wanted a file in a folder that is there; got {str(file)!r}")
+    sample = sample_shape(model, shape, image_size, channels, batch_size=batch_size)
     if threads:
         torch.set_num_threads(threads)
     torch.manual_seed(0)
-    example = torch.randn(1, channels, image_size, image_size)
-    models = _networks(model, attention, at, num_classes, channels, example)
+    example = example_input(model, sample, targets=True)
+    models = _networks(model, attention, at, sample, num_classes, example)
     budget = seconds * len(models)
     found = costs(
         models,
-        example.expand(batch_size, -1, -1, -1),
+        repeated(example, batch_size),
         setting=setting,
         budget_s=budget,
         training=training,
@@ -88,7 +93,7 @@ def cost(
         "about": {
             "model": model,
             "at": at,
-            "shape": [found[PLAIN].batch_size, *example.shape[1:]],
+            "shape": [found[PLAIN].batch_size, *sample],
             "device": device,
             "target": target,
             "threads": torch.get_num_threads(),
@@ -123,30 +128,27 @@ def cost(
 
 
 def _networks(
-    model: str, attention: str, at: str, num_classes: int, channels: int, example: Any
+    model: str, attention: str, at: str, sample: tuple[int, ...], num_classes: int | None, example: Any
 ) -> "dict[str, nn.Module]":
     """The plain network, and one with each mechanism."""
     from foveate.counting import count
     from foveate.insertion import insert
-    from foveate.networks import build_network
 
-    def build() -> Any:
-        return build_network(model, num_classes=num_classes, in_channels=channels)
-
+    shown = example[:1] if isinstance(example, tuple) else example  # no targets
     where: Any = at.split(",") if "," in at else at
-    models = {PLAIN: build()}
+    models = {PLAIN: build(model, sample, num_classes)}
     count(models[PLAIN], example, kept=False)  # which says what the network refuses
     for name, options in parse.attention(attention):
         if name == PLAIN:
             continue
         label = name + "".join(f":{key}={value}" for key, value in options.items())
-        models[label] = build()
-        insert(models[label], name, at=where, example=example, **options)
+        models[label] = build(model, sample, num_classes)
+        insert(models[label], name, at=where, example=shown, **options)
     return models
 
 
 def _levels(cost: "Cost", model: "nn.Module", wanted: list[str]) -> dict[str, Any]:
-    """The sums of each level that is asked for, with the times of the inserted modules."""
+    """The sums of each level in `wanted`, with the times of the inserted modules."""
     from dataclasses import asdict
 
     from foveate.counting import module_paths

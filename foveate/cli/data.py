@@ -1,11 +1,18 @@
 """foveate data make | check."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foveate.cli import parse
+
+if TYPE_CHECKING:
+    from foveate.data.inspection import Inspection
+
 app = typer.Typer(no_args_is_help=True, help="Make the embedded set as files; check your own folder.")
+CLASSES_SHOWN = 20
 
 
 @app.command()
@@ -27,20 +34,57 @@ def make(
 
 
 @app.command()
-def check(folder: Annotated[Path, typer.Argument(help="A data folder.", show_default=False)]) -> None:
-    """Open and decode every file of a data folder; list what is empty, cut short or no image.
+def check(
+    source: Annotated[str, typer.Argument(help="A data folder, or 'embedded'.", show_default=False)],
+    kind: Annotated[str, typer.Option(help="How to read it: a registered kind, or path.py:function.")] = "auto",
+    option: Annotated[
+        list[str] | None, typer.Option(help="Of the kind of data; again for another.", metavar="NAME=VALUE")
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Files that cannot be used are left out, as with skip_bad = true.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Open and decode every file of a data folder: classes, counts, sizes, the split, and everything that is wrong.
+
+    Exit status 1 if the data cannot be used as they are.
 
     Example: foveate data check photos
     """
-    from foveate.data import check_folder
+    from foveate.data import inspect_data
 
-    if not folder.is_dir():
-        raise ValueError(f"{folder}: wanted a data folder; there is none")
-    problems = check_folder(folder)
-    for problem in problems:
-        typer.echo(f"note: {problem}" if problem.kind == "note" else str(problem))
-    serious = sum(problem.kind != "note" for problem in problems)
-    if serious:
-        typer.echo(f"{serious} problem{'s' * (serious > 1)} in {folder}", err=True)
+    if not source.strip():
+        raise ValueError("wanted a data folder; got an empty name")
+    options = parse.pairs(option or [], "--option") | ({"skip_bad": True} if skip_bad else {})
+    found = inspect_data(source, kind=kind, options=options)
+    if as_json:
+        typer.echo(json.dumps(found.row()))
+    else:
+        for line in _lines(found):
+            typer.echo(line)
+    if found.serious:
+        if not as_json:
+            typer.echo(f"{found.serious} problem{'s' * (found.serious > 1)} in {source}", err=True)
         raise typer.Exit(1)
-    typer.echo(f"{folder}: every file can be read")
+
+
+def _lines(found: "Inspection") -> list[str]:
+    lines = [f"note: {problem}" if problem.kind == "note" else str(problem) for problem in found.problems]
+    if found.data is None:
+        return lines
+    row: dict[str, Any] = found.row()
+    lines.append(found.data.description)
+    train, test = row["train"], row["test"]
+    names = list(train.get("classes", {}))
+    if names:
+        wide = max(map(len, ["class", *names[:CLASSES_SHOWN]]))
+        lines.append(f"  {'class':<{wide}}  {'train':>7}  {'test':>7}")
+        lines += [
+            f"  {name:<{wide}}  {train['classes'][name]:>7,}  {test['classes'][name]:>7,}"
+            for name in names[:CLASSES_SHOWN]
+        ]
+        if len(names) > CLASSES_SHOWN:
+            lines.append(f"  … and {len(names) - CLASSES_SHOWN:,} more (--json lists all)")
+    lines += [f"{key}: {value}" for key, value in found.data.about.items()]
+    lines.append(f"{found.source}: can be used (kind {found.kind})")
+    return lines

@@ -2,12 +2,27 @@
 
 import dataclasses
 import json
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foveate.cli import parse
+
+if TYPE_CHECKING:
+    from foveate.data import Dataset
+    from foveate.data.dataset import Batch, LabelledImages
+    from foveate.data.transforms import Preprocessing
+    from foveate.tasks import Scores
+    from foveate.trained import TrainedNetwork
+
+THREADS = 2  # that decode the next batches while the network is at work
+UNKNOWN = (
+    "the preprocessing that {network} was trained with is not known: ImageNet's usual is used; "
+    "--image-size, --crop-pct, --interpolation, --mean, --std and --bgr say another"
+)
 
 
 def evaluate(
@@ -19,9 +34,9 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        Path,
+        str,
         typer.Option(
-            help="Class folders, val/ with class folders, images with labels.json, CIFAR-10's files, or parquet.",
+            help="Class folders, test/ or val/ with class folders, images with labels.json, CIFAR-10, or parquet.",
             show_default=False,
         ),
     ],
@@ -35,13 +50,16 @@ def evaluate(
     labels: Annotated[
         Path | None, typer.Option(help="File of each image's class: JSON, or lines 'file class'.")
     ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="The network's classes in order: names parted by commas, or a file of them.")
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side of the square that is shown, in pixels.")] = None,
     crop_pct: Annotated[float | None, typer.Option(help="Its share of the resized short side.")] = None,
-    interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear, bicubic or lanczos.")] = None,
+    interpolation: Annotated[str | None, typer.Option(help="nearest, bilinear, bicubic, lanczos or linear.")] = None,
     mean: Annotated[str | None, typer.Option(help="Of the channels, from 0 to 1, parted by commas.")] = None,
     std: Annotated[str | None, typer.Option(help="Of the channels, parted by commas.")] = None,
-    bgr: Annotated[bool, typer.Option("--bgr", help="The network wants blue first.")] = False,
-    images: Annotated[int | None, typer.Option(min=1, help="Use only so many, spread over the set.")] = None,
+    bgr: Annotated[bool, typer.Option("--bgr", help="The network takes blue first.")] = False,
+    images: Annotated[int | None, typer.Option(min=1, help="Use only this many, spread over the set.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     amp: Annotated[bool, typer.Option("--amp", help="bfloat16 autocast.")] = False,
@@ -52,58 +70,156 @@ def evaluate(
 
     Example: foveate evaluate timm:resnet50 --weights resnet50.safetensors --data imagenet
     """
+    from foveate.data.evaluation import evaluation_set, find_images
     from foveate.devices import require_device
-    from foveate.evaluation import find_images, make_ready, published, score
+    from foveate.trained import load_trained
 
     require_device(device, "--device")
     given: dict[str, Any] = {"image_size": image_size, "crop_pct": crop_pct, "interpolation": interpolation}
     given |= {"mean": _numbers("--mean", mean), "std": _numbers("--std", std), "bgr": bgr or None}
-    ready = make_ready(
+    given = {key: value for key, value in given.items() if value is not None}
+    if not data.strip():
+        raise ValueError("--data: wanted a folder; got an empty text")
+    trained = load_trained(
         network, weights, num_classes=num_classes, options=parse.pairs(option or [], "--option"), source=source, cls=cls
     )
-    found = find_images(data, ready.outputs, labels=labels)
-    usual = published(ready.name, ready.source, weights.name if weights else "")
-    if found.size is not None:  # small images are shown as they are
-        usual = dataclasses.replace(usual, image_size=found.size, crop_pct=1.0)
-    if crop_pct is None and image_size is not None and found.size is not None:
-        given["crop_pct"] = 1.0
-    changed = {key: value for key, value in given.items() if value is not None}
-    if ready.channels == 1 and "mean" not in changed:
-        changed |= {"mean": (0.5,), "std": (0.5,)} if "std" not in changed else {"mean": (0.5,)}
-    preprocessing = dataclasses.replace(usual, **changed)
-    if len(preprocessing.mean) != ready.channels:
-        raise ValueError(f"--mean, --std: wanted {ready.channels} numbers each, got {len(preprocessing.mean)}")
-    with _Bar(found.count if images is None else min(images, found.count)) as bar:
-        result = score(
-            ready.model,
-            found,
-            preprocessing,
-            channels=ready.channels,
+    found = find_images(Path(data).expanduser(), labels=labels)
+    preprocessing = preprocessing_of(trained, found, weights.name if weights else "", given)
+    names = trained.classes if classes is None else _names(classes)
+    tested = evaluation_set(found, trained.outputs, preprocessing, names=names, channels=trained.channels, most=images)
+    began = time.perf_counter()
+    with _Bar(len(tested.test)) as bar:
+        scores = score_classifier(
+            trained.model,
+            tested,
             batch_size=batch_size,
-            most=images,
             device=device,
             amp=amp,
             channels_last=channels_last,
             progress=bar.update,
         )
+    seconds = time.perf_counter() - began
+    for note in (*tested.notes, *([] if preprocessing.known else [UNKNOWN.format(network=network)])):
+        typer.echo(f"note: {note}", err=True)
+    count = len(tested.test)
+    right = int(scores.items["accuracy"].sum())
+    right5 = int(scores.items["top5"].sum()) if "top5" in scores.items else None
+    top1, top5 = 100 * right / count, None if right5 is None else 100 * right5 / count
     if as_json:
-        answer: dict[str, Any] = {
-            "network": network,
-            "weights": str(weights) if weights else None,
-            "source": ready.source,
-        }
-        answer |= {"data": str(data), "num_classes": ready.outputs, "images": result.images, "correct": result.right}
-        answer |= {"correct5": result.right5, "top1": result.top1, "top5": result.top5, "device": device}
-        answer |= {"preprocessing": dataclasses.asdict(preprocessing), "seconds": result.seconds}
-        typer.echo(json.dumps(answer))
+        answer: dict[str, Any] = {"network": network, "weights": str(weights) if weights else None}
+        answer |= {"source": trained.source, "data": data, "num_classes": trained.outputs, "images": count}
+        answer |= {"correct": right, "correct5": right5, "top1": top1, "top5": top5, "device": device}
+        answer |= {"preprocessing": dataclasses.asdict(preprocessing), "classes": tested.about["classes"]}
+        typer.echo(json.dumps(answer | {"seconds": seconds}))
         return
-    of = f", weights of {ready.source}" if ready.source else ""
-    part = f" of {found.count:,}" if result.images < found.count else ""
-    typer.echo(f"{network}, {ready.outputs} classes{of}: {result.images:,}{part} images of {found.name}")
-    five = "" if result.top5 is None else f"   top-5 {result.top5:.2f} % ({result.right5:,})"
-    typer.echo(f"top-1 {result.top1:.2f} % ({result.right:,} right){five}")
+    of = f", weights of {trained.source}" if trained.source else ""
+    part = f" of {len(found.labels):,}" if count < len(found.labels) else ""
+    typer.echo(f"{network}, {trained.outputs} classes{of}: {count:,}{part} images of {found.name}")
+    five = "" if top5 is None else f"   top-5 {top5:.2f} % ({right5:,})"
+    typer.echo(f"top-1 {top1:.2f} % ({right:,} right){five}")
     typer.echo(f"{preprocessing}")
-    typer.echo(f"{result.seconds:.1f} s, {result.images / result.seconds:,.0f} images a second on {device}")
+    typer.echo(f"classes numbered {tested.about['classes']}")
+    typer.echo(f"{seconds:.1f} s, {count / seconds:,.0f} images a second on {device}")
+
+
+def preprocessing_of(
+    trained: "TrainedNetwork", images: "LabelledImages", weights: str = "", given: dict[str, Any] | None = None
+) -> "Preprocessing":
+    """What the network was published with, changed as given; small images are shown in their own size.
+
+    Args:
+        trained: the network.
+        images: that it is tested on.
+        weights: name of the file of weights.
+        given: fields of `Preprocessing` that replace the published ones.
+
+    Raises: ValueError: if a value is out of its range, or mean and std are not of the network's channels.
+    """
+    from foveate.data.transforms import published
+
+    given = dict(given or {})
+    usual = published(trained.name, trained.source, weights)
+    if images.side is not None:
+        usual = dataclasses.replace(usual, image_size=images.side, crop_pct=1.0)
+        if "image_size" in given:
+            given.setdefault("crop_pct", 1.0)
+    if trained.channels == 1:
+        usual = dataclasses.replace(usual, mean=(0.5,), std=(0.5,), bgr=False)
+    if {"mean", "std"} <= given.keys():
+        given["known"] = True
+    found = dataclasses.replace(usual, **given)
+    if len(found.mean) != trained.channels:
+        raise ValueError(f"--mean, --std: wanted {trained.channels} numbers each, got {len(found.mean)}")
+    return found
+
+
+def score_classifier(
+    model: Any,
+    data: "Dataset",
+    *,
+    batch_size: int = 64,
+    device: str = "cpu",
+    amp: bool = False,
+    channels_last: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> "Scores":
+    """Scores of the task classification on the test split; the network is left in evaluation mode on the device.
+
+    Args:
+        model: (N, C, H, W) → logits (N, classes).
+        data: of `evaluation_set`.
+        batch_size: images at a time.
+        device: torch's name of it.
+        amp: bfloat16 autocast.
+        channels_last: memory format.
+        progress: called with (images done, images in all).
+
+    Raises: ValueError: if an image cannot be read, by its path; if the outputs have another shape or are not finite.
+    """
+    import torch
+
+    from foveate.data.reading import read_ahead
+    from foveate.tasks import create_task
+    from foveate.train.loop import evaluate as scores_of
+
+    model = model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format).eval()
+    split, task = data.test, create_task("classification", data)
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=amp):
+        with torch.inference_mode():
+            task.check(model, split.batch([0], None).to(device, channels_last=channels_last))
+        parts = [list(range(at, min(at + batch_size, len(split)))) for at in range(0, len(split), batch_size)]
+        batches = read_ahead(split, parts, device=device, channels_last=channels_last, threads=THREADS)
+        scores = scores_of(model, task, _counted(batches, len(split), progress))
+    finite = [bool(value) for value in abs(scores.items["loss"]) < float("inf")]
+    if not all(finite):
+        raise ValueError(f"{split.name_of(finite.index(False))}: the network's outputs are not finite numbers")
+    return scores
+
+
+def _counted(batches: Iterator["Batch"], count: int, progress: Callable[[int, int], None] | None) -> Iterator["Batch"]:
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch)
+        if progress is not None:
+            progress(done, count)
+
+
+def _names(text: str) -> Sequence[str]:
+    """Names of classes: of a file (a JSON list, or a name a line), or parted by commas."""
+    file = Path(text).expanduser()
+    if not file.is_file():
+        return [name.strip() for name in text.split(",")]
+    content = file.read_text(encoding="utf-8")
+    if file.suffix.lower() != ".json":
+        return [line.strip() for line in content.splitlines() if line.strip()]
+    try:
+        names = json.loads(content)
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{file}: wanted a JSON list of the classes' names")
+    return names
 
 
 def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:

@@ -1,4 +1,4 @@
-"""foveate guidelines MODEL | study: ShuffleNet v2's four guidelines, asked of a network and of this machine."""
+"""foveate guidelines MODEL | study: ShuffleNet v2's four guidelines, on a network and on this machine."""
 
 import json
 import sys
@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from foveate.cli.inspect import Classes, Json, Model, Size
+from foveate.cli.inspect import Json, Model
+from foveate.cli.sample import Channels, Classes, Shape, Size, build, in_words, sample_shape
 
 
 class _ModelOrCommand(TyperGroup):
@@ -23,7 +24,7 @@ app = typer.Typer(
     cls=_ModelOrCommand,
     no_args_is_help=True,
     subcommand_metavar="MODEL | study",
-    help="ShuffleNet v2's four guidelines, asked of a network and of your machine.\n\n"
+    help="ShuffleNet v2's four guidelines, on a network and on your machine.\n\n"
     "Example: foveate guidelines timm:resnet50",
 )
 
@@ -31,10 +32,11 @@ app = typer.Typer(
 @app.command()
 def model(
     model: Model,
-    image_size: Size = 224,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 3,
+    shape: Shape = None,
+    image_size: Size = None,
+    channels: Channels = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
-    num_classes: Classes = 1000,
+    num_classes: Classes = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring, about.")] = 15.0,
@@ -48,21 +50,20 @@ def model(
     """
     from dataclasses import asdict
 
-    import torch
-
     from foveate.costs import guidelines, with_threads
     from foveate.devices import require_device
-    from foveate.networks import build_network
+    from foveate.networks import example_input
     from foveate.report import guidelines_drawing, guidelines_table, picture_path, write_picture
 
     where = require_device(device)
     if picture is not None:
         picture_path(picture)
-    network = build_network(model, num_classes=num_classes, in_channels=channels).to(where)
-    x = torch.randn(batch_size, channels, image_size, image_size, device=where)
+    sample = sample_shape(model, shape, image_size, channels, batch_size=batch_size)
+    network = build(model, sample, num_classes).to(where)
+    x = example_input(model, sample, batch_size=batch_size, device=where)
     with with_threads(threads):
         found = asdict(guidelines(network, x, measure=measure, budget_s=seconds))
-    found["about"] = f"{model}, batch {batch_size} of {image_size}×{image_size}, on {found['machine']['name']}"
+    found["about"] = f"{model}, {in_words(sample, batch_size)}, on {found['machine']['name']}"
     if picture is not None:
         write_picture(guidelines_drawing(found), picture)
     if as_json:

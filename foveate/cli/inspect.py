@@ -7,14 +7,13 @@ from typing import Annotated
 import typer
 
 from foveate.cli import parse
+from foveate.cli.sample import Channels, Classes, Shape, Size, build, sample_shape
 from foveate.spec import PLAIN
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[
     str, typer.Argument(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.", show_default=False)
 ]
-Size = Annotated[int, typer.Option(min=1, help="Side of the image in pixels.")]
-Classes = Annotated[int, typer.Option(min=1, help="Outputs of the classifier.")]
 
 
 def list_(pattern: Annotated[str, typer.Argument(help="A glob pattern.")] = "*", as_json: Json = False) -> None:
@@ -109,29 +108,31 @@ def sites(
     replace: Annotated[
         bool, typer.Option("--replace", help="Put it instead of the convolution or activation there.")
     ] = False,
-    image_size: Size = 224,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 3,
-    num_classes: Classes = 1000,
+    shape: Shape = None,
+    image_size: Size = None,
+    channels: Channels = None,
+    num_classes: Classes = None,
     as_json: Json = False,
 ) -> None:
     """Show the places of a network where attention can go, and what a mechanism would add there.
+
+    Images, signals, clips and detectors.
 
     Example: foveate sites timm:resnet50 --at nonlocal-5 --attention nl:sub_sample=true
     """
     from dataclasses import asdict
 
-    import torch
-
     from foveate.insertion import draw, format_sites, insert
     from foveate.insertion import sites as find
-    from foveate.networks import build_network
+    from foveate.networks import example_input
 
-    network = build_network(model, num_classes=num_classes, in_channels=channels)
+    sample = sample_shape(model, shape, image_size, channels, batch_size=2)
+    network = build(model, sample, num_classes)
     where = at.split(",") if at and "," in at else at
-    example = torch.zeros(2, channels, image_size, image_size)
+    example = example_input(model, sample, batch_size=2)
     if attention is None:
         if replace:
-            raise ValueError("--replace wants --attention NAME, such as --attention sk --at 'layer*.conv2'")
+            raise ValueError("--replace needs --attention NAME, such as --attention sk --at 'layer*.conv2'")
         found = find(network, example, where)
         drawn = f"{draw(network, example, where)}\n\n{format_sites(found)}"
         typer.echo(json.dumps([asdict(site) for site in found]) if as_json else drawn)

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from foveate.cli import parse
-from foveate.cli.inspect import Classes, Json, Model, Size
+from foveate.cli.inspect import Json, Model
+from foveate.cli.sample import Channels, Classes, Shape, Size, build, in_words, sample_shape
 from foveate.spec import PLAIN
 
 
@@ -19,10 +20,11 @@ def roofline(
         typer.Option(help="Insert one, options after colons, and tell its operators from the others."),
     ] = None,
     at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns parted by commas.")] = "block",
-    image_size: Size = 224,
-    channels: Annotated[int, typer.Option(min=1, help="Channels of the image.")] = 3,
+    shape: Shape = None,
+    image_size: Size = None,
+    channels: Channels = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 1,
-    num_classes: Classes = 1000,
+    num_classes: Classes = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     seconds: Annotated[float, typer.Option(min=0.0, help="Of measuring, about.")] = 5.0,
@@ -35,12 +37,11 @@ def roofline(
     """
     from dataclasses import asdict
 
-    import torch
-
     from foveate.costs import roofline, with_threads
+    from foveate.counting import first_samples, placed
     from foveate.devices import require_device
     from foveate.insertion import insert
-    from foveate.networks import build_network
+    from foveate.networks import example_input
     from foveate.report import picture_path, roofline_drawing, roofline_table, write_picture
 
     where = require_device(device)
@@ -51,17 +52,18 @@ def roofline(
         raise ValueError(f"--attention: wanted one mechanism, got {attention!r}")
     if attention is None and at != "block":
         raise ValueError("--at goes with --attention")
-    network = build_network(model, num_classes=num_classes, in_channels=channels)
-    x = torch.randn(batch_size, channels, image_size, image_size)
+    sample = sample_shape(model, shape, image_size, channels, batch_size=batch_size)
+    network = build(model, sample, num_classes)
+    x = example_input(model, sample, batch_size=batch_size)
     before = {name for name, _ in network.named_modules()}
     for name, options in wanted:
-        insert(network, name, at=at.split(",") if "," in at else at, example=x[:1], **options)
+        insert(network, name, at=at.split(",") if "," in at else at, example=first_samples(x, 1), **options)
     inserted = [name for name, _ in network.named_modules() if name not in before]
     with with_threads(threads):
-        line = roofline(network.to(where), x.to(where), inserted=inserted, budget_s=seconds)
+        line = roofline(network.to(where), placed(x, where), inserted=inserted, budget_s=seconds)
     found: dict[str, Any] = asdict(line) | {"where": line.where(), "where_inserted": line.where(inserted=True)}
     what = f"{model} with {attention}" if attention else model
-    found["about"] = f"{what}, batch {batch_size} of {image_size}×{image_size}, on {line.machine.name}"
+    found["about"] = f"{what}, {in_words(sample, batch_size)}, on {line.machine.name}"
     if picture is not None:
         write_picture(roofline_drawing(found), picture)
     if as_json:

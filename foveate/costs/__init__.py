@@ -1,6 +1,6 @@
 """What a network costs: counted, and measured."""
 
-from torch import Tensor, nn
+from torch import nn
 
 from foveate.costs.calibration import Calibration, Prediction, calibrate, fastest_first, predict
 from foveate.costs.latency import Latency, distinguishable
@@ -9,7 +9,7 @@ from foveate.costs.microbenchmarks import Experiment, experiment, experiments
 from foveate.costs.pricing import Guidelines, Place, Total, guidelines
 from foveate.costs.roofs import Machine, Point, Roofline, measure_machine, roofline, with_threads
 from foveate.costs.setting import Setting
-from foveate.counting import Count, Row, Sums, count
+from foveate.counting import Batch, Count, Row, Sums, count
 
 __all__ = [
     "Calibration",
@@ -55,6 +55,6 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def macs(model: nn.Module, x: Tensor | tuple[Tensor, ...]) -> int:
+def macs(model: nn.Module, x: Batch) -> int:
     """Multiply-adds of one forward pass: convolutions, linear layers, matrix products and attention; half the FLOPs."""
     return count(model, x, kept=False).macs

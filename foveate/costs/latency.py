@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from foveate.counting import Batch, call
+
 PARTS = 10
 TWINS = 0.02  # by how much of it two copies of one network may differ in latency
 STUDENT = 2.262  # 97.5 % of its distribution with nine degrees of freedom
@@ -108,17 +110,17 @@ def _wait() -> None:
         torch.accelerator.synchronize()
 
 
-def forward_step(model: Callable[..., Any], x: Tensor) -> Callable[[], object]:
+def forward_step(model: Callable[..., Any], x: Batch) -> Callable[[], object]:
     """One forward pass without gradients."""
 
     def step() -> None:
         with torch.inference_mode():
-            model(x)
+            call(model, x)
 
     return step
 
 
-def training_step(model: nn.Module, run: Callable[..., Any], x: Tensor) -> Callable[[], object]:
+def training_step(model: nn.Module, run: Callable[..., Any], x: Batch) -> Callable[[], object]:
     """One forward and backward pass of `run`, which is the model or a compiled form of it, in training mode.
 
     The loss is the mean of the squared outputs; no optimiser.
@@ -127,7 +129,7 @@ def training_step(model: nn.Module, run: Callable[..., Any], x: Tensor) -> Calla
     def step() -> None:
         model.train()
         model.zero_grad(set_to_none=True)
-        outputs = [t for t in tree_leaves(run(x)) if isinstance(t, Tensor) and t.is_floating_point()]
+        outputs = [t for t in tree_leaves(call(run, x)) if isinstance(t, Tensor) and t.is_floating_point()]
         torch.stack([t.float().square().mean() for t in outputs]).sum().backward()
         model.zero_grad(set_to_none=True)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from foveate.costs.latency import (
@@ -24,7 +24,7 @@ from foveate.costs.latency import (
 )
 from foveate.costs.memory import halving, start_measuring_peaks
 from foveate.costs.setting import Setting, exported_step
-from foveate.counting import Count, count
+from foveate.counting import Batch, Count, batch_size, count, first_samples, first_tensor, repeated
 from foveate.insertion import inserted, sites
 
 Steps = dict[str, Callable[[], object]]
@@ -36,11 +36,11 @@ class Cost:
 
     counted: all rows of the count, of which parameters, macs (multiply-adds of the batch), elementwise, reductions,
     bytes_moved, launches, unknown and activation_bytes (kept for the backward pass) are the sums. batch_size: what was
-    run, less than was asked for where that did not fit into memory. latency_ms: median of a forward pass, and the
+    run, less than given where that did not fit into memory. latency_ms: median of a forward pass, and the
     interval in which a repeat of the measurement falls. latency_ratio: to the baseline, round by round in the same run
     (1, 1, 1 for the baseline itself). train_step_ms, train_step_ratio: of a forward and backward pass in training mode.
     peak_mib, train_peak_mib: memory that a pass takes above weights and batch. energy_mj: millijoules of a forward
-    pass. inserted_ms: of each inserted module, by its place. What was not asked for or cannot be had is None; `notes`
+    pass. inserted_ms: of each inserted module, by its place. What was not measured or cannot be is None; `notes`
     say why.
     """
 
@@ -95,12 +95,12 @@ class Cost:
 def compared(ours: Cost, other: Cost) -> Latency:
     """How many times the other's latency ours is, round by round; both must come from one run."""
     if len(ours.times_ms) != len(other.times_ms):
-        raise ValueError("compared() wants two costs of one run: foveate.costs.costs({...}, x)")
+        raise ValueError("compared() needs two costs of one run: foveate.costs.costs({...}, x)")
     return interval_of_the_median([a / b for a, b in zip(ours.times_ms, other.times_ms, strict=True)])
 
 
 def ranked(found: Mapping[str, Cost]) -> list[list[str]]:
-    """Names from the fastest to the slowest; one stands with those before it as long as it cannot be told from all."""
+    """Names from the fastest to the slowest; one is grouped with those before it until it differs from all of them."""
     groups: list[list[str]] = []
     for name in sorted(found, key=lambda name: found[name].latency_ms.median):
         if groups and not all(distinguishable(compared(found[name], found[other])) for other in groups[-1]):
@@ -112,7 +112,7 @@ def ranked(found: Mapping[str, Cost]) -> list[list[str]]:
 
 def cost(
     model: nn.Module,
-    x: Tensor,
+    x: Batch,
     baseline: nn.Module | None = None,
     *,
     setting: Setting | None = None,
@@ -125,7 +125,8 @@ def cost(
 
     Args:
         model: any network; left as it was found (modes, gradients).
-        x: a batch.
+        x: a batch as a tensor, a tuple of arguments, a list of images, or a dict of keyword arguments. A detector
+            that is trained on targets takes (images, targets).
         baseline: another network for the same batch; gives `latency_ratio`.
         setting: device, numbers, layout, compiler; None measures as model and batch are.
         repeats: rounds at most. budget_s: seconds of measuring at most (5 rounds at least).
@@ -141,7 +142,7 @@ def cost(
 
 def costs(
     models: Mapping[str, nn.Module],
-    x: Tensor,
+    x: Batch,
     *,
     setting: Setting | None = None,
     repeats: int = 200,
@@ -161,15 +162,18 @@ def costs(
     if setting.target != "torch" and (training or modules):
         raise ValueError(f"target {setting.target} runs no training step and no module by itself")
     memory = memory and setting.target == "torch"
-    device = setting.device or next((t.device.type for m in models.values() for t in m.parameters()), x.device.type)
+    device = setting.device or next(
+        (t.device.type for m in models.values() for t in m.parameters()), first_tensor(x).device.type
+    )
 
     def run(batch: int) -> dict[str, Cost]:
         placed = {name: setting.place(model) for name, model in models.items()}
-        given = setting.batch(x[:batch])
+        given = setting.batch(first_samples(x, batch))
+        where = first_tensor(given).device
         with contextlib.ExitStack() as stack:
             for model in placed.values():
                 stack.enter_context(_evaluating(model))
-            stack.enter_context(setting.numbers(given.device))
+            stack.enter_context(setting.numbers(where))
             if memory:
                 peaks = start_measuring_peaks(placed, given, setting, training=training)
             try:
@@ -181,11 +185,11 @@ def costs(
             forward, checked = _forward_steps(placed, given, setting, stack)
             times = time_interleaved(forward, repeats=repeats, budget_s=budget_s)
             inside = _inserted_times(placed, given, repeats, budget_s) if modules else {}
-            joules = {name: energy_mj(step, given.device) for name, step in forward.items()} if energy else {}
+            joules = {name: energy_mj(step, where) for name, step in forward.items()} if energy else {}
         trained: dict[str, list[float]] = {}
         if training:
             copies = {name: copy.deepcopy(model) for name, model in placed.items()}
-            with setting.numbers(given.device):
+            with setting.numbers(where):
                 steps: Steps = {
                     name: training_step(model, _run(model, setting), given) for name, model in copies.items()
                 }
@@ -209,19 +213,21 @@ def costs(
             for name in models
         }
 
-    found, _, said = halving(len(x), run, on=str(device))
-    return {name: replace(one, notes=(*said, *one.notes)) for name, one in found.items()}
+    found, _, notes = halving(batch_size(x), run, on=str(device))
+    return {name: replace(one, notes=(*notes, *one.notes)) for name, one in found.items()}
 
 
 def _forward_steps(
-    models: Mapping[str, nn.Module], x: Tensor, setting: Setting, stack: contextlib.ExitStack
+    models: Mapping[str, nn.Module], x: Batch, setting: Setting, stack: contextlib.ExitStack
 ) -> tuple[Steps, dict[str, list[str]]]:
     """A forward pass of each network on its target, and what was found while preparing it."""
     if setting.target == "torch":
         return {name: forward_step(_run(model, setting), x) for name, model in models.items()}, {}
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="foveate-onnx-")))
     exported = {name: exported_step(name, model, x, folder) for name, model in models.items()}
-    return {name: step for name, (step, _) in exported.items()}, {name: [said] for name, (_, said) in exported.items()}
+    return {name: step for name, (step, _) in exported.items()}, {
+        name: [notes] for name, (_, notes) in exported.items()
+    }
 
 
 def _run(model: nn.Module, setting: Setting) -> Callable[..., Any]:
@@ -246,20 +252,20 @@ def _reasons(peak: Sequence[float | str], joules: float | str | None) -> list[st
 
 
 def _notes(counted: Count) -> list[str]:
-    said = []
+    notes = []
     if counted.unknown:
         names = ", ".join(f"{name} ({times}×)" for name, times in counted.unknown.items())
-        said.append(f"operators whose arithmetic is not counted, because nothing is known of them: {names}")
+        notes.append(f"operators whose arithmetic is not counted, because nothing is known of them: {names}")
     if counted.data_dependent:
         names = ", ".join(counted.data_dependent)
-        said.append(f"the counts hold for this batch only, its values decide what runs: {names}")
-    if not counted.trained:
-        said.append("activation bytes are of evaluation mode: this batch is too small for batch norm to train on")
-    return said
+        notes.append(f"the counts hold for this batch only, its values decide what runs: {names}")
+    if counted.untrained:
+        notes.append(f"activation bytes are of evaluation mode: {counted.untrained}")
+    return notes
 
 
 def _inserted_times(
-    models: Mapping[str, nn.Module], x: Tensor, repeats: int, budget_s: float
+    models: Mapping[str, nn.Module], x: Batch, repeats: int, budget_s: float
 ) -> dict[str, dict[str, list[float]]]:
     """Milliseconds within each inserted module in a forward pass, all models in turns: name → place → rounds."""
     found: dict[str, dict[str, list[float]]] = {}
@@ -277,15 +283,16 @@ def _inserted_times(
 
 @contextlib.contextmanager
 def _clocked(
-    model: nn.Module, x: Tensor, places: Mapping[str, nn.Module], found: dict[str, list[float]]
+    model: nn.Module, x: Batch, places: Mapping[str, nn.Module], found: dict[str, list[float]]
 ) -> Iterator[Callable[[], object]]:
     """A forward pass that adds to `found` what each of the modules took."""
+    device = first_tensor(x).device
     spent = dict.fromkeys(places, 0.0)
     began: dict[str, float] = {}
 
     def now() -> float:
-        if x.is_cuda:
-            torch.cuda.synchronize(x.device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
         return time.perf_counter()
 
     def start(place: str) -> None:
@@ -324,7 +331,7 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-def stages_of(model: nn.Module, x: Tensor) -> list[str]:
+def stages_of(model: nn.Module, x: Batch) -> list[str]:
     """The modules that end its stages, in order, as `count(..., stages=)` takes them; empty where none were seen."""
     try:
         return [site.name for site in sites(model, x, "stage")]
@@ -341,9 +348,9 @@ class Throughput:
 
 
 def throughput(
-    models: Mapping[str, nn.Module], x: Tensor, *, setting: Setting | None = None, most: int = 32, budget_s: float = 2.0
+    models: Mapping[str, nn.Module], x: Batch, *, setting: Setting | None = None, most: int = 32, budget_s: float = 2.0
 ) -> tuple[list[Throughput], list[str]]:
-    """Measured at 1, 2, 4, … images up to `most`, all networks in turns at each; and what was said.
+    """Measured at 1, 2, 4, … images up to `most`, all networks in turns at each; and notes.
 
     Args:
         models: any networks for one batch.
@@ -357,7 +364,7 @@ def throughput(
     sizes = [2**power for power in range(most.bit_length()) if 2**power < most] + [most]
     found: list[Throughput] = []
     for size in sizes:
-        batch = x[:1].expand(size, *x.shape[1:])
+        batch = repeated(x, size)
         measured = costs(models, batch, setting=setting, budget_s=budget_s, memory=False)
         first = next(iter(measured.values()))
         if first.batch_size < size:
@@ -380,7 +387,7 @@ def energy_mj(step: Callable[[], object], device: torch.device) -> float | str:
     try:
         import pynvml
     except ImportError:
-        return "energy: not available; NVML wants the pynvml module (pip install nvidia-ml-py)"
+        return "energy: not available; NVML needs the pynvml module (pip install nvidia-ml-py)"
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveate.costs.latency import Latency, forward_step, interval_of_the_median, time_interleaved, time_settled
 from foveate.costs.places import Found, Product, Reading, predicted, product, read
-from foveate.costs.roofs import Machine, measure_machine
+from foveate.costs.roofs import Machine, measure_machine_of
 from foveate.costs.trace import Call, Operand, alone, timed, traced
+from foveate.counting import Batch, batch_size
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Place:
 class Total:
     """All places of one guideline, none of their operators counted twice.
 
-    checked: how many 1×1 convolutions (G1), convolutions and linear layers (G2) or operators (G3, G4) were asked;
+    checked: how many 1×1 convolutions (G1), convolutions and linear layers (G2) or operators (G3, G4) were checked;
     saves_ms: the sum of the medians of the places.
     """
 
@@ -109,7 +110,7 @@ class Guidelines:
 
 def guidelines(
     model: nn.Module,
-    x: Tensor,
+    x: Batch,
     *,
     machine: Machine | None = None,
     measure: bool = True,
@@ -119,7 +120,7 @@ def guidelines(
 
     Args:
         model: any network; left as it was found.
-        x: a batch on the device to measure.
+        x: a batch on the device to measure, as `foveate.counting.count` takes it.
         machine: the roofs to predict with; those of x's device and dtype, measured now, where not given.
         measure: False counts and predicts only.
         budget_s: seconds of measuring at most, about; every change gets at least 5 rounds.
@@ -130,7 +131,7 @@ def guidelines(
     2018, arXiv:1807.11164. Ours: linear layers over a map's positions are 1×1 convolutions, copies and normalisations
     are elementwise operators, any network is read by its operators.
     """
-    machine = machine or measure_machine(x.device, dtype=x.dtype if x.dtype.is_floating_point else torch.float32)
+    machine = machine or measure_machine_of(x)
     passes, latency = None, None
     modes = {module: module.training for module in model.modules()}
     model.eval()
@@ -144,19 +145,19 @@ def guidelines(
     finally:
         for module, mode in modes.items():
             module.training = mode
-    images = int(x.shape[0])
+    images = batch_size(x)
     reading = read(calls, images, machine)
     changes = [change(place, calls, images, machine) for place in reading.places]
     ratios = _timed(reading.places, changes, calls, 2 * budget_s / 3) if measure else {}
     whole = None if passes is None else _together(passes, range(len(calls))).median
     places = []
-    for place, asked in zip(reading.places, changes, strict=True):
+    for place, wanted in zip(reading.places, changes, strict=True):
         rows = [calls[i] for i in place.calls]
         cost = predicted(rows, machine)
         now = None if passes is None else _together(passes, place.calls)
         saves = None
-        if asked is not None and passes is not None:
-            saves = _saves(passes, place, asked, ratios.get(signature(place, calls)))
+        if wanted is not None and passes is not None:
+            saves = _saves(passes, place, wanted, ratios.get(signature(place, calls)))
         places.append(
             Place(
                 place.guideline,
@@ -170,8 +171,8 @@ def guidelines(
                 predicted_ms=cost,
                 measured_ms=now,
                 share=None if now is None or not whole else now.median / whole,
-                change=asked.words if asked else None,
-                saves_predicted_ms=cost - asked.predicted_ms * asked.scale if asked else None,
+                change=wanted.words if wanted else None,
+                saves_predicted_ms=cost - wanted.predicted_ms * wanted.scale if wanted else None,
                 saves_ms=saves,
             )
         )
@@ -227,28 +228,28 @@ def _timed(
 ) -> dict[object, Latency]:
     """Time of the changed place to that of the place, both alone, in turns; once for places that are alike."""
     distinct = {
-        signature(place, calls): (place, asked)
-        for place, asked in zip(places, changes, strict=True)
-        if asked is not None and asked.step is not None
+        signature(place, calls): (place, wanted)
+        for place, wanted in zip(places, changes, strict=True)
+        if wanted is not None and wanted.step is not None
     }
     found: dict[object, Latency] = {}
-    for key, (place, asked) in distinct.items():
-        assert asked.step is not None
-        steps = {"now": sequence([calls[i] for i in place.calls]), "changed": asked.step()}
+    for key, (place, wanted) in distinct.items():
+        assert wanted.step is not None
+        steps = {"now": sequence([calls[i] for i in place.calls]), "changed": wanted.step()}
         samples = time_settled(steps, repeats=25, budget_s=budget_s / len(distinct))
         pairs = zip(samples["changed"], samples["now"], strict=True)
-        found[key] = interval_of_the_median([asked.scale * changed / now for changed, now in pairs])
+        found[key] = interval_of_the_median([wanted.scale * changed / now for changed, now in pairs])
     return found
 
 
-def _saves(passes: Sequence[Sequence[float]], place: Found, asked: Change, ratio: Latency | None) -> Latency:
+def _saves(passes: Sequence[Sequence[float]], place: Found, wanted: Change, ratio: Latency | None) -> Latency:
     """Of the place's time in the network, the part that the change saved when both were timed alone; where the change
     leaves nothing to time, all but what remains."""
     if ratio is not None:
         now = _together(passes, place.calls).median
         return Latency(now * (1 - ratio.median), now * (1 - ratio.high), now * (1 - ratio.low))
-    gone = [i for i in place.calls if i not in asked.remains]
-    found, left = _together(passes, gone), 0.0 if asked.remains else asked.predicted_ms
+    gone = [i for i in place.calls if i not in wanted.remains]
+    found, left = _together(passes, gone), 0.0 if wanted.remains else wanted.predicted_ms
     return Latency(found.median - left, found.low - left, found.high - left)
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveate.costs.latency import time_interleaved
 from foveate.costs.trace import timed
+from foveate.counting import Batch, first_tensor
 from foveate.devices import require_device
 from foveate.machine import processor_name
 
@@ -51,7 +52,7 @@ class Machine:
         return self.copy_gb_s[0][1]
 
     def bandwidth(self, moved: int) -> float:
-        """Gigabytes a second of an operator that reads and writes so many bytes; in between, interpolated."""
+        """Gigabytes a second of an operator that reads and writes this number of bytes; in between, interpolated."""
         (below, rate), *others = self.copy_gb_s
         if moved <= below:
             return rate
@@ -80,6 +81,12 @@ def measure_machine(
     Raises: ValueError: no such device, no floating dtype, less than one thread.
     """
     return _measured(str(require_device(device)), dtype, torch.get_num_threads() if threads is None else threads)
+
+
+def measure_machine_of(x: Batch) -> Machine:
+    """The roofs of the device and dtype of a batch."""
+    t = first_tensor(x)
+    return measure_machine(t.device, dtype=t.dtype if t.is_floating_point() else torch.float32)
 
 
 @functools.cache
@@ -172,7 +179,7 @@ BOUNDS = ("arithmetic", "memory", "launch")
 @dataclass(frozen=True)
 class Point:
     """One operator. operations: a multiply-add counts as one. bound: which of arithmetic, memory traffic and launch
-    takes longest at the machine's best rates. inserted: whether it runs inside one of the modules asked about."""
+    takes longest at the machine's best rates. inserted: whether it runs inside one of the `inserted` modules."""
 
     operator: str
     module: str
@@ -208,7 +215,7 @@ class Roofline:
 
 def roofline(
     model: nn.Module,
-    x: Tensor,
+    x: Batch,
     *,
     machine: Machine | None = None,
     inserted: Collection[str] = (),
@@ -218,14 +225,14 @@ def roofline(
 
     Args:
         model: any network; left as it was found.
-        x: a batch on the device to measure.
+        x: a batch on the device to measure, as `foveate.counting.count` takes it.
         machine: its roofs; measured now, for x's device and dtype, where not given.
-        inserted: dotted paths of modules whose operators are to be told from the others.
+        inserted: dotted paths of modules whose operators are marked.
         budget_s: seconds of measuring at most, about.
 
     Raises: ValueError: the network refuses x.
     """
-    machine = machine or measure_machine(x.device, dtype=x.dtype if x.dtype.is_floating_point else torch.float32)
+    machine = machine or measure_machine_of(x)
     modes = {module: module.training for module in model.modules()}
     model.eval()
     try:

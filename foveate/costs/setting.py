@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from foveate.counting import Batch, call, first_tensor, placed, tensors_in
 from foveate.devices import require_device
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -59,15 +60,14 @@ class Setting:
         placed = copy.deepcopy(model).to(device=self.device, dtype=dtype)
         return placed.to(memory_format=torch.channels_last) if self.channels_last else placed
 
-    def batch(self, x: Tensor) -> Tensor:
+    def batch(self, x: Batch) -> Batch:
         """The batch as the setting has it."""
-        dtype = None if self.amp or self.dtype is None or not x.is_floating_point() else DTYPES[self.dtype]
-        layout = torch.channels_last if self.channels_last and x.dim() == 4 else torch.preserve_format
-        return x.to(device=self.device, dtype=dtype, memory_format=layout)
+        dtype = None if self.amp or self.dtype is None else DTYPES[self.dtype]
+        return placed(x, self.device, dtype, channels_last=self.channels_last)
 
     @contextlib.contextmanager
     def numbers(self, device: torch.device) -> Iterator[None]:
-        """Automatic mixed precision, if it is asked for."""
+        """Automatic mixed precision, if set."""
         dtype = DTYPES[self.dtype or "bf16"]
         with torch.autocast(device.type, dtype, enabled=self.amp):
             yield
@@ -80,10 +80,10 @@ CLOSE = 1e-3  # of the largest output; what is checked is the graph, not its rou
 def runtime_there() -> None:
     """Raises: ValueError: what exporting and running needs is not installed."""
     if missing := [name for name in WANTED if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"target onnxruntime wants {' and '.join(missing)}: pip install 'foveate[export]'")
+        raise ValueError(f"target onnxruntime needs {' and '.join(missing)}: pip install 'foveate[export]'")
 
 
-def exported_step(name: str, model: nn.Module, x: Tensor, folder: Path) -> tuple[Callable[[], object], str]:
+def exported_step(name: str, model: nn.Module, x: Batch, folder: Path) -> tuple[Callable[[], object], str]:
     """One pass of the exported network over the batch, and what was found while checking it.
 
     Raises: ValueError: it cannot be exported, does not run there, or gives other numbers.
@@ -99,17 +99,18 @@ def exported_step(name: str, model: nn.Module, x: Tensor, folder: Path) -> tuple
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    here = "CUDAExecutionProvider" if x.is_cuda else "CPUExecutionProvider"
+    device = first_tensor(x).device
+    here = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
     if here not in onnxruntime.get_available_providers():
-        raise ValueError(f"target onnxruntime: the installed one has no {here}, which {x.device} wants")
+        raise ValueError(f"target onnxruntime: the installed one has no {here}, which {device} needs")
     try:
         session = onnxruntime.InferenceSession(file, options, providers=[here])
-        given = {session.get_inputs()[0].name: x.cpu().numpy()}
+        given = {one.name: t.cpu().numpy() for one, t in zip(session.get_inputs(), tensors_in(x), strict=True)}
         found = session.run(None, given)
     except Exception as error:
         raise ValueError(f"{name}: does not run on onnxruntime: {_first_line(error)}") from error
     with torch.inference_mode():
-        wanted = [t.float().cpu() for t in tree_leaves(model(x)) if isinstance(t, Tensor)]
+        wanted = [t.float().cpu() for t in tree_leaves(call(model, x)) if isinstance(t, Tensor)]
     off = _off(wanted, found)
     if not off <= CLOSE:
         raise ValueError(f"{name}: onnxruntime gives other numbers than torch, off by {off:.1e} of the largest")
@@ -122,14 +123,16 @@ def _off(wanted: list[Tensor], found: list[Any]) -> float:
     return max(float((a - torch.as_tensor(b).float()).abs().max() / a.abs().max().clamp_min(1e-12)) for a, b in pairs)
 
 
-def _export(model: nn.Module, x: Tensor, file: Path) -> None:
+def _export(model: nn.Module, x: Batch, file: Path) -> None:
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            torch.onnx.export(model, (x,), file, dynamo=True, verbose=False)
+            arguments = x if isinstance(x, tuple) else () if isinstance(x, dict) else (x,)
+            named = x if isinstance(x, dict) else None
+            torch.onnx.export(model, arguments, file, kwargs=named, dynamo=True, verbose=False)
     finally:
         quiet.setLevel(level)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from foveate.counting import Row, Watch, storage_of, tensors_in
+from foveate.counting import Batch, Row, Watch, call, first_tensor, storage_of, tensors_in
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def alone(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
     return step
 
 
-def traced(model: nn.Module, x: Tensor) -> list[Call]:
+def traced(model: nn.Module, x: Batch) -> list[Call]:
     """The calls of one forward pass without gradients, in the mode that the model is in.
 
     Raises: ValueError: the network refuses x.
@@ -89,7 +89,7 @@ def traced(model: nn.Module, x: Tensor) -> list[Call]:
     return _trace(model, x).calls
 
 
-def _trace(model: nn.Module, x: Tensor) -> "_Trace":
+def _trace(model: nn.Module, x: Batch) -> "_Trace":
     with torch.no_grad(), _fused_attention_off():
         _Trace(model).run(x)  # what a network keeps from its first pass, it has then
         trace = _Trace(model)
@@ -110,13 +110,13 @@ class _Trace(Watch):
         taken, named = tree_map(
             lambda leaf: self._operand(leaf) if isinstance(leaf, Tensor) else leaf, (args, kwargs or {})
         )
-        held = {storage_of(t) for t in tensors_in(args, kwargs)}
+        known = {storage_of(t) for t in tensors_in(args, kwargs)}
         result = super().__torch_dispatch__(func, types, args, kwargs)
         counted = len(self.rows) > len(self.calls)
         for t in tensors_in(result):  # a result in memory of an operand is a view of it, or it written in place
             if counted:
                 self._writer[storage_of(t)] = len(self.calls)
-            elif storage_of(t) not in held:
+            elif storage_of(t) not in known:
                 self._writer.pop(storage_of(t), None)
         if counted:
             self.calls.append(Call(self.rows[-1], func, taken, named, number))
@@ -128,7 +128,7 @@ class _Trace(Watch):
         return Operand(tuple(t.shape), stride, t.dtype, t.device, self._writer.get(key), key in self._weights)
 
 
-def timed(model: nn.Module, x: Tensor, *, repeats: int, budget_s: float) -> tuple[list[Call], list[list[float]]]:
+def timed(model: nn.Module, x: Batch, *, repeats: int, budget_s: float) -> tuple[list[Call], list[list[float]]]:
     """The calls of a pass, and milliseconds of each where it stands: a list for each of several passes.
 
     Two passes come first and are not counted; at least 5 are, whatever the budget.
@@ -140,9 +140,9 @@ def timed(model: nn.Module, x: Tensor, *, repeats: int, budget_s: float) -> tupl
     end = float("inf")
     with torch.no_grad(), _fused_attention_off():
         for turn in range(-2, repeats):
-            clock = _Clock(x.device)
+            clock = _Clock(first_tensor(x).device)
             with clock:
-                model(x)
+                call(model, x)
             if len(clock.times) != trace.dispatched:
                 raise ValueError("wanted a network that runs the same operators on every pass; got one that does not")
             if turn < 0:

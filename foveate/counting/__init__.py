@@ -7,22 +7,30 @@ Knows no network, no mechanism and no kernel by name. An operator of one's own s
 `register_operator`.
 """
 
+from foveate.counting.inputs import Batch, batch_size, call, first_samples, first_tensor, placed, repeated
 from foveate.counting.rows import Count, Kept, Row, Sums
 from foveate.counting.traffic import storage_of, tensors_in
 from foveate.counting.watch import Watch, count, module_paths, out_of_memory
 from foveate.counting.work import Work, register_operator
 
 __all__ = [
+    "Batch",
     "Count",
     "Kept",
     "Row",
     "Sums",
     "Watch",
     "Work",
+    "batch_size",
+    "call",
     "count",
+    "first_samples",
+    "first_tensor",
     "module_paths",
     "out_of_memory",
+    "placed",
     "register_operator",
+    "repeated",
     "storage_of",
     "tensors_in",
 ]

@@ -9,7 +9,7 @@ class Row:
     """One operator that ran, over the whole batch.
 
     operator: "aten.convolution". module: dotted path of the module whose forward called it, "" the network's own.
-    stage: "" where none was asked for. kind: product, elementwise, reduction, normalisation, pooling, resampling, copy
+    stage: "" without stages. kind: product, elementwise, reduction, normalisation, pooling, resampling, copy
     or unknown. macs: multiply-adds of products. elementwise, reductions: further arithmetic operations. bytes_read,
     bytes_written: each operand once, views free. inputs, outputs: shapes of the tensors. dtype: of what it wrote.
     launches: 1; an operator that only views or allocates has no row.
@@ -76,8 +76,8 @@ class Count:
     """What one forward pass over a batch computes and moves (rows) and, in training, keeps (kept).
 
     parameters: module → its own, each tensor once. inputs: shapes of the batch. data_dependent: operators whose shapes
-    or values decide what runs, so that the counts hold for this input only. trained: False where the network could not
-    be run in training mode on this batch, and `kept` is that of evaluation mode.
+    or values decide what runs, so that the counts hold for this input only. untrained: why the network could not be
+    run in training mode on this batch, so that `kept` is that of evaluation mode; "" where it could.
     """
 
     rows: tuple[Row, ...]
@@ -85,7 +85,7 @@ class Count:
     parameters: Mapping[str, int] = field(default_factory=dict)
     inputs: tuple[tuple[int, ...], ...] = ()
     data_dependent: tuple[str, ...] = ()
-    trained: bool = True
+    untrained: str = ""
 
     @property
     def total(self) -> Sums:

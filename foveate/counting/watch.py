@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from foveate.counting.inputs import Batch, call, first_tensor
 from foveate.counting.rows import Count, Kept, Row
 from foveate.counting.traffic import moved, storage_of, tensors_in
 from foveate.counting.work import work_of
-
-Batch = Tensor | tuple[Tensor, ...]
 
 
 def count(model: nn.Module, x: Batch, *, stages: Sequence[str] = (), kept: bool = True) -> Count:
@@ -25,25 +24,27 @@ def count(model: nn.Module, x: Batch, *, stages: Sequence[str] = (), kept: bool 
 
     Args:
         model: any network.
-        x: a batch, or a tuple of arguments.
+        x: a batch as a tensor, a tuple of arguments, a list of images, or a dict of keyword arguments. A detector
+            that is trained on targets takes (images, targets).
         stages: modules that end a stage, for the stage of each row.
         kept: count the activations of training too; False saves the second pass.
 
-    Raises: ValueError: the network refuses x; says where, and both shapes.
+    Raises: ValueError: the network refuses x; says where, and both shapes. TypeError: x holds no tensor.
     """
+    first_tensor(x)
     watch = Watch(model)
     with _as_found(model), _fused_attention_off():
         model.eval()
         with torch.no_grad():
             watch.run(x)
-        trained, saved = _kept(model, x) if kept else (True, ())
+        untrained, saved = _kept(model, x) if kept else ("", ())
     return Count(
         rows=tuple(watch.rows),
         kept=saved,
         parameters=_own_parameters(model),
         inputs=tuple(tuple(t.shape) for t in tensors_in(x)),
         data_dependent=tuple(watch.data_dependent),
-        trained=trained,
+        untrained=untrained,
     ).staged(stages)
 
 
@@ -73,7 +74,7 @@ class Watch(TorchDispatchMode):
             self.maker[storage_of(t)] = ("input", "")
         with self._following(), self:
             try:
-                return self._model(*x) if isinstance(x, tuple) else self._model(x)
+                return call(self._model, x)
             except Exception as error:
                 if not isinstance(error, _REFUSALS) or isinstance(error, RecursionError) or out_of_memory(error):
                     raise
@@ -134,9 +135,9 @@ class Watch(TorchDispatchMode):
                     dtype=str((made or given)[0].dtype).removeprefix("torch."),
                 )
             )
-            held = {storage_of(t) for t in given}
+            known = {storage_of(t) for t in given}
             for t in made:
-                if storage_of(t) not in held:
+                if storage_of(t) not in known:
                     self.maker[storage_of(t)] = (operator, self.module)
         return result
 
@@ -176,23 +177,23 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(sign in text for sign in signs)
 
 
-def _kept(model: nn.Module, x: Batch) -> tuple[bool, tuple[Kept, ...]]:
-    """Whether it ran in training mode, and what it kept; in evaluation mode where a batch norm wants more values."""
+def _kept(model: nn.Module, x: Batch) -> tuple[str, tuple[Kept, ...]]:
+    """Why it refused to run in training mode ("": it did not), and what it kept, then in evaluation mode."""
     model.train()
     try:
-        return True, _kept_now(model, x)
+        return "", _kept_now(model, x)
     except ValueError as error:
-        if "more than 1 value per channel" not in str(error):
-            raise
+        small = "more than 1 value per channel" in str(error)
+        why = "this batch is too small for batch norm to train on" if small else f"in training mode {error}"
     model.eval()
-    return False, _kept_now(model, x)
+    return why, _kept_now(model, x)
 
 
 def _kept_now(model: nn.Module, x: Batch) -> tuple[Kept, ...]:
     own = {storage_of(t) for t in (*model.parameters(), *model.buffers())}
     watch = Watch(model)
     found: dict[int, Kept] = {}
-    held: list[Any] = []  # storages must stay alive, or their addresses are given out again
+    alive: list[Any] = []  # storages must stay alive, or their addresses are given out again
 
     def keep(t: Tensor) -> Tensor:
         key = storage_of(t)
@@ -200,11 +201,11 @@ def _kept_now(model: nn.Module, x: Batch) -> tuple[Kept, ...]:
             operator, module = watch.maker.get(key, ("input", watch.module))
             size = t.untyped_storage().nbytes() if t.layout is torch.strided else t.numel() * t.element_size()
             found[key] = Kept(operator, module, size)
-            held.append(t)
+            alive.append(t)
         return t
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        held.append(watch.run(x))
+        alive.append(watch.run(x))
     return tuple(found.values())
 
 

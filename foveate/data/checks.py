@@ -102,6 +102,7 @@ def _decode_all(photos: Sequence[Photo], progress: Progress | None) -> tuple[dic
     digests: list[str] = []
     sizes: list[tuple[int, int]] = []
     problems: list[Problem] = []
+    alike: dict[str, list[int]] = {}
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
         for start in range(0, len(photos), 256):  # in portions, so that Ctrl-C is heard
@@ -112,14 +113,12 @@ def _decode_all(photos: Sequence[Photo], progress: Progress | None) -> tuple[dic
                     problems.append(Problem(photo.path, reason))
                 else:
                     sizes.append(size)
+                    alike.setdefault(digest, []).append(len(digests) - 1)
             if progress is not None:
                 progress(len(digests), len(photos))
     whole = hashlib.sha256()
-    alike: dict[str, list[int]] = {}
-    for number, (photo, digest) in enumerate(zip(photos, digests, strict=True)):
+    for photo, digest in zip(photos, digests, strict=True):
         whole.update(f"{photo.split}/{photo.label}/{photo.name}\0{digest}\n".encode(errors="replace"))
-        if digest:
-            alike.setdefault(digest, []).append(number)
     sizes.sort(key=lambda size: size[0] * size[1])
     record = {
         "fingerprint": whole.hexdigest()[:16],

@@ -1,4 +1,4 @@
-"""Which output of a network a class folder stands for."""
+"""Which output of a network a class of the data stands for."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -7,21 +7,34 @@ from functools import lru_cache
 IMAGENET = 1000
 
 
-def number_classes(folders: Sequence[str], outputs: int, where: str) -> dict[str, int]:
-    """The output of every class folder.
+def number_classes(
+    labels: Sequence[str], outputs: int, where: str, *, names: Sequence[str] = ()
+) -> tuple[dict[str, int], str]:
+    """The output of every class, and in words how the classes were numbered.
 
-    As many folders as outputs are numbered in the order of their names. Fewer, or those of a network of 1000 outputs,
-    must say which class of ImageNet they are: by WordNet identity ("n01440764"), name ("tench") or number ("0").
+    Where the network's own list of classes is known, that decides. Else a network of 1000 outputs has those of
+    ImageNet, called by WordNet identity ("n01440764"), name ("tench") or number ("0"). Else as many classes as outputs
+    are numbered in the order of their names, as training on class folders numbers them; fewer must be called by their
+    numbers, and a number must be the same in the order of names.
 
-    Raises: ValueError: a folder that says nothing, in one line.
+    Args:
+        labels: the classes of the data, each once.
+        outputs: of the network.
+        where: the data, for errors.
+        names: of the network's classes, in the order of its outputs; () where they are not known.
+
+    Raises: ValueError: if a class says nothing of its output, or two stand for one, in one line.
     """
+    if names:
+        return _by_list(labels, outputs, where, names), "by the network's own list of classes"
     if outputs == IMAGENET:
         known = imagenet_names()
-        found = {folder: known.get(_plain(folder)) for folder in folders}
+        found = {label: known.get(_plain(label)) for label in labels}
         if all(number is not None for number in found.values()):
-            return _each_once({folder: number for folder, number in found.items() if number is not None}, where)
-        if len(folders) != outputs or any(number is not None for number in found.values()):
-            odd = next(folder for folder, number in found.items() if number is None)
+            numbers = {label: number for label, number in found.items() if number is not None}
+            return _each_once(numbers, where), "as ImageNet's classes, by what they are called"
+        if len(labels) != outputs or any(number is not None for number in found.values()):
+            odd = next(label for label, number in found.items() if number is None)
             near = get_close_matches(_plain(odd), list(known), 1)
             hint = f"; nearest: {near[0]!r}" if near else ""
             ambiguous = " (several classes are called so)" if _plain(odd) in _ambiguous() else ""
@@ -29,14 +42,44 @@ def number_classes(folders: Sequence[str], outputs: int, where: str) -> dict[str
                 f"{where}: the network has ImageNet's {outputs} outputs; wanted class folders called as its classes "
                 f"(n01440764, tench or 0); got {odd!r}{ambiguous}{hint}"
             )
-    if len(folders) == outputs:
-        return {folder: number for number, folder in enumerate(sorted(folders))}
-    if all(folder.isdecimal() and int(folder) < outputs for folder in folders):
-        return _each_once({folder: int(folder) for folder in folders}, where)
+    if len(labels) == outputs:
+        return {label: number for number, label in enumerate(sorted(labels))}, "in the order of their names"
+    if all(label.isdecimal() and int(label) < outputs for label in labels):
+        return _by_number(labels, outputs, where), "by their numbers"
     raise ValueError(
-        f"{where}: wanted {outputs} class folders, one an output of the network; got {len(folders)} "
-        f"({', '.join(map(repr, sorted(folders)[:3]))}{', …' * (len(folders) > 3)})"
+        f"{where}: wanted {outputs} class folders, one an output of the network; got {len(labels)} "
+        f"({', '.join(map(repr, sorted(labels)[:3]))}{', …' * (len(labels) > 3)})"
     )
+
+
+def _by_list(labels: Sequence[str], outputs: int, where: str, names: Sequence[str]) -> dict[str, int]:
+    if len(names) != outputs or len(set(names)) != len(names):
+        raise ValueError(f"classes of the network: wanted {outputs} different names; got {len(set(names))}")
+    exact = {name: number for number, name in enumerate(names)}
+    alike = {_plain(name): number for name, number in exact.items()}
+    numbers = {}
+    for label in labels:
+        number = exact.get(label, alike.get(_plain(label)))
+        if number is None:
+            near = get_close_matches(label, names, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{where}: the network has no class {label!r}{hint}")
+        numbers[label] = number
+    return _each_once(numbers, where)
+
+
+def _by_number(labels: Sequence[str], outputs: int, where: str) -> dict[str, int]:
+    """Decimal names as numbers. Unless they are filled with zeros, "10" comes before "2" in the order of names, in
+    which training numbers them: with some classes missing, both are possible."""
+    filled = any(label[0] == "0" and len(label) > 1 for label in labels)
+    by_name = {label: number for number, label in enumerate(sorted(map(str, range(outputs))))}
+    for label in labels:
+        if not filled and by_name.get(label) != int(label):
+            raise ValueError(
+                f"{where}: {len(labels)} of {outputs} classes: {label!r} may be output {int(label)} or, in the order "
+                f"of names, {by_name.get(label)}; wanted the network's classes in order (--classes)"
+            )
+    return _each_once({label: int(label) for label in labels}, where)
 
 
 def _each_once(numbers: dict[str, int], where: str) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Kind "folders": photos of any size and kind in class folders, with a train and a test folder or without."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from foveate.data.checks import Checked, check_photos, note_copies
 from foveate.data.dataset import Dataset, LabelledImages, Progress, Target, register_data
 from foveate.data.listing import Listing, list_photos, list_test_photos
-from foveate.data.photos import AUGMENTATION, SIDE, Photos
+from foveate.data.photos import AUGMENTATION, Photos
 from foveate.data.problems import Problem, complain
 from foveate.data.source import folder_of
 from foveate.data.subset import choose, hold_out
@@ -25,8 +26,7 @@ def find_problems(folder: Path, *, progress: Progress | None = None, skip_bad: b
     Every file is decoded, unless that was done before and nothing has changed since. With `skip_bad`, files that cannot
     be used are notes.
     """
-    listing, checked, problems = _usable(list_photos(folder), progress, skip_bad)
-    return [*problems, *note_copies(listing, checked.copies)]
+    return problems_of(list_photos(folder), progress, skip_bad)
 
 
 def evaluation_images(folder: Path) -> LabelledImages:
@@ -60,7 +60,7 @@ def open_folders(
     random part of each photo, mirror images. The target is "label".
 
     Args:
-        spec: size: the side of square images, 224 unless said otherwise.
+        spec: its size is the side of square images; None: 224.
         progress: called with (files checked, files in all) while the photos are checked for the first time.
         skip_bad: leave files out that cannot be used, instead of refusing the folder.
         crop_pct, interpolation, mean, std, bgr: of `Preprocessing`.
@@ -69,13 +69,24 @@ def open_folders(
         fit.
     """
     folder = folder_of(spec.source)
-    size = spec.size or (SIDE, SIDE)
-    if len(size) != 2 or size[0] != size[1]:
-        raise ValueError(f"{folder}: photos become square images; wanted one side such as 224; got {list(size)}")
-    if len(mean) != 3 or len(std) != 3:
-        raise ValueError(f"mean and std: wanted three numbers each; got {list(mean)} and {list(std)}")
-    preprocessing = Preprocessing(size[0], crop_pct, interpolation, tuple(mean), tuple(std), bgr)
-    listing = list_photos(folder)
+    preprocessing = Preprocessing.square(folder, spec.size, crop_pct, interpolation, mean, std, bgr)
+    return open_listing(list_photos(folder), spec, preprocessing, progress=progress, skip_bad=skip_bad)
+
+
+def problems_of(listing: Listing, progress: Progress | None, skip_bad: bool) -> list[Problem]:
+    """Everything that is wrong with the photos of a listing, every one decoded, and notes."""
+    listing, checked, problems = _usable(listing, progress, skip_bad)
+    return [*problems, *note_copies(listing, checked.copies)]
+
+
+def open_listing(
+    listing: Listing, spec: DataSpec, preprocessing: Preprocessing, *, progress: Progress | None, skip_bad: bool
+) -> Dataset:
+    """The photos of a listing as a data set: checked, divided where they are not yet, limited as `spec` says.
+
+    Raises: ValueError: as `open_folders`.
+    """
+    folder, name, side = listing.root, listing.root.resolve().name, preprocessing.image_size
     if any(problem.kind == "folder" for problem in listing.problems):
         complain(folder, listing.problems, len(listing.photos))  # before hours of decoding
     listing, checked, problems = _usable(listing, progress, skip_bad)
@@ -83,16 +94,20 @@ def open_folders(
     notes = [problem.reason if problem.path == folder else str(problem) for problem in problems]
     notes += [problem.reason for problem in note_copies(listing, checked.copies)]
     train, test = _divided(listing, checked, spec, preprocessing)
-    counts = f"{len(train):,} train and {len(test):,} test photos at {size[0]}×{size[1]} pixels"
+    counts = f"{len(train):,} train and {len(test):,} test photos at {side}×{side} pixels"
+    about = {"augmentation": AUGMENTATION, "preprocessing": str(preprocessing)}
+    if checked.smallest and checked.largest:
+        smallest, largest = ("×".join(map(str, size)) for size in (checked.smallest, checked.largest))
+        about["photo sizes"] = f"{smallest} to {largest} pixels (width × height)"
     return Dataset(
-        name=folder.resolve().name,
-        inputs=(3, *size),
+        name=name,
+        inputs=(3, side, side),
         targets={"label": Target("class", listing.classes)},
         train=train,
         test=test,
         fingerprint=checked.fingerprint,
-        description=f"{folder.resolve().name}: {counts}, {len(listing.classes)} classes",
-        about={"augmentation": AUGMENTATION, "preprocessing": str(preprocessing)},
+        description=f"{name}: {counts}, {len(listing.classes)} classes",
+        about=about,
         notes=tuple(notes),
         prepare=test.prepare,
     )
@@ -113,8 +128,9 @@ def _usable(listing: Listing, progress: Progress | None, skip_bad: bool) -> tupl
         listing = replace(listing, photos=tuple(photo for photo in listing.photos if photo.path not in bad))
         checked = check_photos(listing, progress)
         parts = ("train", "test") if listing.has_split else ("",)
+        counts = Counter((photo.split, photo.label) for photo in listing.photos)
         for part, label in product(parts, listing.classes):
-            count = sum((photo.split, photo.label) == (part, label) for photo in listing.photos)
+            count = counts[part, label]  # type: ignore[index]
             if count < (1 if part else 2):
                 where = listing.root / part / label
                 left = f"class {label!r} has {count} image{'s' * (count != 1)} that can be used; wanted at least"
@@ -127,13 +143,16 @@ def _divided(listing: Listing, checked: Checked, spec: DataSpec, preprocessing: 
     labels = np.array([number[photo.label] for photo in listing.photos], np.int64)
     keys = np.array([photo.key for photo in listing.photos], np.uint64)
     if listing.has_split:
-        held = np.array([photo.split == "test" for photo in listing.photos])
-        train, test = np.flatnonzero(~held), np.flatnonzero(held)
+        tested = np.array([photo.split == "test" for photo in listing.photos])
+        train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
     else:
         groups = np.arange(len(labels))
         for numbers in checked.copies:
             groups[list(numbers)] = numbers[0]
-        train, test = hold_out(labels, keys, spec.test_fraction, groups, names=listing.classes)
+        try:
+            train, test = hold_out(labels, keys, spec.test_fraction, groups, names=listing.classes)
+        except ValueError as error:
+            raise ValueError(f"{listing.root}: {error}") from None
     train = train[choose(labels[train], keys[train], spec.train_items, wanted="train_items")]
     test = test[choose(labels[test], keys[test], spec.test_items, wanted="test_items")]
 

@@ -55,7 +55,7 @@ def evaluation_images(folder: Path) -> LabelledImages:
         raise ValueError(f"{shards[0]}: wanted images, got no rows")
     try:
         width, height = read_image(rows[0]).size
-    except ValueError:  # told when its turn comes, with its row
+    except ValueError:  # its row is named when a batch needs it
         width, height = 0, 1
     side = width if width == height <= SMALL else None
     return LabelledImages(folder.resolve().name, rows, RowNames(rows), rows.labels(), class_names(shards[0]), side)
@@ -191,11 +191,14 @@ class Rows(Sequence[bytes]):
         return self._count
 
     def place(self, item: int) -> tuple[Path, int]:
-        """The shard that holds the item, and its row there."""
+        """The shard that holds the item, and its row there. Raises: IndexError: if there is no such item."""
+        if not 0 <= item < self._count:
+            raise IndexError(f"wanted a row from 0 to {self._count - 1}, got {item}")
         shard = bisect.bisect_right(self._firsts, item) - 1
         return self.shards[shard], item - self._firsts[shard]
 
     def __getitem__(self, item: Any) -> Any:
+        self.place(item)  # raises IndexError
         place = bisect.bisect_right(self._starts, item) - 1
         shard, group, first = self._groups[place]
         with self._lock:
@@ -267,6 +270,6 @@ def _size(images: NDArray[np.uint8]) -> str:
 
 
 def _missing(shards: Sequence[Path], name: str) -> str:
-    """Says so where the names tell of more shards (train-00000-of-00002) than there are."""
-    told = re.search(r"-of-0*(\d+)\.parquet$", shards[0].name)
-    return f"{len(shards)} of {told[1]} {name} shards" if told and int(told[1]) != len(shards) else ""
+    """A note where the names promise more shards (train-00000-of-00002) than there are; else ""."""
+    promised = re.search(r"-of-0*(\d+)\.parquet$", shards[0].name)
+    return f"{len(shards)} of {promised[1]} {name} shards" if promised and int(promised[1]) != len(shards) else ""

@@ -14,7 +14,6 @@ from foveate.data.dataset import Batch, Content, Split
 from foveate.data.decode import read_image
 from foveate.data.transforms import Preprocessing
 
-SIDE = 224  # pixels
 LEAST_AREA, LEAST_RATIO = 0.25, 3 / 4  # of a random crop
 AUGMENTATION = "a random part of each photo, mirror images"
 Box = tuple[float, float, float, float]
@@ -81,7 +80,8 @@ class Photos(Split):
 
     def prepare(self, source: Any) -> Tensor:
         """A file or PIL image as a sample (C, H, W) of evaluation. Raises: ValueError: if it cannot be read."""
-        return self._normalised(self.preprocessing.pixels(self._coloured(read_image(source)))[None])[0]
+        pixels = self.preprocessing.pixels(self._coloured(read_image(source)))
+        return self._normalised(np.stack([pixels]))[0]
 
     def _one(self, item: int, draws: NDArray[np.float64] | None) -> NDArray[np.uint8]:
         content, side = self.contents[item], self.preprocessing.image_size

@@ -15,7 +15,7 @@ class Problem:
 
     Attributes:
         path: of the file or folder.
-        reason: what is wrong, what was wanted.
+        reason: what is wrong, and what is expected instead.
         kind: "file" or "folder": the data cannot be used; "note": they can.
     """
 

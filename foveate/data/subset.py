@@ -62,7 +62,7 @@ def hold_out(
     Raises: ValueError: if all items of a class are one group.
     """
     groups = np.arange(len(strata)) if groups is None else groups
-    held = np.zeros(len(strata), bool)
+    tested = np.zeros(len(strata), bool)
     for label in np.unique(strata):
         members = np.flatnonzero(strata == label)
         ranked = members[np.argsort(keys[members], kind="stable")]
@@ -72,12 +72,13 @@ def hold_out(
             together.setdefault(int(groups[item]), []).append(item)
         if len(together) < 2:
             named = label if names is None else repr(names[label])
-            raise ValueError(f"all items of class {named} are copies of one; wanted at least two that differ")
+            got = "1 item, too few" if len(members) == 1 else f"{len(members)} copies of one item, nothing"
+            raise ValueError(f"class {named} has {got} to hold out for testing; wanted at least 2 that differ")
         taken = 0
         for group in together.values():
             if taken + len(group) <= count:
-                held[group] = True
+                tested[group] = True
                 taken += len(group)
         if not taken:  # every group is larger than the share
-            held[min(together.values(), key=len)] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
+            tested[min(together.values(), key=len)] = True
+    return np.flatnonzero(~tested), np.flatnonzero(tested)

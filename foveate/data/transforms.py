@@ -2,7 +2,9 @@
 network was published with."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 SMALL = 96  # pixels; sets of images no larger than this are shown as they are
+SIDE = 224  # pixels of photos, where a study gives no size
 CROP = 0.875
 LINEAR = "linear"  # without averaging, as OpenCV's INTER_LINEAR
 
@@ -41,7 +44,7 @@ class Preprocessing:
         known: False: nothing is known of the network's own preprocessing, and these are ImageNet's usual values.
     """
 
-    image_size: int = 224
+    image_size: int = SIDE
     crop_pct: float = CROP
     interpolation: str = "bilinear"
     mean: tuple[float, ...] = MEAN
@@ -62,6 +65,28 @@ class Preprocessing:
             raise ValueError(
                 f"mean and std: wanted as many of each, deviations above 0; got {list(self.mean)} and {list(self.std)}"
             )
+
+    @classmethod
+    def square(
+        cls,
+        where: Path,
+        size: tuple[int, ...] | None,
+        crop_pct: float,
+        interpolation: str,
+        mean: Sequence[float],
+        std: Sequence[float],
+        bgr: bool,
+    ) -> "Preprocessing":
+        """That of photos in a study: RGB or BGR squares of `size`, 224 pixels where it is None.
+
+        Raises: ValueError: if the size is no square, or a value is out of its range.
+        """
+        size = size or (SIDE, SIDE)
+        if len(size) != 2 or size[0] != size[1]:
+            raise ValueError(f"{where}: photos become square images; wanted one side such as 224; got {list(size)}")
+        if len(mean) != 3 or len(std) != 3:
+            raise ValueError(f"mean and std: wanted three numbers each; got {list(mean)} and {list(std)}")
+        return cls(size[0], crop_pct, interpolation, tuple(mean), tuple(std), bgr)
 
     @property
     def rim(self) -> int:
@@ -146,7 +171,7 @@ def published(network: str, source: str | None = None, weights: str = "") -> Pre
     Args:
         network: as `build_network` takes it.
         source: of the weights, as `foveate.official` calls it.
-        weights: name of their file, by which torchvision tells its releases.
+        weights: name of their file, which torchvision's releases differ by.
     """
     if source in _OF_SOURCE:
         return Preprocessing(**_OF_SOURCE[source])

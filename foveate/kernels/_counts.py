@@ -1,4 +1,4 @@
-"""What the passes compute, for the counter of operators."""
+"""Arithmetic of the passes, for foveate.counting."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from foveate.counting import Work, register_operator
 
 @register_operator("foveate::gate_map")
 def gate_map(result: Tensor, x: Tensor, *terms: Tensor | bool | None) -> Work:
-    """A step for each gate, addend and map, and one for the ReLU."""
+    """One operation a value for each gate, addend and map, and one for the ReLU."""
     steps = sum(bool(term) if isinstance(term, bool) else term is not None for term in terms)
     return Work("elementwise", elementwise=x.numel() * steps)
 
 
 @register_operator("foveate::global_pool")
 def global_pool(result: Any, x: Tensor, kinds: list[str]) -> Work:
-    """The variance takes the mean first, then subtracts and squares."""
+    """The variance reduces twice: for the mean, and for the squared differences."""
     beside = {"magnitude": 1, "variance": 2}
     elementwise = sum(beside.get(kind, 0) for kind in kinds)
     reductions = sum(2 if kind == "variance" else 1 for kind in kinds)
@@ -25,7 +25,7 @@ def global_pool(result: Any, x: Tensor, kinds: list[str]) -> Work:
 
 @register_operator("foveate::channel_pool")
 def channel_pool(result: Any, x: Tensor, channel: Tensor | None) -> Work:
-    """A maximum and a sum; the scaling before them."""
+    """A maximum and a sum, and the multiplication by the factors."""
     return Work("reduction", elementwise=0 if channel is None else x.numel(), reductions=2 * x.numel())
 
 
@@ -59,20 +59,20 @@ def shrink(result: Tensor, x: Tensor, threshold: Tensor) -> Work:
 
 @register_operator("foveate::sa_gate")
 def sa_gate(result: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Work:
-    """A mean of every channel; of half of them a variance, the normed map, its scale, shift and gate; the product."""
+    """Means of all channels; for half of them variance, normalisation, scale, shift and gate; the product."""
     return Work("elementwise", elementwise=x.numel() * 4, reductions=x.numel() * 3 // 2)
 
 
 @register_operator("foveate::sge_gate")
 def sge_gate(result: Any, x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Work:
-    """A mean of every channel; likeness, its mean, deviation and gate for each group; the product."""
+    """Means of all channels; similarity, its mean, deviation and gate for each group; the product."""
     groups = x.numel() // x.shape[1] * scale.numel()
     return Work("elementwise", elementwise=2 * x.numel() + 5 * groups, reductions=2 * x.numel() + 2 * groups)
 
 
 @register_operator("foveate::mix_branches")
 def mix_branches(result: Tensor, maps: list[Tensor], weights: Tensor) -> Work:
-    """A product for each map, and the sums of them."""
+    """A product for each map, and their sum."""
     return Work("elementwise", elementwise=result.numel() * (2 * len(maps) - 1))
 
 

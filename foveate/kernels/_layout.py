@@ -20,7 +20,7 @@ def is_dense(x: Tensor) -> bool:
 
 
 class MemoryLayout(NamedTuple):
-    """A dense map (N, C, *S) in memory: for each sample rows × columns values; the columns are the channels if `last`."""
+    """A dense map (N, C, *S) in memory: rows × columns values a sample; the columns are the channels if `last`."""
 
     n: int
     rows: int
@@ -73,7 +73,7 @@ def segments_of(n: int, rows: int) -> int:
 
 
 class Planes(NamedTuple):
-    """A map as planes x[n][height][width][channels]: channels first, one a channel (channels = 1), else one a sample."""
+    """A map as planes x[n][height][width][channels]; channels first, each channel is a plane and channels = 1."""
 
     n: int
     height: int

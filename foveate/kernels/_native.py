@@ -1,7 +1,7 @@
-"""The C sources of this package as a loaded library: compiled with the system's C compiler when first used, then kept.
+"""The C sources of this package as a shared library: compiled with the system's C compiler on first use, then cached.
 
-The library is kept in $FOVEATE_CACHE/native (or $XDG_CACHE_HOME/foveate/native, or ~/.cache/foveate/native) under a
-hash of the sources, the compiler, its flags and the processor. FOVEATE_NATIVE=0 switches all of it off.
+The library is cached in $FOVEATE_CACHE/native (or $XDG_CACHE_HOME/foveate/native, or ~/.cache/foveate/native) under a
+hash of the sources, the compiler, its flags and the processor. FOVEATE_NATIVE=0 switches native code off.
 """
 
 import ctypes
@@ -19,16 +19,16 @@ from foveate.machine import processor_features
 SOURCES = Path(__file__).parent / "native"
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-fno-math-errno", "-fopenmp-simd")
 
-word = ctypes.c_int64  # what every argument of a C pass is as wide as: a pointer, or a whole number
+word = ctypes.c_int64  # the type of every argument: an address or a whole number
 
 _lock = threading.Lock()
-_libraries: dict[str, ctypes.CDLL | str] = {}  # by how maps are stored; instead of a library, why there is none
+_libraries: dict[str, ctypes.CDLL | str] = {}  # by the storage of maps; a str is the reason why there is none
 
 
 def why_not(stored: str) -> str | None:
-    """The reason why native code cannot run, or None; the first call compiles what is not yet in the cache.
+    """Why native code cannot run; None if it can. The first call compiles the library if it is not in the cache.
 
-    stored: "f32", "bf16" or "f64", how the maps are stored.
+    stored: "f32", "bf16" or "f64", how maps are stored.
     """
     if os.environ.get("FOVEATE_NATIVE") == "0":
         return "FOVEATE_NATIVE=0 switches native code off"
@@ -41,7 +41,7 @@ def why_not(stored: str) -> str | None:
 
 
 def library(stored: str) -> ctypes.CDLL:
-    """The library for maps stored so, once `why_not` has said None."""
+    """The library for maps of this storage, after `why_not` has returned None."""
     found = _libraries[stored]
     assert isinstance(found, ctypes.CDLL)
     return found
@@ -56,15 +56,16 @@ def _load(stored: str) -> ctypes.CDLL | str:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, subprocess.CalledProcessError):
-        said = [line for line in error.stderr.splitlines() if "error" in line] or error.stderr.splitlines() or [""]
-        return f"the C compiler failed: {said[0].strip()}"
+        lines = error.stderr.splitlines()
+        errors = [line for line in lines if "error" in line] or lines or [""]
+        return f"the C compiler failed: {errors[0].strip()}"
     if isinstance(error, subprocess.TimeoutExpired):
         return f"the C compiler was stopped after {error.timeout:g} s"
     return str(error)
 
 
 def _compiled(stored: str) -> Path:
-    """The library's file, built if it is not there. Raises: OSError, SubprocessError: why it cannot be had."""
+    """The library's file, compiled if it does not exist. Raises: OSError, SubprocessError: it cannot be compiled."""
     compiler = next((path for name in ("cc", "gcc", "clang") if (path := shutil.which(name))), None)
     if compiler is None:
         raise OSError("no C compiler (cc, gcc or clang) was found")
@@ -79,7 +80,7 @@ def _compiled(stored: str) -> Path:
     if not kept.exists():
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             compiled, linked = Path(scratch) / "kernels.o", Path(scratch) / "kernels.so"
-            # Linked without the OpenMP library: its names are found in the one that torch has loaded.
+            # Linked without an OpenMP library: the symbols come from the one that torch has loaded.
             for command in (
                 [compiler, *flags, f"-DSTORED={stored}", "-c", str(SOURCES / "kernels.c"), "-o", str(compiled)],
                 [compiler, "-shared", str(compiled), "-o", str(linked), "-lm"],
@@ -90,7 +91,7 @@ def _compiled(stored: str) -> Path:
 
 
 def _openmp() -> ctypes.CDLL | None:
-    """GNU OpenMP as torch has loaded it, its names made visible to ours; None where torch has another or none."""
+    """The GNU OpenMP that torch has loaded, with its symbols made global; None where torch has another or none."""
     try:
         loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libgomp" in line}
         return ctypes.CDLL(loaded.pop(), mode=ctypes.RTLD_GLOBAL | os.RTLD_NOLOAD) if len(loaded) == 1 else None
@@ -99,7 +100,7 @@ def _openmp() -> ctypes.CDLL | None:
 
 
 def _folder() -> Path:
-    """A folder that only this user can write to: the cache, or else one in the temporary folder."""
+    """A folder that no other user can write to: in the cache, or else in the temporary folder."""
     refused: list[str] = []
     for folder in (
         cache_folder() / "native",
@@ -114,4 +115,4 @@ def _folder() -> Path:
                 return folder
         except OSError as error:
             refused.append(str(error))
-    raise OSError("no folder to keep the compiled kernels in: " + "; ".join(refused))
+    raise OSError("no folder for the compiled kernels: " + "; ".join(refused))

@@ -1,20 +1,20 @@
-"""Maps as the Triton passes see them: tiles of channels by positions, in either of the two layouts."""
+"""How the Triton passes divide a map: tiles of channels × positions, in either memory layout."""
 
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from foveate.kernels._layout import memory_layout
+from foveate.kernels._layout import is_dense, memory_layout
 from foveate.kernels._triton import tl, triton
 
-AT_ONCE = 1024  # numbers of a tile
-ALL_AT_ONCE = 4096  # of one that has all channels
-PROGRAMS = 1024  # about how many, where tiles are many for each
-NARROW = 32  # of a tile's numbers side by side, where sums are kept for each of them
+AT_ONCE = 1024  # values of a tile
+ALL_AT_ONCE = 4096  # values of a tile with all channels
+PROGRAMS = 1024  # approximate number of programs that loop over tiles
+NARROW = 32  # width of a tile, along an axis that sums are kept for
 
 
 class Tiles(NamedTuple):
-    """A map (N, C, *S) of P positions: its sizes, how far apart channels and positions lie, and a tile's sizes."""
+    """A map (N, C, *S): its sizes with P positions, the strides of channels and positions, and the sizes of a tile."""
 
     n: int
     channels: int
@@ -26,20 +26,19 @@ class Tiles(NamedTuple):
 
     @property
     def down(self) -> int:
-        """How many tiles one above the other cover the channels."""
+        """Number of tiles along the channels."""
         return -(-self.channels // self.block_channels)
 
     @property
     def across(self) -> int:
-        """How many tiles side by side cover the positions."""
+        """Number of tiles along the positions."""
         return -(-self.positions // self.block_positions)
 
 
 def tiles_of(x: Tensor, kept: str = "") -> Tiles:
-    """Tiles of a dense map; kept: the axis, "channels" or "positions", that sums are kept for, if any."""
-    layout = memory_layout(x)
-    assert layout is not None
-    n, slow, fast, last = layout
+    """Tiles of a dense map; kept: "channels" or "positions" if sums are kept along that axis."""
+    assert is_dense(x)
+    n, slow, fast, last = memory_layout(x)
     most = NARROW if kept == ("channels" if last else "positions") else AT_ONCE
     side_by_side = min(power_of_two(fast), most)
     below = min(power_of_two(slow), max(AT_ONCE // side_by_side, 1))
@@ -49,7 +48,7 @@ def tiles_of(x: Tensor, kept: str = "") -> Tiles:
 
 
 class Segments(NamedTuple):
-    """How positions are cut among programs, and what a program takes at a time: every channel of some of them."""
+    """Segments of the positions, one a program, and the tiles of a program, each with all channels."""
 
     segments: int
     length: int
@@ -58,7 +57,7 @@ class Segments(NamedTuple):
 
 
 def segments_of_all(n: int, channels: int, positions: int) -> Segments:
-    """Segments for passes that need all channels of a position at a time."""
+    """Segments for passes that need all channels of a position in one tile."""
     wide = power_of_two(channels)
     block = min(power_of_two(positions), max(ALL_AT_ONCE // wide, 1))
     blocks = -(-positions // block)
@@ -67,18 +66,18 @@ def segments_of_all(n: int, channels: int, positions: int) -> Segments:
 
 
 def power_of_two(size: int) -> int:
-    """The least power of two that is not below the size."""
+    """The smallest power of two that is at least `size`."""
     return 1 << (size - 1).bit_length()
 
 
-def warps(numbers: int) -> int:
-    """Of how many threads (by 32) a program is that holds so many numbers at a time: 16 numbers a thread or fewer."""
-    return min(max(numbers // 512, 4), 32)
+def warps(values: int) -> int:
+    """Warps of a program with tiles of this many values: at most 16 values a thread, 4 to 32 warps."""
+    return min(max(values // 512, 4), 32)
 
 
 @triton.jit
 def spread_further(v: tl.tensor, inside: tl.tensor, middle: tl.tensor, spread: tl.tensor, rounds: tl.tensor) -> Any:
-    """What each place of a tile has seen, with one more number: their mean, and their squares' sum about it."""
+    """One step of Welford's algorithm in every place of a tile: the mean, and the sum of squared distances from it."""
     away = tl.where(inside, v - middle, 0.0)
     middle += away / rounds
     return middle, spread + away * tl.where(inside, v - middle, 0.0)
@@ -86,7 +85,7 @@ def spread_further(v: tl.tensor, inside: tl.tensor, middle: tl.tensor, spread: t
 
 @triton.jit
 def first_largest(v: tl.tensor, inside: tl.tensor, index: tl.tensor, AXIS: tl.constexpr) -> Any:
-    """The largest values of a tile along an axis, where NaN is largest of all, and the first index that has each."""
+    """Maximum along an axis of a tile, with NaN as the largest value, and its first index."""
     if AXIS == 1:
         index = tl.broadcast_to(index[None, :], v.shape).to(tl.int32)
     else:
@@ -103,6 +102,6 @@ def first_largest(v: tl.tensor, inside: tl.tensor, index: tl.tensor, AXIS: tl.co
 
 @triton.jit
 def later_largest(most: tl.tensor, place: tl.tensor, here: tl.tensor, at: tl.tensor) -> Any:
-    """Of what earlier tiles held (place -1: nothing yet) and what this one holds, the largest, the first if equal."""
+    """The larger of the maximum of earlier tiles (place −1: none) and of this one; the earlier if equal."""
     newer = (place < 0) | ((most == most) & ((here > most) | (here != here)))
     return tl.where(newer, here, most), tl.where(newer, at, place)

@@ -1,9 +1,9 @@
-"""Maps of one shape, as selective kernels have them: the mean of their sum, and their sum by factors of the channels.
+"""Branches of selective kernels, maps of one shape: the mean of their sum, and their sum weighted by channel.
 
     pool_branches: mean over positions of Σ_m x_m          mix_branches: y = Σ_m w_m · x_m
 
-Neither writes a map but y. As with a shared map (see `shared`), the readers hand their part of the gradient to a
-accumulator, and one node at the root of all the maps writes dx_m = dy · w_m + (what the mean adds), in one read of dy.
+Both read the maps without an intermediate map. As in gradient/accumulator.py, both add their part of the gradient to
+an accumulator, and one node computes all dx_m = dy · w_m + (the gradient of the mean) / positions in one read of dy.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from foveate.kernels._tiles import tiles_of
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import GradientAccumulator, backward_form
 
-SMALL = 512 << 10  # bytes of a map on a CPU below which the passes save less than they take to start
+SMALL = 512 << 10  # bytes; for smaller maps on a CPU plain torch is faster than starting the passes
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -41,7 +41,7 @@ def mix_reference(maps: Sequence[Tensor], weights: Tensor) -> Tensor:
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
-# Passes over M maps of one shape, laid alike, with weights (M, N, C) in the dtype that the maps are computed in.
+# Passes over M maps of one shape and memory layout, with weights (M, N, C) in the dtype of the computation.
 
 # The mean of Σ_m x_m over the positions, (N, C).
 _pool = Pass(
@@ -50,12 +50,12 @@ _pool = Pass(
 )
 # y = Σ_m x_m · weight_m.
 _mix = Pass("mix_branches(Tensor[] maps, Tensor weights) -> Tensor", lambda maps, weights: torch.empty_like(maps[0]))
-# The gradients of the weights.
+# Gradients of the weights.
 _products = Pass(
     "branch_products(Tensor[] maps, Tensor dy) -> Tensor",
     lambda maps, dy: dy.new_empty(len(maps), *dy.shape[:2], dtype=computed(dy.dtype)),
 )
-# The gradients of the maps: dy · weight_m + added, a number (N, C) for each channel.
+# Gradients of the maps: dy · weight_m + added, added (N, C).
 _gradients = Pass(
     "branch_gradients(Tensor dy, Tensor weights, Tensor? added) -> Tensor[]",
     lambda dy, weights, added: [torch.empty_like(dy) for _ in weights],
@@ -116,7 +116,7 @@ def _pool_kernel(
     BP: tl.constexpr,
     M: tl.constexpr,
 ) -> None:
-    """One program a block of channels."""
+    """One program per block of channels."""
     program, down = tl.program_id(0), tl.cdiv(C, BC)
     n = (program // down).to(tl.int64)
     c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -152,7 +152,7 @@ def _mix_kernel(
     BP: tl.constexpr,
     M: tl.constexpr,
 ) -> None:
-    """One program a tile."""
+    """One program per tile."""
     tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
     n = (tile // (down * across)).to(tl.int64)
     c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -187,7 +187,7 @@ def _products_kernel(
     BP: tl.constexpr,
     M: tl.constexpr,
 ) -> None:
-    """One program a block of channels; dy is read from the cache but for the first map."""
+    """One program per block of channels; after the first map dy comes from the cache."""
     program, down = tl.program_id(0), tl.cdiv(C, BC)
     n = (program // down).to(tl.int64)
     c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -224,7 +224,7 @@ def _gradients_kernel(
     BP: tl.constexpr,
     M: tl.constexpr,
 ) -> None:
-    """One program a tile."""
+    """One program per tile."""
     tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
     n = (tile // (down * across)).to(tl.int64)
     c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -248,10 +248,10 @@ def _gradients_triton(dy: Tensor, weights: Tensor, added: Tensor | None) -> list
 
 # ---- gradient -------------------------------------------------------------------------------------------------------
 class Branches:
-    """Maps of one shape as the primitives of this file take them. Made by `accumulate_branch_gradients`; lives for one forward pass.
+    """Maps of one shape with a gradient accumulator; returned by `accumulate_branch_gradients`.
 
-    maps: dense and laid alike unless impl is "reference".
-    anchor: a number without meaning whose gradient tells the root that a reader is done; None without gradients.
+    maps: dense and of one memory layout unless impl is "reference".
+    anchor: as in `AccumulatedMap`.
     """
 
     def __init__(self, maps: Sequence[Tensor], impl: str) -> None:
@@ -276,16 +276,16 @@ class _Root(Function):
     @staticmethod
     def backward(ctx: Any, *_: Any) -> Any:
         maps, terms = ctx.saved_tensors, ctx.accumulator.take()
-        even = sum(terms.bias[1:], terms.bias[0]) if terms.bias else None
+        bias = sum(terms.bias[1:], terms.bias[0]) if terms.bias else None
         if len(terms.scaled) == 1 and backward_form(ctx.accumulator.impl, *terms.tensors()) != "reference":
             dy, weights, _ = terms.scaled[0]
-            return None, *_gradients(ctx.accumulator.impl, dy, weights, small(even, dy))
+            return None, *_gradients(ctx.accumulator.impl, dy, weights, small(bias, dy))
         dx: list[Any] = [0] * len(maps)
         ones = (1,) * (maps[0].dim() - 2)
         for dy, weights, _ in terms.scaled:
             dx = [d + dy * w.reshape(*w.shape, *ones) for d, w in zip(dx, weights, strict=True)]
-        if even is not None:
-            dx = [d + even.reshape(*even.shape, *ones) for d in dx]
+        if bias is not None:
+            dx = [d + bias.reshape(*bias.shape, *ones) for d in dx]
         return None, *(d.expand_as(x).to(x.dtype) for d, x in zip(dx, maps, strict=True))
 
 
@@ -331,16 +331,16 @@ class _Mix(Function):
 def accumulate_branch_gradients(
     maps: Sequence[Tensor] | Branches, *, primitive: str = "accumulate_branch_gradients", impl: str | None = None
 ) -> Branches:
-    """The maps for `pool_branches` and `mix_branches`, which then write their gradients once.
+    """The maps with an accumulator, for `pool_branches` and `mix_branches`, which then write the gradients together.
 
     Args:
         maps: at least one, all (N, C, *S) of one shape, dtype and device, floating.
-        primitive: named in error messages.
-        impl: "reference", "cpu" or "triton". None: the quickest that can run on all of them; on a CPU the reference for
+        primitive: the name for error messages.
+        impl: "reference", "cpu" or "triton". None: the fastest that can run on all of them; on a CPU the reference for
             maps of less than 512 KiB.
 
-    Raises: ValueError: no maps, maps that differ, another impl. RuntimeError: one asked for by name that cannot run,
-        and why.
+    Raises: ValueError: no maps, maps that differ, an unknown impl. RuntimeError: the requested impl cannot run; gives
+        the reason.
     """
     if isinstance(maps, Branches):
         return (
@@ -373,14 +373,14 @@ def pool_branches(maps: Sequence[Tensor] | Branches, *, impl: str | None = None)
 
 
 def mix_branches(maps: Sequence[Tensor] | Branches, weights: Tensor, *, impl: str | None = None) -> Tensor:
-    """The sum of the maps, each with a factor for each of its channels.
+    """The weighted sum of the maps, with a weight for each map and channel.
 
     Args:
         maps, impl: M maps; see `accumulate_branch_gradients`.
         weights: (N, M, C).
 
     Returns: (N, C, *S), of the dtype that torch's promotion gives.
-    Raises: ValueError: weights of another shape; what `accumulate_branch_gradients` raises.
+    Raises: ValueError: weights of another shape; as `accumulate_branch_gradients`.
     """
     branches = accumulate_branch_gradients(maps, primitive="mix_branches", impl=impl)
     x = branches.maps[0]

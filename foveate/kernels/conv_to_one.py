@@ -1,6 +1,6 @@
-"""A convolution of a few maps into one map of the same size, without bias: what the spatial gates of CBAM are made by.
+"""A convolution of a few maps into one of the same size, without bias, as in the spatial gate of CBAM.
 
-With one output map a general convolution has nothing to share its inputs among, and takes longer than the gate.
+A general convolution reuses its inputs for many output maps; with one output map it takes longer than the gate itself.
 """
 
 import math
@@ -18,7 +18,7 @@ from foveate.kernels._dispatch import Pass, choose
 from foveate.kernels._layout import small
 from foveate.kernels.gradient.accumulator import backward_form
 
-LARGEST_KERNEL = 65  # rows and columns of a kernel that the C form takes
+LARGEST_KERNEL = 65  # rows and columns; the C form takes no larger one
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -42,7 +42,7 @@ def _convolve_cpu(x: Tensor, w: Tensor) -> Tensor:
     return y
 
 
-# The gradients of x and of w.
+# Gradients of x and w.
 _back = Pass(
     "conv_to_one_gradients(Tensor x, Tensor dy, Tensor w) -> (Tensor, Tensor)",
     lambda x, dy, w: (torch.empty_like(x), torch.empty_like(w)),
@@ -78,11 +78,11 @@ class _Convolve(Function):
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
 def why_not(impl: str, x: Tensor, w: Tensor) -> str | None:
-    """The reason why this form cannot run on x, or None if it can."""
+    """Why this form cannot run on x; None if it can."""
     if impl == "cpu" and max(w.shape[2:]) > LARGEST_KERNEL:
         return f"its C form takes kernels of up to {LARGEST_KERNEL} rows and columns, got {tuple(w.shape[2:])}"
     if impl == "triton":
-        return "it has no Triton form: torch's own convolution is taken on a GPU"
+        return "it has no Triton form: on a GPU torch's own convolution runs"
     return _dispatch.why_not(impl, x)
 
 
@@ -92,10 +92,11 @@ def conv_to_one(x: Tensor, w: Tensor, *, impl: str | None = None) -> Tensor:
     Args:
         x: (N, M, H, W), floating.
         w: (1, M, k, l), odd k and l.
-        impl: "reference" or "cpu". None: the quickest that can run on x.
+        impl: "reference" or "cpu". None: the fastest that can run on x.
 
     Returns: (N, 1, H, W), in x's dtype.
-    Raises: ValueError: sizes that do not fit, another impl. RuntimeError: one asked for that cannot run, and why.
+    Raises: ValueError: sizes that do not match, an unknown impl. RuntimeError: the requested impl cannot run; gives the
+        reason.
     """
     if x.dim() != 4 or w.shape[:2] != (1, x.shape[1]) or any(side % 2 == 0 for side in w.shape[2:]):
         raise ValueError(

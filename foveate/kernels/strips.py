@@ -1,8 +1,8 @@
-"""Numbers for each row and each column of every channel's plane, as coordinate attention has them.
+"""Pooling and gating along the axes of a map, as in coordinate attention.
 
-`pool_strips` reads the map once for the means of its rows and of its columns; `gate_strips` scales it by a factor for
-each row and one for each column: y = x · rows · columns. Maps are seen as planes (H, W); where there are more axes, all
-but the last count as rows.
+`pool_strips` computes the means of all rows and columns in one read of the map; `gate_strips` multiplies the map by a
+factor for each row and one for each column: y = x · rows · columns. A map is a set of planes (H, W); with more spatial
+axes, H is the product of all but the last.
 """
 
 import math
@@ -32,7 +32,7 @@ def gate_reference(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
-# The sums of each row (N, C, H) and of each column (N, C, W).
+# Sums of the rows (N, C, H) and the columns (N, C, W).
 _pool = Pass("strip_pools(Tensor x) -> (Tensor, Tensor)", strips_like)
 
 
@@ -43,7 +43,7 @@ def _pool_cpu(x: Tensor) -> tuple[Tensor, Tensor]:
     return rows, columns
 
 
-# The gradients of the factors of rows and of columns, which lie in memory as x does.
+# Gradients of the factors of rows and columns, which have the memory layout of x.
 _products = Pass(
     "strip_gate_gradients(Tensor x, Tensor dy, Tensor rows, Tensor columns) -> (Tensor, Tensor)",
     lambda x, dy, rows, columns: strips_like(x),
@@ -73,9 +73,9 @@ def _sums_kernel(
     BW: tl.constexpr,
     BC: tl.constexpr,
 ) -> None:
-    """One program some columns and channels of a plane x[H][W][C]: sums of x, or of x · dy · factors.
+    """One program per block of columns and channels of a plane x[H][W][C]: sums of x, or of x · dy · factors.
 
-    Whole sums of the columns [N][W][C], and of the rows a part for each block of columns [N][blocks][H][C].
+    Writes the sums of the columns [N][W][C] and, for each block of columns, partial sums of the rows [N][blocks][H][C].
     """
     program, across, down = tl.program_id(0).to(tl.int64), tl.cdiv(W, BW), tl.cdiv(C, BC)
     n, block = program // (across * down), program // down % across
@@ -98,7 +98,7 @@ def _sums_kernel(
     tl.store(columns_ptr + n * W * C + column, tl.sum(total, 0, keep_dims=True), mask=column_inside)
 
 
-TILE = 512  # numbers in work at a time; with twice as many a few shapes spill a register
+TILE = 512  # values of a tile; with twice as many, a few shapes spill a register
 
 
 def _summed(x: Tensor, dy: Tensor | None, row: Tensor | None, column: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -172,13 +172,14 @@ class _Gate(Function):
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
 def pool_strips(x: Tensor | AccumulatedMap, *, impl: str | None = None) -> tuple[Tensor, Tensor]:
-    """The means of each row and of each column of every channel's plane.
+    """The means of the rows and of the columns of every channel.
 
     Args:
-        x: (N, C, *S, W), floating, at least two spatial axes, or a shared map; H is the product of S.
+        x: (N, C, *S, W), floating, or a map from `accumulate_gradient`; H is the product of S, which is not empty.
         impl: see `accumulate_gradient`.
 
     Returns: the means of the rows (N, C, H) and of the columns (N, C, W), in x's dtype.
+    Raises: as `accumulate_gradient`.
     """
     accumulated = accumulate_gradient(x, primitive="pool_strips", impl=impl)
     x = accumulated.tensor
@@ -191,15 +192,15 @@ def pool_strips(x: Tensor | AccumulatedMap, *, impl: str | None = None) -> tuple
 
 
 def gate_strips(x: Tensor | AccumulatedMap, rows: Tensor, columns: Tensor, *, impl: str | None = None) -> Tensor:
-    """Scale the map by a factor for each row and one for each column of every channel's plane.
+    """Multiply the map by a factor for each row and one for each column of every channel.
 
     Args:
-        x: (N, C, *S, W), floating, at least two spatial axes, or a shared map; H is the product of S.
+        x: (N, C, *S, W), floating, or a map from `accumulate_gradient`; H is the product of S, which is not empty.
         rows: (N, C, H).
         columns: (N, C, W).
         impl: see `accumulate_gradient`.
 
-    Raises: ValueError: factors of another shape; what `accumulate_gradient` raises.
+    Raises: ValueError: factors of another shape; as `accumulate_gradient`.
     """
     accumulated = accumulate_gradient(x, primitive="gate_strips", impl=impl)
     x = accumulated.tensor

@@ -7,9 +7,10 @@ from foveate.networks._build import (
     input_channels,
     read_own_file,
 )
+from foveate.networks._example import check_shape, example_input, usual_classes, usual_shape
 from foveate.networks._head import Head, find_head
 from foveate.networks._origin import Origin, note_origin, origin_of
-from foveate.networks._registry import NETWORKS, create_network, list_networks, register_network, usual_shape
+from foveate.networks._registry import NETWORKS, create_network, list_networks, register_network
 from foveate.networks._weights import load_weights, read_weights, tensors_by_name, weights_fingerprint
 from foveate.networks._widen import widen_until
 
@@ -19,7 +20,9 @@ __all__ = [
     "Origin",
     "build_network",
     "build_wider",
+    "check_shape",
     "create_network",
+    "example_input",
     "find_head",
     "head_of",
     "input_channels",
@@ -31,6 +34,7 @@ __all__ = [
     "read_weights",
     "register_network",
     "tensors_by_name",
+    "usual_classes",
     "usual_shape",
     "weights_fingerprint",
     "widen_until",

@@ -18,6 +18,10 @@ PHOTO = (3, 224, 224)
 def register_network(name: str, *, shape: tuple[int, ...] = PHOTO) -> Callable[[Builder], Builder]:
     """Decorator: make a constructor available by name; it takes `num_classes` and keyword options.
 
+    A network that its task's usual loss does not train has a method `loss(outputs, targets) -> Tensor`: outputs as its
+    forward pass gives them, targets as the task has them, and the mean over the batch. Several outputs of one kind, the
+    answer first, need none: each is supervised.
+
     shape: of one sample as in its paper, (C, *S); only for what is shown and measured, and as the size to evaluate at.
 
     Raises: ValueError: the name is taken.
@@ -43,6 +47,12 @@ def usual_shape(name: str) -> tuple[int, ...]:
     return _SHAPES[name]
 
 
+def usual_classes(name: str) -> int:
+    """Outputs of the classifier as the paper of one of our networks has it. Raises: LookupError: no such name."""
+    own = inspect.signature(NETWORKS.get(name)).parameters.get("num_classes")
+    return own.default if own is not None and isinstance(own.default, int) else 1000
+
+
 def create_network(name: str, *, num_classes: int | None = None, **options: Any) -> nn.Module:
     """Build one of our own networks by name, with fresh weights from torch's global generator.
 
@@ -56,8 +66,7 @@ def create_network(name: str, *, num_classes: int | None = None, **options: Any)
     name = name.removeprefix("foveate:")
     builder = NETWORKS.get(name)
     if num_classes is None:
-        own = inspect.signature(builder).parameters.get("num_classes")
-        num_classes = own.default if own is not None and isinstance(own.default, int) else 1000
+        num_classes = usual_classes(name)
     check_options(name, builder, ("num_classes", *options))
     network = builder(num_classes=num_classes, **options)
     of_its_own = inspect.signature(builder).parameters.get("in_channels")

@@ -54,7 +54,12 @@ def margin_loss(
         lengths: (N, K), what `CapsNet` gives.
         labels: (N,) class numbers, or (N, K) of 0 and 1 where several classes may be there.
         present, absent: m⁺ and m⁻. absent_weight: λ.
+
+    Raises: ValueError: labels of another shape.
     """
+    if labels.shape not in (lengths.shape[:1], lengths.shape):
+        shapes = f"{tuple(lengths.shape[:1])} or {tuple(lengths.shape)}"
+        raise ValueError(f"margin_loss: wanted labels {shapes}; got {tuple(labels.shape)}")
     there = F.one_hot(labels, lengths.shape[1]) if labels.dim() == 1 else labels
     there = there.to(lengths.dtype)
     loss = there * F.relu(present - lengths).square()
@@ -65,8 +70,8 @@ def margin_loss(
 class CapsNet(nn.Module):
     """A 9×9 convolution, a second one whose channels are capsules of 8, and a capsule of 16 for each class.
 
-    What comes out are the lengths of the class capsules: probabilities each for itself, to be trained by `margin_loss`;
-    the largest is the answer. `capsules` gives the vectors.
+    What comes out are the lengths of the class capsules, one probability a class, that do not add up to one; the
+    largest is the answer. `loss` is what trains them, and what a study trains by. `capsules` gives the vectors.
 
     Args:
         num_classes: capsules of the last layer.
@@ -124,6 +129,10 @@ class CapsNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         square = self.capsules(x).square().sum(2)
         return square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """`margin_loss` with the paper's m⁺ = 0.9, m⁻ = 0.1, λ = 0.5: outputs (N, K), targets (N,) or (N, K)."""
+        return margin_loss(outputs, targets)
 
 
 class Decoder(nn.Module):

@@ -19,8 +19,9 @@ def _classify(channels: int, num_classes: int) -> nn.Sequential:
 class DANetHead(nn.Module):
     """Two branches, one of each attention, each between two 3×3 convolutions; their sum is classified, and each too.
 
-    Shape: (N, channels, H, W) → three times (N, num_classes, H, W): of the sum, of the branch of positions, of the
-        branch of channels. All three are supervised; the first is the answer.
+    Shape: (N, channels, H, W) → (main, position, channel), logits (N, num_classes, H, W) each: of the sum, of the
+        branch of positions, of the branch of channels. Each is supervised with the same mask, by cross-entropy; main
+        is the answer.
     Cost: 23,954,619 parameters at 2048 channels and 19 classes.
     Raises: ValueError: fewer than 32 channels (the branches have a quarter, the queries an eighth of that).
     """

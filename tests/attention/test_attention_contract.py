@@ -18,9 +18,22 @@ from foveate.costs import macs
 
 ROWS = [(case, options) for case in CASES for options in case.variants]
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-each_row = pytest.mark.parametrize(
-    ("case", "options"), ROWS, ids=[f"{c.name}-{','.join(f'{k}={v}' for k, v in o.items())}" for c, o in ROWS]
-)
+
+
+def each(rows, names=("case", "options")):
+    """Parametrise over rows of a case, a set of its options, and more."""
+
+    def named(value):
+        if isinstance(value, dict):
+            return ",".join(f"{k}={v}" for k, v in value.items())
+        return getattr(value, "name", str(value))
+
+    return pytest.mark.parametrize(names, rows, ids=["-".join(map(named, row)) for row in rows])
+
+
+each_row = each(ROWS)
+each_row_with_maps = each([row for row in ROWS if row[0].maps])
+each_row_with_affinity = each([row for row in ROWS if row[0].affinity])
 
 
 def test_every_mechanism_has_a_row():
@@ -38,12 +51,12 @@ def test_equals_the_official_numbers(case, path):
     check(path, module, to_ours)
 
 
-@each_case
-def test_has_golden_files_here_and_where_they_are_shared(case, shared):
-    for pattern in case.golden:
-        assert golden_files(pattern), f"{case.name}: no golden file matches {pattern}"
-        for path in (shared / "golden").glob(pattern):
-            assert (OWN_GOLDEN / path.name).read_bytes() == path.read_bytes(), "tests/golden keeps a copy of each"
+@pytest.mark.parametrize("pattern", [pattern for case in CASES for pattern in case.golden])
+def test_has_golden_files_here_and_where_they_are_shared(pattern, shared):
+    files = list((shared / "golden").glob(pattern))
+    assert files, "no golden file matches"
+    for path in files:
+        assert (OWN_GOLDEN / path.name).read_bytes() == path.read_bytes(), "tests/golden keeps a copy of each"
 
 
 @each_row
@@ -54,17 +67,17 @@ def test_odd_maps_keep_their_shape_and_have_true_gradients(case, options, size):
     given = tuple(t.requires_grad_() for t in inputs_for(case, x))
     assert module(*given).shape == x.shape
     assert module(*given).isfinite().all()
-    if case.smooth:
-        assert torch.autograd.gradcheck(module, given, fast_mode=True, atol=1e-6)
+    assert torch.autograd.gradcheck(module, given, fast_mode=True, atol=1e-6)
 
 
-@each_row
-@pytest.mark.parametrize("dims", [1, 2, 3])
+@each([(case, dims) for case in CASES for dims in (0, 1, 2, 3, 4) if dims not in case.dims], ("case", "dims"))
+def test_a_number_of_dimensions_without_a_meaning_is_refused(case, dims):
+    with pytest.raises(ValueError, match=rf"{case.name}: spatial_dims must be .*; got {dims}"):
+        foveate.create_attention(case.name, case.channels, spatial_dims=dims)
+
+
+@each([(*row, dims) for row in ROWS for dims in row[0].dims], ("case", "options", "dims"))
 def test_one_two_and_three_dimensions(case, options, dims):
-    if dims not in case.dims:
-        with pytest.raises(ValueError, match=r"spatial_dims must be .*; got"):
-            create(case, options, dims)
-        return
     module = build(case, options, dims).train()
     x = map_for(case, (2, 6, 5), dims).requires_grad_()
     y = module(*inputs_for(case, x))
@@ -178,22 +191,65 @@ def test_nan_in_gives_nan_out(case, options):
 
 
 @each_row
-def test_a_batch_of_one_and_a_map_of_one_position_train(case, options):
+def test_a_map_of_one_position_trains(case, options):
     module = build(case, options).train()
-    x = map_for(case, (1, 1, 1))
-    if case.train_from == 1 or x.shape[0] * x[0, 0].numel() >= case.train_from:
-        module(*inputs_for(case, x)).sum().backward()
-        return
-    if any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in module.modules()):
-        with pytest.raises(ValueError, match="more than 1 value per channel"):
-            module(*inputs_for(case, x))
-    else:
-        module(*inputs_for(case, x)).sum().backward()
-    module(*inputs_for(case, map_for(case, (case.train_from, 1, 1)))).sum().backward()
+    x = map_for(case, (case.train_from, 1, 1)).requires_grad_()
+    y = module(*inputs_for(case, x))
+    assert y.isfinite().all()
+    y.square().sum().backward()
+    assert x.grad.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in module.parameters())
+
+
+def has_one_value_a_channel(case, options):
+    """Does a batch norm of the module see one value a channel in a batch of one map of one position?"""
+    norms = [m for m in create(case, options).modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
+    return case.train_from > 1 and bool(norms) and map_for(case, (1, 1, 1))[0, 0].numel() == 1
+
+
+@each([row for row in ROWS if has_one_value_a_channel(*row)])
+def test_training_on_one_value_a_channel_is_refused_by_the_batch_norm(case, options):
+    module = build(case, options).train()
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        module(*inputs_for(case, map_for(case, (1, 1, 1))))
+
+
+@each([row for row in ROWS if not has_one_value_a_channel(*row)])
+def test_other_mechanisms_train_on_one_map_of_one_position(case, options):
+    module = build(case, options).train()
+    x = map_for(case, (1, 1, 1)).requires_grad_()
+    module(*inputs_for(case, x)).square().sum().backward()
+    assert x.grad.isfinite().all()
 
 
 @each_row
-def test_capture_shows_the_maps_and_leaves_the_output_alone(case, options):
+def test_a_capture_leaves_the_output_alone_and_ends(case, options):
+    module = build(case, options)
+    given = inputs_for(case, map_for(case, (2, 6, 5)))
+    with torch.no_grad():
+        plain = module(*given)
+        with foveate.capture(module) as seen:
+            torch.testing.assert_close(module(*given), plain)
+    known = dict(seen.maps)
+    with foveate.capture(module) as later:
+        pass
+    module(*given)
+    assert not later.maps
+    assert seen.maps.keys() == known.keys()
+
+
+@each_case
+def test_its_variants_together_show_every_map_of_the_table(case):
+    shown = set()
+    for options in case.variants:
+        with foveate.capture(module := build(case, options)) as seen:
+            module(*inputs_for(case, map_for(case, (2, 6, 5))))
+        shown |= seen.maps.get("", {}).keys()
+    assert shown == case.maps.keys()
+
+
+@each_row_with_maps
+def test_capture_shows_the_maps(case, options):
     module = torch.nn.Sequential()
     module.add_module("here", build(case, options))
     given = inputs_for(case, map_for(case, (2, 6, 5)))
@@ -201,8 +257,6 @@ def test_capture_shows_the_maps_and_leaves_the_output_alone(case, options):
     plain = module.here(*given)
     with foveate.capture(module) as seen:
         assert torch.equal(module.here(*given), plain)
-    if not case.maps:
-        return
     sizes = {"n": [2], "c": [case.channels], "*s": [*side], "p": [side.numel()], "t": [side[0]]}
     sizes |= {k: [v] for k, v in {**attention_options(case.name), **options}.items() if isinstance(v, int)}
     assert seen.maps["here"].keys() <= case.maps.keys()
@@ -211,17 +265,11 @@ def test_capture_shows_the_maps_and_leaves_the_output_alone(case, options):
         wanted = [n for letter in case.maps[key].split() for n in sizes.get(letter, [letter])]
         assert [str(n) for n in value.shape] == [str(n) for n in wanted], key
         assert not value.requires_grad
-    module.here(*given)
-    with foveate.capture(module) as later:
-        pass
-    assert not later.maps
 
 
-@each_row
+@each_row_with_affinity
 @pytest.mark.parametrize("training", [False, True])
-def test_capture_shows_the_affinity_rows_that_are_asked_for(case, options, training):
-    if not case.affinity:
-        return
+def test_capture_shows_the_affinity_rows_of_its_queries(case, options, training):
     module = build(case, options).train(training)
     given = inputs_for(case, map_for(case, (2, 6, 5)))
     with foveate.capture(module, queries="all") as whole:
@@ -245,14 +293,12 @@ def test_capture_shows_the_affinity_rows_that_are_asked_for(case, options, train
 def test_wrong_maps_are_refused_in_one_line(case):
     module = create(case, case.variants[0]).eval()
     side = (6,) * case.home
-    wrong = [
+    for x in (
         torch.randn(2, case.channels + 1, *side),
         torch.randn(2, case.channels, *side[1:]),
         torch.randn(2, case.channels, *side, 6),
-    ]
-    if any(True for _ in module.parameters()):
-        wrong.append(torch.randn(2, case.channels, *side, dtype=torch.float64))
-    for x in wrong:
+        torch.randn(2, case.channels, *side, dtype=torch.float64),
+    ):
         with pytest.raises(ValueError, match=rf"{case.name}.*: .*(wanted|weights are)") as error:
             module(*inputs_for(case, x))
         assert "\n" not in str(error.value)
@@ -260,11 +306,14 @@ def test_wrong_maps_are_refused_in_one_line(case):
 
 @each_case
 def test_wrong_options_are_refused_with_the_nearest(case):
-    name = next(iter(attention_options(case.name)), None)
-    with pytest.raises(TypeError, match=f"has no option .*{name or ''}"):
+    name = next(iter(attention_options(case.name)))
+    with pytest.raises(TypeError, match=f"{case.name} has no option '{name}x'; did you mean '{name}'"):
         foveate.create_attention(case.name, case.channels, **{f"{name}x": 1})
     with pytest.raises(ValueError, match="channels must be a positive whole number; got 0"):
         foveate.create_attention(case.name, 0)
-    if "variant" in attention_options(case.name):
-        with pytest.raises(ValueError, match="variant must be one of"):
-            create(case, {"variant": "papr"})
+
+
+@pytest.mark.parametrize("name", [case.name for case in CASES if "variant" in attention_options(case.name)])
+def test_a_wrong_variant_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: variant must be one of 'official', 'paper'; got 'papr'"):
+        create(BY_NAME[name], {"variant": "papr"})

@@ -1,4 +1,4 @@
-"""foveate calibrate, predict and roofline: their answers, and mistakes in one line."""
+"""foveate calibrate, latency and roofline: their answers, and mistakes in one line."""
 
 import json
 import os
@@ -31,14 +31,14 @@ def foveate(*arguments, cwd=None):
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240, check=False)
 
 
-@pytest.mark.parametrize("command", ["calibrate", "predict", "roofline"])
+@pytest.mark.parametrize("command", ["calibrate", "latency", "roofline"])
 def test_help_has_an_example(command):
     assert f"Example: foveate {command}" in " ".join(foveate(command, "--help").stdout.split())
 
 
 def test_networks_and_variants_are_ordered_by_predicted_latency(tmp_path):
     CALIBRATION.save(tmp_path / "cpu.json")
-    asked = ["predict", "foveate:resnet20", "foveate:resnet8", "--attention", "none,cbam:kernel_size=3"]
+    asked = ["latency", "foveate:resnet20", "foveate:resnet8", "--attention", "none,cbam:kernel_size=3"]
     asked += ["--image-size", 32, "--num-classes", 10, "--calibration", "cpu.json"]
     answer = foveate(*asked, cwd=tmp_path)
     assert answer.returncode == 0, answer.stderr
@@ -73,10 +73,10 @@ def test_a_roofline_is_drawn_with_the_inserted_operators(tmp_path):
 
 
 MISTAKES = [
-    (["predict", "foveate:resnet8"], "calibration.json"),
-    (["predict", "foveate:resnet8", "--calibration", "bad.json"], "bad.json: wanted a calibration"),
-    (["predict", "foveate:resnet9", "--calibration", "cpu.json"], "did you mean"),
-    (["predict", "foveate:resnet8", "--calibration", "cpu.json", "--at", "stage"], "--at goes with --attention"),
+    (["latency", "foveate:resnet8"], "no such calibration; foveate calibrate --out calibration.json measures one"),
+    (["latency", "foveate:resnet8", "--calibration", "bad.json"], "bad.json: wanted a calibration"),
+    (["latency", "foveate:resnet9", "--calibration", "cpu.json"], "did you mean"),
+    (["latency", "foveate:resnet8", "--calibration", "cpu.json", "--at", "stage"], "--at goes with --attention"),
     (["calibrate", "--device", "cuda:77"], "wanted one of this machine's"),
     (["calibrate", "--dtype", "int8"], "--dtype: wanted one of float32"),
     (["calibrate", "--out", "no/such/cpu.json"], "--out: wanted a file"),

@@ -101,15 +101,15 @@ def test_candidates_come_fastest_first_and_a_network_without_memory_is_enough(tm
     def candidates():
         for name in ("resnet20", "resnet8"):
             with torch.device("meta"):
-                yield name, foveate.create_network(name, num_classes=3)
+                yield name, foveate.create_network(name, num_classes=3), x
 
     CALIBRATION.save(tmp_path / "cpu.json")
     x = torch.zeros(1, 3, 32, 32, device="meta")
-    ordered = fastest_first(candidates(), x, tmp_path / "cpu.json")
+    ordered = fastest_first(candidates(), tmp_path / "cpu.json")
     assert [name for name, _ in ordered] == ["resnet8", "resnet20"]
     assert ordered[0][1].ms < ordered[1][1].ms
     limit = ordered[0][1].ms
-    assert [name for name, _ in fastest_first(candidates(), x, CALIBRATION, limit_ms=limit)] == ["resnet8"]
+    assert [name for name, _ in fastest_first(candidates(), CALIBRATION, limit_ms=limit)] == ["resnet8"]
 
 
 def test_a_calibration_is_the_same_after_it_was_saved(tmp_path):
@@ -151,7 +151,7 @@ def test_what_a_calibration_is_not_for_is_refused():
 def test_a_small_calibration_of_this_machine():
     told = []
     networks = dict.fromkeys(["foveate:resnet8", "torchvision:shufflenet_v2_x0_5", "torchvision:squeezenet1_1"], (64,))
-    found = calibrate(networks=networks, threads=1, budget_s=0.0, told=told.append)
+    found = calibrate(networks=networks, threads=1, budget_s=0.0, progress=told.append)
     assert told == [f"{name} at 64×64{again}" for again in ("", ", again") for name in networks]
     assert [one.network for one in found.checked] == list(networks)
     assert all(one.measured_ms > 0 and one.predicted_ms > 0 for one in found.checked)

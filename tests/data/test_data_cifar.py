@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from foveate.data import check_folder, open_data
+from foveate.data import inspect_data, open_data
 from foveate.data.cifar import CLASSES, read_pickle
-from foveate.spec import Data
+from foveate.data.in_memory import statistics
+from foveate.spec import DataSpec
 
 COUNT = 300  # images a hand-made batch
 
@@ -24,7 +25,7 @@ def pack(shared, tmp_path_factory):
     pytest.importorskip("pyarrow")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FOVEATE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield open_data(Data(source=str(shared / "data" / "cifar10")))
+        yield open_data(DataSpec(source=str(shared / "data" / "cifar10")))
 
 
 @pytest.fixture
@@ -53,48 +54,51 @@ def python2_pickle(x, y):
 
 
 def test_the_pack_is_cifar10(pack, shared):
-    assert pack.classes == CLASSES
-    assert (len(pack.train), len(pack.test), pack.image_size, pack.channels) == (30000, 10000, (32, 32), 3)
+    assert pack.targets["label"].names == CLASSES
+    assert (len(pack.train), len(pack.test), pack.inputs) == (30000, 10000, (3, 32, 32))
     info = json.loads((shared / "data" / "cifar10" / "info.json").read_text())
-    pixels = np.ascontiguousarray(pack.test.images.transpose(0, 2, 3, 1))
+    pixels = np.ascontiguousarray(pack.test.inputs.transpose(0, 2, 3, 1))
     assert hashlib.sha256(pixels.tobytes()).hexdigest() == info["test"]["sha256_of_uint8_NHWC"]
-    assert hashlib.sha256(pack.test.labels.numpy().tobytes()).hexdigest() == info["test"]["sha256_of_int64_labels"]
-    assert pack.mean == pytest.approx(info["train"]["mean"], abs=1e-3)  # theirs are over all 50,000
-    assert pack.std == pytest.approx(info["train"]["std"], abs=1e-3)
+    assert hashlib.sha256(pack.test.targets["label"].tobytes()).hexdigest() == info["test"]["sha256_of_int64_labels"]
+    mean, std = statistics(pack.train.inputs)
+    assert mean == pytest.approx(info["train"]["mean"], abs=1e-3)  # theirs are over all 50,000
+    assert std == pytest.approx(info["train"]["std"], abs=1e-3)
     assert "1 of 2 train shards" in pack.description
-    x, _ = pack.test.batch(range(0, 10000, 10), None)
+    x = pack.test.batch(range(0, 10000, 10), None).inputs
     assert x.mean((0, 2, 3)).abs().max() < 0.1
+    assert x.std((0, 2, 3)).sub(1).abs().max() < 0.1
 
 
 def test_standard_files_hold_the_packs_pixels(pack, tmp_path):
-    x, y = pack.test.images[:COUNT], pack.test.labels[:COUNT].numpy()
+    x, y = pack.test.inputs[:COUNT], pack.test.targets["label"][:COUNT]
     folder = write_pickles(tmp_path / "set" / "cifar-10-batches-py", x, y)
     binary = tmp_path / "cifar-10-batches-bin"
     binary.mkdir()
     records = np.concatenate([y[:, None].astype(np.uint8), x.reshape(COUNT, 3072)], 1).tobytes()
     for name in ("data_batch_1", "data_batch_2", "test_batch"):
         (binary / f"{name}.bin").write_bytes(records)
-    mean, std = (torch.tensor(v)[:, None, None] for v in (pack.mean, pack.std))
-    expected = pack.test.batch(range(COUNT), None)[0] * std + mean
     for place in (folder, folder.parent, binary, binary.parent):
-        data = open_data(Data(source=str(place)))
-        assert (len(data.train), len(data.test), data.classes) == (2 * COUNT, COUNT, CLASSES)
+        data = open_data(DataSpec(source=str(place)))
+        assert (len(data.train), len(data.test), data.targets["label"].names) == (2 * COUNT, COUNT, CLASSES)
         assert "2 of 5 train batches" in data.description
-        mean, std = (torch.tensor(v)[:, None, None] for v in (data.mean, data.std))
-        got, labels = data.test.batch(range(COUNT), None)
-        assert torch.allclose(got * std + mean, expected, atol=1e-5)
-        assert np.array_equal(labels, y)
+        mean, std = (torch.tensor(value)[:, None, None] for value in statistics(x))
+        batch = data.test.batch(range(COUNT), None)
+        assert torch.allclose(batch.inputs * std + mean, torch.from_numpy(x / np.float32(255)), atol=1e-5)
+        assert np.array_equal(batch.targets["label"], y)
 
 
 def test_subsets_are_stratified_and_repeat(pack, tmp_path, pixels):
     folder = write_pickles(tmp_path / "cifar-10-batches-py", *pixels)
-    one, two = (open_data(Data(source=str(folder), train_images=100, test_images=50)) for _ in range(2))
-    assert torch.bincount(one.train.labels).tolist() == [10] * 10
-    assert torch.bincount(one.test.labels).tolist() == [5] * 10
-    assert torch.equal(one.train.batch(range(100), (0, 0))[0], two.train.batch(range(100), (0, 0))[0])
+    one, two = (open_data(DataSpec(source=str(folder), train_items=100, test_items=50)) for _ in range(2))
+    assert np.bincount(one.train.strata).tolist() == [10] * 10
+    assert np.bincount(one.test.strata).tolist() == [5] * 10
+    assert torch.equal(one.train.batch(range(100), (0, 0)).inputs, two.train.batch(range(100), (0, 0)).inputs)
+    kept = [int(one.test.name_of(item)) for item in range(50)]
+    assert np.array_equal(one.test.inputs, pixels[0][kept]), "an item is called by its number in the whole set"
     assert one.fingerprint == two.fingerprint
-    larger = open_data(Data(source=str(folder), image_size=48, train_images=100))
-    assert larger.train.batch([0], (0, 0))[0].shape == (1, 3, 48, 48)
+    larger = open_data(DataSpec(source=str(folder), size=(48, 40), train_items=100))
+    assert larger.train.batch([0], (0, 0)).inputs.shape == (1, 3, 48, 40)
+    assert larger.inputs == (3, 48, 40)
 
 
 def test_python_2_pickles(tmp_path, pixels):
@@ -126,9 +130,9 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path, pixels, where):
         content = b"\x80\x02c_codecs\nencode\nX\x01\x00\x00\x00aX\x03\x00\x00\x00zip\x86R."
     (folder / "data_batch_1").write_bytes(content)
     with pytest.raises(ValueError, match=r"data_batch_1: not a CIFAR-10 batch: asks for .*wanted only arrays"):
-        open_data(Data(source=str(folder)))
+        open_data(DataSpec(source=str(folder)))
     assert not touched.exists()
-    (problem,) = check_folder(folder)
+    (problem,) = inspect_data(str(folder)).problems
     assert str(problem).startswith(f"{folder / 'data_batch_1'}: not a CIFAR-10 batch")
 
 
@@ -145,14 +149,14 @@ def test_damaged_and_missing_files_are_named(tmp_path, pixels):
     for told, content in batches.items():
         (folder / "data_batch_2").write_bytes(content)
         with pytest.raises(ValueError, match=f"data_batch_2: .*{told}"):
-            open_data(Data(source=str(folder)))
+            open_data(DataSpec(source=str(folder)))
     (folder / "test_batch").unlink()
     with pytest.raises(ValueError, match="got no test_batch"):
-        open_data(Data(source=str(folder)))
+        open_data(DataSpec(source=str(folder)))
     (tmp_path / "data_batch_1.bin").write_bytes(bytes(3073 * 2 + 5))
     (tmp_path / "test_batch.bin").write_bytes(bytes(3073))
     with pytest.raises(ValueError, match=r"data_batch_1\.bin: wanted records of 3,073 bytes, got 6,151"):
-        open_data(Data(source=str(tmp_path)))
+        open_data(DataSpec(source=str(tmp_path)))
 
 
 class TestParquet:
@@ -184,30 +188,30 @@ class TestParquet:
         return tmp_path / "mine"
 
     def test_decoded_once_and_then_mapped(self, folder, pixels):
-        data = open_data(Data(source=str(folder)))
-        assert (data.name, data.classes, data.image_size) == ("mine", tuple("0123456789"), (20, 24))
-        assert np.array_equal(data.train.images, pixels[0][:40, :, :20, :24])
+        data = open_data(DataSpec(source=str(folder)))
+        assert (data.name, data.targets["label"].names, data.inputs) == ("mine", tuple("0123456789"), (3, 20, 24))
+        assert np.array_equal(data.train.inputs, pixels[0][:40, :, :20, :24])
         (kept,) = self.cache.iterdir()
         stamp = (kept / "train_images.npy").stat().st_mtime_ns
-        again = open_data(Data(source=str(folder)))
-        assert torch.equal(again.train.batch(range(40), (0, 0))[0], data.train.batch(range(40), (0, 0))[0])
+        again = open_data(DataSpec(source=str(folder)))
+        assert torch.equal(again.train.batch(range(40), (0, 0)).inputs, data.train.batch(range(40), (0, 0)).inputs)
         assert (kept / "train_images.npy").stat().st_mtime_ns == stamp
         cut = (kept / "train_images.npy").read_bytes()[:3000]
         (kept / "train_images.npy").unlink()  # the old one is still mapped
         (kept / "train_images.npy").write_bytes(cut)
-        assert np.array_equal(open_data(Data(source=str(folder))).train.images, data.train.images)
+        assert np.array_equal(open_data(DataSpec(source=str(folder))).train.inputs, data.train.inputs)
         assert [entry.name for entry in self.cache.iterdir()] == [kept.name]
 
     def test_without_a_cache(self, folder, tmp_path, monkeypatch):
         (tmp_path / "file").touch()
         monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "file" / "cache"))
-        assert len(open_data(Data(source=str(folder))).train) == 40
+        assert len(open_data(DataSpec(source=str(folder))).train) == 40
 
     def test_bad_rows_are_named(self, folder, pixels):
         shard = folder / "data" / "train-00001-of-00002.parquet"
         table = self.parquet.read_table(shard).to_pydict()
         for change, told in (
-            (lambda rows: rows["image"][7].update(bytes=b"junk"), "row 7: not a whole image"),
+            (lambda rows: rows["image"][7].update(bytes=b"junk"), "row 7: not an image"),
             (lambda rows: rows["image"][7].update(bytes=None), "row 7: wanted the bytes of an image file"),
             (lambda rows: rows["label"].__setitem__(3, None), "row 3: wanted a label from 0 upwards, got None"),
             (
@@ -219,20 +223,42 @@ class TestParquet:
             change(rows)
             self.parquet.write_table(self.arrow.table(rows), shard)
             with pytest.raises(ValueError, match=f"{shard.name}: .*{told}"):
-                open_data(Data(source=str(folder)))
+                open_data(DataSpec(source=str(folder)))
         self.write(shard, pixels[0][:20], pixels[1][:20])
         with pytest.raises(ValueError, match="wanted 20×24 pixels, got 32×32 pixels"):
-            open_data(Data(source=str(folder)))
+            open_data(DataSpec(source=str(folder)))
         shard.write_bytes(b"PAR1 junk")
         with pytest.raises(ValueError, match=shard.name):
-            open_data(Data(source=str(folder)))
+            open_data(DataSpec(source=str(folder)))
+
+    def test_a_type_that_arrow_cannot_write_or_read_is_one_line(self, folder, monkeypatch):
+        shard = folder / "data" / "train-00001-of-00002.parquet"
+        told = "Unsupported type\n" + "x" * 3000
+
+        def unsupported(*args, **options):
+            raise self.arrow.ArrowNotImplementedError(told)
+
+        monkeypatch.setattr(self.parquet.ParquetFile, "iter_batches", unsupported)
+        with pytest.raises(ValueError) as error:
+            open_data(DataSpec(source=str(folder)))
+        message = str(error.value)
+        assert "Unsupported type xxx" in message
+        assert len(message.splitlines()) == 1
+        assert len(message) < 500
+        monkeypatch.undo()
+        monkeypatch.setenv("FOVEATE_CACHE", str(self.cache))
+        rows = self.parquet.read_table(shard)
+        nested = self.arrow.array([[{"a": [1]}]] * rows.num_rows)
+        self.parquet.write_table(rows.set_column(0, "image", nested), shard)
+        with pytest.raises(ValueError, match=f"{shard.name}: row 0: wanted the bytes of an image file, got list"):
+            open_data(DataSpec(source=str(folder)))
 
     def test_a_split_is_missing(self, folder):
         (folder / "data" / "test-00000-of-00001.parquet").unlink()
         with pytest.raises(ValueError, match=r"wanted train-\*.parquet and test-\*.parquet, got 2 and 0"):
-            open_data(Data(source=str(folder)))
+            open_data(DataSpec(source=str(folder)))
 
     def test_without_pyarrow(self, folder, monkeypatch):
         monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
         with pytest.raises(ValueError, match=r"needs pyarrow: pip install foveate\[parquet\]$"):
-            open_data(Data(source=str(folder)))
+            open_data(DataSpec(source=str(folder)))

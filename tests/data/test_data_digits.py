@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveate.data import check_folder, make_embedded, open_data, scattered_digits
+from foveate.data import inspect_data, make_embedded, open_data, scattered_digits
 from foveate.data.digits import layer, originals, pool, scenes
-from foveate.spec import Data
+from foveate.spec import DataSpec
 
 # sha256 of 40 train images of 32×32 from seed 0, with all that belongs to them.
 # A change is another data set and needs a new digits.VERSION.
@@ -123,26 +123,34 @@ def test_nothing_of_the_digit_is_outside_the_image():
 
 
 def test_opened_as_a_data_set():
-    data = open_data(Data(train_images=120, test_images=50, image_size=48))
-    assert (len(data.train), len(data.test), data.channels, data.image_size) == (120, 50, 1, (48, 48))
-    assert data.classes == tuple("0123456789")
-    x, y = data.train.batch(range(120), None)
+    data = open_data(DataSpec(train_items=120, test_items=50, size=48))
+    assert (len(data.train), len(data.test), data.inputs) == (120, 50, (1, 48, 48))
+    assert data.targets["label"].names == tuple("0123456789")
+    batch = data.train.batch(range(120), None)
+    x = batch.inputs
     assert x.shape == (120, 1, 48, 48)
     assert abs(float(x.mean())) < 1e-3
     assert float(x.std()) == pytest.approx(1, abs=1e-2)
-    assert y.tolist() == scattered_digits(120)["labels"].tolist()
+    assert batch.targets["label"].tolist() == scattered_digits(120)["labels"].tolist()
+    assert data.train.name_of(7) == "7"
     assert "120 train and 50 test images of 48×48" in data.description
-    assert data.fingerprint == open_data(Data(train_images=120, test_images=50, image_size=48)).fingerprint
-    assert data.fingerprint != open_data(Data(train_images=130, test_images=50, image_size=48)).fingerprint
+    assert data.fingerprint == open_data(DataSpec(train_items=120, test_items=50, size=48)).fingerprint
+    assert data.fingerprint != open_data(DataSpec(train_items=130, test_items=50, size=48)).fingerprint
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [({"image_size": 8}, "at least 16"), ({"train_images": 9}, "one a class"), ({"test_images": 5}, "test_images")],
+    [
+        ({"image_size": 8}, "at least 16"),
+        ({"size": (32, 48)}, r"wanted a square size .* got \[32, 48\]"),
+        ({"kind": "embedded", "source": "photos"}, "wanted source = 'embedded'; got 'photos'"),
+        ({"train_images": 9}, "wanted train_items of at least 10, one a class; got 9"),
+        ({"test_items": 5}, "test_items"),
+    ],
 )
 def test_what_cannot_be_made_is_refused(options, told):
     with pytest.raises(ValueError, match=told):
-        open_data(Data(**options))
+        open_data(DataSpec(**options))
 
 
 def test_wrong_split():
@@ -160,9 +168,9 @@ def test_written_as_a_folder(tmp_path):
         )
     assert len(list(out.rglob("*.png"))) == 50
     assert [entry.name for entry in out.parent.iterdir()] == ["digits"], "something was left behind"
-    assert check_folder(out) == []
-    opened = open_data(Data(source=str(out), image_size=32))
-    assert (len(opened.train), len(opened.test), opened.classes) == (30, 20, tuple("0123456789"))
+    assert inspect_data(str(out)).problems == ()
+    opened = open_data(DataSpec(source=str(out), size=32))
+    assert (len(opened.train), len(opened.test), opened.targets["label"].names) == (30, 20, tuple("0123456789"))
 
 
 def test_written_only_where_nothing_is_lost(tmp_path):

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from foveate.data import check_folder, open_data
-from foveate.spec import Data
+from foveate.data import inspect_data, open_data
+from foveate.spec import DataSpec
 
 
 @pytest.fixture(autouse=True)
@@ -35,58 +35,63 @@ def folder(photos, tmp_path):
 
 def refused(root, **options):
     with pytest.raises(ValueError) as caught:
-        open_data(Data(source=str(root), **options))
+        open_data(DataSpec(source=str(root), **options))
     return str(caught.value)
 
 
 def shown(split):
-    return [file.name for file in split.files]
+    return [split.name_of(item).rpartition("/")[2] for item in range(len(split))]
+
+
+def problems_of(root, **options):
+    return list(inspect_data(str(root), options=options).problems)
 
 
 def test_opens(folder):
-    data = open_data(Data(source=str(folder), image_size=64))
-    assert (data.name, data.classes, data.channels, data.image_size) == ("pets", ("cats", "dogs"), 3, (64, 64))
+    data = open_data(DataSpec(source=str(folder), size=64))
+    assert (data.name, data.targets["label"].names, data.inputs) == ("pets", ("cats", "dogs"), (3, 64, 64))
     assert (len(data.train), len(data.test)) == (16, 4)
-    assert torch.bincount(data.test.labels).tolist() == [2, 2]
+    assert np.bincount(data.test.strata).tolist() == [2, 2]
     assert not set(shown(data.train)) & set(shown(data.test))
     for split in (data.train, data.test):
-        for file, label in zip(split.files, split.labels.tolist(), strict=True):
-            assert file.parent.name == data.classes[label]
-    assert open_data(Data(source=str(folder))).image_size == (224, 224)
+        labels = split.batch(range(len(split)), None).targets["label"].tolist()
+        for item, label in enumerate(labels):
+            assert split.name_of(item) == f"{('cats', 'dogs')[label]}/{split.contents[item].name}"
+    assert open_data(DataSpec(source=str(folder))).inputs == (3, 224, 224)
 
 
 def test_split_is_the_same_in_any_order_of_listing_and_place(folder, tmp_path, monkeypatch):
     from pathlib import Path
 
-    one = open_data(Data(source=str(folder)))
+    one = open_data(DataSpec(source=str(folder)))
     listed = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda self: sorted(listed(self), reverse=True))
     monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache2"))
     shutil.copytree(folder, tmp_path / "moved" / "pets")
-    other = open_data(Data(source=str(tmp_path / "moved" / "pets")))
+    other = open_data(DataSpec(source=str(tmp_path / "moved" / "pets")))
     assert (shown(one.train), shown(one.test)) == (shown(other.train), shown(other.test))
     assert one.fingerprint == other.fingerprint
 
 
 def test_fingerprint_follows_names_and_contents_but_not_times(folder, photos):
-    before = open_data(Data(source=str(folder))).fingerprint
+    before = open_data(DataSpec(source=str(folder))).fingerprint
     file = folder / "cats" / photos[1].name
     file.unlink()
     shutil.copy(photos[1], file)
     os.utime(file, (1, 1))
-    assert open_data(Data(source=str(folder))).fingerprint == before
+    assert open_data(DataSpec(source=str(folder))).fingerprint == before
     Image.open(file).rotate(90).save(file, "JPEG")
-    after = open_data(Data(source=str(folder))).fingerprint
+    after = open_data(DataSpec(source=str(folder))).fingerprint
     assert after != before
     file.rename(file.with_name("renamed.jpg"))
-    assert open_data(Data(source=str(folder))).fingerprint not in (before, after)
+    assert open_data(DataSpec(source=str(folder))).fingerprint not in (before, after)
 
 
 def test_limits_are_stratified_and_obeyed(folder):
-    data = open_data(Data(source=str(folder), train_images=6, test_images=2, test_fraction=0.4))
-    assert torch.bincount(data.train.labels).tolist() == [3, 3]
-    assert torch.bincount(data.test.labels).tolist() == [1, 1]
-    assert "train_images=17; the data allow 2 (one a class) to 16" in refused(folder, train_images=17)
+    data = open_data(DataSpec(source=str(folder), train_items=6, test_items=2, test_fraction=0.4))
+    assert np.bincount(data.train.strata).tolist() == [3, 3]
+    assert np.bincount(data.test.strata).tolist() == [1, 1]
+    assert "train_items=17; the data allow 2 (one a class) to 16" in refused(folder, train_items=17)
 
 
 def test_every_unusable_file_is_listed_with_its_path(folder, photos):
@@ -115,11 +120,16 @@ def test_every_unusable_file_is_listed_with_its_path(folder, photos):
         assert f"{cats / name}: {reason}" in told or (name == "float.tiff" and reason in told), told
     assert f"{len(reasons)} problems" in told
     assert not any(name in told for name in ("hidden", "Thumbs", "DS_Store"))
-    assert {problem.path.name for problem in check_folder(folder)} == set(reasons)
+    assert {problem.path.name for problem in problems_of(folder)} == set(reasons)
+    kept = open_data(DataSpec(source=str(folder), options={"skip_bad": True}))
+    assert len(kept.notes) == len(reasons)
+    assert all("left out: " in note for note in kept.notes)
     for name in reasons:
         (cats / name).unlink()
-    assert check_folder(folder) == []
-    open_data(Data(source=str(folder)))
+    assert problems_of(folder) == []
+    whole = open_data(DataSpec(source=str(folder)))
+    assert (shown(kept.train), shown(kept.test)) == (shown(whole.train), shown(whole.test))
+    assert kept.fingerprint == whole.fingerprint
 
 
 def test_a_long_list_is_cut_but_counted(folder):
@@ -128,7 +138,7 @@ def test_a_long_list_is_cut_but_counted(folder):
     told = refused(folder)
     assert told.count("not an image") == 20
     assert "… and 13 more" in told
-    assert len(check_folder(folder)) == 33
+    assert len(problems_of(folder)) == 33
 
 
 def test_one_bad_file_is_one_line(folder):
@@ -139,10 +149,10 @@ def test_one_bad_file_is_one_line(folder):
 def test_what_was_checked_is_not_decoded_again_until_it_changes(folder, photos, tmp_path):
     asked = []
     progress = lambda done, whole: asked.append((done, whole))  # noqa: E731
-    first = open_data(Data(source=str(folder)), progress=progress)
+    first = open_data(DataSpec(source=str(folder)), progress=progress)
     assert asked[-1] == (20, 20)
     asked.clear()
-    assert open_data(Data(source=str(folder)), progress=progress).fingerprint == first.fingerprint
+    assert open_data(DataSpec(source=str(folder)), progress=progress).fingerprint == first.fingerprint
     assert not asked
     file = folder / "cats" / photos[1].name
     file.unlink()
@@ -161,12 +171,13 @@ def test_a_folder_with_its_own_split(folder, photos, tmp_path, name):
     for label, photo in (("cats", photos[40]), ("dogs", photos[41])):
         (root / name / label / "deep").mkdir(parents=True)
         shutil.copy(photo, root / name / label / "deep" / "1.JPG")
-    data = open_data(Data(source=str(root)))
+    data = open_data(DataSpec(source=str(root)))
     assert (len(data.train), shown(data.test)) == (20, ["1.JPG", "1.JPG"])
     shutil.copy(photos[1], root / name / "cats" / "again.jpg")
-    (note,) = check_folder(root)
-    assert (note.kind, "1 photo is both in the train and in the test folder" in note.reason) == ("note", True)
-    assert "both in the train and in the test folder" in open_data(Data(source=str(root))).description
+    (note,) = problems_of(root)
+    told = f"1 photo is both in the train and in the test folder: train/cats/{photos[1].name} = {name}/cats/again.jpg"
+    assert (note.kind, note.reason) == ("note", told)
+    assert open_data(DataSpec(source=str(root))).notes == (told,)
     shutil.rmtree(root / name / "dogs")
     assert f"{root / name}: lacks the class 'dogs' that train has" in refused(root)
     shutil.rmtree(root / name)
@@ -182,8 +193,10 @@ def test_folders_that_are_no_data_set(folder, tmp_path, photos):
     assert "got an empty folder" in refused(tmp_path / "nothing")
     shutil.copy(photos[0], tmp_path / "nothing" / "loose.jpg")
     assert "got 1 loose image and no folder" in refused(tmp_path / "nothing")
-    assert [problem.kind for problem in check_folder(tmp_path / "nothing")] == ["folder"]
-    assert "there is no such folder" in str(check_folder(tmp_path / "missing")[0])
+    assert [problem.kind for problem in problems_of(tmp_path / "nothing")] == ["folder"]
+    with pytest.raises(ValueError, match="there is no such folder"):
+        inspect_data(str(tmp_path / "missing"))
+    assert "got an empty name" in refused("")
     shutil.rmtree(folder / "dogs")
     assert refused(folder) == f"{folder}: wanted at least two class folders, got 1: 'cats'"
     (folder / "mice").mkdir()
@@ -195,21 +208,110 @@ def test_folders_that_are_no_data_set(folder, tmp_path, photos):
 def test_loose_images_are_left_out_and_told(folder, photos):
     shutil.copy(photos[50], folder / "loose.jpg")
     (folder / "README.md").write_text("mine")
-    (note,) = check_folder(folder)
+    (note,) = problems_of(folder)
     assert note.kind == "note"
-    data = open_data(Data(source=str(folder)))
-    assert "1 loose image beside the class folders left out: loose.jpg" in data.description
+    data = open_data(DataSpec(source=str(folder)))
+    assert data.notes == ("1 loose image beside the class folders left out: loose.jpg",)
     assert len(data.train) + len(data.test) == 20
 
 
 def test_links_in_a_circle_end(folder):
     (folder / "cats" / "again").symlink_to(folder / "cats")
-    assert len(open_data(Data(source=str(folder))).train) == 16
+    assert len(open_data(DataSpec(source=str(folder))).train) == 16
 
 
 def test_a_photo_lost_while_training_is_named(folder):
-    data = open_data(Data(source=str(folder), image_size=32))
-    file = data.train.files[0]
+    data = open_data(DataSpec(source=str(folder), size=32))
+    file = data.train.contents[0]
     file.unlink()
-    with pytest.raises(ValueError, match=f"{file.name}.*cannot be read now"):
+    with pytest.raises(ValueError, match=f"{file.name}: cannot be read: No such file .* could be read when"):
         data.train.batch([0], None)
+
+
+def test_test_is_the_test_folder_where_there_is_val_as_well(folder, photos, tmp_path):
+    root = tmp_path / "three"
+    shutil.copytree(folder, root / "train")
+    for name, first in (("val", 40), ("test", 42)):
+        for index, label in enumerate(("cats", "dogs")):
+            (root / name / label).mkdir(parents=True)
+            shutil.copy(photos[first + index], root / name / label / "1.jpg")
+    data = open_data(DataSpec(source=str(root)))
+    assert [data.test.name_of(item) for item in range(len(data.test))] == ["test/cats/1.jpg", "test/dogs/1.jpg"]
+    assert data.notes == (f"{root / 'val'}: left out: test is the test folder",)
+
+
+def test_a_folder_one_level_too_high_is_guessed(folder, tmp_path):
+    (tmp_path / "above").mkdir()
+    folder.rename(tmp_path / "above" / "pets")
+    inside = tmp_path / "above" / "pets"
+    assert f"got 1: 'pets'; did you mean '{inside}', which has 'cats', 'dogs'?" in refused(tmp_path / "above")
+
+
+def test_copies_in_a_class_stay_on_one_side_and_are_named(folder, photos):
+    for file in sorted((folder / "cats").iterdir()):
+        shutil.copy(file, file.with_name(f"copy of {file.name}"))
+    data = open_data(DataSpec(source=str(folder), test_fraction=0.3))
+    train, test = ({name.removeprefix("copy of ") for name in shown(split)} for split in (data.train, data.test))
+    assert not train & test
+    assert np.bincount(data.test.strata).tolist() == [6, 3]
+    (note,) = data.notes
+    first = photos[1].name
+    assert note.startswith(f"10 photos are there more than once in their class: cats/copy of {first} = cats/{first}, ")
+    assert note.endswith(", …; all copies are kept on one side of the split")
+    assert open_data(DataSpec(source=str(folder), test_fraction=0.3)).notes == (note,), "remembered"
+    for file in (folder / "dogs").iterdir():
+        file.unlink()
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        shutil.copy(photos[0], folder / "dogs" / name)
+    assert "class 'dogs' has 3 copies of one item, nothing to hold out" in refused(folder)
+
+
+def test_both_files_of_a_photo_in_two_classes_are_named(folder, photos):
+    shutil.copy(photos[1], folder / "dogs" / "cat.jpg")
+    (note,) = problems_of(folder)
+    assert note.reason == f"1 photo is there under more than one class: cats/{photos[1].name} = dogs/cat.jpg"
+
+
+def test_heic_is_called_heic(folder, monkeypatch):
+    import sys
+
+    heic = bytes([0, 0, 0, 24]) + b"ftypheic" + bytes(12) + b"junk" * 9
+    (folder / "cats" / "IMG_1.HEIC").write_bytes(heic)
+    (folder / "cats" / "renamed.jpg").write_bytes(heic)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    found = {problem.path.name: problem.reason for problem in problems_of(folder)}
+    assert found.keys() == {"IMG_1.HEIC", "renamed.jpg"}
+    assert all(reason.startswith("a HEIC photo; reading it needs pillow-heif") for reason in found.values())
+
+
+def test_a_class_whose_files_are_all_bad_is_refused_even_when_bad_files_are_skipped(folder):
+    for file in (folder / "dogs").iterdir():
+        file.unlink()
+        file.write_bytes(b"junk")
+    problems = problems_of(folder, skip_bad=True)
+    assert [str(problem) for problem in problems if problem.kind == "folder"] == [
+        f"{folder / 'dogs'}: class 'dogs' has 0 images that can be used; wanted at least 2"
+    ]
+    with pytest.raises(ValueError, match="class 'dogs' has 0 images that can be used"):
+        open_data(DataSpec(source=str(folder), options={"skip_bad": True}))
+
+
+def test_options_of_the_kind(folder):
+    options = {"bgr": True, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    plain = open_data(DataSpec(source=str(folder), size=32, options=options | {"bgr": False}))
+    turned = open_data(DataSpec(source=str(folder), size=32, options=options))
+    for augment in (None, (0, 0)):
+        one, other = (data.train.batch([0, 1], augment).inputs for data in (plain, turned))
+        assert torch.equal(one.flip(1), other)
+        assert 0 <= one.min() < one.max() <= 1
+    with pytest.raises(TypeError, match=r"'folders' has no option 'skip_bda'; did you mean 'skip_bad'"):
+        open_data(DataSpec(source=str(folder), options={"skip_bda": True}))
+    with pytest.raises(ValueError, match=r"wanted one side such as 224; got \[32, 48\]"):
+        open_data(DataSpec(source=str(folder), size=(32, 48)))
+
+
+def test_a_photo_of_ones_own_is_prepared_as_the_test_split_gives_it(folder):
+    data = open_data(DataSpec(source=str(folder), size=64))
+    expected = data.test.batch([0], None).inputs[0]
+    assert torch.equal(data.prepare(data.test.contents[0]), expected)
+    assert torch.equal(data.prepare(Image.open(data.test.contents[0])), expected)

@@ -1,4 +1,4 @@
-"""Attention and the sum over ReLUs without a map of pairs: every form against its reference, and what is held."""
+"""Attention and the sum over ReLUs without a map of pairs: every form against its reference, and peak memory."""
 
 import copy
 
@@ -37,15 +37,16 @@ def check(run, reference, inputs, terms):
         assert_no_worse(one, other, true.detach(), terms)
 
 
+EQUAL_WIDTHS = [(2, 7, 5, 3, 3, 1), (1, 1, 1, 1, 1, 1), (3, 257, 513, 4, 4, 2)]  # which torch's CPU kernel requires
+OTHER_WIDTHS = [(2, 300, 1100, 2, 5, 1), (2, 6, 9, 5, 2, 3)]
+
+
 @each_dtype
-@pytest.mark.parametrize("impl", ["fused", "blocked"])
 @pytest.mark.parametrize(
-    ("n", "p", "k", "d", "e", "heads"),
-    [(2, 7, 5, 3, 3, 1), (1, 1, 1, 1, 1, 1), (2, 300, 1100, 2, 5, 1), (3, 257, 513, 4, 4, 2), (2, 6, 9, 5, 2, 3)],
+    ("impl", "n", "p", "k", "d", "e", "heads"),
+    [*(("fused", *sizes) for sizes in EQUAL_WIDTHS), *(("blocked", *sizes) for sizes in EQUAL_WIDTHS + OTHER_WIDTHS)],
 )
 def test_attend_is_no_further_from_float64_than_twice_plain_torch(impl, dtype, n, p, k, d, e, heads):
-    if impl == "fused" and d != e:
-        pytest.skip("the fused form wants equal widths on a CPU")
     check(
         lambda *given: attend(*given, heads=heads, scale=0.7, impl=impl),
         lambda *given: attend(*given, heads=heads, scale=0.7, impl="reference"),
@@ -137,7 +138,7 @@ def test_transforms_of_torch_func_are_given_the_reference():
     torch.testing.assert_close(along, attend(q, k, v))
 
 
-def test_what_cannot_run_or_does_not_fit_is_said_in_one_line():
+def test_a_form_that_cannot_run_and_sizes_that_differ_are_refused_in_one_line():
     q, k, v = attention_inputs(2, 4, 5, 3, 2, 1)
     for message, run in (
         ("impl must be one of 'reference', 'fused', 'blocked' or None; got 'cpu'", lambda: attend(q, k, v, impl="cpu")),
@@ -174,7 +175,7 @@ def largest_allocation(run):
     ids=str,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_no_map_of_pairs_is_held_in_training_or_for_the_rows_that_are_asked_for(name, options, dtype):
+def test_no_map_of_pairs_is_stored_in_training_or_for_the_rows_of_a_capture(name, options, dtype):
     module = build(BY_NAME[name], options).to(dtype).train()
     x = torch.randn(1, 32, 48, 50).to(dtype).requires_grad_()
     pairs = (48 * 50) ** 2 * 2

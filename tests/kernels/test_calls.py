@@ -1,4 +1,4 @@
-"""Calls into C: every declared signature is that of the C source, and arguments that are not as declared are refused."""
+"""Calls into C: each declared signature is that of the C source; arguments that differ from it are refused."""
 
 import re
 from pathlib import Path
@@ -64,7 +64,10 @@ def scale(**changed):
         "row_added": None,
         "column_added": torch.ones(2, 4),
         "y": torch.empty(2, 3, 4),
-        **{"N": 2, "I": 3, "J": 4, "past": False},
+        "N": 2,
+        "I": 3,
+        "J": 4,
+        "past": False,
     }
     assert changed.keys() <= given.keys()
     return list({**given, **changed}.values())

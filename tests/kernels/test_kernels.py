@@ -1,4 +1,4 @@
-"""Every form of every primitive against its reference in float64, forward and every gradient; none is named here."""
+"""The C form of every primitive against its reference in float64, forward and every gradient; none is named here."""
 
 import math
 import os
@@ -11,10 +11,8 @@ import torch
 from kernel_cases import CASES
 
 from foveate.kernels import gate_map, why_not
-from foveate.kernels._dispatch import IMPLS
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-each_quick_form = pytest.mark.parametrize("impl", [impl for impl in IMPLS if impl != "reference"])
 SHAPES = [(2, 6, 7, 5), (1, 1, 1, 1), (3, 4, 1, 1), (2, 70, 40, 61), (1, 9, 1100), (2, 5, 3, 4, 5)]
 
 
@@ -44,18 +42,17 @@ def assert_no_worse(actual, plain, exact, terms):
 
 
 @each_case
-@each_quick_form
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])
-def test_no_further_from_float64_than_twice_plain_torch(case, impl, shape, dtype, last):
+def test_the_c_form_is_no_further_from_float64_than_twice_plain_torch(case, shape, dtype, last):
     exact_inputs = [t.to(dtype).double() for t in case.inputs(shape)]
     inputs = [t.to(dtype) for t in exact_inputs]
     if last:
         inputs[0] = inputs[0].movedim(1, -1).contiguous().movedim(-1, 1)
-    skip_unless(impl, inputs[0])
+    skip_unless("cpu", inputs[0])
     cotangents = [torch.randn_like(y).to(dtype).double() for y in case.run("reference", *exact_inputs)]
-    quick, plain = (outputs_and_gradients(case, form, inputs, cotangents) for form in (impl, "reference"))
+    quick, plain = (outputs_and_gradients(case, form, inputs, cotangents) for form in ("cpu", "reference"))
     exact = outputs_and_gradients(case, "reference", exact_inputs, cotangents)
     for got, other, true in zip(quick, plain, exact, strict=True):
         assert got.dtype == dtype

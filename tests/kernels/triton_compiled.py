@@ -1,8 +1,8 @@
 """Compiles what the Triton forms launch, for GPUs that need not be there: the real dispatch and compiler, no launch.
 
 python triton_compiled.py ARCH DTYPE few|all: runs the primitives (all: and the mechanisms, in every layout and with
-every option) on CPU tensors, forward and backward, with Triton told that it has a GPU of that architecture, and writes
-a line of JSON for each kernel and set of types that it compiles: registers, bytes of spilled ones, bytes of accumulated
+every option) on CPU tensors, forward and backward, with a stand-in for a GPU of that architecture, and writes
+a line of JSON for each kernel and set of types that it compiles: registers, bytes of spilled ones, bytes of shared
 memory. What the passes would have written is left as torch.empty gives it.
 """
 
@@ -17,11 +17,11 @@ import torch
 import triton
 from attention_cases import CASES as MECHANISMS
 from attention_cases import build
-from foveate.kernels.global_pool import KINDS
 from kernel_cases import CASES
 from triton.backends.compiler import GPUTarget
 
 from foveate.kernels import _dispatch, attention_pool, gate_map, gate_strips, global_pool, pool_strips, sge_gate
+from foveate.kernels.pools.global_pool import KINDS
 
 # Tiles full and cut off in both directions, planes and maps of one number, strides that are multiples of 16 or not.
 SHAPES = [(2, 64, 56, 56), (2, 24, 7, 7), (1, 1, 1, 1), (3, 2, 1, 1), (1, 6, 33, 40)]
@@ -52,7 +52,7 @@ class Absent:
         self.loading = source
         return lambda *_: None
 
-    def load_binary(self, name, binary, accumulated, device):
+    def load_binary(self, name, binary, shared, device):
         kernel, types = f"{self.loading.fn.__module__}.{name}", " ".join(map(str, self.loading.signature.values()))
         registers, spilled = resources(binary)
         used = {"kernel": kernel, "types": types, "registers": registers, "spilled": spilled, "shared": shared}
@@ -66,8 +66,8 @@ def resources(binary):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary)
         file.flush()
-        asked = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
-        words = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
+        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     used = dict(word.split(":")[:2] for word in words if word.startswith(("REG:", "STACK:")))
     return int(used["REG"]), int(used["STACK"])
 

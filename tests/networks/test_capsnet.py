@@ -38,6 +38,10 @@ def test_the_margin_loss_is_equation_4():
     assert margin_loss(lengths, torch.tensor([0, 0])).item() == pytest.approx(by_hand)
     several = torch.tensor([[1, 0, 0], [1, 1, 0]])
     assert margin_loss(lengths, several).item() == pytest.approx((0.5 * 0.1**2 + 0.4**2) / 2)
+    network = CapsNet(3, image_size=17, width=2, types=1)
+    assert network.loss(lengths, torch.tensor([0, 0])).item() == pytest.approx(by_hand)
+    with pytest.raises(ValueError, match=r"wanted labels \(2,\) or \(2, 3\); got \(3,\)"):
+        network.loss(lengths, torch.tensor([0, 1, 2]))
 
 
 def test_capsules_are_grouped_by_type_and_each_has_its_own_matrices():
@@ -86,6 +90,6 @@ def test_capsnet_learns():
     optimiser = torch.optim.Adam(network.parameters(), 0.01)
     for _ in range(15):
         optimiser.zero_grad()
-        margin_loss(network(x), labels).backward()
+        network.loss(network(x), labels).backward()
         optimiser.step()
     assert torch.equal(network(x).argmax(1), labels)

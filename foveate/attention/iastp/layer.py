@@ -1,6 +1,6 @@
 """The layer of interaction-aware spatio-temporal pyramid attention. arXiv:1808.01106.
 
-No code was released and the paper's text leaves choices open: what is ours is said in the deviations.
+No code was released and the paper leaves choices open; the deviations list ours.
 """
 
 import math
@@ -19,7 +19,7 @@ from foveate.attention._budget import check_budget, keep_within, pairs_mib, toke
 from foveate.attention._capture import LazyAffinity, record
 from foveate.attention._maps import check_dims, check_map, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.attention.iastp.losses import Losses, interactive_loss, likeness
+from foveate.attention.iastp.losses import Losses, interactive_loss, squared_attention_loss
 from foveate.kernels.pairs._blocks import parts
 
 _AVERAGE: dict[int, Callable[..., Tensor]] = {
@@ -28,7 +28,7 @@ _AVERAGE: dict[int, Callable[..., Tensor]] = {
     3: F.adaptive_avg_pool3d,
 }
 FUSIONS = ("sum", "mean", "max")
-AT_ONCE = 2**24  # entries of a map of pairs from which on the layer goes through its rows in parts
+AT_ONCE = 2**24  # entries; a larger map of pairs is computed in parts of its rows
 
 FACTS = Facts(
     title="Interaction-aware Spatio-temporal Pyramid Attention Networks for Action Classification",
@@ -41,8 +41,8 @@ FACTS = Facts(
     macs="n*n*K*(C + sum(shallower)) + n*n*K*C",
     where={"n": "prod(size or [7]*d)", "K": "frames or 1"},
     deviations=(
-        Deviation("axis of the softmax", "not said", "none released", "positions: each row of a is a distribution"),
-        Deviation("fusion F", "not said", "none released", "fusion='sum' (default), 'mean' or 'max'"),
+        Deviation("axis of the softmax", "not given", "none released", "positions: each row of a is a distribution"),
+        Deviation("fusion F", "not given", "none released", "fusion='sum' (default), 'mean' or 'max'"),
         Deviation("down-sampling R", "named, not defined", "none released", "adaptive average pooling"),
         Deviation(
             "other resolutions",
@@ -59,7 +59,7 @@ FACTS = Facts(
             "none released",
             "kept; under sum and mean fusion the softmax cancels it, so its gradient is zero",
         ),
-        Deviation("initialisation", "not said", "none released", "W uniform in ±1/√C_j, b zero"),
+        Deviation("initialisation", "not given", "none released", "W uniform in ±1/√C_j, b zero"),
         Deviation("losses over a batch", "one sample", "none released", "a value for each sample; their mean is meant"),
     ),
 )
@@ -75,7 +75,7 @@ class _Attended(NamedTuple):
 
 def _losses_of(x: Tensor, y: list[Tensor], softmax: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
     """l_interactive, and the square of l_attn."""
-    return interactive_loss(normed, x), likeness(softmax, (torch.softmax(one, -1) for one in y))
+    return interactive_loss(normed, x), squared_attention_loss(softmax, (torch.softmax(one, -1) for one in y))
 
 
 def _whole_losses(seen: _Attended) -> Losses:
@@ -85,7 +85,7 @@ def _whole_losses(seen: _Attended) -> Losses:
 
 @register_attention("iastp", FACTS)
 class InteractionAwarePyramid(nn.Module):
-    """Rebuild each position of the map from all positions of all frames, by weights that every scale has a say in.
+    """Rebuild each position of the map from all positions of all frames, with weights from all scales.
 
         X_j: scale j, down-sampled, its K·n positions as rows;  Y_j = W_j X_jᵀ + b_j
         a = softmax over positions of F(Y₁, …, Y_N);  A = a with rows of unit L2 norm;  M = A X_N
@@ -93,7 +93,7 @@ class InteractionAwarePyramid(nn.Module):
     After a forward pass in training, `losses()` gives the two loss terms.
 
     Args:
-        channels: C of the current (deepest) map, the one that is attended to.
+        channels: C of the current (deepest) map, which is attended to.
         spatial_dims: number of spatial axes of one frame, 1, 2 or 3.
         shallower: widths of the earlier maps of the pyramid, shallow to deep; none: one scale.
         size: positions along each axis that the attention works at, n in all; None: 7 along each. It fixes the
@@ -101,13 +101,13 @@ class InteractionAwarePyramid(nn.Module):
         resize: whether a current map of another size is pooled to `size` and the result back; False refuses it.
         fusion: F, "sum", "mean" or "max" over the scales.
         frames: K of a clip (N, C, K, *S), whose frames become one map; None: a map (N, C, *S).
-        attention_budget_mib: refuse maps for which X of each scale, M and the pairs held at a time, in training those
-            of `losses()`, would take more MiB than this. None: no bound.
+        attention_budget_mib: refuse maps for which X of each scale, M and the pairs in memory, in training those of
+            `losses()`, would take more MiB than this. None: no bound.
 
-    Shape: x, or [shallow, …, x], each (N, C_j, *S_j) or (N, C_j, K, *S_j) → (N, C, *S), dtype of x. Captured, for the
-        positions asked for: affinity, rows of A (N, Q, K·n).
-    Cost: n·(ΣC_j + N) parameters and n·n·K·(ΣC_j + C) multiply-adds a sample (N scales). Many pairs (2²⁴) are gone
-        through in parts and computed again in the backward pass, by `losses()` too: n·n·n·K/2 multiply-adds more.
+    Shape: x, or [shallow, …, x], each (N, C_j, *S_j) or (N, C_j, K, *S_j) → (N, C, *S), dtype of x. Captured, for
+        queries: affinity, rows of A (N, Q, K·n).
+    Cost: n·(ΣC_j + N) parameters and n·n·K·(ΣC_j + C) multiply-adds a sample (N scales). More than 2²⁴
+        pairs are computed in parts, and again in the backward pass, also by `losses()`: n·n·n·K/2 multiply-adds more.
     Init: W uniform in ±1/√C_j, b zero; the paper gives none.
     Raises: ValueError: unknown fusion, maps of other rank, width or number, another size with resize=False, maps
         over the budget.
@@ -174,24 +174,24 @@ class InteractionAwarePyramid(nn.Module):
 
     @staticmethod
     def _rows_at_once(samples: int, keys: int, rows: int) -> int:
-        """How many rows of the map of pairs are held at a time: parts of about one size, of AT_ONCE entries at most."""
+        """Rows of the map of pairs in memory: parts of about equal size, of at most AT_ONCE entries."""
         most = max(AT_ONCE // (samples * keys or 1), 1)
         return math.ceil(rows / math.ceil(rows / most))
 
     def _keep_within_budget(self, maps: Sequence[Tensor]) -> None:
         x, training, scales = maps[-1], trains(self, maps[-1]), len(maps)
-        held = 5 * scales + 10 if training else 2 * scales + 2  # maps of pairs at a time, as measured
+        maps_in_memory = 5 * scales + 10 if training else 2 * scales + 2  # maps of pairs, as measured
 
         def need(size: Sequence[int]) -> float:
             n, keys = math.prod(size), math.prod(size) * (self.frames or 1)
             tokens = keys * sum(self.widths) + n * self.widths[-1]
             rows = self._rows_at_once(len(x), keys, n)
-            return tokens_mib(len(x), tokens, x, training) + pairs_mib(len(x), rows, keys, x, held)
+            return tokens_mib(len(x), tokens, x, training) + pairs_mib(len(x), rows, keys, x, maps_in_memory)
 
         keep_within("iastp", self.attention_budget_mib, self.size, need, {}, "size")
 
     def _weights(self, positions: list[Tensor], rows: slice | Tensor) -> tuple[list[Tensor], Tensor, Tensor]:
-        """Of these rows: Y of each scale, a (softmax) and A (normed)."""
+        """For these rows: Y of each scale, a (softmax) and A (normed)."""
         y = [w[rows] @ p.mT + b[rows, None] for w, b, p in zip(self.W, self.b, positions, strict=True)]
         fused = reduce(torch.maximum if self.fusion == "max" else torch.add, y)
         softmax = torch.softmax(fused / len(y) if self.fusion == "mean" else fused, -1)
@@ -213,20 +213,20 @@ class InteractionAwarePyramid(nn.Module):
         return [self._positions(one) for one in maps]
 
     def attend(self, x: Tensor | Sequence[Tensor]) -> _Attended:
-        """Everything on the way: X of the current map, Y of each scale, a (softmax), A (normed) and M."""
+        """All intermediate results: X of the current map, Y of each scale, a (softmax), A (normed) and M."""
         return self._whole(self._all_positions(x))
 
     def _rows_losses(self, rows: slice, *positions: Tensor) -> tuple[Tensor, Tensor]:
-        """What these rows add to l_interactive by themselves, and to the square of l_attn."""
+        """The terms of these rows alone in l_interactive, and in the square of l_attn."""
         return _losses_of(positions[-1], *self._weights(list(positions), rows))
 
     def _between(self, rows: slice, others: slice, *positions: Tensor) -> Tensor:
-        """What the products of these rows with those add to l_interactive: each pair stands in A Aᵀ twice."""
+        """The terms of the products of these rows with the others in l_interactive; each pair is in A Aᵀ twice."""
         a, b = (self._weights(list(positions), part)[2] for part in (rows, others))
         return 2 * (a @ b.mT).square().sum((-2, -1))
 
     def _losses_in_parts(self, parts: list[slice], positions: list[Tensor]) -> Losses:
-        """The losses with the weights of two parts held at a time."""
+        """The losses, with the weights of two parts in memory at a time."""
         again = partial(checkpoint, use_reentrant=False)
         alone = [again(self._rows_losses, rows, *positions) for rows in parts]
         between = [again(self._between, a, b, *positions) for a, b in combinations(parts, 2)]
@@ -256,7 +256,7 @@ class InteractionAwarePyramid(nn.Module):
         return self._last()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_last": None}  # the last pass stays with its graph: a copy starts without one
+        return {**self.__dict__, "_last": None}  # the last pass belongs to its graph, which is not copied
 
     def extra_repr(self) -> str:
         return f"{self.widths}, size={tuple(self.size)}, fusion={self.fusion!r}, frames={self.frames}"

@@ -1,4 +1,4 @@
-"""The two losses of interaction-aware pyramid attention and the PCA that it stands on. arXiv:1808.01106."""
+"""The two losses of interaction-aware pyramid attention, and their relation to PCA. arXiv:1808.01106."""
 
 from collections.abc import Iterable, Sequence
 from functools import reduce
@@ -28,16 +28,16 @@ def interactive_loss(
 
 def attention_loss(fused: Float[Tensor, "*b d n"], own: Sequence[Float[Tensor, "*b d n"]]) -> Float[Tensor, "*b"]:
     """√Σ(1 − δ²) with δ_j = |fused − own_j|, both softmax outputs before the L2 norm: small where scales differ."""
-    return likeness(fused, own).sqrt()
+    return squared_attention_loss(fused, own).sqrt()
 
 
-def likeness(fused: Tensor, own: Iterable[Tensor]) -> Tensor:
+def squared_attention_loss(fused: Tensor, own: Iterable[Tensor]) -> Tensor:
     """The square of the attention loss, which adds up over rows."""
     return reduce(torch.add, ((1 - (fused - one).square()).sum((-2, -1)) for one in own))
 
 
 class RelaxedPCA(NamedTuple):
-    """The least `interactive_loss` over rows of unit norm and any sign, and what every minimiser looks like."""
+    """The minimum of `interactive_loss` over rows of unit norm and any sign, and properties of every minimiser."""
 
     minimum: Tensor  # ()
     gram_eigenvalues: Tensor  # (d,) of A Aᵀ, descending; zeros where rows collapse onto fewer directions
@@ -50,7 +50,7 @@ def relaxed_pca(x: Float[Tensor, "n c"], rows: int, weight: float = 1.0) -> Rela
     With l the eigenvalues of X Xᵀ, A Aᵀ has eigenvalues ((l_k − ν)/(2 weight))₊ on the leading axes, ν such that they
     add up to `rows`. The rows are orthonormal only as weight → ∞ or for equal eigenvalues; where l_d is below the mean
     of the d leading ones by 2·weight, they collapse onto fewer axes. A softmax gives positive entries only, so the
-    layer itself cannot reach the axes after the first: this is the claim's own optimum, not the layer's.
+    layer itself cannot reach the axes after the first: this is the optimum of the paper's claim, not of the layer.
     """
     values, vectors = torch.linalg.eigh(x @ x.mT)
     values, vectors = values.flip(0), vectors.flip(1)
@@ -66,7 +66,7 @@ def relaxed_pca(x: Float[Tensor, "n c"], rows: int, weight: float = 1.0) -> Rela
 
 
 class Losses(NamedTuple):
-    """The two terms beside the classification loss, a value for each sample."""
+    """The two terms added to the classification loss, a value for each sample."""
 
     interactive: Float[Tensor, "n"]
     attention: Float[Tensor, "n"]

@@ -1,7 +1,7 @@
-"""Pool, convolve along the channels and gate in one call: y = x · σ(w ∗ mean(x)).
+"""Efficient channel attention in one call: y = x · σ(w ∗ mean(x)), a convolution along the channels.
 
-A sample at a time, forward and backward, so that what the gate reads is still in the cache. Elsewhere than on a CPU the
-same steps are taken one by one.
+On a CPU, forward and backward work through the samples one by one, so that the gate finds the sample in the cache. On
+other devices the steps run separately.
 """
 
 from typing import Any
@@ -29,12 +29,12 @@ from foveate.kernels.pools.global_pool import global_pool
 
 # ---- reference ------------------------------------------------------------------------------------------------------
 def _windows(values: Tensor, size: int) -> Tensor:
-    """(N, C) → (N, C, size): every channel's neighbours, zeros beyond the ends."""
+    """(N, C) → (N, C, size): the neighbours of each channel, with zeros beyond the ends."""
     return F.pad(values, (size // 2, size // 2)).unfold(1, size, 1)
 
 
 def _logits(mean: Tensor, w: Tensor) -> Tensor:
-    """(N, C) → (N, C): the convolution, one kernel for all channels or one for each."""
+    """(N, C) → (N, C): the convolution, with one kernel for all channels or one for each."""
     if w.shape[0] == 1:
         return F.conv1d(mean.unsqueeze(1), w, padding=w.shape[2] // 2).squeeze(1)
     return torch.einsum("nck,ck->nc", _windows(mean, w.shape[2]), w.squeeze(1))
@@ -73,9 +73,9 @@ class _ConvolveChannels(Function):
     def forward(ctx: Any, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
         y, mean, gate = _forward(x, w)
         ctx.save_for_backward(x, w, mean, gate)
-        shown = gate.to(x.dtype)
-        ctx.mark_non_differentiable(shown)
-        return y, shown
+        gate = gate.to(x.dtype)
+        ctx.mark_non_differentiable(gate)
+        return y, gate
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
@@ -86,7 +86,7 @@ class _ConvolveChannels(Function):
             mean = flat.mean(2)
             gate = torch.sigmoid(_logits(mean, w))
             d_logits = (x * dy).reshape(*x.shape[:2], -1).sum(2) * gate * (1 - gate)
-            parts = d_logits.unsqueeze(2) * w.squeeze(1)  # what each channel hands to each of its neighbours
+            parts = d_logits.unsqueeze(2) * w.squeeze(1)  # of each channel, for each of its neighbours
             shifted = [F.pad(parts[:, :, k], (k, size - 1 - k)) for k in range(size)]
             d_mean = torch.stack(shifted).sum(0)[:, size // 2 : size // 2 + mean.shape[1]]
             dx = dy * gate.reshape(*gate.shape, *ones) + (d_mean / flat.shape[2]).reshape(*gate.shape, *ones)
@@ -99,15 +99,15 @@ class _ConvolveChannels(Function):
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
 def convolve_channels(x: Tensor, w: Tensor, *, impl: str | None = None) -> tuple[Tensor, Tensor]:
-    """Gate every channel by a convolution over the means of its nearest channels.
+    """Gate every channel by a convolution over the means of its neighbours.
 
     Args:
         x: (N, C, *S), floating.
         w: (1, 1, k), k odd, one kernel for all channels; or (C, 1, k), one for each.
         impl: see `accumulate_gradient`.
 
-    Returns: y (N, C, *S) and the gate (N, C), which carries no gradient of its own.
-    Raises: ValueError: a kernel of another shape; what `accumulate_gradient` raises.
+    Returns: y (N, C, *S) and the gate (N, C), detached.
+    Raises: ValueError: a kernel of another shape; as `accumulate_gradient`.
     """
     if w.dim() != 3 or w.shape[0] not in (1, x.shape[1]) or w.shape[1] != 1 or w.shape[2] % 2 == 0:
         raise ValueError(f"convolve_channels: wanted w (1, 1, k) or ({x.shape[1]}, 1, k), k odd; got {tuple(w.shape)}")

@@ -90,7 +90,7 @@ def global_context(
 
     Args:
         x: (N, C, *S). w: (C,). b: (1,).
-        mul, add: W₁ (h, C), b₁, weight and bias of the layer norm, W₂ (C, h), b₂ of each transform, or None; at least one is given.
+        mul, add: W₁ (h, C), b₁, weight and bias of the layer norm, W₂ (C, h), b₂ of each transform, or None.
         eps: of the layer norms.
     """
     x = dense(x)

@@ -1,7 +1,7 @@
-"""Squeeze, excite and gate in one call: y = x · σ(W₂ ReLU(W₁ mean(x) + b₁) + b₂).
+"""Squeeze-and-excitation in one call: y = x · σ(W₂ ReLU(W₁ mean(x) + b₁) + b₂).
 
-A sample at a time, forward and backward, so that what the gate reads is still in the cache. Elsewhere than on a CPU the
-same steps are taken one by one: `global_pool`, two layers, `gate_map`.
+On a CPU, forward and backward work through the samples one by one, so that the gate finds the sample in the cache. On
+other devices the steps run separately: `global_pool`, two layers, `gate_map`.
 """
 
 from typing import Any
@@ -66,9 +66,9 @@ class _SqueezeExcite(Function):
     ) -> tuple[Tensor, Tensor]:
         y, *kept, gate = _forward(x, w1, b1, w2, b2)
         ctx.save_for_backward(x, w1, b1, w2, b2, *kept, gate)
-        shown = gate.to(x.dtype)
-        ctx.mark_non_differentiable(shown)
-        return y, shown
+        gate = gate.to(x.dtype)
+        ctx.mark_non_differentiable(gate)
+        return y, gate
 
     @staticmethod
     def backward(ctx: Any, *given: Tensor) -> Any:
@@ -98,7 +98,7 @@ class _SqueezeExcite(Function):
 def squeeze_excite(
     x: Tensor, w1: Tensor, b1: Tensor | None, w2: Tensor, b2: Tensor | None, *, impl: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Gate every channel by a network of two layers over the means of all.
+    """Gate every channel by a two-layer network over the means of all channels.
 
     Args:
         x: (N, C, *S), floating.
@@ -106,8 +106,8 @@ def squeeze_excite(
         w2, b2: (C, H) and (C,) or None, the second layer, followed by a sigmoid.
         impl: see `accumulate_gradient`.
 
-    Returns: y (N, C, *S) and the gate (N, C), which carries no gradient of its own.
-    Raises: ValueError: weights of other shapes; what `accumulate_gradient` raises.
+    Returns: y (N, C, *S) and the gate (N, C), detached.
+    Raises: ValueError: weights of other shapes; as `accumulate_gradient`.
     """
     sizes = (w1.shape[0], x.shape[1])
     for name, value, wanted in (

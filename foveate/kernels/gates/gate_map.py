@@ -1,7 +1,7 @@
-"""y = act(x · channel · position + added + residual): a map gated and joined to another in one read of each, one write.
+"""y = act(x · channel · position + added + residual) in one read of each map and one write.
 
-The gradients of the gates come from one read of x and dy; that of the map is left to its root (see `shared`). The
-ReLU's comes from the sign of y; what it lets through is the gradient of the residual.
+The gradients of the gates come from one read of x and dy, that of the map from its accumulator, and that of the ReLU
+from the sign of y; the gradient behind the ReLU is also that of the residual.
 """
 
 import math
@@ -62,7 +62,7 @@ def _gate_cpu(
     joined = residual is not None or relu
     alone = position is None and added is None and not joined
     if channel is not None and alone and not last and channel.dtype == x.dtype and y.nbytes < PAST_THE_CACHE:
-        # One factor in a small map: torch's own product takes less to start.
+        # With one factor and a small map torch's own product starts faster.
         return torch.mul(x, channel.reshape(*channel.shape, *(1,) * (x.dim() - 2)), out=y)
     given = (position, channel, None, added) if last else (channel, position, added, None)
     sizes = (n, rows, columns, y.nbytes >= PAST_THE_CACHE)
@@ -90,7 +90,7 @@ def _gate_kernel(
     BP: tl.constexpr,
     RELU: tl.constexpr,
 ) -> None:
-    """One program a tile."""
+    """One program per tile."""
     tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
     n = (tile // (down * across)).to(tl.int64)
     c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -125,7 +125,7 @@ def _gate_triton(
     return y
 
 
-# ---- gradients of the gates
+# ---- gradients of the gates: sums of x · dy over positions and over channels, in one read of both -------------------
 def _gate_gradients_like(
     x: Tensor, dy: Tensor, channel: Tensor | None, position: Tensor | None, wants: list[bool]
 ) -> list[Tensor]:
@@ -133,7 +133,7 @@ def _gate_gradients_like(
     return [x.new_empty(shape, dtype=computed(x.dtype)) for shape in (of_channel, of_position, of_channel)]
 
 
-# Gradients of channel (N, C), position (N, P) and added (N, C); those not wanted hold nothing of use.
+# Gradients of channel (N, C), position (N, P) and added (N, C); those with wants = False are left empty.
 _gate_gradients = Pass(
     "gate_gradients(Tensor x, Tensor dy, Tensor? channel, Tensor? position, bool[] wants) -> Tensor[]",
     _gate_gradients_like,
@@ -193,9 +193,9 @@ def _gate_gradients_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a block of channels and a segment of positions: parts (N, segments, C) of the sums over these.
+    """One program per block of channels and segment of positions: partial sums (N, segments, C) over the positions.
 
-    Sums over channels are whole, for which the block must be of all of them.
+    Sums over channels are complete; for these the block must have all channels.
     """
     program, down = tl.program_id(0).to(tl.int64), tl.cdiv(C, BC)
     n, segment = program // (down * segments), program % segments
@@ -229,7 +229,7 @@ def _gate_gradients_kernel(
 def _gate_gradients_triton(
     x: Tensor, dy: Tensor, channel: Tensor | None, position: Tensor | None, wants: list[bool]
 ) -> list[Tensor]:
-    if all(wants):  # at once, the compiler of Triton 3.9 crashes on some channels-last maps
+    if all(wants):  # in one kernel, the compiler of Triton 3.9 crashes on some channels-last maps
         *first, _ = _gate_gradients_triton(x, dy, channel, position, [True, True, False])
         return [*first, _gate_gradients_triton(x, dy, None, None, [False, False, True])[2]]
     sums = _gate_gradients_like(x, dy, channel, position, wants)
@@ -302,19 +302,19 @@ def gate_map(
     activation: str | None = None,
     impl: str | None = None,
 ) -> Tensor:
-    """Scale the map by its gates, add a number to each channel and another map, and end with an activation.
+    """Multiply the map by its gates, add a bias to each channel and a residual map, and apply an activation.
 
     Args:
-        x: (N, C, *S), floating, or a shared map.
+        x: (N, C, *S), floating, or a map from `accumulate_gradient`.
         channel: (N, C), a factor for each channel.
         position: (N, *S), a factor for each position.
         added: (N, C), added to each channel after the factors.
-        residual: a map of the same shape, added after them.
-        activation: "relu" or None, the last step.
+        residual: a map of the same shape, added after that.
+        activation: "relu" or None.
         impl: see `accumulate_gradient`.
 
     Returns: (N, C, *S), of the dtype that torch's promotion gives.
-    Raises: ValueError: a gate or residual of another shape, an unknown activation; what `accumulate_gradient` raises.
+    Raises: ValueError: a gate or residual of another shape, an unknown activation; as `accumulate_gradient`.
     """
     if activation not in (None, "relu"):
         raise ValueError(f"gate_map: activation must be 'relu' or None; got {activation!r}")

@@ -1,9 +1,8 @@
-"""Shuffle attention's gates: half of each group of channels gated as a whole, half position by position; then shuffled.
+"""The gates of shuffle attention: half of each group of channels gated as a whole, half by position; then a shuffle.
 
     u' = u · σ(scale · mean(u) + shift)      v' = v · σ(scale · norm(v) + shift)
 
-Every gate comes from one channel, so that the map is read once and written once; the shuffle is where a channel is
-written.
+A gate depends on one channel alone, so the map is read once and written once, each channel to its shuffled place.
 """
 
 from typing import Any
@@ -46,7 +45,7 @@ def _gated_like(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor
     return torch.empty_like(x), mean, torch.empty_like(mean)
 
 
-# The gated map, the channels' means, and 1/√(variance + ε) of those that are normalised (else 0).
+# The gated map, the means of the channels, and 1/√(variance + ε) of the normalised ones (0 for the others).
 _gate = Pass("sa_gate(Tensor x, Tensor scale, Tensor shift) -> (Tensor, Tensor, Tensor)", _gated_like)
 
 
@@ -65,7 +64,7 @@ def _back_like(
     return torch.empty_like(x), torch.empty_like(mean), torch.empty_like(mean)
 
 
-# The gradient of the map, and those of scale and shift for each channel and sample (N, C).
+# Gradients of the map, and of scale and shift for each sample and channel (N, C).
 _back = Pass(
     "sa_gate_gradient(Tensor x, Tensor dy, Tensor scale, Tensor shift, Tensor mean, Tensor inverse)"
     " -> (Tensor, Tensor, Tensor)",
@@ -100,7 +99,7 @@ def _gate_kernel(
     EPS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program a channel, which it reads twice, from a cache if it fits into one."""
+    """One program per channel, which it reads twice, from a cache if it fits."""
     row = tl.program_id(0).to(tl.int64)
     q, half, at = row % C, C // 2, tl.arange(0, BLOCK)
     scale, shift = tl.load(scale_ptr + q % (2 * K)), tl.load(shift_ptr + q % (2 * K))
@@ -151,7 +150,7 @@ def _back_kernel(
     P: tl.tensor,
     BLOCK: tl.constexpr,
 ) -> None:
-    """As forward: sums over the positions first, then the gradient of each."""
+    """One program per channel: sums over the positions first, then the gradient of each."""
     row = tl.program_id(0).to(tl.int64)
     q, half, at = row % C, C // 2, tl.arange(0, BLOCK)
     scale, shift = tl.load(scale_ptr + q % (2 * K)), tl.load(shift_ptr + q % (2 * K))
@@ -215,15 +214,16 @@ class _Gate(Function):
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
 def sa_gate(x: Tensor, scale: Tensor, shift: Tensor, *, impl: str | None = None) -> Tensor:
-    """Gate the channels and positions of the map as shuffle attention does, and shuffle its channels by halves.
+    """The gates of shuffle attention, and its shuffle, which interleaves the two halves of the channels.
 
     Args:
         x: (N, C, *S), floating, C a multiple of 2·K.
-        scale, shift: (2·K,): of the K channels of each group gated as a whole, then of the K gated by position.
-        impl: "reference", "cpu" or "triton". None: the quickest that can run on x.
+        scale, shift: (2·K,), for the K channels of each group gated as a whole, then for the K gated by position.
+        impl: "reference", "cpu" or "triton". None: the fastest that can run on x.
 
     Returns: (N, C, *S), contiguous, in x's dtype.
-    Raises: ValueError: sizes that do not fit, another impl. RuntimeError: one asked for that cannot run, and why.
+    Raises: ValueError: sizes that do not match, an unknown impl. RuntimeError: the requested impl cannot run; gives the
+        reason.
     """
     if scale.dim() != 1 or scale.shape != shift.shape or scale.numel() % 2 or x.shape[1] % max(scale.numel(), 2):
         raise ValueError(

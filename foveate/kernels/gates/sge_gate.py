@@ -1,8 +1,8 @@
-"""Spatial group-wise enhancement: each group of channels gated, position by position, by its likeness to its means.
+"""The gate of spatial group-wise enhancement: each position of a group of channels by its similarity to the mean.
 
     t = Σ_c mean(x_c) · x_c;  y = x · σ(scale · (t − mean t) / (deviation t + ε) + shift)
 
-Every gate comes from one group of channels, so that the map is read from memory once and written once.
+A gate depends on one group of channels alone, so the map is read from memory once and written once.
 """
 
 import math
@@ -20,16 +20,16 @@ from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import backward_form
 
 EPS = 1e-5
-KEPT = 8192  # numbers of a group that a program of the Triton form can keep in registers
+KEPT = 8192  # values of a group that a Triton program can keep in registers
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
 def gates(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
     """The gate of every group and position, (N, G, P)."""
     grouped = x.flatten(2).unflatten(1, (scale.numel(), -1))
-    alike = (grouped * grouped.mean(-1, keepdim=True)).sum(2)
-    centred = alike - alike.mean(-1, keepdim=True)
-    deviation = centred.std(-1, correction=int(unbiased and alike.shape[-1] > 1), keepdim=True)
+    similarity = (grouped * grouped.mean(-1, keepdim=True)).sum(2)
+    centred = similarity - similarity.mean(-1, keepdim=True)
+    deviation = centred.std(-1, correction=int(unbiased and similarity.shape[-1] > 1), keepdim=True)
     logits = centred / (deviation + EPS) * scale.unsqueeze(-1) + shift.unsqueeze(-1)
     return torch.sigmoid(logits).to(x.dtype)
 
@@ -46,7 +46,7 @@ def _gated_like(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> tupl
     return torch.empty_like(x), mean, middle, torch.empty_like(middle)
 
 
-# The gated map, the channels' means, and the mean and the deviation of t in each group.
+# The gated map, the means of the channels, and the mean and deviation of t in each group.
 _gate = Pass(
     "sge_gate(Tensor x, Tensor scale, Tensor shift, bool unbiased) -> (Tensor, Tensor, Tensor, Tensor)",
     _gated_like,
@@ -81,7 +81,7 @@ def _back_like(
     return torch.empty_like(x), torch.empty_like(middle), torch.empty_like(middle)
 
 
-# The gradient of the map, and those of scale and shift for each sample (N, G).
+# Gradients of the map, and of scale and shift for each sample (N, G).
 _back = Pass(
     "sge_gate_gradient(Tensor x, Tensor dy, Tensor scale, Tensor shift, Tensor mean, Tensor middle,"
     " Tensor deviation, bool unbiased) -> (Tensor, Tensor, Tensor)",
@@ -126,7 +126,7 @@ def _gate_kernel(
     BP: tl.constexpr,
     WHOLE: tl.constexpr,
 ) -> None:
-    """One program a group, all channels at a time, read once if WHOLE; the mean of t is the means' squares summed."""
+    """One program per group, with all its channels, read once if WHOLE; the mean of t is Σ_c mean(x_c)²."""
     group = tl.program_id(0).to(tl.int64)
     k, at = tl.arange(0, BK), tl.arange(0, BP)
     rows = x_ptr + (group * K + k[:, None]) * P
@@ -159,7 +159,7 @@ def _gate_kernel(
 
 
 def _blocks(width: int, positions: int, kept: int = AT_ONCE) -> tuple[int, int]:
-    """A tile's sizes: the whole group, unless it is wider than long or has more than `kept` numbers, else AT_ONCE."""
+    """Sizes of a tile: the whole group if its width ≤ its length and it has ≤ `kept` values, else AT_ONCE values."""
     wide, long = power_of_two(width), power_of_two(positions)
     return wide, long if wide * long <= (kept if wide <= long else AT_ONCE) else max(AT_ONCE // wide, 1)
 
@@ -194,7 +194,7 @@ def _back_kernel(
     BK: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """The sums over positions, then the gradient of each."""
+    """One program per group: sums over the positions first, then the gradient of each."""
     group = tl.program_id(0).to(tl.int64)
     k, at = tl.arange(0, BK), tl.arange(0, BP)
     places = (group * K + k[:, None]) * P
@@ -216,8 +216,8 @@ def _back_kernel(
         with_logit += (v - mean[:, None]) * d_logit[None, :]
         with_normed += (v - mean[:, None]) * normed[None, :]
     d_shift, d_scale = tl.sum(sums, 0), tl.sum(along_sums, 0)
-    # t reaches the logits directly, by its mean, and by its deviation (which has no slope where it is 0). Its gradient
-    # sums to 0, so that with it as weights the sums over x and over x - mean are one.
+    # The logits depend on t directly, through its mean and through its deviation (without gradient where that is 0).
+    # The gradient of t sums to 0, so weighted by it the sums over x and over x - mean are equal.
     flat = deviation == 0.0
     along = tl.where(flat, 0.0, d_scale / count * size / tl.where(flat, 1.0, deviation))
     added = scale / size * (tl.sum(with_logit, 1) - along * tl.sum(with_normed, 1)) / P
@@ -279,16 +279,17 @@ class _Gate(Function):
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
 def sge_gate(x: Tensor, scale: Tensor, shift: Tensor, *, unbiased: bool = True, impl: str | None = None) -> Tensor:
-    """Gate the positions of each group of channels by how like the group's means they are.
+    """Gate the positions of each group of channels by their similarity to the mean of the group.
 
     Args:
         x: (N, C, *S), floating, C a multiple of G.
-        scale, shift: (G,), of the groups' logits.
-        unbiased: the deviation divides by positions − 1, if there are several.
-        impl: "reference", "cpu" or "triton". None: the quickest that can run on x.
+        scale, shift: (G,), of the logits of each group.
+        unbiased: divide by positions − 1 in the deviation (by 1 for one position).
+        impl: "reference", "cpu" or "triton". None: the fastest that can run on x.
 
     Returns: (N, C, *S), contiguous, in x's dtype.
-    Raises: ValueError: sizes that do not fit, another impl. RuntimeError: one asked for that cannot run, and why.
+    Raises: ValueError: sizes that do not match, an unknown impl. RuntimeError: the requested impl cannot run; gives the
+        reason.
     """
     if scale.dim() != 1 or scale.shape != shift.shape or x.shape[1] % max(scale.numel(), 1):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Soft thresholds: y = sign(x) · max(|x| − t, 0), one threshold for each channel, in one read and one write."""
+"""Soft thresholding, y = sign(x) · max(|x| − t, 0), with a threshold for each channel, in one read and one write."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def _shrink_cpu(x: Tensor, threshold: Tensor) -> Tensor:
     return y
 
 
-# The gradient of the thresholds, (N, C).
+# Gradient of the thresholds, (N, C).
 _sums = Pass(
     "shrink_threshold_gradient(Tensor x, Tensor dy, Tensor threshold) -> Tensor",
     lambda x, dy, threshold: torch.empty_like(threshold),
@@ -66,7 +66,7 @@ def _shrink_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a tile."""
+    """One program per tile."""
     tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
     n = (tile // (down * across)).to(tl.int64)
     c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -75,7 +75,7 @@ def _shrink_kernel(
     at = n * C * P + c[:, None] * by_c + p[None, :] * by_p
     v = tl.load(x_ptr + at, mask=inside, other=0.0).to(tl.float32)
     over = tl.abs(v) - tl.load(threshold_ptr + n * C + c, mask=c < C, other=0.0)[:, None]
-    over = tl.where(over <= 0, 0.0, over)  # a NaN stays
+    over = tl.where(over <= 0, 0.0, over)  # NaN propagates
     y = tl.where(v > 0, over, tl.where(v < 0, -over, v * over))
     tl.store(y_ptr + at, y.to(y_ptr.dtype.element_ty), mask=inside)
 
@@ -100,7 +100,7 @@ def _sums_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a block of channels."""
+    """One program per block of channels."""
     program, down = tl.program_id(0), tl.cdiv(C, BC)
     n = (program // down).to(tl.int64)
     c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -150,14 +150,14 @@ class _Shrink(Function):
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
 def shrink(x: Tensor | AccumulatedMap, threshold: Tensor, *, impl: str | None = None) -> Tensor:
-    """Set to zero what is smaller than its channel's threshold, and move the rest towards zero by it.
+    """Move every value towards zero by its channel's threshold, and smaller ones to zero.
 
     Args:
-        x: (N, C, *S), floating, or a shared map.
+        x: (N, C, *S), floating, or a map from `accumulate_gradient`.
         threshold: (N, C), not negative.
         impl: see `accumulate_gradient`.
 
-    Raises: ValueError: thresholds of another shape; what `accumulate_gradient` raises.
+    Raises: ValueError: thresholds of another shape; as `accumulate_gradient`.
     """
     accumulated = accumulate_gradient(x, primitive="shrink", impl=impl)
     x = accumulated.tensor

@@ -1,8 +1,8 @@
-"""A map that is read several times and whose gradient is written once.
+"""The gradient accumulator of a map: its readers add small terms, and one node writes the gradient of the map once.
 
-A mechanism reads its map to pool it and again to gate it. Left to autograd, each of these nodes writes a gradient as
-large as the map, and these are read back and added. Here the nodes that read a shared map hand small terms to a accumulator,
-and one node at its root, which autograd runs after all of them, writes their sum (see `map_gradient`).
+A mechanism reads its map to pool it and again to gate it. Under plain autograd each of these nodes writes a gradient as
+large as the map, and the gradients are read again and added. Here the nodes add small terms to an accumulator, and one
+node below them, which autograd runs last, computes the sum in one pass (see `map_gradient`).
 """
 
 from typing import Any
@@ -17,11 +17,12 @@ from foveate.kernels.gradient.map_gradient import Terms, map_gradient
 
 
 class AccumulatedMap:
-    """A map as the primitives take it. Made by `accumulate_gradient`; lives for one forward pass.
+    """A map with its gradient accumulator, for one forward pass; returned by `accumulate_gradient`.
 
     tensor: the map, dense unless impl is "reference".
-    impl: the form that its primitives take.
-    anchor: a number without meaning whose gradient tells the root that a reader is done; None without gradients.
+    impl: the form that the primitives on it take.
+    anchor: a zero that every reader takes as an input, so that autograd runs the root node after all readers; None
+        without gradients.
     """
 
     def __init__(self, tensor: Tensor, impl: str) -> None:
@@ -34,7 +35,7 @@ class AccumulatedMap:
 
 
 class GradientAccumulator:
-    """The terms that the readers have handed in during one run of autograd."""
+    """The terms of a map's gradient that its readers have added during one run of autograd."""
 
     def __init__(self, impl: str) -> None:
         self.impl = impl
@@ -42,23 +43,24 @@ class GradientAccumulator:
         self._run = -1
 
     def terms(self) -> Terms:
-        """Where to put a term; what an earlier run of autograd left that did not reach the root is dropped."""
+        """The terms of the current run; terms of an earlier run that did not reach the root are discarded."""
         if (run := torch._C._current_graph_task_id()) != self._run:
             self._terms, self._run = Terms(), run
         return self._terms
 
     def take(self) -> Terms:
-        """The terms, which are then no longer held."""
+        """The terms of the current run, removed from the accumulator."""
         terms, self._terms = self.terms(), Terms()
         return terms
 
     def gradient(self, x: Tensor) -> Tensor:
+        """The sum of the terms, as a gradient of x."""
         terms = self.take()
         return map_gradient(x, terms, backward_form(self.impl, *terms.tensors()))
 
 
 def backward_form(impl: str, *given: Tensor) -> str:
-    """The form of a backward pass: the forward's, or the reference where the result must itself be differentiable."""
+    """The form of a backward pass: that of the forward pass, or the reference if the result must be differentiable."""
     return impl if not torch.is_grad_enabled() and all(is_plain(t) for t in given) else "reference"
 
 
@@ -77,14 +79,14 @@ class _Root(Function):
 def accumulate_gradient(
     x: Tensor | AccumulatedMap, *, primitive: str = "accumulate_gradient", impl: str | None = None
 ) -> AccumulatedMap:
-    """The map for the primitives of this package, which then write its gradient once.
+    """The map with an accumulator, for several primitives that then write its gradient once, together.
 
     Args:
-        x: (N, C, *S), floating, or a map already accumulated.
-        primitive: named in error messages.
-        impl: "reference", "cpu" or "triton". None: the quickest that can run on x.
+        x: (N, C, *S), floating, or a map that already has an accumulator.
+        primitive: the name for error messages.
+        impl: "reference", "cpu" or "triton". None: the fastest that can run on x.
 
-    Raises: ValueError: another impl. RuntimeError: one asked for by name that cannot run on x, and why.
+    Raises: ValueError: an unknown impl. RuntimeError: the requested impl cannot run on x; gives the reason.
     """
     if isinstance(x, AccumulatedMap):
         return x if impl in (None, x.impl) else AccumulatedMap(x.tensor, choose(primitive, impl, x.tensor))

@@ -167,7 +167,7 @@ def _gradient_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a tile."""
+    """One program per tile."""
     tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
     n = (tile // (down * across)).to(tl.int64)
     c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -223,8 +223,8 @@ def _gradient_triton(
 
 
 # ---- terms with passes of their own: strips and thresholds ----------------------------------------------------------
-# y = x · rows · columns + row_added + column_added, of planes (H, W): a gate of strips, and the gradient of one. The
-# factors and addends lie in memory as x does; there are both addends or neither.
+# y = x · rows · columns + row_added + column_added, on planes (H, W): the gate of strips and its gradient. Factors and
+# addends have the memory layout of x; both addends are given or neither.
 strip_scale = Pass(
     "strip_scale(Tensor x, Tensor rows, Tensor columns, Tensor? row_added, Tensor? column_added) -> Tensor",
     lambda x, *_: torch.empty_like(x),
@@ -242,7 +242,7 @@ def _strip_scale_cpu(
     return y
 
 
-# dx = dy where |x| is above its channel's threshold + sign · sign(x).
+# dx = dy where |x| exceeds its channel's threshold, + sign · sign(x).
 shrink_gradient = Pass(
     "shrink_gradient(Tensor x, Tensor dy, Tensor threshold, Tensor? sign) -> Tensor", lambda x, *_: torch.empty_like(x)
 )
@@ -271,7 +271,7 @@ def _strip_scale_kernel(
     count: tl.tensor,
     BLOCK: tl.constexpr,
 ) -> None:
-    """One program so many numbers, of x[N][H][W][C]."""
+    """One program per BLOCK values of x[N][H][W][C]."""
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside, c, place = at < count, at % C, at // C
     row, column = place // W * C + c, (place // W // H * W + place % W) * C + c
@@ -308,7 +308,7 @@ def _shrink_gradient_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a tile."""
+    """One program per tile."""
     tile, down, across = tl.program_id(0), tl.cdiv(C, BC), tl.cdiv(P, BP)
     n = (tile // (down * across)).to(tl.int64)
     c = (tile // across % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -333,7 +333,7 @@ def _shrink_gradient_triton(x: Tensor, dy: Tensor, threshold: Tensor, sign: Tens
 
 # ---- dispatch -------------------------------------------------------------------------------------------------------
 def map_gradient(x: Tensor, terms: Terms, impl: str) -> Tensor:
-    """The sum of the terms, as x in shape, dtype and layout; impl is one that can run on x."""
+    """The sum of the terms, in the shape, dtype and layout of x, by a form that can run on x."""
     if impl == "reference" or not _gradient.has(impl):
         return reference(x, terms)
     if terms.thresholded:

@@ -1,5 +1,5 @@
 // The mean of a map's positions, weighted by the softmax of w · x + b over them, in one read: each of S segments of the
-// positions keeps the largest logit so far and rescales its sums when that grows.
+// positions tracks its largest logit and rescales its sums when that grows.
 //   logits[N][P], largest[N][S], weight[N][S], context[N][S][C]
 
 static inline void FN(raise)(A *largest, A *weight, A *context, A now, int64_t channels) {
@@ -81,7 +81,7 @@ void FN(attend_columns)(const T *x, const A *w, const A *b, A *logits, A *larges
     }
 }
 
-// Back: from the gradient d[N][C] of the context and its product k[N] with it, the gradient of every logit,
+// Backward: from the gradient d[N][C] of the context and its product k[N] with it, the gradient of every logit,
 //   a · (d · x − k), and parts of the gradient of w, their sum over positions of that times x: out[N][S][C].
 void FN(attend_rows_back)(const T *x, const A *a, const A *d, const A *k_, A *logits, A *out, int64_t S, int64_t width,
                           int64_t N, int64_t I, int64_t J, int64_t threads) {

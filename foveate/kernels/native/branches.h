@@ -1,7 +1,7 @@
 // M maps of one shape, x[m][N][I][J], given as an array of addresses, mixed into one: factors for their channels.
 // Channels first, `row` is [M][N][I]; channels last, `column` is [M][N][J]; the other is null.
 
-// Two maps of a piece, or one where v2 is null, added to what is there unless they are the first.
+// Two maps of a piece, or one if v2 is null, added to w unless they are the first.
 static inline __attribute__((always_inline)) void FN(mixed)(const A *v, const A *v2, A f, A f2, const A *c, const A *c2,
                                                             A *w, int64_t n, int first) {
     SIMD for (int64_t k = 0; k < n; k++) {
@@ -74,7 +74,7 @@ void FN(branch_products)(const int64_t *x, const T *dy, A *row_sum, A *column_su
     PARALLEL {
         A in[CHUNK], given[CHUNK], part[CHUNK];
         for (int64_t r = LO(N * I), end = HI(N * I); row_sum && r < end; r++)
-            for (int64_t m = 0; m < M; m++) {  // what dy has in a row stays in the cache
+            for (int64_t m = 0; m < M; m++) {  // the row of dy stays in the cache
                 double whole = 0;
                 for (int64_t j = 0; j < J; j += CHUNK) {
                     int64_t n = MIN(CHUNK, J - j);
@@ -102,7 +102,7 @@ void FN(branch_products)(const int64_t *x, const T *dy, A *row_sum, A *column_su
     }
 }
 
-// The gradients of the maps: dx_m = dy · factor_m + what each channel gets, row_added or column_added of [N][I] or [N][J].
+// The gradients of the maps: dx_m = dy · factor_m + a value for each channel, row_added [N][I] or column_added [N][J].
 void FN(branch_gradients)(const T *dy, const A *row, const A *column, const A *row_added, const A *column_added,
                           const int64_t *dx, int64_t M, int64_t N, int64_t I, int64_t J, int64_t past,
                           int64_t threads) {

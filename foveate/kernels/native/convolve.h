@@ -1,11 +1,11 @@
 // A convolution of a few maps x[N][M][H][W] into one y[N][H][W], of the same size under an odd kernel w[M][K][L].
-// One thread works on one sample: with one output map, a general convolution finds nothing to share out.
+// With one output map a general convolution has no reuse of its inputs.
 
 #define EDGE 32               // zeros beside a row: kernels of up to 2 · EDGE + 1 columns
-#define TALL 8                // rows of the result in work at a time
+#define TALL 8                // rows of the result per step
 #define WIDE (CHUNK - 2 * EDGE)
 
-// sum[k] += Σ_b v[k + b] · w[b], or with the kernel turned round.
+// sum[k] += Σ_b v[k + b] · w[b], or with the kernel reversed.
 static inline __attribute__((always_inline)) void FN(taps)(A *sum, const A *v, const A *w, int64_t n, int64_t L,
                                                            int64_t turned) {
     SIMD for (int64_t k = 0; k < n; k++) {
@@ -76,7 +76,7 @@ void FN(convolve)(const T *x, const A *w, T *y, int64_t K, int64_t L, int64_t N,
     }
 }
 
-// Back: the gradient of x, and of w in one part for each sample, [N][M][K][L].
+// Backward: the gradient of x, and of w in one part for each sample, [N][M][K][L].
 void FN(convolve_back)(const T *x, const T *dy, const A *w, T *dx, A *dw, int64_t K, int64_t L, int64_t N, int64_t M,
                        int64_t H, int64_t W, int64_t threads) {
     PARALLEL {

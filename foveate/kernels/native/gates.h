@@ -21,8 +21,8 @@ void FN(scale)(const T *x, const A *row, const A *column, const A *row_added, co
     }
 }
 
-// The share of one row in the sums below, or of two that share what is read for each column, in a piece of n columns.
-// sum[q] gets that of its own, weighted by c; part[k] what all of them hand to column k.
+// The terms of one row in the sums below, or of two rows that share the reads of the columns, for n columns.
+// sum[q] += the row's own terms, weighted by c; part[k] += the terms of all rows in column k.
 static inline void FN(product)(const A *v, const A *d, const A *c, A *part, const A *f, double *sum, int64_t n) {
     A s = 0, f0 = f ? f[0] : 1;
     if (part && c) {
@@ -129,7 +129,7 @@ static inline __attribute__((always_inline)) void FN(piece)(const FN(Parts) * p,
     }
 }
 
-// The parts that are seldom there, added to a piece.
+// The rare parts, added to a piece.
 static void FN(more)(const FN(Parts) * p, A *w, int64_t r, int64_t c, int64_t n, const A *v) {
     A e = p->row_x ? p->row_x[r] : 0, s = p->row_sign ? p->row_sign[r] : 0;
     const A *bias = p->column_added, *ce = p->column_x, *cs = p->column_sign;
@@ -143,7 +143,7 @@ static void FN(more)(const FN(Parts) * p, A *w, int64_t r, int64_t c, int64_t n,
 
 void FN(gradient)(const FN(Parts) * p, T *dx, int64_t N, int64_t I, int64_t J, int64_t past, int64_t threads) {
     int reads_x = p->row_x || p->row_sign || p->column_x || p->column_sign;
-    const int64_t few = 8;  // rows that share what is read for each column
+    const int64_t few = 8;  // rows that share the reads of the columns
     int one = p->row_1 != 0, two = p->row_2 != 0, hot = p->column_at != 0, column = p->column != 0;
     PARALLEL {
         A given[PIECE], in[PIECE], out[PIECE];

@@ -1,5 +1,5 @@
-// Gates whose every number comes from one channel or one group of channels: the group is read from memory once.
-// Channels first only. Scratch for each thread is the caller's.
+// Gates that depend on one channel or one group of channels alone: each group is read from memory once.
+// Channels first only. The caller provides the scratch memory of each thread.
 
 #define SIGMOID(z) (1 / (1 + EXP(-(z))))
 
@@ -13,8 +13,8 @@ static inline A FN(mean_of)(const T *row, int64_t J, A *buffer) {
 }
 
 // Of each group of 2·K channels the first K are gated by σ(scale · mean + shift), the others position by position by
-// σ(scale · normed + shift); scale and shift are [2·K]. Then channel q goes to 2·(q mod C/2) + q div C/2. Kept: the mean
-// of every channel and 1/√(variance + ε) of those that are normalised.
+// σ(scale · normed + shift); scale and shift are [2·K]. Then channel q moves to 2·(q mod C/2) + q div C/2. Also
+// written: the mean of every channel and 1/√(variance + ε) of those that are normalised.
 void FN(sa_gate)(const T *x, const A *scale, const A *shift, T *y, A *mean, A *inverse, int64_t K, int64_t N,
                       int64_t C, int64_t J, int64_t past, int64_t threads) {
     PARALLEL {
@@ -50,7 +50,7 @@ void FN(sa_gate)(const T *x, const A *scale, const A *shift, T *y, A *mean, A *i
     }
 }
 
-// Back. For each channel: the sum over positions of the gradient of its logits, and of that times the normed map (the
+// Backward. For each channel: the sum over positions of the gradient of its logits, and of that times the normed map (the
 // mean for those gated as a whole). Scratch of 2·J values a thread.
 void FN(sa_gate_back)(const T *x, const T *dy, const A *scale, const A *shift, const A *mean, const A *inverse,
                            T *dx, A *d_shift, A *d_scale, A *scratch, int64_t K, int64_t N, int64_t C, int64_t J,
@@ -94,8 +94,8 @@ void FN(sa_gate_back)(const T *x, const T *dy, const A *scale, const A *shift, c
     }
 }
 
-// What a group's gate is made of, for the columns j … j + n: alike += Σ_k mean_k · x_k.
-static inline void FN(alike)(const T *x, const A *mean, int64_t K, int64_t J, int64_t j, int64_t n, A *t, A *buffer) {
+// The similarity of a group to its means, for the columns j … j + n: t = Σ_c mean_c · x_c.
+static inline void FN(similarity)(const T *x, const A *mean, int64_t K, int64_t J, int64_t j, int64_t n, A *t, A *buffer) {
     for (int64_t k = 0; k < n; k++) t[k] = 0;
     for (int64_t c = 0; c < K; c++) {
         const A *v = FN(load)(x + c * J + j, n, buffer);
@@ -104,8 +104,8 @@ static inline void FN(alike)(const T *x, const A *mean, int64_t K, int64_t J, in
     }
 }
 
-// Each of G groups of K channels is gated by σ(w · (t − mean t) / (deviation t + ε) + b), t the map's likeness to the
-// group's means; the deviation divides by `count`. Kept: the means of the channels, the mean and deviation of t.
+// Each of G groups of K channels is gated by σ(w · (t − mean t) / (deviation t + ε) + b), t the similarity of the
+// map to the group's means; the deviation divides by `count`. Also written: means of the channels, mean and deviation of t.
 void FN(sge_gate)(const T *x, const A *w_, const A *b_, T *y, A *mean, A *middle, A *deviation, A *scratch,
                        int64_t count, int64_t K, int64_t N, int64_t G, int64_t J, int64_t past, int64_t threads) {
     PARALLEL {
@@ -117,7 +117,7 @@ void FN(sge_gate)(const T *x, const A *w_, const A *b_, T *y, A *mean, A *middle
             double whole = 0, squares = 0;
             for (int64_t j = 0; j < J; j += CHUNK) {
                 int64_t n = MIN(CHUNK, J - j);
-                FN(alike)(group, m, K, J, j, n, t + j, in);
+                FN(similarity)(group, m, K, J, j, n, t + j, in);
                 whole += FN(total)(t + j, n);
             }
             A centre = (A)(whole / (double)J);
@@ -144,7 +144,7 @@ void FN(sge_gate)(const T *x, const A *w_, const A *b_, T *y, A *mean, A *middle
     }
 }
 
-// Back; d_shift and d_scale are sums over positions of the gradient of the logits, and of that times the normed t.
+// Backward; d_shift and d_scale are sums over positions of the gradient of the logits, and of it times the normed t.
 // Scratch of 3·J values a thread.
 void FN(sge_gate_back)(const T *x, const T *dy, const A *w_, const A *b_, const A *mean, const A *middle,
                             const A *deviation, T *dx, A *d_shift, A *d_scale, A *scratch, int64_t count, int64_t K,
@@ -158,7 +158,7 @@ void FN(sge_gate_back)(const T *x, const T *dy, const A *w_, const A *b_, const 
             for (int64_t j = 0; j < J; j += CHUNK) {
                 int64_t n = MIN(CHUNK, J - j);
                 A *tj = t + j, *dj = dt + j, *gj = gate + j, part = 0, normed = 0;
-                FN(alike)(group, m, K, J, j, n, tj, in);
+                FN(similarity)(group, m, K, J, j, n, tj, in);
                 for (int64_t k = 0; k < n; k++) dj[k] = 0;
                 for (int64_t c = 0; c < K; c++) {
                     const A *v = FN(load)(group + c * J + j, n, in), *d = FN(load)(back + c * J + j, n, given);
@@ -173,7 +173,7 @@ void FN(sge_gate_back)(const T *x, const T *dy, const A *w_, const A *b_, const 
                 sum += part, by_normed += normed;
             }
             d_shift[r] = (A)sum, d_scale[r] = (A)by_normed;
-            // t reaches the logits directly, by its mean, and by its deviation (which has no slope where it is 0).
+            // The logits depend on t directly, through its mean, and through its deviation (no gradient where it is 0).
             A even = (A)(sum / (double)J), slope = w / size;
             A along = deviation[r] > 0 || deviation[r] != deviation[r]
                           ? (A)(by_normed / (double)count) * size / deviation[r] : 0;

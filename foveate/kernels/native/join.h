@@ -1,4 +1,4 @@
-// y = (x · row) · column + row_added + column_added + other, then the ReLU if wanted; what is null is left out.
+// y = (x · row) · column + row_added + column_added + other, then optionally the ReLU; null parts are skipped.
 
 static inline __attribute__((always_inline)) void FN(joined)(const A *v, A f, const A *column, A b, const A *added,
                                                              const A *other, A *w, int64_t n, int relu) {
@@ -6,7 +6,7 @@ static inline __attribute__((always_inline)) void FN(joined)(const A *v, A f, co
         A t = column ? v[k] * f * column[k] + b : v[k] * f + b;
         if (added) t += added[k];
         if (other) t += other[k];
-        w[k] = relu && t <= 0 ? 0 : t;  // a NaN stays
+        w[k] = relu && t <= 0 ? 0 : t;  // NaN propagates
     }
 }
 

@@ -1,5 +1,5 @@
-// The passes over maps for one way of storing them: -DSTORED=f32, bf16 (computed as float) or f64.
-// Every argument is 64 bits wide: a pointer, null where a part is left out, or an int64_t.
+// The passes over maps for one storage type: -DSTORED=f32, bf16 (computed as float) or f64.
+// Every argument is a pointer, null for an optional part, or an int64_t. _calls.py declares the signatures.
 #include "memory.h"
 #define GLUE(a, b) a##_##b
 #define NAME(a, b) GLUE(a, b)

@@ -1,4 +1,4 @@
-// Reading rows as float or double, and writing them past the cache where the map is too large to stay in it.
+// Reading rows as float or double, and writing them past the cache where the map is larger than the cache.
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
@@ -16,22 +16,22 @@ extern int omp_get_num_threads(void);
 #define omp_get_num_threads() 1
 #endif
 
-// The share of `count` tasks of this thread: LO ≤ task < HI.
+// The tasks of this thread, of `count`: LO ≤ task < HI.
 #define LO(count) ((count) * omp_get_thread_num() / omp_get_num_threads())
 #define HI(count) ((count) * (omp_get_thread_num() + 1) / omp_get_num_threads())
-// The rows of this thread, block by block, the last block first: what an earlier pass read last is still in the cache.
+// The rows of this thread in blocks, the last block first: the rows that an earlier pass read last are still cached.
 #define BLOCK 64
 #define BLOCKS_LAST_FIRST(low, high, count)                                                        \
     for (int64_t high = HI(count), from_ = LO(count), low; high > from_ &&                         \
          (low = high - BLOCK > from_ ? high - BLOCK : from_, 1); high = low)
 #define LAST_FIRST(r, count)                                                                       \
     BLOCKS_LAST_FIRST(low_, high_, count) for (int64_t r = low_; r < high_; r++)
-#define TOGETHER 32  // rows whose sums are in work at a time
+#define TOGETHER 32  // rows whose sums are computed together
 #define SIMD _Pragma("omp simd")
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define CHUNK 1024  // values of a row in work at a time
-#define PIECE 128   // values written at a time: reading goes on while the last ones are on their way
-#define STRIP 512   // columns in work at a time
+#define CHUNK 1024  // values of a row per step
+#define PIECE 128   // values written per step, so that reading overlaps with writing
+#define STRIP 512   // columns per step
 
 static inline void stream(void *to, const void *from, size_t bytes) {
 #if defined(__SSE2__)
@@ -75,7 +75,7 @@ static inline const double *load_f64(const double *from, int64_t n, double *buff
     return from;
 }
 
-// The end of what may be read where a row was loaded to: the map's own, or that of the buffer.
+// The end of the memory that may be read at v: that of the map, or of the buffer that the row was loaded to.
 static inline const float *readable_f32(const float *v, const float *end, const float *buffer) {
     return (void)v, (void)buffer, end;
 }
@@ -95,7 +95,7 @@ static inline const float *load_bf16(const bf16 *from, int64_t n, float *buffer)
     return buffer;
 }
 
-// Where to compute a piece of a row: in place if it is stored as it is computed and may stay in the cache.
+// Where to compute a piece of a row: in place if the storage type is the computed one and the write is cached.
 static inline float *target_f32(float *to, float *buffer, int past) { return past ? buffer : to; }
 static inline double *target_f64(double *to, double *buffer, int past) { return past ? buffer : to; }
 static inline float *target_bf16(bf16 *to, float *buffer, int past) { return (void)to, (void)past, buffer; }
@@ -120,7 +120,7 @@ static inline void finish_bf16(bf16 *to, const float *from, int64_t n, int past)
     else memcpy(to, rounded, (size_t)n * 2);
 }
 
-// eᵛ to two units in the last place; 0 below the normal numbers; a NaN stays one.
+// eᵛ to two units in the last place; 0 below the normal numbers; NaN propagates.
 static inline float exp_f32(float v) {
     v = v > 89.0f ? 89.0f : v;
     v = v < -104.0f ? -104.0f : v;

@@ -1,6 +1,6 @@
-// Passes over maps x[N][I][J], written once and compiled for each way of storing them. T: stored, A: computed.
+// Passes over maps x[N][I][J], compiled for each storage type. T: storage type, A: type of the computation.
 // Channels first, a row is a channel and a column a position; channels last, a row is a position and a column a channel.
-// Factors and sums are [N][I] for rows and [N][J] for columns. A null pointer leaves a part out.
+// Factors and sums are [N][I] for rows and [N][J] for columns. Parts with a null pointer are skipped.
 
 // In four sums of many lanes, since each addition waits for the one before it; the values are read in their order.
 typedef A FN(Lanes) __attribute__((vector_size(32), aligned(sizeof(A)), may_alias));

@@ -11,7 +11,7 @@ void FN(shrink)(const T *x, const A *row, const A *column, T *y, int64_t N, int6
                 A *w = FN(target)(y + r * J + j, out, (int)past), t = row ? row[r] : 0;
                 SIMD for (int64_t k = 0; k < n; k++) {
                     A limit = c ? c[k] : t, over = FABS(v[k]) - limit;
-                    over = over <= 0 ? 0 : over;  // a NaN stays
+                    over = over <= 0 ? 0 : over;  // NaN propagates
                     w[k] = v[k] > 0 ? over : v[k] < 0 ? -over : v[k] == 0 ? v[k] * over : v[k];
                 }
                 FN(finish)(y + r * J + j, w, n, (int)past);
@@ -21,8 +21,8 @@ void FN(shrink)(const T *x, const A *row, const A *column, T *y, int64_t N, int6
     }
 }
 
-// The gradient of a row's threshold: −Σ sign(x) · dy where |x| is above it. For columns, in S parts [N][S][J]. A NaN in
-// x stays one.
+// The gradient of a row's threshold: −Σ sign(x) · dy where |x| is above it. For columns, in S parts [N][S][J]. NaN in
+// x propagates.
 void FN(shrink_sums)(const T *x, const T *dy, const A *row, const A *column, A *row_sum, A *column_sum, int64_t S,
                      int64_t N, int64_t I, int64_t J, int64_t threads) {
     PARALLEL {

@@ -2,7 +2,7 @@
 // N is the number of samples; channels first, that of planes, and C is 1.
 
 // Channels last, the sums of `strip_sums` and, given dy, of `strip_products`. A task is a part of the channels of one
-// sample; four rows are in work at a time, so that the sums of the columns are touched a fourth as often as x is.
+// sample; four rows are read together, so that the sums of the columns are accessed a fourth as often as x.
 #define PLOT 16384
 
 // `high` rows of one column: their own sums go on in across[high][STRIP], the column's in sum.
@@ -67,7 +67,7 @@ static void FN(strip_totals)(const T *x, const T *dy, const A *rows, const A *co
 static void FN(strip_scale_last)(const T *x, const A *rows, const A *columns, const A *row_added,
                                  const A *column_added, T *y, int64_t N, int64_t H, int64_t W, int64_t C,
                                  int64_t past, int64_t threads) {
-    int64_t width = MIN(C, CHUNK), group = CHUNK / width;  // positions written at once where their channels are few
+    int64_t width = MIN(C, CHUNK), group = CHUNK / width;  // positions written together where their channels are few
     PARALLEL {
         A in[CHUNK], out[CHUNK];
         LAST_FIRST(r, N * H) {
@@ -128,7 +128,7 @@ void FN(strip_scale)(const T *x, const A *rows, const A *columns, const A *row_a
     if (C > 1) return FN(strip_scale_last)(x, rows, columns, row_added, column_added, y, N, H, W, C, past, threads);
     PARALLEL {
         A in[CHUNK], out[CHUNK];
-        int64_t group = MIN(H, CHUNK / MIN(W, CHUNK));  // rows written at once, lest short ones end within a cache line
+        int64_t group = MIN(H, CHUNK / MIN(W, CHUNK));  // rows written together, so that short rows do not end within a cache line
         LAST_FIRST(p, N) {
             for (int64_t h = 0; h < H; h += group)
                 for (int64_t w = 0; w < W; w += CHUNK) {

@@ -1,9 +1,9 @@
 // Whole mechanisms, a sample at a time: every pass after the first finds the sample in the cache.
 // Maps are channels first, [N][C][P], or channels last where `last`.
 
-// Does the body for every sample n. Samples are shared out among the threads; where they do not go round, the threads
-// share the passes over each, `inner` of them. (A region of one thread around these would make every team anew.) The body
-// holds no pragma, which compilers lose in a macro's argument.
+// Runs the body for every sample n. The threads divide the samples; with too few samples, `inner` threads divide the passes
+// over each. (A parallel region of one thread around these would create a team for every pass.) The body contains no
+// pragma, which compilers drop from a macro's argument.
 #define BY_SAMPLE(n, ...)                                                                               \
     const int64_t inner = threads > 1 && N < 4 * threads && N % threads ? threads : 1;                  \
     if (inner > 1) {                                                                                    \
@@ -34,7 +34,7 @@ static void FN(relu)(A *v, int64_t n) {
     SIMD for (int64_t k = 0; k < n; k++) v[k] = v[k] < 0 ? 0 : v[k];
 }
 
-// Means and, where wanted, maxima of the channels of one sample.
+// Means and, if max is not null, maxima of the channels of one sample.
 static void FN(pools)(const T *x, A *mean, A *max, int64_t C, int64_t P, int64_t last, int64_t threads) {
     if (last) FN(column_sums)(x, 0, mean, max, 0, 0, 1, P, C, threads);
     else FN(row_sums)(x, 0, mean, max, 0, 0, 0, 1, C, P, threads);
@@ -47,7 +47,7 @@ static void FN(gate)(const T *x, const A *channel, const A *position, const A *a
     else FN(scale)(x, channel, position, added, 0, y, 1, C, P, past, threads);
 }
 
-// y = x · σ(W₂ ReLU(W₁ mean + b₁) + b₂). Kept for the way back: mean, hidden and gate of every sample.
+// y = x · σ(W₂ ReLU(W₁ mean + b₁) + b₂). Also written, for backward: mean, hidden and gate of every sample.
 void FN(squeeze_excite)(const T *x, const A *w1, const A *b1, const A *w2, const A *b2, T *y, A *mean, A *hidden,
                         A *gate, int64_t H, int64_t N, int64_t C, int64_t P, int64_t last, int64_t past,
                         int64_t threads) {
@@ -93,7 +93,7 @@ static void FN(logit_gradient)(const T *x, const T *dy, const A *gate, A *d, A *
     SIMD for (int64_t c = 0; c < C; c++) d[c] *= gate[c] * (1 - gate[c]);
 }
 
-// Back: dx, and the gradients of both layers' results for every sample, [N][C] and [N][H].
+// Backward: dx, and the gradients of both layers' outputs for every sample, [N][C] and [N][H].
 // Scratch of (S + 3) · C values a thread.
 void FN(squeeze_excite_back)(const T *x, const T *dy, const A *w1, const A *w2, const A *hidden, const A *gate, T *dx,
                              A *d_logits, A *d_hidden, A *scratch, int64_t S, int64_t H, int64_t N, int64_t C,
@@ -130,7 +130,7 @@ void FN(convolve_channels_back)(const T *x, const T *dy, const A *w, const A *ga
 }
 
 #if WHICH != IS_bf16
-// The rest has no way back. Its small maps are stored as they are computed.
+// The rest has no backward pass. Its small maps have the type of the computation.
 
 static inline double FN(real)(int64_t bits) {
     double value;
@@ -148,9 +148,9 @@ static void FN(add_times)(A *to, const A *from, A factor, int64_t n) {
 
 // Channel gate from means and maxima through one network, then a gate of positions from a convolution over the maximum
 // and the mean of the gated channels: CBAM. Scratch of 3 · C + 2 · H + 3 · P values a thread.
-//   norm: mean, variance, weight and bias of the batch norm behind the convolution, or null
-//   Without y, what a batch norm over all samples must see first is kept instead: the channel gates, [N][C], and what
-//   the convolution gives, [N][P].
+//   norm: mean, variance, weight and bias of the batch norm after the convolution, or null
+//   Without y, the inputs of a batch norm over all samples are written instead: the channel gates, [N][C], and the
+//   results of the convolution, [N][P].
 void FN(cbam)(const T *x, const A *w1, const A *b1, const A *w2, const A *b2, const A *w, const A *const *norm, T *y,
               A *channel, A *logits, A *scratch, int64_t eps, int64_t max_first, int64_t K, int64_t H, int64_t N, int64_t C, int64_t height,
               int64_t width, int64_t last, int64_t past, int64_t threads) {

@@ -251,7 +251,7 @@ def _nan_queries(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 class _Fused(Function):
-    """The result of torch's kernel, whose own backward takes one gradient at a time; all others come from the blocks."""
+    """The result of torch's kernel, which has a first derivative for one gradient; all others come from the blocks."""
 
     @staticmethod
     def forward(ctx: Any, mixed: Tensor, queries: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
@@ -291,7 +291,7 @@ def why_not(impl: str, queries: Tensor, keys: Tensor, values: Tensor) -> str | N
     if kind == "cuda" and dtype == torch.float64:
         return "torch's fused kernels on CUDA do not take float64"
     if kind == "cpu" and queries.shape[-1] != values.shape[-1]:
-        return f"on a CPU it wants equal widths; queries have {queries.shape[-1]}, values {values.shape[-1]}"
+        return f"on a CPU it needs equal widths; queries have {queries.shape[-1]}, values {values.shape[-1]}"
     return None
 
 

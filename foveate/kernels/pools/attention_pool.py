@@ -1,8 +1,8 @@
-"""The mean of a map's positions, weighted by a softmax over them of one linear map of the channels, in one read.
+"""Attention pooling: the mean of a map's positions, weighted by a softmax over them, in one read of the map.
 
     a = softmax over positions of w · x + b;  context = Σ_p a_p · x_p
 
-The softmax is computed in float32 (float64 for float64), as it goes: the sums are rescaled when a larger logit comes.
+The softmax is computed online, in float32 (float64 for float64): sums are rescaled when a larger logit appears.
 """
 
 import math
@@ -20,7 +20,7 @@ from foveate.kernels._tiles import segments_of_all, tiles_of, warps
 from foveate.kernels._triton import tl, triton
 from foveate.kernels.gradient.accumulator import AccumulatedMap, accumulate_gradient, backward_form
 
-IN_CACHE = 256 << 10  # bytes of the map in work at a time, read from memory once and from the cache again
+IN_CACHE = 256 << 10  # bytes of the map per step, read once from memory and once from the cache
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
@@ -37,7 +37,7 @@ def _attended_like(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape[:2], dtype=dtype), x.new_empty(x.shape[0], x[0, 0].numel(), dtype=dtype)
 
 
-# The context (N, C) and the weights (N, P).
+# Context (N, C) and weights (N, P).
 _attend = Pass("attention_pool(Tensor x, Tensor w, Tensor b) -> (Tensor, Tensor)", _attended_like)
 
 
@@ -48,14 +48,14 @@ def _flops(x: Any, w: Any, b: Any, *, out_shape: Any = None, **_: Any) -> int:
 
 
 def _cut(x: Tensor) -> tuple[str, int, int, int, int, int]:
-    """Which C passes; samples, rows, columns; segments of the positions, and how many positions to work on at once."""
+    """Which C pass; samples, rows, columns; segments of the positions, and the number of positions per step."""
     n, rows, columns, last = memory_layout(x)
     segments = segments_of(n, rows if last else columns)
     return "columns" if last else "rows", n, rows, columns, segments, positions_at_once(x)
 
 
 def positions_at_once(x: Tensor) -> int:
-    """So many that their channels stay in the cache between the two times that a pass reads them."""
+    """Positions per step, whose channels stay in the cache between the two reads of a pass."""
     return max(16, min(512, IN_CACHE // (x.shape[1] * x.element_size()) // 16 * 16))
 
 
@@ -70,12 +70,12 @@ def _attend_cpu(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _together(largest: Tensor, weight: Tensor, sums: Tensor) -> Tensor:
-    """The context, from each segment's largest logit, weights' sum (both (N, segments)) and weighted sum."""
+    """The context, from the largest logit and the sum of weights (N, segments) and the weighted sum of each segment."""
     factor = torch.exp(largest - largest.amax(1, keepdim=True))
     return (sums * (factor / (weight * factor).sum(1, keepdim=True)).unsqueeze(2)).sum(1)
 
 
-# From the gradient of the context: that of the logits (N, P) and that of w (C,).
+# Gradients of the logits (N, P) and of w (C,), from that of the context.
 _back = Pass(
     "attention_pool_gradient(Tensor x, Tensor weights, Tensor context, Tensor dy) -> (Tensor, Tensor)",
     lambda x, weights, context, dy: (torch.empty_like(weights), weights.new_empty(x.shape[1])),
@@ -110,7 +110,7 @@ def _attend_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a segment, tiles of all channels; each column of a tile has a softmax of its own until the end."""
+    """One program per segment, tiles of all channels; each column of a tile has its own softmax until the end."""
     program, c = tl.program_id(0).to(tl.int64), tl.arange(0, BC).to(tl.int64)
     n, first = program // segments, program % segments * length
     end = tl.minimum(first + length, P)
@@ -165,7 +165,7 @@ def _back_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """As forward: the gradients of a segment's logits, and the sum over its positions of x times them."""
+    """One program per segment: the gradients of its logits, and the sum over its positions of x times these."""
     program, c = tl.program_id(0).to(tl.int64), tl.arange(0, BC).to(tl.int64)
     n, first = program // segments, program % segments * length
     end = tl.minimum(first + length, P)
@@ -222,7 +222,7 @@ class _Attend(Function):
             terms = ctx.accumulator.terms()
             terms.outer += [(dy, weights), (w.expand_as(dy), d_logits)]
         d_anchor = x.new_zeros(()) if of_anchor else None
-        d_b = 0 * d_logits.sum().reshape(1) if of_b else None  # a softmax does not see b; a NaN stays
+        d_b = 0 * d_logits.sum().reshape(1) if of_b else None  # a softmax is independent of b; NaN propagates
         return None, d_anchor, None, d_w if of_w else None, d_b
 
 
@@ -230,16 +230,16 @@ class _Attend(Function):
 def attention_pool(
     x: Tensor | AccumulatedMap, w: Tensor, b: Tensor, *, impl: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Pool the map over its positions, weighted by the softmax of w · x + b over them.
+    """The mean of the map's positions, weighted by the softmax of w · x + b over them.
 
     Args:
-        x: (N, C, *S), floating, or a shared map.
-        w: (C,), the weights of the channels in a position's logit.
-        b: (1,), added to every logit; its gradient is 0 but for rounding.
+        x: (N, C, *S), floating, or a map from `accumulate_gradient`.
+        w: (C,), the weights of the channels in the logit of a position.
+        b: (1,), added to every logit; its gradient is 0 up to rounding.
         impl: see `accumulate_gradient`.
 
-    Returns: the context (N, C), in x's dtype, and the weights of the positions (N, *S), which carry no gradient.
-    Raises: ValueError: w or b of another shape; what `accumulate_gradient` raises.
+    Returns: the context (N, C), in x's dtype, and the weights of the positions (N, *S), detached.
+    Raises: ValueError: w or b of another shape; as `accumulate_gradient`.
     """
     accumulated = accumulate_gradient(x, primitive="attention_pool", impl=impl)
     x = accumulated.tensor

@@ -1,7 +1,7 @@
-"""What each position of a map holds, over the channels: the largest and the mean of x · channel, in one read.
+"""Channel pooling: maximum and mean over the channels of x · channel at every position, in one read of the map.
 
-The scaled map is not written. A maximum that several channels share belongs to the first, which takes the whole
-gradient; a NaN is the maximum of its position.
+The scaled map is not stored. Of several equal maxima the first channel takes the gradient; NaN counts as the largest
+value.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ def _pooled_like(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Ten
     return most, torch.empty_like(most), torch.empty_like(most, dtype=torch.int32)
 
 
-# The maximum, the mean and the number of the channel that has the maximum, each (N, P).
+# Maximum, mean and index of the channel with the maximum, each (N, P).
 _pool = Pass("channel_pool(Tensor x, Tensor? channel) -> (Tensor, Tensor, Tensor)", _pooled_like)
 
 
@@ -46,7 +46,7 @@ def _pool_cpu(x: Tensor, channel: Tensor | None) -> tuple[Tensor, Tensor, Tensor
     return most, mean.div_(x.shape[1]), at
 
 
-# The gradient of channel (N, C) from those of the mean (divided by C) and of the maximum, each (N, P).
+# Gradient of channel (N, C), from those of the mean (divided by C) and of the maximum, each (N, P).
 _back = Pass(
     "channel_pool_gradient(Tensor x, Tensor d_mean, Tensor at, Tensor d_max) -> Tensor",
     lambda x, d_mean, at, d_max: x.new_empty(x.shape[:2], dtype=computed(x.dtype)),
@@ -81,7 +81,7 @@ def _pool_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a block of positions."""
+    """One program per block of positions."""
     program, across = tl.program_id(0), tl.cdiv(P, BP)
     n = (program // across).to(tl.int64)
     p = (program % across * BP + tl.arange(0, BP)).to(tl.int64)
@@ -122,7 +122,7 @@ def _back_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a block of channels."""
+    """One program per block of channels."""
     program, down = tl.program_id(0), tl.cdiv(C, BC)
     n = (program // down).to(tl.int64)
     c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -180,15 +180,15 @@ class _Pool(Function):
 def channel_pool(
     x: Tensor | AccumulatedMap, channel: Tensor | None = None, *, impl: str | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Pool every position of the map over its channels, after scaling these.
+    """Pool the map over its channels, after multiplying these by their factors.
 
     Args:
-        x: (N, C, *S), floating, or a shared map.
+        x: (N, C, *S), floating, or a map from `accumulate_gradient`.
         channel: (N, C), a factor for each channel.
         impl: see `accumulate_gradient`.
 
     Returns: the maxima and the means, each (N, *S).
-    Raises: ValueError: factors of another shape; what `accumulate_gradient` raises.
+    Raises: ValueError: factors of another shape; as `accumulate_gradient`.
     """
     accumulated = accumulate_gradient(x, primitive="channel_pool", impl=impl)
     x = accumulated.tensor

@@ -1,7 +1,6 @@
-"""What each channel of a map holds, in one read: its mean, its maximum, the mean of its magnitude, its variance.
+"""Global pooling: mean, maximum, mean magnitude and variance of every channel, in one read of the map.
 
-A maximum that several positions share belongs to the first of them, which takes the whole gradient; a NaN is the
-maximum of its channel.
+Of several equal maxima the first position takes the gradient; NaN counts as the largest value.
 """
 
 from collections.abc import Sequence
@@ -35,13 +34,13 @@ def reference(x: Tensor, kinds: Sequence[str]) -> list[Tensor]:
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------
 def _names(kinds: Sequence[str]) -> list[str]:
-    """What the pass gives: always the mean, and with the maxima their places in their planes."""
-    return [*(kind for kind in KINDS if kind in ("mean", *kinds)), *(["place"] if "max" in kinds else [])]
+    """The results of the pass: always the mean, and with the maxima their positions."""
+    return [*(kind for kind in KINDS if kind in ("mean", *kinds)), *(["argmax"] if "max" in kinds else [])]
 
 
 def _pooled_like(x: Tensor, kinds: list[str]) -> list[Tensor]:
     dtype = computed(x.dtype)
-    return [x.new_empty(x.shape[:2], dtype=torch.int32 if name == "place" else dtype) for name in _names(kinds)]
+    return [x.new_empty(x.shape[:2], dtype=torch.int32 if name == "argmax" else dtype) for name in _names(kinds)]
 
 
 _pool = Pass("global_pool(Tensor x, str[] kinds) -> Tensor[]", _pooled_like)
@@ -52,11 +51,11 @@ def _pool_cpu(x: Tensor, kinds: list[str]) -> list[Tensor]:
     n, rows, columns, last = memory_layout(x)
     pooled = _pooled_like(x, kinds)
     if not last and len(pooled) == 1 and pooled[0].dtype == x.dtype:
-        torch.mean(x.flatten(2), 2, out=pooled[0])  # alone, torch's own sum over rows is the quicker one
+        torch.mean(x.flatten(2), 2, out=pooled[0])  # alone, torch's own mean is faster
         return pooled
     found = dict(zip(_names(kinds), pooled, strict=True))
     mean, variance, positions = found["mean"], found.get("variance"), x[0, 0].numel()
-    given = (x, None, mean, found.get("max"), found.get("place"), found.get("magnitude"))
+    given = (x, None, mean, found.get("max"), found.get("argmax"), found.get("magnitude"))
     if last:
         call("column_sums", x.dtype, *given, n, rows, columns)
     else:
@@ -86,7 +85,7 @@ def _pool_kernel(
     BC: tl.constexpr,
     BP: tl.constexpr,
 ) -> None:
-    """One program a block of channels; the variance is put together from those of the places of a tile."""
+    """One program per block of channels; the variance is merged from those of the columns of a tile."""
     program, down = tl.program_id(0), tl.cdiv(C, BC)
     n = (program // down).to(tl.int64)
     c = (program % down * BC + tl.arange(0, BC)).to(tl.int64)
@@ -122,7 +121,7 @@ def _pool_kernel(
 def _pool_triton(x: Tensor, kinds: list[str]) -> list[Tensor]:
     pooled, t = _pooled_like(x, kinds), tiles_of(x, kept="channels")
     found = dict(zip(_names(kinds), pooled, strict=True))
-    given = [found.get(name) for name in ("mean", "max", "place", "magnitude", "variance")]
+    given = [found.get(name) for name in ("mean", "max", "argmax", "magnitude", "variance")]
     _pool_kernel[(t.n * t.down,)](x, *given, *t[1:])
     return pooled
 
@@ -135,7 +134,7 @@ class _Pool(Function):
     ) -> tuple[Tensor, ...]:
         found = dict(zip(_names(kinds), _pool(accumulated.impl, x, list(kinds)), strict=True))
         ctx.accumulator, ctx.kinds = accumulated.accumulator, kinds
-        ctx.save_for_backward(x, found["mean"], found.get("place"))
+        ctx.save_for_backward(x, found["mean"], found.get("argmax"))
         return tuple(found[kind].to(x.dtype) for kind in kinds)
 
     @staticmethod
@@ -165,12 +164,12 @@ def global_pool(x: Tensor | AccumulatedMap, kinds: Sequence[str], *, impl: str |
     """Pool every channel of the map over its positions.
 
     Args:
-        x: (N, C, *S), floating, or a shared map.
+        x: (N, C, *S), floating, or a map from `accumulate_gradient`.
         kinds: any of "mean", "max", "magnitude" (mean of |x|), "variance" (biased).
         impl: see `accumulate_gradient`.
 
-    Returns: one (N, C) a kind, in x's dtype.
-    Raises: ValueError: an unknown kind; what `accumulate_gradient` raises.
+    Returns: a tensor (N, C) for each kind, in x's dtype.
+    Raises: ValueError: an unknown kind; as `accumulate_gradient`.
     """
     for kind in kinds:
         if kind not in KINDS:

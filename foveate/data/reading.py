@@ -1,0 +1,49 @@
+"""Batches of a split on a device, read while the one before is used."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+
+import torch
+from torch import Tensor
+
+from foveate.data.dataset import Batch, Split
+
+
+def read_ahead(
+    split: Split,
+    parts: Iterable[Sequence[int]],
+    augment: tuple[int, int] | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    channels: Callable[[int], int] = lambda channels: channels,
+    channels_last: bool = False,
+    threads: int = 1,
+) -> Iterator[Batch]:
+    """Each part's batch on the device, in order.
+
+    Args:
+        split: what is read.
+        parts: the items of each batch.
+        augment: as `Split.batch` takes it.
+        device: where the batches go.
+        channels: (of the data) -> of the network: samples of one channel are repeated for networks that take three.
+        channels_last: memory format of 4-D inputs.
+        threads: that read; as many batches are read ahead.
+    """
+
+    def read(part: Sequence[int]) -> Batch:
+        batch = split.batch(part, augment)
+        if isinstance(batch.inputs, Tensor):
+            inputs = batch.inputs.expand(-1, channels(batch.inputs.shape[1]), *batch.inputs.shape[2:])
+            return Batch(inputs, batch.targets, batch.items)
+        return batch
+
+    waiting = iter(parts)
+    with ThreadPoolExecutor(threads) as readers:
+        coming: deque[Future[Batch]] = deque(readers.submit(read, part) for part in islice(waiting, threads))
+        while coming:
+            batch = coming.popleft().result()
+            coming.extend(readers.submit(read, part) for part in islice(waiting, 1))
+            yield batch.to(device, channels_last=channels_last)
