@@ -25,6 +25,7 @@ class TrainedNetwork:
         source: whose weights they are, where that is known: as `foveate.official` calls them, or as the card of a saved
             network says.
         classes: names of its classes in the order of its outputs, where the card of a saved network has them.
+        saved: was it saved by `foveate.save`? Such a network may have been trained on anything.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class TrainedNetwork:
     channels: int
     source: str | None = None
     classes: tuple[str, ...] = ()
+    saved: bool = False
 
 
 def load_trained(
@@ -81,7 +83,7 @@ def _saved(path: Path, weights: str | Path | None, options: dict[str, Any], sour
     about = saving.describe(path).about
     source = about.get("source", "").removeprefix("https://github.com/") or None
     classes = _classes(about.get("classes", "[]"), origin.num_classes)
-    return TrainedNetwork(model, origin.name, origin.num_classes, origin.in_channels, source, classes)
+    return TrainedNetwork(model, origin.name, origin.num_classes, origin.in_channels, source, classes, saved=True)
 
 
 def _classes(text: str, outputs: int) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 THREADS = 2  # that decode the next batches while the network is at work
 UNKNOWN = (
-    "the preprocessing that {network} was trained with is not known: ImageNet's usual is used; "
+    "the preprocessing that {network} was trained with is not known: the usual one of its kind is used; "
     "--image-size, --crop-pct, --interpolation, --mean, --std and --bgr say another"
 )
 
@@ -144,7 +144,9 @@ def preprocessing_of(
         if "image_size" in given:
             given.setdefault("crop_pct", 1.0)
     if trained.channels == 1:
-        usual = dataclasses.replace(usual, mean=(0.5,), std=(0.5,), bgr=False)
+        usual = dataclasses.replace(usual, mean=(0.5,), std=(0.5,), bgr=False, known=False)
+    if trained.saved and trained.source is None:
+        usual = dataclasses.replace(usual, known=False)
     if {"mean", "std"} <= given.keys():
         given["known"] = True
     found = dataclasses.replace(usual, **given)

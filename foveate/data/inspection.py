@@ -1,5 +1,6 @@
 """What a data source holds, and everything that is wrong with it: `foveate data check`."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,13 +66,20 @@ def inspect_data(
     spec = DataSpec(kind=kind, source=source, options=options)
     opener_of(spec)  # the kind and its options are known
     try:
-        problems = CHECKS[kind](Path(source).expanduser(), progress=progress, **options) if kind in CHECKS else []
+        problems = _check(kind, source, options, progress) if kind in CHECKS else []
         data = None
         if all(problem.kind == "note" for problem in problems):
             data = open_data(spec, progress=progress)
     except ValueError as error:
         return Inspection(source, kind, (_problem(source, error),), None)
     return Inspection(source, kind, tuple(problems), data)
+
+
+def _check(kind: str, source: str, options: Mapping[str, Any], progress: Progress | None) -> list[Problem]:
+    """What the kind's check finds; options that it does not take are for opening alone."""
+    takes = inspect.signature(CHECKS[kind]).parameters
+    own = {name: value for name, value in options.items() if name in takes}
+    return CHECKS[kind](Path(source).expanduser(), progress=progress, **own)
 
 
 def _problem(source: str, error: ValueError) -> Problem:

@@ -24,7 +24,8 @@ class Problem:
     kind: Literal["file", "folder", "note"] = "file"
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        path = "".join(letter if letter.isprintable() else "\ufffd" for letter in str(self.path))
+        return f"{path}: {self.reason}"
 
 
 def one_line(text: object, most: int = LONGEST) -> str:

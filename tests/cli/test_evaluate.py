@@ -205,6 +205,7 @@ def test_a_saved_network_is_evaluated_by_its_file_alone(tmp_path, command):
     status, out, error = command(tmp_path / "kept.safetensors", "--data", tmp_path / "photos", "--json")
     assert status == 0, error
     assert json.loads(out)["correct"] == 1, "both photos are the same"
+    assert "is not known" in error, "it may have been trained on anything"
     status, _, error = command(tmp_path / "kept.safetensors", "--data", tmp_path / "photos", "--option", "width=1")
     assert status == 2
     assert "is a network with its weights" in error
