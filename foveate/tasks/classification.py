@@ -91,7 +91,7 @@ class Classification(Task):
         lines = [self.classes[label] for label in labels]
         if best is not None:
             lines = [
-                f"{line} ✓" if label == found else f"{line} → {self.classes[found]}"
+                f"{line}: right" if label == found else f"{line}, taken for {self.classes[found]}"
                 for line, label, found in zip(lines, labels, best, strict=True)
             ]
         return [captioned(picture, line) for picture, line in zip(pictures, lines, strict=True)]
