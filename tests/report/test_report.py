@@ -307,10 +307,6 @@ def test_report_starts_no_torch() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (84.96, 85.04), (1e-5, 3e-5), (5.0, 5.0), (-1200.0, 800.0)])
-=======
->>>>>>> report
 def test_page_draws_in_a_browser_without_network(usual: Summary, tmp_path: Path) -> None:
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if browser is None:
@@ -335,9 +331,3 @@ def test_what_the_planner_noted_stands_on_the_page_and_in_the_terminal(usual: Su
     noted = replace(usual, about={**usual.about, "notes": ["no equal-cost control: net.py:f cannot be widened"]})
     assert "Note: no equal-cost control: net.py:f cannot be widened." in terminal(noted)
     assert "Note: no equal-cost control: net.py:f cannot be widened." in Reader(page(noted)).seen
-<<<<<<< HEAD
-
-
-@pytest.mark.parametrize("size", [1e-9, 1e-3, 1.0, 5e8])
-=======
->>>>>>> report
