@@ -9,14 +9,14 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveate.data.dataset import Batch, Dataset, Split
+from foveate.data.reading import read_ahead
 from foveate.files import write_whole
 from foveate.insertion import parameter_groups, unfreeze
 from foveate.items import ITEMS, write_items
@@ -212,7 +212,7 @@ class _Loop:
             return evaluate(self.model, self.task, self._batches(split, self._evaluated(items), None))
 
     def _batches(self, split: Split, parts: list[list[int]], augment: tuple[int, int] | None) -> Iterator[Batch]:
-        return read_ahead(split, parts, augment, self.run, self.device)
+        return batches_of(split, parts, augment, self.run, self.device)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.amp)
@@ -263,30 +263,18 @@ def evaluation_batch(task: Task, data: Dataset, batch_size: int) -> int:
     return max(batch_size, min(EVALUATED, MOST_VALUES // max(values, 1)))
 
 
-def read_ahead(
+def batches_of(
     split: Split, parts: list[list[int]], augment: tuple[int, int] | None, run: Run, device: torch.device
 ) -> Iterator[Batch]:
-    """Each part's batch on the device; the next is read while this one is used.
-
-    Images of one channel are repeated for networks that take three.
-    """
-
-    def read(part: list[int]) -> Batch:
-        batch = split.batch(part, augment)
-        if isinstance(batch.inputs, Tensor):
-            channels = input_channels(run.network, batch.inputs.shape[1])
-            inputs = batch.inputs.expand(-1, channels, *batch.inputs.shape[2:])
-            return Batch(inputs, batch.targets, batch.items)
-        return batch
-
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, parts[0]) if parts else None
-        for part in [*parts[1:], None]:
-            if coming is None:
-                return
-            batch = coming.result()
-            coming = reader.submit(read, part) if part is not None else None
-            yield batch.to(device, channels_last=run.train.channels_last)
+    """Each part's batch on the device, as the run's network takes it; the next is read while this one is used."""
+    return read_ahead(
+        split,
+        parts,
+        augment,
+        device=device,
+        channels=lambda channels: input_channels(run.network, channels),
+        channels_last=run.train.channels_last,
+    )
 
 
 def checked_metrics(task: Task, scores: Scores) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from foveate.registry import error_in, nearest
 from foveate.spec import Metric, Run
 from foveate.tasks import Scores, Task
 from foveate.train.checkpoint import TrainingFailed
-from foveate.train.loop import evaluate, evaluation_batch, preserve_process, read_ahead, run_facts, save_model
+from foveate.train.loop import batches_of, evaluate, evaluation_batch, preserve_process, run_facts, save_model
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly
 
 Told = Callable[[int, int, float], None]
@@ -67,7 +67,7 @@ class Context:
         count = batches_an_epoch(len(items), self.batch_size)
         augment = (self.seed, epoch) if self.run.data.augment else None
         parts = evenly(epoch_order(items, self.seed, epoch), count)
-        return read_ahead(self.data.train, parts, augment, self.run, torch.device(self.device))
+        return batches_of(self.data.train, parts, augment, self.run, torch.device(self.device))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The task's training loss of a batch."""
@@ -80,7 +80,7 @@ class Context:
         count = len(self.data.test)
         parts = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
         device = torch.device(self.device)
-        scores: Scores = evaluate(model, self.task, read_ahead(self.data.test, parts, None, self.run, device))
+        scores: Scores = evaluate(model, self.task, batches_of(self.data.test, parts, None, self.run, device))
         sums = {name.partition(".")[0] for name in scores.items if "." in name}  # such a metric is no mean over items
         return {
             name: scores.items[name].astype(float).tolist() if name in scores.items and name not in sums else value
