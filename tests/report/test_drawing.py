@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 
+import pytest
 from report_studies import ERROR, make_summary
 
 from foveate.report import numbers
@@ -74,6 +75,7 @@ def test_names_in_a_crowd_do_not_cover_each_other() -> None:
         assert all(one.box.overlap(other.box) == 0 for other in spots[:i])
 
 
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (84.96, 85.04), (1e-5, 3e-5), (5.0, 5.0), (-1200.0, 800.0)])
 def test_ticks_are_inside_and_told_apart(low: float, high: float) -> None:
     axis = scale(low, high, 0, 100)
     assert len(axis.ticks) >= 2
@@ -122,6 +124,7 @@ def test_values_are_shown_as_exactly_as_their_interval_allows() -> None:
     assert numbers.estimate(ERROR, None) == ("–", "")
 
 
+@pytest.mark.parametrize("size", [1e-9, 1e-3, 1.0, 5e8])
 def test_axes_of_any_size_can_be_read(size: float) -> None:
     axis = scale(*bounds([1.0 * size, 1.7 * size], [0.8 * size, 2 * size]), 0.0, 100.0)
     assert len(axis.ticks) >= 3
