@@ -46,12 +46,12 @@ class Registry(Generic[Entry]):
         self._discovered = package is None
 
     def add(self, name: str, entry: Entry) -> None:
-        """Register the entry. The same class or function may come again when its file is run again.
+        """Register the entry. A user's class or function of the same name replaces it, as when a cell is run again.
 
         Raises: ValueError: the name is taken by another.
         """
         taken = self._entries.get(name)
-        if taken is not None and taken is not entry and _place(taken) != _place(entry):
+        if taken is not None and taken is not entry and not _replaces(taken, entry):
             raise ValueError(f"{self.kind} name {name!r} is taken by {_called(taken)}")
         self._entries[name] = entry
 
@@ -100,12 +100,15 @@ class Registry(Generic[Entry]):
                 importlib.import_module(f"{self.package}.{module.name}")
 
 
-def _place(entry: Any) -> tuple[str, str] | int:
-    """File and qualified name of a class or function, by which a second run of its file is recognised."""
-    try:
-        return str(Path(inspect.getfile(entry)).resolve()), entry.__qualname__
-    except (TypeError, OSError, AttributeError):
-        return id(entry)
+def _replaces(taken: Any, entry: Any) -> bool:
+    """Is this a user's class or function of the same name as the one before?"""
+    names = [getattr(one, "__qualname__", None) for one in (taken, entry)]
+    return names[0] is not None and names[0] == names[1] and not _is_own(taken)
+
+
+def _is_own(entry: Any) -> bool:
+    """Is this one of the library's?"""
+    return str(getattr(entry, "__module__", "")).split(".")[0] == "foveate"
 
 
 def _called(entry: Any) -> str:
