@@ -1,4 +1,4 @@
-"""Primitives against plain torch, interleaved in one run: forward, training step and bytes kept, in both layouts.
+"""Primitives against plain torch, interleaved in one run: forward, training step and bytes saved, in both layouts.
 
 python benchmarks/kernel_forms.py [--shape 8,256,56,56] [--threads 1] [--rounds 21] [--only strips,joined,branches]
 
@@ -92,17 +92,17 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=1)
     options.add_argument("--rounds", type=int, default=21)
     options.add_argument("--only", default=",".join(RUNS), help="strips, joined, branches, with commas")
-    asked = options.parse_args()
-    names = asked.only.split(",")
+    arguments = options.parse_args()
+    names = arguments.only.split(",")
     if unknown := [name for name in names if name not in RUNS]:
         options.error(f"--only takes {', '.join(RUNS)}; got {unknown[0]!r}")
-    torch.set_num_threads(asked.threads)
-    print(f"{asked.shape.replace(',', '×')} float32, threads: {asked.threads}, torch {torch.__version__}\n")
+    torch.set_num_threads(arguments.threads)
+    print(f"{arguments.shape.replace(',', '×')} float32, threads: {arguments.threads}, torch {torch.__version__}\n")
     print("| | channels | forward, ms | plain ÷ ours | training step, ms | plain ÷ ours | kept ÷ plain's |")
     print("|---|---|---|---|---|---|---|")
     for name in names:
         for last in (False, True):
-            cells = compared(name, [int(n) for n in asked.shape.split(",")], last, asked.rounds)
+            cells = compared(name, [int(n) for n in arguments.shape.split(",")], last, arguments.rounds)
             print("| " + " | ".join(cells) + " |", flush=True)
 
 

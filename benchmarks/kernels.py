@@ -51,7 +51,7 @@ def training_step(module: nn.Module, x: Tensor, dy: Tensor) -> Callable[[], obje
 
 
 def kept_bytes(module: nn.Module, x: Tensor) -> int:
-    """Bytes kept between forward and backward, parameters and buffers not counted."""
+    """Bytes saved between forward and backward, without parameters and buffers."""
     own = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
     kept: dict[int, int] = {}
 
@@ -62,7 +62,7 @@ def kept_bytes(module: nn.Module, x: Tensor) -> int:
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        y = module(x)  # held until the sum is taken, lest an address be given out twice
+        y = module(x)  # referenced until the sum is computed, so that no address is reused
     assert y.requires_grad
     return sum(kept.values())
 
@@ -144,21 +144,23 @@ def main() -> None:
     options.add_argument("--only", default=",".join(STEPS), help="mechanisms, with commas")
     options.add_argument("--network", action="store_true", help="time CBAM-ResNet-50 as well")
     options.add_argument("--out", type=Path, help="a folder to write kernels.md to")
-    asked = options.parse_args()
+    arguments = options.parse_args()
     lines = [
         f"torch {torch.__version__}, timm {timm.__version__}, foveate {foveate.__version__}, Python"
         f" {platform.python_version()}, {processor()}",
         "",
     ]
-    for threads in map(int, asked.threads.split(",")):
-        lines += one_table([int(n) for n in asked.shape.split(",")], asked.only.split(","), threads, asked.rounds)
-        if asked.network:
-            lines += one_network(threads, asked.rounds)
+    for threads in map(int, arguments.threads.split(",")):
+        lines += one_table(
+            [int(n) for n in arguments.shape.split(",")], arguments.only.split(","), threads, arguments.rounds
+        )
+        if arguments.network:
+            lines += one_network(threads, arguments.rounds)
     text = "\n".join(lines)
     print(text)
-    if asked.out:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        (asked.out / "kernels.md").write_text("# The gates against memory and timm\n\n" + text, encoding="utf-8")
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "kernels.md").write_text("# The gates against memory and timm\n\n" + text, encoding="utf-8")
 
 
 def processor() -> str:

@@ -148,8 +148,8 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=21)
     options.add_argument("--only", default=",".join(MOVED), help="gate_map and mechanisms, with commas")
     options.add_argument("--out", type=Path, help="a folder to write kernels_cuda.md to")
-    asked = options.parse_args()
-    names = asked.only.split(",")
+    arguments = options.parse_args()
+    names = arguments.only.split(",")
     if unknown := [name for name in names if name not in MOVED]:
         sys.exit(mistake(f"--only takes {', '.join(MOVED)}; got {', '.join(unknown)}"))
     if not torch.cuda.is_available():
@@ -162,17 +162,17 @@ def main() -> None:
         f" {platform.python_version()}",
         "",
     ]
-    for dtype in asked.dtypes.split(","):
-        lines += one_table([int(n) for n in asked.shape.split(",")], getattr(torch, dtype), names, asked.rounds)
+    for dtype in arguments.dtypes.split(","):
+        lines += one_table([int(n) for n in arguments.shape.split(",")], getattr(torch, dtype), names, arguments.rounds)
     text = "\n".join(lines)
     print(text)
-    if asked.out:
-        asked.out.mkdir(parents=True, exist_ok=True)
-        (asked.out / "kernels_cuda.md").write_text("# The gates on a CUDA device\n\n" + text, encoding="utf-8")
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / "kernels_cuda.md").write_text("# The gates on a CUDA device\n\n" + text, encoding="utf-8")
 
 
-def mistake(said: str) -> int:
-    print(f"kernels_cuda.py: {said}", file=sys.stderr)
+def mistake(text: str) -> int:
+    print(f"kernels_cuda.py: {text}", file=sys.stderr)
     return 2
 
 

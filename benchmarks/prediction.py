@@ -37,7 +37,7 @@ BASE = "torchvision:resnet18"
 def main() -> None:
     torch.manual_seed(0)
     path = sys.argv[1] if len(sys.argv) > 1 else None
-    calibration = Calibration.load(path) if path else calibrate(told=lambda text: print(f"measuring {text}"))
+    calibration = Calibration.load(path) if path else calibrate(progress=lambda text: print(f"measuring {text}"))
     torch.set_num_threads(calibration.threads)
     x = torch.randn(1, 3, 224, 224)
     print(f"{calibration.name}, {calibration.threads} threads, {calibration.dtype}, torch {torch.__version__}")

@@ -1,4 +1,4 @@
-"""Writes docs/mechanisms.md from what the code knows of each mechanism; a test holds the page to it."""
+"""Writes docs/mechanisms.md from the facts of each mechanism in the code; a test compares the two."""
 
 from pathlib import Path
 
@@ -36,6 +36,7 @@ def page() -> str:
             f"* multiply-adds: `{known.macs}`",
             *(f"* where `{key} = {expression}`" for key, expression in known.where.items()),
             f"* options: {options or 'none'}",
+            *([f"* replaces: {known.replaces}"] if known.replaces else []),
         ]
         if known.deviations:
             lines += ["", "| point | paper | released code | here |", "|---|---|---|---|"]

@@ -1,28 +1,22 @@
-"""Writes docs/networks.md: what every network of ours costs and reached, counted and measured here, read where said.
+"""Writes docs/networks.md: what every network of ours costs and reached, counted here, read where said.
 
-python docs/make_networks.py                      counts anew; latencies as they were measured last
-python docs/make_networks.py --measure 'se_*'     measures these first (one thread), results/networks/latency.json
+python docs/make_networks.py
 """
 
-import argparse
-import json
-import time
 import tomllib
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 import foveate
 from foveate.costs import macs
-from foveate.machine import machine_name
 from foveate.networks import usual_shape
 
 ROOT = Path(__file__).parents[1]
-PAGE, LATENCY = ROOT / "docs" / "networks.md", ROOT / "results" / "networks" / "latency.json"
+PAGE = ROOT / "docs" / "networks.md"
 PUBLISHED = tomllib.loads((ROOT / "docs" / "published.toml").read_text(encoding="utf-8"))
 
 HEAD = """# Networks
@@ -31,7 +25,8 @@ Made by `docs/make_networks.py`. `foveate.create_network(NAME, **options)` build
 a network is asked for. Multiply-adds are those of convolutions, linear layers and matrix products for one sample of the
 size shown. Accuracies are **published** ones, of ImageNet's validation images unless the place says otherwise, and were
 read there; the row's network is the published one in size, not always in its training. Weights: from whom
-`foveate.official.load` and `foveate convert` take trained ones. Latency: one sample in evaluation mode, {of}.
+`foveate.official.load` and `foveate convert` take trained ones. `foveate cost foveate:NAME` measures latency on your
+machine, and what attention adds to it.
 """
 TAIL = """
 ## The others
@@ -93,7 +88,7 @@ def counted(key: str) -> tuple[int, int]:
     return sum(p.numel() for p in network.parameters()), macs(network, x)
 
 
-def line(key: str, latency: dict[str, Any]) -> str:
+def line(key: str) -> str:
     """One row of the table."""
     name, _, options = key.partition(" ")
     parameters, multiply_adds = counted(key)
@@ -102,67 +97,26 @@ def line(key: str, latency: dict[str, Any]) -> str:
     accuracy = f"{top1:g}{f' / {top5:g}' if top5 else ''} [{place}]" if top1 else ""
     patterns = PUBLISHED["weights"].items()
     weights = next((whose for pattern, whose in patterns if fnmatchcase(name, pattern)), "")
-    time_ms = f"{latency['ms'][key]:.3g}" if key in latency["ms"] else ""
     title = f"`{name}`" + (f" {options}" if options else "")
-    return f"| {title} | {shape} | {parameters:,} | {_short(multiply_adds)} | {accuracy} | {weights} | {time_ms} |"
+    return f"| {title} | {shape} | {parameters:,} | {_short(multiply_adds)} | {accuracy} | {weights} |"
 
 
 def _short(count: int) -> str:
     return f"{count / 1e9:.3f} G" if count >= 1e9 else f"{count / 1e6:.3g} M"
 
 
-def measured() -> dict[str, Any]:
-    """What was measured last."""
-    return json.loads(LATENCY.read_text()) if LATENCY.is_file() else {"of": "not measured", "ms": {}}
-
-
 def page() -> str:
     """The page's text."""
-    latency = measured()
-    lines = [HEAD.format(of=latency["of"])]
-    lines += [
-        "| name | sample | parameters | multiply-adds | top-1 / top-5 % | weights | ms |",
-        "|---|---|---|---|---|---|---|",
+    lines = [
+        HEAD,
+        "| name | sample | parameters | multiply-adds | top-1 / top-5 % | weights |",
+        "|---|---|---|---|---|---|",
     ]
-    lines += [line(key, latency) for key in rows()]
+    lines += [line(key) for key in rows()]
     lines += ["", "Places: " + "; ".join(f"[{key}] {text}" for key, text in PUBLISHED["places"].items()) + ".", TAIL]
     return "\n".join(lines)
 
 
-def measure(pattern: str, passes: int) -> None:
-    """Time of a pass over one sample, the quickest of several, of the rows whose name fits, into the file."""
-    torch.set_num_threads(1)
-    known = measured()["ms"]
-    for key in rows():
-        if not fnmatchcase(key, pattern):
-            continue
-        network, x = build(key)
-        network = network.to_empty(device="cpu")
-        for tensor in (*network.parameters(), *network.buffers()):
-            tensor.data.fill_(1) if tensor.dim() < 2 else tensor.data.uniform_(-0.05, 0.05)
-        x = torch.rand(x.shape)
-        with torch.inference_mode():
-            network(x)
-            known[key] = min(_timed(network, x) for _ in range(passes))
-        print(f"{key}: {known[key]:.3g} ms", flush=True)
-    of = f"one thread, {machine_name()}, torch {torch.__version__.split('+')[0]}, the quickest of {passes} passes"
-    LATENCY.parent.mkdir(parents=True, exist_ok=True)
-    ms = {key: float(f"{known[key]:.4g}") for key in rows() if key in known}
-    LATENCY.write_text(json.dumps({"of": of, "ms": ms}, indent=1) + "\n")
-
-
-def _timed(network: nn.Module, x: torch.Tensor) -> float:
-    start = time.perf_counter()
-    network(x)
-    return 1000 * (time.perf_counter() - start)
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--measure", metavar="PATTERN")
-    parser.add_argument("--passes", type=int, default=5)
-    asked = parser.parse_args()
-    if asked.measure:
-        measure(asked.measure, asked.passes)
     PAGE.write_text(page(), encoding="utf-8")
     print(PAGE)

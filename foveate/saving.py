@@ -5,10 +5,8 @@ options, counts within limits, and tensors that are those of the network it name
 """
 
 import json
-import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +16,10 @@ import torch
 from pydantic import Field, StringConstraints, ValidationError
 from torch import Tensor, nn
 
+from foveate.files import write_whole
 from foveate.insertion import insertions, reinsert
 from foveate.networks import Origin, build_wider, origin_of
+from foveate.registry import is_file_reference
 from foveate.spec import Frozen
 
 FORMAT = "foveate-network"
@@ -129,13 +129,16 @@ def save(
     odd = next((key for key, value in state.items() if not isinstance(value, Tensor)), None)
     if odd is not None:
         raise ValueError(f"{odd}: wanted a tensor, got {type(state[odd]).__name__}; such state cannot be saved")
-    if not recipe.network.name.rpartition(":")[0].endswith(".py"):
+    if not is_file_reference(recipe.network.name):
         different = _mismatch(_expected(recipe), {key: tuple(value.shape) for key, value in state.items()})
         if different:
             raise ValueError(f"this network is not {recipe.network.name} as built: {different}")
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     path = Path(path)
-    _write_whole(path, tensors, {"format": FORMAT, "recipe": recipe.model_dump_json()})
+    try:
+        write_whole(path, safetensors.torch.save(tensors, {"format": FORMAT, "recipe": recipe.model_dump_json()}))
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror}") from None
     return path
 
 
@@ -184,17 +187,19 @@ def describe(path: str | Path) -> Recipe:
         if length > MOST_HEADER:
             raise ValueError(f"{path}: no file that foveate.save wrote (a header of {length:,} bytes)")
         with safetensors.safe_open(path, "pt") as opened:
-            said = opened.metadata() or {}
+            metadata = opened.metadata() or {}
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror or error}") from None
     except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: no file that foveate.save wrote ({error})") from None
-    if said.get("format") != FORMAT or "recipe" not in said:
+    if metadata.get("format") != FORMAT or "recipe" not in metadata:
         raise ValueError(f"{path}: holds weights without a recipe; foveate.save writes both")
-    if len(said["recipe"]) > MOST_BYTES:
-        raise ValueError(f"{path}: its recipe has {len(said['recipe']):,} characters; at most {MOST_BYTES:,} are read")
+    if len(metadata["recipe"]) > MOST_BYTES:
+        raise ValueError(
+            f"{path}: its recipe has {len(metadata['recipe']):,} characters; at most {MOST_BYTES:,} are read"
+        )
     try:
-        content = json.loads(said["recipe"])
+        content = json.loads(metadata["recipe"])
     except (ValueError, RecursionError):
         raise ValueError(f"{path}: its recipe is not JSON") from None
     return _checked(content, str(path))
@@ -241,7 +246,7 @@ def _built(recipe: Recipe, builder: Callable[[], nn.Module] | None) -> nn.Module
     part = recipe.network
     if builder is not None:
         model = builder()
-    elif part.name.rpartition(":")[0].endswith(".py"):
+    elif is_file_reference(part.name):
         raise ValueError(f"the network is {part.name}, code that a file may not run; pass builder=, which makes it")
     else:
         model = build_wider(
@@ -277,16 +282,3 @@ def _mismatch(wanted: dict[str, tuple[int, ...]] | None, got: dict[str, tuple[in
 
 def _first(keys: Iterable[str]) -> list[str]:
     return list(keys)[:1]
-
-
-def _write_whole(path: Path, tensors: dict[str, Tensor], said: dict[str, str]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        safetensors.torch.save_file(tensors, temporary, said)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, safetensors.SafetensorError) as error:
-        with suppress(OSError):
-            temporary.unlink()
-        raise ValueError(f"{path}: cannot be written ({error})") from None

@@ -359,7 +359,9 @@ def signed(metric: Metric, values: Sequence[float]) -> list[str]:
 
 def _decimals(sizes: list[float], metric: Metric) -> int:
     """One to three decimals of points; of plain numbers three digits of the largest, more where the least needs it."""
-    smallest, largest = min(sizes, default=1.0), max(sizes, default=1.0)
+    if not sizes:
+        return 1 if metric.shown == "percent" else 0
+    smallest, largest = min(sizes), max(sizes)
     least = 1 if metric.shown == "percent" else max(0, 2 - math.floor(math.log10(largest)))
     return next((digits for digits in (least, least + 1) if smallest >= 0.5 * 10.0**-digits), least + 2)
 

@@ -25,6 +25,7 @@ class TrainedNetwork:
         source: whose weights they are, where that is known: as `foveate.official` calls them, or as the card of a saved
             network says.
         classes: names of its classes in the order of its outputs, where the card of a saved network has them.
+        saved: was it saved by `foveate.save`? Such a network may have been trained on anything.
     """
 
     model: nn.Module
@@ -33,6 +34,7 @@ class TrainedNetwork:
     channels: int
     source: str | None = None
     classes: tuple[str, ...] = ()
+    saved: bool = False
 
 
 def load_trained(
@@ -54,13 +56,15 @@ def load_trained(
         options: of the network's constructor.
         source, cls: of official weights, as `foveate.official.load` takes them; options are then of that class.
 
-    Raises: LookupError, ValueError, TypeError: in one line, what was wanted and what came instead.
+    Raises: LookupError, ValueError, TypeError: in one line, if the network, its weights or its options do not fit.
     """
     options = dict(options or {})
     if Path(network).is_file():
         return _saved(Path(network), weights, options, source)
     if weights is None:
-        raise ValueError(f"{network}: wanted --weights FILE; a network that was not trained tells nothing")
+        raise ValueError(
+            f"{network}: wanted --weights FILE; a network without trained weights has no accuracy worth measuring"
+        )
     if (source is None) != (cls is None):
         raise ValueError("--source and --cls go together: whose weights they are, and of which class there")
     channels = _channels(network, options)
@@ -79,7 +83,7 @@ def _saved(path: Path, weights: str | Path | None, options: dict[str, Any], sour
     about = saving.describe(path).about
     source = about.get("source", "").removeprefix("https://github.com/") or None
     classes = _classes(about.get("classes", "[]"), origin.num_classes)
-    return TrainedNetwork(model, origin.name, origin.num_classes, origin.in_channels, source, classes)
+    return TrainedNetwork(model, origin.name, origin.num_classes, origin.in_channels, source, classes, saved=True)
 
 
 def _classes(text: str, outputs: int) -> tuple[str, ...]:
@@ -118,9 +122,7 @@ def _by_name(
             raise error
         return _checked(found, num_classes, weights)
     if fresh:
-        raise ValueError(
-            f"weights {weights}: {fresh[0]} has {len(state[fresh[0]])} classes; the network was asked to have {outputs}"
-        )
+        raise ValueError(f"weights {weights}: {fresh[0]} has {len(state[fresh[0]])} classes; wanted {outputs}")
     return TrainedNetwork(model.eval(), network, outputs, channels)
 
 
@@ -158,5 +160,5 @@ def _outputs(model: nn.Module) -> int:
 
 def _checked(trained: TrainedNetwork, num_classes: int | None, weights: str | Path) -> TrainedNetwork:
     if num_classes not in (None, trained.outputs):
-        raise ValueError(f"weights {weights}: have {trained.outputs} classes; asked for {num_classes}")
+        raise ValueError(f"weights {weights}: have {trained.outputs} classes; wanted {num_classes}")
     return trained

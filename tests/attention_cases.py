@@ -14,13 +14,13 @@ ODD = ((2, 7, 5), (1, 1, 1), (3, 1, 9))  # batch, H, W
 
 @dataclass(frozen=True)
 class Case:
-    """What the contract tests need to know of a mechanism that its own code does not say.
+    """A mechanism for the contract tests.
 
-    variants: sets of options, each of which every contract test runs with; the first is the default.
-    channels: a width that all of them can have.
-    dims: the spatial_dims it has a meaning for; for the others it must say why not.
+    variants: sets of options; every contract test runs with each. The first is the default.
+    channels: a width that all variants accept.
+    dims: the spatial_dims that it accepts; it must refuse others with the reason.
     home: the spatial_dims of the tests that do not vary it.
-    settle: brings the tests' random weights into the range the mechanism works in.
+    settle: brings the random weights of the tests into the range that the mechanism works in.
     golden: glob of its golden files that `foveate.official.load` takes.
     train_from: the smallest batch that training takes on a 1×1 map (2 where a batch norm sees one value a channel).
     inputs: "x", or "x, g" for a gate with two inputs.

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 import foveate
-from foveate.official._recipes import _find, to_ours
+from foveate.official._conversions import _find, to_ours
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

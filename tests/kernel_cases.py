@@ -1,4 +1,4 @@
-"""One row per primitive of foveate.kernels: inputs of any map shape, and what is computed from them."""
+"""One row per primitive of foveate.kernels: its inputs for a map of any shape, and the call."""
 
 import math
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def quarters(shape: Shape) -> Tensor:
 
 
 def far_from_0(shape: Shape) -> Tensor:
-    """A map that decides the sign of what it is added to."""
+    """A map far from 0, which decides the sign of a sum with it."""
     x = a_map(shape)
     return x + 8 * x.sign()
 
@@ -89,7 +89,7 @@ def attended_and_added(impl: str, x: Tensor, w: Tensor, b: Tensor) -> list[Tenso
 
 
 def branches_of(count: int) -> Callable[[Shape], list[Tensor]]:
-    """So many maps, behind the first one weights (N, M, C) and the other maps."""
+    """`count` maps: the first, weights (N, M, C), and the other maps."""
     return lambda shape: [
         a_map(shape),
         torch.rand(shape[0], count, shape[1], dtype=torch.float64),
@@ -141,7 +141,7 @@ def pooled_and_gated_strips(impl: str, x: Tensor, r: Tensor, c: Tensor) -> list[
 
 
 def two_layers(shape: Shape) -> list[Tensor]:
-    """A map, and two layers whose hidden values are far from the ReLU's bend."""
+    """A map, and two layers whose hidden values are far from 0."""
     channels, hidden = shape[1], max(1, shape[1] // 2)
     sides = 1 - 2 * (torch.arange(hidden, dtype=torch.float64) % 2)
     first, second = (torch.randn(*size, dtype=torch.float64) for size in ((hidden, channels), (channels, hidden)))

@@ -220,6 +220,10 @@ def test_a_file_that_cannot_be_written_leaves_the_old_one(tmp_path):
     with pytest.raises(ValueError, match="not foveate:resnet8 as built"):
         foveate.save(model, path)
     assert path.read_bytes() == kept
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    with pytest.raises(ValueError, match="folder: cannot be written"):
+        foveate.save(foveate.load(path), tmp_path / "folder")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.safetensors", "folder"}, "nothing half written"
 
 
 def test_torchvision_by_name(tmp_path):

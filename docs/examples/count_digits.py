@@ -56,7 +56,8 @@ class Counting(Task):
     outputs = 1  # what the head is built for
 
     def loss(self, model, batch):
-        return {"loss": F.poisson_nll_loss(model(batch.inputs)[:, 0], batch.targets["count"])}  # exp(output) is the rate
+        outputs = model(batch.inputs)[:, 0]  # exp(output) is the expected count
+        return {"loss": F.poisson_nll_loss(outputs, batch.targets["count"])}
 
     def meter(self):
         return CountingMeter()
@@ -70,5 +71,6 @@ class CountingMeter(Meter):
         self.errors.append((model(batch.inputs)[:, 0].exp() - batch.targets["count"]).abs())
 
     def scores(self):
-        items = {"count error": torch.cat(self.errors).numpy(), "exact": (torch.cat(self.errors) < 0.5).float().numpy()}
+        errors = torch.cat(self.errors)
+        items = {"count error": errors.numpy(), "exact": (errors < 0.5).float().numpy()}
         return Scores({name: float(value.mean()) for name, value in items.items()}, items)

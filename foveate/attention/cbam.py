@@ -185,7 +185,7 @@ class ConvolutionalBlockAttention(nn.Module):
         if not pools:
             raise ValueError(f"cbam: pools must name at least one of {', '.join(map(repr, POOLS))}; got none")
         if order == "parallel" and not (channel and spatial):
-            raise ValueError("cbam: order='parallel' wants both gates")
+            raise ValueError("cbam: order='parallel' needs both gates")
         self.channels, self.spatial_dims, self.order = channels, spatial_dims, order
         official = variant == "official"
         self.channel_gate = ChannelGate(channels, reduction, pools, official) if channel else None

@@ -26,9 +26,11 @@ _DEVIATIONS = (
         "biased, as released",
     ),
     Deviation(
-        "what is thresholded", "the branch's last convolution", "so", "the map it is given: put it before the add"
+        "what is thresholded", "the branch's last convolution", "the same", "the map it is given: put it before the add"
     ),
-    Deviation("after the add", "no ReLU (pre-activation block)", "so", "the whole block is foveate.networks.shrinkage"),
+    Deviation(
+        "after the add", "no ReLU (pre-activation block)", "the same", "the whole block is foveate.networks._shrinkage"
+    ),
 )
 
 CW_FACTS = Facts(

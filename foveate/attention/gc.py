@@ -33,7 +33,7 @@ FACTS = Facts(
             "0: the block starts as the identity (add) or as a factor of ½ (mul)",
         ),
         Deviation("C·ratio < 1", "—", "fails on an empty layer", "an error with a value that fits"),
-        Deviation("int(C·ratio) = 1", "—", "the layer norm of one value ignores the context", "so"),
+        Deviation("int(C·ratio) = 1", "—", "the layer norm of one value ignores the context", "as released"),
     ),
 )
 

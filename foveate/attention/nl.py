@@ -121,7 +121,7 @@ class NonLocal(nn.Module):
         if not isinstance(width, int) or width < 1:
             raise ValueError(f"nl: width must be a positive whole number; got {width!r}")
         if scale and form not in FORMS[:2]:
-            raise ValueError(f"nl: scale=True wants a softmax form (gaussian, embedded_gaussian); got form={form!r}")
+            raise ValueError(f"nl: scale=True needs a softmax form (gaussian, embedded_gaussian); got form={form!r}")
         if pool_first is not None and not sub_sample:
             raise ValueError(f"nl: pool_first={pool_first} orders nothing without sub_sample=True")
         check_budget("nl", attention_budget_mib)

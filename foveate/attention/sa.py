@@ -20,8 +20,8 @@ FACTS = Facts(
     macs="0",
     deviations=(
         Deviation("parameters that ResNet-50 gains", "300 (abstract)", "708", "708: 3·C/groups a module"),
-        Deviation("sharing", "—", "one set of parameters for all groups", "so"),
-        Deviation("norm of the spatial half", "group norm", "one group a channel (instance norm)", "so"),
+        Deviation("sharing", "—", "one set of parameters for all groups", "as released"),
+        Deviation("norm of the spatial half", "group norm", "one group a channel (instance norm)", "as released"),
         Deviation("sa_resnet101()", "—", "returns None", "—"),
     ),
 )

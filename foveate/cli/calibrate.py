@@ -52,7 +52,7 @@ def calibrate(
         threads=threads,
         batch_size=batch_size,
         budget_s=seconds,
-        told=lambda text: typer.echo(f"measuring {text} …", err=True),
+        progress=lambda text: typer.echo(f"measuring {text} …", err=True),
     )
     found.save(out)
     if as_json:
@@ -124,7 +124,9 @@ def latency(
         typer.echo(f"{name:52}{found.ms:>10.2f} ms ({found.low:.2f} to {found.high:.2f}){note}")
     if not ordered:
         typer.echo(f"none is predicted within {limit_ms} ms")
-    typer.echo(f"networks left out of the calibration: median error {100 * device.error:.0f} %, intervals held 9 of 10")
+    typer.echo(
+        f"networks left out of the calibration: median error {100 * device.error:.0f} %, 9 of 10 within the interval"
+    )
     if batch_size != device.batch_size:
         typer.echo(f"calibrated with batches of {device.batch_size}: the error at {batch_size} is not known", err=True)
 

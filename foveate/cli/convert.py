@@ -20,7 +20,8 @@ def convert(
         list[str] | None, typer.Option(help="A constructor argument there; again for another.", metavar="NAME=VALUE")
     ] = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=1, help="A fresh classifier for so many classes; the rest is the checkpoint's.")
+        int | None,
+        typer.Option(min=1, help="A fresh classifier for this number of classes; the rest is the checkpoint's."),
     ] = None,
     licence: Annotated[str | None, typer.Option(help="Of the weights; else what the repository states.")] = None,
     metric: Annotated[

@@ -148,7 +148,7 @@ def _networks(
 
 
 def _levels(cost: "Cost", model: "nn.Module", wanted: list[str]) -> dict[str, Any]:
-    """The sums of each level that is asked for, with the times of the inserted modules."""
+    """The sums of each level in `wanted`, with the times of the inserted modules."""
     from dataclasses import asdict
 
     from foveate.counting import module_paths

@@ -18,28 +18,33 @@ if TYPE_CHECKING:
     from foveate.tasks import Scores
     from foveate.trained import TrainedNetwork
 
+MOST_SHOWN = 25  # classes of a confusion matrix that is printed; --json has it whole
 THREADS = 2  # that decode the next batches while the network is at work
 UNKNOWN = (
-    "the preprocessing that {network} was trained with is not known: ImageNet's usual is used; "
+    "the preprocessing that {network} was trained with is not known: the usual one of its kind is used; "
     "--image-size, --crop-pct, --interpolation, --mean, --std and --bgr say another"
 )
 
 
 def evaluate(
     network: Annotated[
-        str,
+        str | None,
         typer.Argument(
             help="foveate:NAME, timm:NAME, torchvision:NAME, path.py:function, or a file that foveate.save wrote.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="In place of a network, one of a study: DIR, DIR:ARM or DIR:ARM:SEED.")
+    ] = None,
     data: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Class folders, test/ or val/ with class folders, images with labels.json, CIFAR-10, or parquet.",
+            help="Class folders, test/ or val/ with class folders, images with labels.json, CIFAR-10, or parquet. "
+            "With --run: other data than the study's test part.",
             show_default=False,
         ),
-    ],
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="Safetensors file or torch checkpoint.")] = None,
     source: Annotated[str | None, typer.Option(help="Whose official weights they are (GitHub owner/name).")] = None,
     cls: Annotated[str | None, typer.Option(help="The class there.")] = None,
@@ -66,7 +71,9 @@ def evaluate(
     channels_last: Annotated[bool, typer.Option("--channels-last")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show top-1 and top-5 accuracy of a trained network, with the preprocessing that it was published with.
+    """Show how often a trained network is right, with the preprocessing that it was published with.
+
+    Of a network that a study trained (--run) the scores are those of its task, whole and by class.
 
     Example: foveate evaluate timm:resnet50 --weights resnet50.safetensors --data imagenet
     """
@@ -75,11 +82,21 @@ def evaluate(
     from foveate.trained import load_trained
 
     require_device(device, "--device")
+    if data is not None and not data.strip():
+        raise ValueError("--data: wanted a folder; got an empty text")
+    if (network is None) == (run is None):
+        raise ValueError("wanted a network with --weights and --data, or --run DIR")
+    if run is not None:
+        if weights or source or cls or option or labels or classes:
+            raise ValueError("--run: a study knows its network; it goes with --data, --device and --batch-size")
+        _show_run(run, data, device=device, batch_size=batch_size, as_json=as_json)
+        return
+    assert network is not None
+    if data is None:
+        raise ValueError("--data: wanted the folder of images to evaluate on")
     given: dict[str, Any] = {"image_size": image_size, "crop_pct": crop_pct, "interpolation": interpolation}
     given |= {"mean": _numbers("--mean", mean), "std": _numbers("--std", std), "bgr": bgr or None}
     given = {key: value for key, value in given.items() if value is not None}
-    if not data.strip():
-        raise ValueError("--data: wanted a folder; got an empty text")
     trained = load_trained(
         network, weights, num_classes=num_classes, options=parse.pairs(option or [], "--option"), source=source, cls=cls
     )
@@ -87,8 +104,6 @@ def evaluate(
     preprocessing = preprocessing_of(trained, found, weights.name if weights else "", given)
     names = trained.classes if classes is None else _names(classes)
     tested = evaluation_set(found, trained.outputs, preprocessing, names=names, channels=trained.channels, most=images)
-    for note in (*tested.notes, *([] if preprocessing.known else [UNKNOWN.format(network=network)])):
-        typer.echo(f"note: {note}", err=True)
     began = time.perf_counter()
     with _Bar(len(tested.test)) as bar:
         scores = score_classifier(
@@ -101,6 +116,8 @@ def evaluate(
             progress=bar.update,
         )
     seconds = time.perf_counter() - began
+    for note in (*tested.notes, *([] if preprocessing.known else [UNKNOWN.format(network=network)])):
+        typer.echo(f"note: {note}", err=True)
     count = len(tested.test)
     right = int(scores.items["accuracy"].sum())
     right5 = int(scores.items["top5"].sum()) if "top5" in scores.items else None
@@ -120,6 +137,47 @@ def evaluate(
     typer.echo(f"{preprocessing}")
     typer.echo(f"classes numbered {tested.about['classes']}")
     typer.echo(f"{seconds:.1f} s, {count / seconds:,.0f} images a second on {device}")
+
+
+def _show_run(run: str, data: str | None, *, device: str, batch_size: int, as_json: bool) -> None:
+    """Print the scores of a study's network."""
+    from foveate.study.evaluation import evaluate_run
+
+    found = evaluate_run(run, data, device=device, batch_size=batch_size)
+    scores, metrics = found.scores, found.task.metrics
+    if as_json:
+        confusion = None if scores.confusion is None else scores.confusion.tolist()
+        answer = {
+            "run": str(found.trained.folder),
+            "arm": found.trained.run.arm,
+            "seed": found.trained.run.seed,
+            "data": found.data.description,
+            "items": len(found.data.test),
+            "metrics": [{**one.model_dump(exclude={"shown"}), "value": scores.values[one.name]} for one in metrics],
+            "by_class": {name: dict(figures) for name, figures in scores.by_class.items()},
+            "classes": list(scores.by_class),
+            "confusion": confusion,
+        }
+        typer.echo(json.dumps(answer))
+        return
+    typer.echo(
+        f"{found.trained.run.network}, {found.trained.name}: {len(found.data.test):,} items of {found.data.name}"
+    )
+    typer.echo("   ".join(f"{one.name} {one.format(scores.values[one.name])}" for one in metrics))
+    if scores.by_class:
+        figures = list(next(iter(scores.by_class.values())))
+        wide = max(len(name) for name in scores.by_class) + 2
+        typer.echo("\n" + " " * wide + "".join(f"{figure:>11}" for figure in figures))
+        for name, row in scores.by_class.items():
+            cells = (f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %" for value in row.values())
+            typer.echo(f"{name:{wide}}" + "".join(f"{cell:>11}" for cell in cells))
+    if scores.confusion is not None and len(scores.confusion) <= MOST_SHOWN:
+        names = list(scores.by_class)
+        wide, cell = max(map(len, names)) + 2, max(7, len(f"{scores.confusion.max():,}") + 2)
+        typer.echo("\nconfusion: true class in rows, predicted in columns")
+        typer.echo(" " * wide + "".join(f"{name[: cell - 1]:>{cell}}" for name in names))
+        for name, counts in zip(names, scores.confusion, strict=True):
+            typer.echo(f"{name:{wide}}" + "".join(f"{count:>{cell},}" for count in counts))
 
 
 def preprocessing_of(
@@ -144,7 +202,9 @@ def preprocessing_of(
         if "image_size" in given:
             given.setdefault("crop_pct", 1.0)
     if trained.channels == 1:
-        usual = dataclasses.replace(usual, mean=(0.5,), std=(0.5,), bgr=False)
+        usual = dataclasses.replace(usual, mean=(0.5,), std=(0.5,), bgr=False, known=False)
+    if trained.saved and trained.source is None:
+        usual = dataclasses.replace(usual, known=False)
     if {"mean", "std"} <= given.keys():
         given["known"] = True
     found = dataclasses.replace(usual, **given)

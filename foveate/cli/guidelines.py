@@ -1,4 +1,4 @@
-"""foveate guidelines MODEL | study: ShuffleNet v2's four guidelines, asked of a network and of this machine."""
+"""foveate guidelines MODEL | study: ShuffleNet v2's four guidelines, on a network and on this machine."""
 
 import json
 import sys
@@ -24,7 +24,7 @@ app = typer.Typer(
     cls=_ModelOrCommand,
     no_args_is_help=True,
     subcommand_metavar="MODEL | study",
-    help="ShuffleNet v2's four guidelines, asked of a network and of your machine.\n\n"
+    help="ShuffleNet v2's four guidelines, on a network and on your machine.\n\n"
     "Example: foveate guidelines timm:resnet50",
 )
 

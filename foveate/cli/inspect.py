@@ -132,7 +132,7 @@ def sites(
     example = example_input(model, sample, batch_size=2)
     if attention is None:
         if replace:
-            raise ValueError("--replace wants --attention NAME, such as --attention sk --at 'layer*.conv2'")
+            raise ValueError("--replace needs --attention NAME, such as --attention sk --at 'layer*.conv2'")
         found = find(network, example, where)
         drawn = f"{draw(network, example, where)}\n\n{format_sites(found)}"
         typer.echo(json.dumps([asdict(site) for site in found]) if as_json else drawn)

@@ -15,6 +15,7 @@ from foveate.costs.roofs import device_name, with_threads
 from foveate.costs.trace import timed
 from foveate.counting import Batch, Row, count, first_tensor
 from foveate.devices import require_device
+from foveate.files import write_whole
 from foveate.networks import build_network
 
 SCHEMA, KIND = 1, "foveate calibration"
@@ -72,7 +73,7 @@ class Calibration:
     prices: kind of operator → milliseconds of a launch, of 10⁹ operations (multiply-adds of products), of a gigabyte
     moved (near), and of every gigabyte beyond a mebibyte an operator on top (far). scale, launch_ms: from the operators
     together to the whole pass. error: median of |predicted / measured - 1| over the networks, each left out of the fit
-    that predicted it; within: the factor either way that held 90 % of them. checked: those networks one by one.
+    that predicted it; within: the factor either way within which 90 % of them are. checked: those networks one by one.
     """
 
     device: str
@@ -91,7 +92,7 @@ class Calibration:
     def save(self, path: Path | str) -> None:
         """Write it as JSON. Raises: OSError: the file cannot be written."""
         text = json.dumps({"kind": KIND, "schema": SCHEMA, **asdict(self)}, indent=1, allow_nan=False)
-        Path(path).write_text(f"{text}\n", encoding="utf-8")
+        write_whole(path, f"{text}\n".encode())
 
     @staticmethod
     def load(path: Path | str) -> "Calibration":
@@ -120,7 +121,7 @@ class Calibration:
 
 
 def kind_of(row: Row) -> str:
-    """What a row is priced as; told by its counts and shapes."""
+    """What a row is priced as, by its counts and shapes."""
     if row.kind == "elementwise" and row.operator.rpartition(".")[2].rstrip("_") in _CURVED:
         return "curved elementwise"
     if row.kind != "product":
@@ -205,7 +206,7 @@ def calibrate(
     batch_size: int = 1,
     networks: Mapping[str, Sequence[int]] = NETWORKS,
     budget_s: float = 40.0,
-    told: Callable[[str], object] = lambda text: None,
+    progress: Callable[[str], object] = lambda text: None,
 ) -> Calibration:
     """Measure a device once, so that latencies on it can be predicted from counts alone; about a minute.
 
@@ -214,7 +215,7 @@ def calibrate(
         threads: CPU threads; torch's present number where not given. Put back afterwards.
         networks: names as `build_network` takes them → sides of the images; three networks at least.
         budget_s: seconds of measuring at most, about; building the networks comes on top.
-        told: called with the name of each network before it is measured.
+        progress: called with the name of each network before it is measured.
 
     Raises: ValueError: no such device, fewer than three networks.
     """
@@ -223,7 +224,7 @@ def calibrate(
         raise ValueError(f"networks: wanted three at least, so that each can be left out; got {len(networks)}")
     with with_threads(threads), torch.random.fork_rng(devices=[]):
         used = torch.get_num_threads()
-        visits = list(_visits(networks, where, dtype, batch_size, budget_s, told))
+        visits = list(_visits(networks, where, dtype, batch_size, budget_s, progress))
     half = len(visits) // 2
     observed = [_quieter(first, second) for first, second in zip(visits[:half], visits[half:], strict=True)]
     prices, scale, launch_ms = fit(observed)
@@ -251,14 +252,14 @@ def _visits(
     dtype: torch.dtype,
     batch_size: int,
     budget_s: float,
-    told: Callable[[str], object],
+    progress: Callable[[str], object],
 ) -> Iterator[Observed]:
     """Every network at every size, and then all of them again."""
     runs = [(name, size) for name, sizes in networks.items() for size in sizes]
     built: dict[str, nn.Module] = {}
     for again in ("", ", again"):
         for name, size in runs:
-            told(f"{name} at {size}×{size}{again}")
+            progress(f"{name} at {size}×{size}{again}")
             if name not in built:
                 built[name] = build_network(name, num_classes=1000).to(device, dtype)
             x = torch.randn(batch_size, 3, size, size, device=device, dtype=dtype)
@@ -283,7 +284,7 @@ def _left_out(observed: Sequence[Observed]) -> Iterable[Checked]:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Milliseconds of one pass. low, high: from-to of the factor that held 9 of 10 networks of the calibration, each
+    """Milliseconds of one pass. low, high: the range of the factor that covers 9 of 10 calibration networks, each
     left out of the fit. error: their median relative error. uncovered: operators of a kind that no network of the
     calibration had, which are priced as elementwise ones."""
 

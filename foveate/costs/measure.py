@@ -36,11 +36,11 @@ class Cost:
 
     counted: all rows of the count, of which parameters, macs (multiply-adds of the batch), elementwise, reductions,
     bytes_moved, launches, unknown and activation_bytes (kept for the backward pass) are the sums. batch_size: what was
-    run, less than was asked for where that did not fit into memory. latency_ms: median of a forward pass, and the
+    run, less than given where that did not fit into memory. latency_ms: median of a forward pass, and the
     interval in which a repeat of the measurement falls. latency_ratio: to the baseline, round by round in the same run
     (1, 1, 1 for the baseline itself). train_step_ms, train_step_ratio: of a forward and backward pass in training mode.
     peak_mib, train_peak_mib: memory that a pass takes above weights and batch. energy_mj: millijoules of a forward
-    pass. inserted_ms: of each inserted module, by its place. What was not asked for or cannot be had is None; `notes`
+    pass. inserted_ms: of each inserted module, by its place. What was not measured or cannot be is None; `notes`
     say why.
     """
 
@@ -95,12 +95,12 @@ class Cost:
 def compared(ours: Cost, other: Cost) -> Latency:
     """How many times the other's latency ours is, round by round; both must come from one run."""
     if len(ours.times_ms) != len(other.times_ms):
-        raise ValueError("compared() wants two costs of one run: foveate.costs.costs({...}, x)")
+        raise ValueError("compared() needs two costs of one run: foveate.costs.costs({...}, x)")
     return interval_of_the_median([a / b for a, b in zip(ours.times_ms, other.times_ms, strict=True)])
 
 
 def ranked(found: Mapping[str, Cost]) -> list[list[str]]:
-    """Names from the fastest to the slowest; one stands with those before it as long as it cannot be told from all."""
+    """Names from the fastest to the slowest; one is grouped with those before it until it differs from all of them."""
     groups: list[list[str]] = []
     for name in sorted(found, key=lambda name: found[name].latency_ms.median):
         if groups and not all(distinguishable(compared(found[name], found[other])) for other in groups[-1]):
@@ -213,8 +213,8 @@ def costs(
             for name in models
         }
 
-    found, _, said = halving(batch_size(x), run, on=str(device))
-    return {name: replace(one, notes=(*said, *one.notes)) for name, one in found.items()}
+    found, _, notes = halving(batch_size(x), run, on=str(device))
+    return {name: replace(one, notes=(*notes, *one.notes)) for name, one in found.items()}
 
 
 def _forward_steps(
@@ -225,7 +225,9 @@ def _forward_steps(
         return {name: forward_step(_run(model, setting), x) for name, model in models.items()}, {}
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="foveate-onnx-")))
     exported = {name: exported_step(name, model, x, folder) for name, model in models.items()}
-    return {name: step for name, (step, _) in exported.items()}, {name: [said] for name, (_, said) in exported.items()}
+    return {name: step for name, (step, _) in exported.items()}, {
+        name: [notes] for name, (_, notes) in exported.items()
+    }
 
 
 def _run(model: nn.Module, setting: Setting) -> Callable[..., Any]:
@@ -250,16 +252,16 @@ def _reasons(peak: Sequence[float | str], joules: float | str | None) -> list[st
 
 
 def _notes(counted: Count) -> list[str]:
-    said = []
+    notes = []
     if counted.unknown:
         names = ", ".join(f"{name} ({times}×)" for name, times in counted.unknown.items())
-        said.append(f"operators whose arithmetic is not counted, because nothing is known of them: {names}")
+        notes.append(f"operators whose arithmetic is not counted, because nothing is known of them: {names}")
     if counted.data_dependent:
         names = ", ".join(counted.data_dependent)
-        said.append(f"the counts hold for this batch only, its values decide what runs: {names}")
+        notes.append(f"the counts hold for this batch only, its values decide what runs: {names}")
     if counted.untrained:
-        said.append(f"activation bytes are of evaluation mode: {counted.untrained}")
-    return said
+        notes.append(f"activation bytes are of evaluation mode: {counted.untrained}")
+    return notes
 
 
 def _inserted_times(
@@ -348,7 +350,7 @@ class Throughput:
 def throughput(
     models: Mapping[str, nn.Module], x: Batch, *, setting: Setting | None = None, most: int = 32, budget_s: float = 2.0
 ) -> tuple[list[Throughput], list[str]]:
-    """Measured at 1, 2, 4, … images up to `most`, all networks in turns at each; and what was said.
+    """Measured at 1, 2, 4, … images up to `most`, all networks in turns at each; and notes.
 
     Args:
         models: any networks for one batch.
@@ -385,7 +387,7 @@ def energy_mj(step: Callable[[], object], device: torch.device) -> float | str:
     try:
         import pynvml
     except ImportError:
-        return "energy: not available; NVML wants the pynvml module (pip install nvidia-ml-py)"
+        return "energy: not available; NVML needs the pynvml module (pip install nvidia-ml-py)"
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")

@@ -39,7 +39,8 @@ Peaks = dict[str, tuple[float | str, ...]]
 def start_measuring_peaks(
     models: Mapping[str, nn.Module], x: Batch, setting: Setting, *, training: bool
 ) -> Callable[[], Peaks]:
-    """Begins, and gives what waits for: name → MiB of a forward pass and, if asked for, of a training step.
+    """Start measuring; returns a function that waits for the result: name → MiB of a forward pass, then of a training
+    step if `training`.
 
     The weights and the batch are in memory before; what is counted is what a pass takes on top at its fullest. A text
     in the place of a number is the reason why there is none.
@@ -68,8 +69,8 @@ def _start_process(models: Mapping[str, nn.Module], x: Batch, setting: Setting, 
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             found[name] = (f"the network cannot be sent to a process of its own: {error}",) * (1 + training)
     torch.save((x, setting, training), root / "batch.pt")
-    asked = {"models": [*packed.values()], "path": sys.path, "files": files, "threads": torch.get_num_threads()}
-    (root / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+    task = {"models": [*packed.values()], "path": sys.path, "files": files, "threads": torch.get_num_threads()}
+    (root / "task.json").write_text(json.dumps(task), encoding="utf-8")
     process = subprocess.Popen(
         [sys.executable, "-c", f"from {__name__} import work; work()", str(root)],
         env={**os.environ, **MALLOC, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
@@ -81,14 +82,14 @@ def _start_process(models: Mapping[str, nn.Module], x: Batch, setting: Setting, 
     def wait() -> Peaks:
         with folder:
             try:
-                _, told = process.communicate()
+                _, errors = process.communicate()
             except BaseException:  # the user's Ctrl-C
                 process.kill()
                 process.wait()
                 raise
             written = root / "result.json"
             results = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
-        last = (told.strip().splitlines() or ["no message"])[-1]
+        last = (errors.strip().splitlines() or ["no message"])[-1]
         died = f"the process that measures peak memory ended with {process.returncode}: {last}"
         for name, number in packed.items():
             found[name] = tuple(results.get(str(number), [died] * (1 + training)))
@@ -171,19 +172,19 @@ def _on_cpu(step: Callable[[], object]) -> float:
 def work() -> None:
     """The process: reads models and batch from the folder it is given, writes result.json into it."""
     root = Path(sys.argv[1])
-    asked = json.loads((root / "asked.json").read_text(encoding="utf-8"))
-    sys.path[:] = asked["path"]
-    torch.set_num_threads(asked["threads"])
+    task = json.loads((root / "task.json").read_text(encoding="utf-8"))
+    sys.path[:] = task["path"]
+    torch.set_num_threads(task["threads"])
     x, setting, training = torch.load(root / "batch.pt", weights_only=False)
     found: dict[str, tuple[float | str, ...]] = {}
-    for name, file in asked["files"].items():
+    for name, file in task["files"].items():
         with contextlib.suppress(Exception):  # then the network that needs it says so
             spec = importlib.util.spec_from_file_location(name, file)
             assert spec is not None
             assert spec.loader is not None
             sys.modules[name] = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(sys.modules[name])
-    for number in asked["models"]:
+    for number in task["models"]:
         try:
             model = pickle.loads((root / f"{number}.pickle").read_bytes())
         except Exception as error:  # whatever its classes raise is the reason
@@ -201,21 +202,21 @@ SPARE = 256 * 2**20  # bytes left to everything else
 
 
 def halving(batch: int, run: Callable[[int], Found], *, on: str) -> tuple[Found, int, list[str]]:
-    """What `run` gives for the batch, or for the half, the quarter, … that fits into memory; that batch; what was said.
+    """What `run` gives for the batch, or for the half, the quarter, … that fits into memory; that batch; notes.
 
     Raises: RuntimeError: not even one sample fits.
     """
-    said: list[str] = []
+    notes: list[str] = []
     while True:
         try:
             with within_memory():
-                return run(batch), batch, said
+                return run(batch), batch, notes
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
             if batch == 1:
                 raise RuntimeError(f"out of memory on {on} with a batch of 1") from error
-        said.append(f"a batch of {batch} does not fit into the memory of {on}; halved to {batch // 2}")
+        notes.append(f"a batch of {batch} does not fit into the memory of {on}; halved to {batch // 2}")
         batch //= 2
 
 
@@ -232,8 +233,8 @@ def within_memory() -> Iterator[None]:
     import resource  # not everywhere
 
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    held = own_memory("VmData") or 0
-    most = held + max(room - SPARE, SPARE)
+    own = own_memory("VmData") or 0
+    most = own + max(room - SPARE, SPARE)
     if before[1] != resource.RLIM_INFINITY:
         most = min(most, before[1])
     if before[0] != resource.RLIM_INFINITY:

@@ -11,7 +11,7 @@ from itertools import takewhile
 from foveate.costs.roofs import Machine
 from foveate.costs.trace import Call, Operand
 
-SERIES = 4  # so many small launches one after another are a fragmented series
+SERIES = 4  # this many small launches one after another are a fragmented series
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Reading:
-    """All places of a network; checked: of how many candidates each guideline was asked; small: calls whose work at
+    """All places of a network; checked: how many candidates each guideline was checked on; small: calls whose work at
     the machine's best rates takes less time than their launch."""
 
     places: tuple[Found, ...]

@@ -68,7 +68,7 @@ class Place:
 class Total:
     """All places of one guideline, none of their operators counted twice.
 
-    checked: how many 1×1 convolutions (G1), convolutions and linear layers (G2) or operators (G3, G4) were asked;
+    checked: how many 1×1 convolutions (G1), convolutions and linear layers (G2) or operators (G3, G4) were checked;
     saves_ms: the sum of the medians of the places.
     """
 
@@ -151,13 +151,13 @@ def guidelines(
     ratios = _timed(reading.places, changes, calls, 2 * budget_s / 3) if measure else {}
     whole = None if passes is None else _together(passes, range(len(calls))).median
     places = []
-    for place, asked in zip(reading.places, changes, strict=True):
+    for place, wanted in zip(reading.places, changes, strict=True):
         rows = [calls[i] for i in place.calls]
         cost = predicted(rows, machine)
         now = None if passes is None else _together(passes, place.calls)
         saves = None
-        if asked is not None and passes is not None:
-            saves = _saves(passes, place, asked, ratios.get(signature(place, calls)))
+        if wanted is not None and passes is not None:
+            saves = _saves(passes, place, wanted, ratios.get(signature(place, calls)))
         places.append(
             Place(
                 place.guideline,
@@ -171,8 +171,8 @@ def guidelines(
                 predicted_ms=cost,
                 measured_ms=now,
                 share=None if now is None or not whole else now.median / whole,
-                change=asked.words if asked else None,
-                saves_predicted_ms=cost - asked.predicted_ms * asked.scale if asked else None,
+                change=wanted.words if wanted else None,
+                saves_predicted_ms=cost - wanted.predicted_ms * wanted.scale if wanted else None,
                 saves_ms=saves,
             )
         )
@@ -228,28 +228,28 @@ def _timed(
 ) -> dict[object, Latency]:
     """Time of the changed place to that of the place, both alone, in turns; once for places that are alike."""
     distinct = {
-        signature(place, calls): (place, asked)
-        for place, asked in zip(places, changes, strict=True)
-        if asked is not None and asked.step is not None
+        signature(place, calls): (place, wanted)
+        for place, wanted in zip(places, changes, strict=True)
+        if wanted is not None and wanted.step is not None
     }
     found: dict[object, Latency] = {}
-    for key, (place, asked) in distinct.items():
-        assert asked.step is not None
-        steps = {"now": sequence([calls[i] for i in place.calls]), "changed": asked.step()}
+    for key, (place, wanted) in distinct.items():
+        assert wanted.step is not None
+        steps = {"now": sequence([calls[i] for i in place.calls]), "changed": wanted.step()}
         samples = time_settled(steps, repeats=25, budget_s=budget_s / len(distinct))
         pairs = zip(samples["changed"], samples["now"], strict=True)
-        found[key] = interval_of_the_median([asked.scale * changed / now for changed, now in pairs])
+        found[key] = interval_of_the_median([wanted.scale * changed / now for changed, now in pairs])
     return found
 
 
-def _saves(passes: Sequence[Sequence[float]], place: Found, asked: Change, ratio: Latency | None) -> Latency:
+def _saves(passes: Sequence[Sequence[float]], place: Found, wanted: Change, ratio: Latency | None) -> Latency:
     """Of the place's time in the network, the part that the change saved when both were timed alone; where the change
     leaves nothing to time, all but what remains."""
     if ratio is not None:
         now = _together(passes, place.calls).median
         return Latency(now * (1 - ratio.median), now * (1 - ratio.high), now * (1 - ratio.low))
-    gone = [i for i in place.calls if i not in asked.remains]
-    found, left = _together(passes, gone), 0.0 if asked.remains else asked.predicted_ms
+    gone = [i for i in place.calls if i not in wanted.remains]
+    found, left = _together(passes, gone), 0.0 if wanted.remains else wanted.predicted_ms
     return Latency(found.median - left, found.low - left, found.high - left)
 
 

@@ -52,7 +52,7 @@ class Machine:
         return self.copy_gb_s[0][1]
 
     def bandwidth(self, moved: int) -> float:
-        """Gigabytes a second of an operator that reads and writes so many bytes; in between, interpolated."""
+        """Gigabytes a second of an operator that reads and writes this number of bytes; in between, interpolated."""
         (below, rate), *others = self.copy_gb_s
         if moved <= below:
             return rate
@@ -179,7 +179,7 @@ BOUNDS = ("arithmetic", "memory", "launch")
 @dataclass(frozen=True)
 class Point:
     """One operator. operations: a multiply-add counts as one. bound: which of arithmetic, memory traffic and launch
-    takes longest at the machine's best rates. inserted: whether it runs inside one of the modules asked about."""
+    takes longest at the machine's best rates. inserted: whether it runs inside one of the `inserted` modules."""
 
     operator: str
     module: str
@@ -227,7 +227,7 @@ def roofline(
         model: any network; left as it was found.
         x: a batch on the device to measure, as `foveate.counting.count` takes it.
         machine: its roofs; measured now, for x's device and dtype, where not given.
-        inserted: dotted paths of modules whose operators are to be told from the others.
+        inserted: dotted paths of modules whose operators are marked.
         budget_s: seconds of measuring at most, about.
 
     Raises: ValueError: the network refuses x.

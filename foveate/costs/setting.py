@@ -67,7 +67,7 @@ class Setting:
 
     @contextlib.contextmanager
     def numbers(self, device: torch.device) -> Iterator[None]:
-        """Automatic mixed precision, if it is asked for."""
+        """Automatic mixed precision, if set."""
         dtype = DTYPES[self.dtype or "bf16"]
         with torch.autocast(device.type, dtype, enabled=self.amp):
             yield
@@ -80,7 +80,7 @@ CLOSE = 1e-3  # of the largest output; what is checked is the graph, not its rou
 def runtime_there() -> None:
     """Raises: ValueError: what exporting and running needs is not installed."""
     if missing := [name for name in WANTED if importlib.util.find_spec(name) is None]:
-        raise ValueError(f"target onnxruntime wants {' and '.join(missing)}: pip install 'foveate[export]'")
+        raise ValueError(f"target onnxruntime needs {' and '.join(missing)}: pip install 'foveate[export]'")
 
 
 def exported_step(name: str, model: nn.Module, x: Batch, folder: Path) -> tuple[Callable[[], object], str]:
@@ -102,7 +102,7 @@ def exported_step(name: str, model: nn.Module, x: Batch, folder: Path) -> tuple[
     device = first_tensor(x).device
     here = "CUDAExecutionProvider" if device.type == "cuda" else "CPUExecutionProvider"
     if here not in onnxruntime.get_available_providers():
-        raise ValueError(f"target onnxruntime: the installed one has no {here}, which {device} wants")
+        raise ValueError(f"target onnxruntime: the installed one has no {here}, which {device} needs")
     try:
         session = onnxruntime.InferenceSession(file, options, providers=[here])
         given = {one.name: t.cpu().numpy() for one, t in zip(session.get_inputs(), tensors_in(x), strict=True)}

@@ -110,13 +110,13 @@ class _Trace(Watch):
         taken, named = tree_map(
             lambda leaf: self._operand(leaf) if isinstance(leaf, Tensor) else leaf, (args, kwargs or {})
         )
-        held = {storage_of(t) for t in tensors_in(args, kwargs)}
+        known = {storage_of(t) for t in tensors_in(args, kwargs)}
         result = super().__torch_dispatch__(func, types, args, kwargs)
         counted = len(self.rows) > len(self.calls)
         for t in tensors_in(result):  # a result in memory of an operand is a view of it, or it written in place
             if counted:
                 self._writer[storage_of(t)] = len(self.calls)
-            elif storage_of(t) not in held:
+            elif storage_of(t) not in known:
                 self._writer.pop(storage_of(t), None)
         if counted:
             self.calls.append(Call(self.rows[-1], func, taken, named, number))

@@ -9,7 +9,7 @@ class Row:
     """One operator that ran, over the whole batch.
 
     operator: "aten.convolution". module: dotted path of the module whose forward called it, "" the network's own.
-    stage: "" where none was asked for. kind: product, elementwise, reduction, normalisation, pooling, resampling, copy
+    stage: "" without stages. kind: product, elementwise, reduction, normalisation, pooling, resampling, copy
     or unknown. macs: multiply-adds of products. elementwise, reductions: further arithmetic operations. bytes_read,
     bytes_written: each operand once, views free. inputs, outputs: shapes of the tensors. dtype: of what it wrote.
     launches: 1; an operator that only views or allocates has no row.

@@ -54,8 +54,8 @@ def moved(operator: str, func: Any, args: Any, kwargs: Any, result: Any) -> tupl
         return None
     if not made and not changed and name not in ("_local_scalar_dense", "equal"):
         return None
-    held = {storage_of(t) for t in given}
-    if not changed and made and all(storage_of(t) in held for t in made):
+    known = {storage_of(t) for t in given}
+    if not changed and made and all(storage_of(t) in known for t in made):
         return None
     changed_storages = {storage_of(t) for t in changed}
     if name in _UPDATES_STATISTICS and args[5]:

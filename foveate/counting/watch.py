@@ -135,9 +135,9 @@ class Watch(TorchDispatchMode):
                     dtype=str((made or given)[0].dtype).removeprefix("torch."),
                 )
             )
-            held = {storage_of(t) for t in given}
+            known = {storage_of(t) for t in given}
             for t in made:
-                if storage_of(t) not in held:
+                if storage_of(t) not in known:
                     self.maker[storage_of(t)] = (operator, self.module)
         return result
 
@@ -193,7 +193,7 @@ def _kept_now(model: nn.Module, x: Batch) -> tuple[Kept, ...]:
     own = {storage_of(t) for t in (*model.parameters(), *model.buffers())}
     watch = Watch(model)
     found: dict[int, Kept] = {}
-    held: list[Any] = []  # storages must stay alive, or their addresses are given out again
+    alive: list[Any] = []  # storages must stay alive, or their addresses are given out again
 
     def keep(t: Tensor) -> Tensor:
         key = storage_of(t)
@@ -201,11 +201,11 @@ def _kept_now(model: nn.Module, x: Batch) -> tuple[Kept, ...]:
             operator, module = watch.maker.get(key, ("input", watch.module))
             size = t.untyped_storage().nbytes() if t.layout is torch.strided else t.numel() * t.element_size()
             found[key] = Kept(operator, module, size)
-            held.append(t)
+            alive.append(t)
         return t
 
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
-        held.append(watch.run(x))
+        alive.append(watch.run(x))
     return tuple(found.values())
 
 

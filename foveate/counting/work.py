@@ -1,4 +1,4 @@
-"""What an operator computes: multiply-adds, elementwise operations, reductions; told by its name and shapes."""
+"""What an operator computes: multiply-adds, elementwise operations, reductions; by its name and shapes."""
 
 import math
 from collections.abc import Callable
@@ -146,12 +146,12 @@ def _pools_adaptively(result: Any, x: Tensor, size: Any, *args: Any, **kwargs: A
 
 
 def _windows(side: int, n: int) -> int:
-    """Entries that n adaptive windows over a side of so many entries read together."""
+    """Entries that n adaptive windows over a side of `side` entries read together."""
     return sum(-(-(i + 1) * side // n) - i * side // n for i in range(n))
 
 
 def _interpolates(taps: int) -> Formula:
-    """Each output is a weighted sum of so many inputs: a product for each, and the additions between."""
+    """Each output is a weighted sum of `taps` inputs: a product for each, and the additions between."""
 
     def formula(result: Tensor, *args: Any, **kwargs: Any) -> Work:
         return Work("resampling", elementwise=result.numel() * (2 * taps - 1))

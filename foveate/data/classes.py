@@ -70,7 +70,7 @@ def _by_list(labels: Sequence[str], outputs: int, where: str, names: Sequence[st
 
 def _by_number(labels: Sequence[str], outputs: int, where: str) -> dict[str, int]:
     """Decimal names as numbers. Unless they are filled with zeros, "10" comes before "2" in the order of names, in
-    which training numbers them: with some classes missing, which is meant cannot be told."""
+    which training numbers them: with some classes missing, both are possible."""
     filled = any(label[0] == "0" and len(label) > 1 for label in labels)
     by_name = {label: number for number, label in enumerate(sorted(map(str, range(outputs))))}
     for label in labels:

@@ -148,7 +148,7 @@ class LabelledImages:
         labels: n: the name of each image's class, or its number.
         classes: names of the classes, in the order of their numbers; () where the source does not say them.
         side: of small square images, all of one size, in pixels; else None.
-        notes: what was left out.
+        notes: on files that are left out.
     """
 
     name: str

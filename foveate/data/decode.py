@@ -89,8 +89,8 @@ def _read_heic() -> None:
     try:
         heif = importlib.import_module("pillow_heif")
     except ImportError:
-        told = "a HEIC photo; reading it needs pillow-heif (pip install pillow-heif); or save it as JPEG"
-        raise NoReaderError(told) from None
+        advice = "a HEIC photo; reading it needs pillow-heif (pip install pillow-heif); or save it as JPEG"
+        raise NoReaderError(advice) from None
     heif.register_heif_opener()
 
 

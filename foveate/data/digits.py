@@ -153,7 +153,7 @@ def scattered_digits(n: int, seed: int = 0, image_size: int = SIDE, split: Part 
     Returns: images, uint8 (n, H, W); labels, int64 (n,); boxes, int64 (n, 4), x0 y0 x1 y1 in pixels, tight around the
         digit's ink, x1 and y1 just outside it; masks, uint8 (n, H, W), 1 on the ink; originals, int64 (n,), the number
         of the digit in scikit-learn's set.
-    Raises: ValueError: an argument out of its range.
+    Raises: ValueError: if an argument is out of its range.
     """
     if n < 1 or seed < 0:
         raise ValueError(f"wanted at least one image and a seed that is not negative, got n={n}, seed={seed}")

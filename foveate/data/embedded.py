@@ -78,7 +78,7 @@ def make_embedded(
         test_images: of digits that no train image shows.
         image_size: side in pixels.
         seed: another seed is another set.
-    Raises: ValueError: `out` is a file or holds something, cannot be written, or a number is out of its range.
+    Raises: ValueError: if `out` is a file or holds something, cannot be written, or a number is out of its range.
     """
     from PIL import Image
 

@@ -20,7 +20,7 @@ def find_images(folder: Path, *, labels: Path | None = None) -> LabelledImages:
             CIFAR-10's own files; or parquet shards.
         labels: a list of the images and their classes, in place of all that.
 
-    Raises: ValueError: in one line, what was wanted and what came.
+    Raises: ValueError: if there is no such folder, nothing to test on, or a file that cannot be used.
     """
     return open_images(folder) if labels is None else open_images(folder, kind="listed", labels=labels)
 

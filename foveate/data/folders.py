@@ -1,5 +1,6 @@
 """Kind "folders": photos of any size and kind in class folders, with a train and a test folder or without."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -59,7 +60,7 @@ def open_folders(
     random part of each photo, mirror images. The target is "label".
 
     Args:
-        spec: size: the side of square images, 224 unless said otherwise.
+        spec: its size is the side of square images; None: 224.
         progress: called with (files checked, files in all) while the photos are checked for the first time.
         skip_bad: leave files out that cannot be used, instead of refusing the folder.
         crop_pct, interpolation, mean, std, bgr: of `Preprocessing`.
@@ -127,8 +128,9 @@ def _usable(listing: Listing, progress: Progress | None, skip_bad: bool) -> tupl
         listing = replace(listing, photos=tuple(photo for photo in listing.photos if photo.path not in bad))
         checked = check_photos(listing, progress)
         parts = ("train", "test") if listing.has_split else ("",)
+        counts = Counter((photo.split, photo.label) for photo in listing.photos)
         for part, label in product(parts, listing.classes):
-            count = sum((photo.split, photo.label) == (part, label) for photo in listing.photos)
+            count = counts[part, label]  # type: ignore[index]
             if count < (1 if part else 2):
                 where = listing.root / part / label
                 left = f"class {label!r} has {count} image{'s' * (count != 1)} that can be used; wanted at least"
@@ -141,8 +143,8 @@ def _divided(listing: Listing, checked: Checked, spec: DataSpec, preprocessing: 
     labels = np.array([number[photo.label] for photo in listing.photos], np.int64)
     keys = np.array([photo.key for photo in listing.photos], np.uint64)
     if listing.has_split:
-        held = np.array([photo.split == "test" for photo in listing.photos])
-        train, test = np.flatnonzero(~held), np.flatnonzero(held)
+        tested = np.array([photo.split == "test" for photo in listing.photos])
+        train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
     else:
         groups = np.arange(len(labels))
         for numbers in checked.copies:

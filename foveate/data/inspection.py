@@ -1,5 +1,6 @@
 """What a data source holds, and everything that is wrong with it: `foveate data check`."""
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.dataset import CHECKS, Dataset, Progress, Split
+from foveate.data.dataset import CHECKS, Dataset, Progress, Split, opener_of
 from foveate.data.open import AUTO, kind_of, open_data
 from foveate.data.problems import Problem
 from foveate.spec import DataSpec
@@ -18,7 +19,7 @@ class Inspection:
     """What was found.
 
     Attributes:
-        source, kind: what was looked at, and as which kind of data.
+        source, kind: the source, and the kind of data it was opened as.
         problems: everything that is wrong or odd, each by its file or folder.
         data: the data set; None where the problems make it unusable.
     """
@@ -57,20 +58,34 @@ def inspect_data(
         options: of the kind.
         progress: called with (files checked, files in all).
 
-    Raises: LookupError: if there is no such kind. TypeError: if it has no such option.
+    Raises: ValueError: if there is no such folder. LookupError: if there is no such kind. TypeError: if it has no such
+        option.
     """
     options = dict(options or {})
+    kind = kind_of(source) if kind == AUTO else kind
+    spec = DataSpec(kind=kind, source=source, options=options)
+    opener_of(spec)  # the kind and its options are known
     try:
-        kind = kind_of(source) if kind == AUTO else kind
-        problems = CHECKS[kind](Path(source).expanduser(), progress=progress, **options) if kind in CHECKS else []
+        problems = _check(kind, source, options, progress) if kind in CHECKS else []
         data = None
         if all(problem.kind == "note" for problem in problems):
-            data = open_data(DataSpec(kind=kind, source=source, options=options), progress=progress)
+            data = open_data(spec, progress=progress)
     except ValueError as error:
-        place, colon, reason = str(error).partition(": ")
-        problem = Problem(Path(place), reason, "folder") if colon else Problem(Path(source), str(error), "folder")
-        return Inspection(source, kind, (problem,), None)
+        return Inspection(source, kind, (_problem(source, error),), None)
     return Inspection(source, kind, tuple(problems), data)
+
+
+def _check(kind: str, source: str, options: Mapping[str, Any], progress: Progress | None) -> list[Problem]:
+    """What the kind's check finds; options that it does not take are for opening alone."""
+    takes = inspect.signature(CHECKS[kind]).parameters
+    own = {name: value for name, value in options.items() if name in takes}
+    return CHECKS[kind](Path(source).expanduser(), progress=progress, **own)
+
+
+def _problem(source: str, error: ValueError) -> Problem:
+    """The error of an opener, which names the file or folder first where there is one."""
+    place, colon, reason = str(error).partition(": ")
+    return Problem(Path(place), reason, "folder") if colon else Problem(Path(source), str(error), "folder")
 
 
 def _splits(data: Dataset) -> list[tuple[str, Split]]:

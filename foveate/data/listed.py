@@ -35,7 +35,7 @@ def read_labels(file: Path) -> list[tuple[str, str | int]]:
         file: a JSON list of {"file", "index"} ("label", "class" or "wnid" in its place), a JSON object {file: class},
             or lines "file class".
 
-    Raises: ValueError: in one line, the row that says something else.
+    Raises: ValueError: if the file cannot be read, or a row says something else; names the row.
     """
     try:
         text = file.expanduser().read_text(encoding="utf-8")
@@ -109,11 +109,11 @@ def _file(folder: Path, labels: str | Path | None) -> Path:
 
 def evaluation_images(folder: Path, *, labels: str | Path | None = None) -> LabelledImages:
     """All images of the list, for evaluation. Raises: ValueError: if the list or a file cannot be used."""
-    listing, said = _listing(folder, _file(folder, labels))
+    listing, labelled = _listing(folder, _file(folder, labels))
     problems = [problem for problem in listing.problems if problem.kind == "file"]
     complain(folder, problems, len(listing.photos))
     files = [photo.path for photo in listing.photos]
-    return LabelledImages(folder.resolve().name, files, [str(file) for file in files], said)
+    return LabelledImages(folder.resolve().name, files, [str(file) for file in files], labelled)
 
 
 def find_problems(

@@ -55,7 +55,7 @@ def evaluation_images(folder: Path) -> LabelledImages:
         raise ValueError(f"{shards[0]}: wanted images, got no rows")
     try:
         width, height = read_image(rows[0]).size
-    except ValueError:  # told when its turn comes, with its row
+    except ValueError:  # its row is named when a batch needs it
         width, height = 0, 1
     side = width if width == height <= SMALL else None
     return LabelledImages(folder.resolve().name, rows, RowNames(rows), rows.labels(), class_names(shards[0]), side)
@@ -270,6 +270,6 @@ def _size(images: NDArray[np.uint8]) -> str:
 
 
 def _missing(shards: Sequence[Path], name: str) -> str:
-    """Says so where the names tell of more shards (train-00000-of-00002) than there are."""
-    told = re.search(r"-of-0*(\d+)\.parquet$", shards[0].name)
-    return f"{len(shards)} of {told[1]} {name} shards" if told and int(told[1]) != len(shards) else ""
+    """A note where the names promise more shards (train-00000-of-00002) than there are; else ""."""
+    promised = re.search(r"-of-0*(\d+)\.parquet$", shards[0].name)
+    return f"{len(shards)} of {promised[1]} {name} shards" if promised and int(promised[1]) != len(shards) else ""

@@ -15,7 +15,7 @@ class Problem:
 
     Attributes:
         path: of the file or folder.
-        reason: what is wrong, what was wanted.
+        reason: what is wrong, and what is expected instead.
         kind: "file" or "folder": the data cannot be used; "note": they can.
     """
 
@@ -24,7 +24,8 @@ class Problem:
     kind: Literal["file", "folder", "note"] = "file"
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        path = "".join(letter if letter.isprintable() else "\ufffd" for letter in str(self.path))
+        return f"{path}: {self.reason}"
 
 
 def one_line(text: object, most: int = LONGEST) -> str:

@@ -62,7 +62,7 @@ def hold_out(
     Raises: ValueError: if all items of a class are one group.
     """
     groups = np.arange(len(strata)) if groups is None else groups
-    held = np.zeros(len(strata), bool)
+    tested = np.zeros(len(strata), bool)
     for label in np.unique(strata):
         members = np.flatnonzero(strata == label)
         ranked = members[np.argsort(keys[members], kind="stable")]
@@ -77,8 +77,8 @@ def hold_out(
         taken = 0
         for group in together.values():
             if taken + len(group) <= count:
-                held[group] = True
+                tested[group] = True
                 taken += len(group)
         if not taken:  # every group is larger than the share
-            held[min(together.values(), key=len)] = True
-    return np.flatnonzero(~held), np.flatnonzero(held)
+            tested[min(together.values(), key=len)] = True
+    return np.flatnonzero(~tested), np.flatnonzero(tested)

@@ -22,7 +22,7 @@ FILTERS = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 SMALL = 96  # pixels; sets of images no larger than this are shown as they are
-SIDE = 224  # pixels of photos, where nothing else is said
+SIDE = 224  # pixels of photos, where a study gives no size
 CROP = 0.875
 LINEAR = "linear"  # without averaging, as OpenCV's INTER_LINEAR
 
@@ -171,7 +171,7 @@ def published(network: str, source: str | None = None, weights: str = "") -> Pre
     Args:
         network: as `build_network` takes it.
         source: of the weights, as `foveate.official` calls it.
-        weights: name of their file, by which torchvision tells its releases.
+        weights: name of their file, which torchvision's releases differ by.
     """
     if source in _OF_SOURCE:
         return Preprocessing(**_OF_SOURCE[source])

@@ -135,7 +135,7 @@ def _parsed(text: str) -> Iterator[Argument]:
         found = _DECLARED.match(text, at)
         assert found, f"cannot be read: {text[at:]}"
         kind, name, optional, count = found.groups()
-        members = ()
+        members: tuple[Argument, ...] = ()
         if kind is not None and kind.startswith("{"):
             kind, members = "{}", tuple(_parsed(kind[1:-1]))
         yield Argument(kind or "int", name, bool(optional), count or "", members)
@@ -293,8 +293,12 @@ def _refused(name: str, argument: str, value: Any, count: Any, dtype: torch.dtyp
 
 def _wrong_type(arguments: Iterable[Argument], given: Iterable[Any]) -> str:
     """Which argument has a wrong type."""
-    kinds = {"int": (int, "a whole number"), "double": ((int, float), "a number"), "T[]": (list, "a list of tensors")}
-    kinds["{}"] = (tuple, "a tuple of tensors")
+    kinds: dict[str, tuple[Any, str]] = {
+        "int": (int, "a whole number"),
+        "double": ((int, float), "a number"),
+        "T[]": (list, "a list of tensors"),
+        "{}": (tuple, "a tuple of tensors"),
+    }
     for argument, value in zip(arguments, given, strict=True):
         wanted, words = kinds.get(argument.kind, (Tensor, "a tensor"))
         parts = value if argument.kind in ("T[]", "{}") and isinstance(value, list | tuple) else ()

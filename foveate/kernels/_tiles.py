@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from foveate.kernels._layout import memory_layout
+from foveate.kernels._layout import is_dense, memory_layout
 from foveate.kernels._triton import tl, triton
 
 AT_ONCE = 1024  # values of a tile
@@ -37,9 +37,8 @@ class Tiles(NamedTuple):
 
 def tiles_of(x: Tensor, kept: str = "") -> Tiles:
     """Tiles of a dense map; kept: "channels" or "positions" if sums are kept along that axis."""
-    layout = memory_layout(x)
-    assert layout is not None
-    n, slow, fast, last = layout
+    assert is_dense(x)
+    n, slow, fast, last = memory_layout(x)
     most = NARROW if kept == ("channels" if last else "positions") else AT_ONCE
     side_by_side = min(power_of_two(fast), most)
     below = min(power_of_two(slow), max(AT_ONCE // side_by_side, 1))

@@ -91,7 +91,7 @@ def check_shape(shape: tuple[int, ...], batch_size: int = 1) -> None:
 
 
 def _target(name: str, image: Tensor) -> dict[str, Tensor]:
-    """One box in the middle of the image, as torchvision's detectors are told of it."""
+    """One box in the middle of the image, as torchvision's detectors take it."""
     high, wide = image.shape[-2:]
     box = torch.tensor([[wide / 4, high / 4, 3 * wide / 4, 3 * high / 4]], device=image.device, dtype=torch.float32)
     found = {"boxes": box, "labels": torch.ones(1, dtype=torch.int64, device=image.device)}

@@ -65,7 +65,7 @@ def find_head(build: Build, num_classes: int, *, built: nn.Module | None = None)
         more = shapes_of(build_without_memory(lambda: build(num_classes + 1)))
     except Exception as error:  # a network of one's own may raise anything
         raise ValueError(
-            f"the classifier cannot be told: built for {num_classes + 1} classes, the network raises {error}"
+            f"the classifier is not known: built for {num_classes + 1} classes, the network raises {error}"
         ) from error
     sizes = {
         (name, axis): (other - size, size - (other - size) * num_classes)

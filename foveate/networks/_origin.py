@@ -10,7 +10,7 @@ ORIGIN = "_foveate_network"
 
 @dataclass(frozen=True)
 class Origin:
-    """What `build_network` was asked for, and by how much the network was widened."""
+    """The arguments of `build_network`, and by how much the network was widened."""
 
     name: str
     num_classes: int

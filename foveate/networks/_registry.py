@@ -49,7 +49,7 @@ def usual_shape(name: str) -> tuple[int, ...]:
 
 def usual_classes(name: str) -> int:
     """Outputs of the classifier as the paper of one of our networks has it. Raises: LookupError: no such name."""
-    own = inspect.signature(_BUILDERS.get(name)).parameters.get("num_classes")
+    own = inspect.signature(NETWORKS.get(name)).parameters.get("num_classes")
     return own.default if own is not None and isinstance(own.default, int) else 1000
 
 

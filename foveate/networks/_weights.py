@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from foveate.insertion import mark_fresh
 from foveate.networks._head import Head
 
 _NESTS = ("state_dict", "model_state_dict", "model")  # where training scripts keep the weights beside their optimiser
@@ -93,7 +94,8 @@ def load_weights(model: nn.Module, path: str | Path, *, head: Callable[[], Head]
         head: finds the network's classifier, as `find_head` and `head_of` do; called only where a shape differs. What
             differs there by the number of classes alone keeps its fresh weights. None: no shape may differ.
 
-    Returns: the names of the tensors that stay fresh.
+    Returns: the names of the tensors that stay fresh; they are marked, so that `insert(..., freeze="base")` leaves them
+        trainable.
     Raises: ValueError: a missing, surplus or misshapen tensor, by name; the model is as it was.
     """
     given = read_weights(path)
@@ -112,6 +114,7 @@ def load_weights(model: nn.Module, path: str | Path, *, head: Callable[[], Head]
         for key, value in wanted.items():
             if key in given and key not in fresh and not value.is_meta:
                 value.copy_(given[key])
+    mark_fresh(model, fresh)
     return fresh
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from foveate.attention.drsn import BiasedBatchNorm, he_truncated_
 from foveate.networks._registry import register_network
-from foveate.networks.same_padding import tensorflow_same
-from foveate.networks.shrinkage import ShrinkageBlock
+from foveate.networks._same_padding import tensorflow_same
+from foveate.networks._shrinkage import ShrinkageBlock
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 BLOCKS = (6, 9, 12)  # of the released 1-D networks

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from foveate.attention import create_attention
+from foveate.networks._inverted_residual import Attention, padded_conv
 from foveate.networks._registry import register_network
-from foveate.networks.inverted_residual import Attention, padded_conv
 
 UNITS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
 PLACES = ("depthwise", "pointwise")
@@ -81,14 +81,14 @@ class MobileNetV1(nn.Module):
     ) -> None:
         super().__init__()
         if attention is None and (attention_options or places):
-            raise ValueError("attention_options and places want attention=; got none")
+            raise ValueError("attention_options and places need attention=; got none")
         if places is None:
             places = PLACES if attention == "cbam" else ("pointwise",)
         if isinstance(places, str) or not places or set(places) - set(PLACES):
             raise ValueError(f"places must be a list of {' and '.join(map(repr, PLACES))}; got {places!r}")
         if not width >= 1 / 32:
             raise ValueError(f"width must be a factor of at least 1/32; got {width!r}")
-        make = partial(create_attention, attention, **dict(attention_options or {})) if attention else None
+        build = partial(create_attention, attention, **dict(attention_options or {})) if attention else None
         channels = int(32 * width)
         self.stem = nn.Sequential(
             padded_conv(in_channels, channels, stride=2, padding=padding), nn.BatchNorm2d(channels)
@@ -96,7 +96,7 @@ class MobileNetV1(nn.Module):
         units = []
         for base, stride in UNITS:
             out = int(base * width)
-            units.append(SeparableUnit(channels, out, stride=stride, attention=make, places=places, padding=padding))
+            units.append(SeparableUnit(channels, out, stride=stride, attention=build, places=places, padding=padding))
             channels = out
         self.units = nn.Sequential(*units)
         self.fc = nn.Linear(channels, num_classes)

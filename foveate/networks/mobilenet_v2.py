@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.attention import create_attention
+from foveate.networks._inverted_residual import Attention, InvertedResidual, padded_conv
 from foveate.networks._registry import register_network
-from foveate.networks.inverted_residual import Attention, InvertedResidual, padded_conv
 
 STAGES = (  # expansion, width, blocks, stride of the first
     (1, 16, 1, 1),
@@ -74,7 +74,7 @@ class MobileNetV2(nn.Module):
     ) -> None:
         super().__init__()
         if attention is None and (attention_options or place):
-            raise ValueError("attention_options and place want attention=; got none")
+            raise ValueError("attention_options and place need attention=; got none")
         if not width >= 1 / 16:
             raise ValueError(f"width must be a factor of at least 1/16; got {width!r}")
         place = place or ("narrow" if attention == "eca" else "wide")
@@ -84,14 +84,14 @@ class MobileNetV2(nn.Module):
         )
         blocks = []
         for expansion, base, repeats, first_stride in STAGES:
-            make = _maker(attention, attention_options, base)
+            build = _attention_of(attention, attention_options, base)
             for index in range(repeats):
                 block = InvertedResidual(
                     channels,
                     divisible(base * width, divisor),
                     stride=1 if index else first_stride,
                     expansion=expansion,
-                    attention=make if place == "narrow" or expansion > 1 else None,
+                    attention=build if place == "narrow" or expansion > 1 else None,
                     place=place,
                     padding=padding,
                 )
@@ -116,8 +116,8 @@ class MobileNetV2(nn.Module):
         return self.fc(self.dropout(x.mean((2, 3))))
 
 
-def _maker(attention: str | None, options: Mapping[str, Any] | None, base: int) -> Attention | None:
-    """Makes the attention of a stage that is `base` channels wide at width 1."""
+def _attention_of(attention: str | None, options: Mapping[str, Any] | None, base: int) -> Attention | None:
+    """Builds the attention of a stage that is `base` channels wide at width 1."""
     if attention is None:
         return None
     if options is None:

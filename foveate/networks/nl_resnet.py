@@ -47,7 +47,7 @@ def nl_resnet(
         for stage, wanted in zip((1, 2), COUNTS[blocks], strict=True):
             if have[stage] < wanted:
                 raise ValueError(
-                    f"blocks={blocks} wants {wanted} blocks in stage {stage}; depth {depth} has {have[stage]}"
+                    f"blocks={blocks} needs {wanted} blocks in stage {stage}; depth {depth} has {have[stage]}"
                 )
             step = have[stage] // wanted
             chosen[stage] = list(range(step - 1, have[stage], step))[:wanted]

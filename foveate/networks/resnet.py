@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from foveate.networks._attending import Attending, Options
+from foveate.networks._attention_factory import AttentionFactory, Options
+from foveate.networks._preactivation import PreActivationBasicBlock, PreActivationBottleneck
 from foveate.networks._registry import register_network
-from foveate.networks.preactivation import PreActivationBasicBlock, PreActivationBottleneck
-from foveate.networks.residual import BasicBlock, Bottleneck
+from foveate.networks._residual import BasicBlock, Bottleneck
 
 DEPTHS: dict[int, tuple[str, tuple[int, ...]]] = {
     18: ("basic", (2, 2, 2, 2)),
@@ -66,7 +66,7 @@ class ResNet(nn.Module):
         attention_blocks: for each stage whether its blocks have attention, or which (counted from 0). None: all; with
             "stage" all stages but the last.
 
-    Shape: (N, in_channels, H, W) → (N, num_classes); any H and W, the Caffe stems want at least 3 pixels.
+    Shape: (N, in_channels, H, W) → (N, num_classes); any H and W, the Caffe stems need at least 3 pixels.
     Source: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, arXiv:1512.03385; "Identity
         Mappings in Deep Residual Networks", ECCV 2016, arXiv:1603.05027. Departures: a bottleneck strides in its 3×3
         unless `stride_on_first`.
@@ -99,9 +99,9 @@ class ResNet(nn.Module):
     ) -> None:
         super().__init__()
         _check(block, stem, shortcut, zero_init, blocks, widths)
-        attending = Attending(attention, attention_options, placement, attention_blocks, blocks, block)
+        factory = AttentionFactory(attention, attention_options, placement, attention_blocks, blocks, block)
         self.preactivated = block.startswith("preact")
-        channels = self._make_stem(stem, in_channels, stem_width or widths[0])
+        channels = self._build_stem(stem, in_channels, stem_width or widths[0])
         self.stages = tuple(f"layer{stage + 1}" for stage in range(len(blocks)))
         self.between = nn.ModuleDict()
         for stage, (name, width) in enumerate(zip(self.stages, widths, strict=True)):
@@ -109,30 +109,30 @@ class ResNet(nn.Module):
             units: list[nn.Module] = []
             for index in range(blocks[stage]):
                 stride = 2 if stage and not index else 1
-                way = None
+                kind = None
                 if stride > 1 or channels != out:
-                    way = "projection" if shortcut == "wide" and stride == 1 else shortcut
+                    kind = "projection" if shortcut == "wide" and stride == 1 else shortcut
                 options: dict[str, Any] = {
                     "stride": stride,
-                    "shortcut": way,
-                    "attention": attending.within(stage, index),
-                    "placement": placement if attending.within(stage, index) else "standard",
+                    "shortcut": kind,
+                    "attention": factory.in_block(stage, index),
+                    "placement": placement if factory.in_block(stage, index) else "standard",
                 }
                 options |= _of_bottleneck(block, width, groups, base_width, narrow, stride_on_first)
                 if block == "bottleneck":
-                    options["middle"] = attending.kernel(stage, index, 1 if stride_on_first else stride)
+                    options["middle"] = factory.instead_of_kernel(stage, index, 1 if stride_on_first else stride)
                 units.append(_CLASSES[block](channels, options.pop("width", width), **options))
                 channels = out
             setattr(self, name, nn.Sequential(*units))
-            if make := attending.after(stage):
-                self.between[name] = make(channels)
+            if build := factory.after_stage(stage):
+                self.between[name] = build(channels)
         self.last_norm = nn.BatchNorm2d(channels) if self.preactivated else None
         self.dropout = nn.Dropout(dropout) if dropout else None
         self.fc = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
         self._start(zero_init)
 
-    def _make_stem(self, stem: str, in_channels: int, width: int) -> int:
-        """Makes the stem; returns its channels."""
+    def _build_stem(self, stem: str, in_channels: int, width: int) -> int:
+        """Builds the stem; returns its channels."""
         if stem == "caffe-deep":
             self.conv1: nn.Module = nn.Sequential(
                 nn.Conv2d(in_channels, width, 3, 2, 1, bias=False),
@@ -206,7 +206,7 @@ def _check(block: str, stem: str, shortcut: str, zero_init: bool, blocks: Sequen
 def _of_bottleneck(
     block: str, width: int, groups: int, base_width: int, narrow: bool, stride_on_first: bool
 ) -> dict[str, Any]:
-    """The options that only bottlenecks have. Raises: ValueError: another block is asked for them."""
+    """The options that only bottlenecks have. Raises: ValueError: if another block is given them."""
     given = {
         "groups": groups != 1,
         "base_width": base_width != 64,

@@ -100,10 +100,10 @@ class ShuffleUnit(nn.Module):
         y = y if self.attention is None else self.attention(y)
         if self.stride == 1:
             return torch.relu_(x + y)
-        way = F.avg_pool2d(x, 3, 2, 1)
+        shortcut = F.avg_pool2d(x, 3, 2, 1)
         if self.variant == "paper":
-            return torch.relu_(torch.cat((way, y), 1))
-        return torch.cat((way, torch.relu_(y)), 1)
+            return torch.relu_(torch.cat((shortcut, y), 1))
+        return torch.cat((shortcut, torch.relu_(y)), 1)
 
     def _mixed(self, x: Tensor) -> Tensor:
         return channel_shuffle(x, self.groups, variant=self.variant) if self.shuffle else x
@@ -117,7 +117,7 @@ def stage_widths(groups: int, width: float) -> tuple[int, int, int, int]:
         raise ValueError(f"width must be a factor of at least 0.25; got {width!r}")
     second = round(STAGE2_WIDTHS[groups] * width / groups) * groups
     # the branch of the first unit, second − stem wide, splits into the groups. The released 1.5× keeps 24; at 0.25×,
-    # which was not released, the published 13 M multiply-adds want 12 (8 under 8 groups)
+    # which was not released, the published 13 M multiply-adds need 12 (8 under 8 groups)
     stem = {1.5: 24.0, 0.25: 8.0 if groups == 8 else 12.0}.get(width, 24 * width)
     stem = max(int(stem / groups + 0.5), 1) * groups
     return stem, second, 2 * second, 4 * second
@@ -131,7 +131,7 @@ class ShuffleNetV1(nn.Module):
         in_channels: of the image.
         groups: 1, 2, 3, 4 or 8; each has its own widths, so that all cost about the same.
         width: factor of the widths, from 0.25. Where the paper gives no numbers they are rounded to multiples of
-            `groups`, as the grouped convolutions want it.
+            `groups`, as the grouped convolutions need it.
         widths: of the stem and the three stages, instead of those of `groups` and `width`.
         shuffle: False leaves the shuffles out (the paper's ablation).
         variant: of the units, "official" or "paper", as in `ShuffleUnit`.
@@ -163,13 +163,13 @@ class ShuffleNetV1(nn.Module):
     ) -> None:
         super().__init__()
         if attention is None and attention_options:
-            raise ValueError("attention_options want attention=; got none")
+            raise ValueError("attention_options need attention=; got none")
         if widths is not None and len(widths) != 4:
             raise ValueError(f"widths must be four numbers, of the stem and three stages; got {widths!r}")
         if widths is not None and width != 1:
             raise ValueError(f"widths and width={width} cannot both be given")
         channels, *outs = stage_widths(groups, width) if widths is None else widths
-        make = partial(create_attention, attention, **dict(attention_options or {})) if attention else None
+        build = partial(create_attention, attention, **dict(attention_options or {})) if attention else None
         self.stem = nn.Sequential(nn.Conv2d(in_channels, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels))
         stages = []
         for stage, (out, repeats) in enumerate(zip(outs, REPEATS, strict=True)):
@@ -183,7 +183,7 @@ class ShuffleNetV1(nn.Module):
                     dense_first=stage == index == 0,
                     shuffle=shuffle,
                     variant=variant,
-                    attention=make,
+                    attention=build,
                 )
                 units.append(unit)
                 channels = out
@@ -199,7 +199,7 @@ class ShuffleNetV1(nn.Module):
 
 
 def initialise(network: nn.Module) -> None:
-    """The start of the authors' networks, v1 and v2; attention keeps its own."""
+    """The start of the authors' networks, v1 and v2; attention keeps its initialisation."""
     for name, module in network.named_modules():
         if ".attention" in name:
             continue

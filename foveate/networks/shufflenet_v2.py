@@ -147,7 +147,7 @@ class ShuffleNetV2(nn.Module):
     ) -> None:
         super().__init__()
         if attention is None and attention_options:
-            raise ValueError("attention_options want attention=; got none")
+            raise ValueError("attention_options need attention=; got none")
         if widths is None and width not in WIDTHS:
             raise ValueError(f"width must be one of {', '.join(map(str, WIDTHS))}, or give widths=; got {width!r}")
         if widths is not None and width != 1:
@@ -155,7 +155,7 @@ class ShuffleNetV2(nn.Module):
         widths = WIDTHS[width] if widths is None else widths
         if len(widths) != 5 or len(repeats) != 3:
             raise ValueError(f"wanted five widths and three repeats; got {tuple(widths)} and {tuple(repeats)}")
-        make = partial(create_attention, attention, **dict(attention_options or {})) if attention else None
+        build = partial(create_attention, attention, **dict(attention_options or {})) if attention else None
         channels, *outs, last = widths
         self.stem = nn.Sequential(nn.Conv2d(in_channels, channels, 3, 2, 1, bias=False), nn.BatchNorm2d(channels))
         stages = []
@@ -163,7 +163,7 @@ class ShuffleNetV2(nn.Module):
             units = []
             for index in range(count):
                 stride = 1 if index else 2
-                units.append(ShuffleUnitV2(channels, out, stride=stride, form=form, shuffle=shuffle, attention=make))
+                units.append(ShuffleUnitV2(channels, out, stride=stride, form=form, shuffle=shuffle, attention=build))
                 channels = out
             stages.append(nn.Sequential(*units))
         self.stage2, self.stage3, self.stage4 = stages

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from foveate.attention import create_attention
 from foveate.networks._build import build_network
 from foveate.networks._registry import register_network
+from foveate.registry import is_file_reference
 
 
 class TutorialNet(nn.Module):
@@ -51,7 +52,7 @@ class TutorialNet(nn.Module):
 
 
 class TransformedNetwork(nn.Module):
-    """A spatial transformer on the image, then any network.
+    """A spatial transformer on the image, then any network; trained by the network's own `loss`, if it has one.
 
     Args:
         network: what sees the straightened image.
@@ -68,6 +69,8 @@ class TransformedNetwork(nn.Module):
         super().__init__()
         self.stn = create_attention("stn", in_channels, **dict(stn_options or {}))
         self.network = network
+        if hasattr(network, "loss"):  # what trains the network trains both
+            self.loss = network.loss
 
     def forward(self, x: Tensor) -> Tensor:
         return self.network(self.stn(x))
@@ -90,7 +93,7 @@ def before_named(
 
     Raises: LookupError: no such network. ValueError: a file.
     """
-    if network.rpartition(":")[0].endswith(".py"):
+    if is_file_reference(network):
         raise ValueError(
             f"stn: network must be foveate:NAME, timm:NAME or torchvision:NAME; got {network!r} (hand a network of your"
             " own to foveate.networks.stn.TransformedNetwork)"

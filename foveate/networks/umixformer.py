@@ -65,7 +65,7 @@ class MixAttention(nn.Module):
 
     Shape: x (N, P, C), y (N, K, T) → (N, P, C). Affinity rows on demand, means of the heads: (N, queries, K); `size`
         is the grid of x, if it has one, that queries are counted on.
-    Cost: 2·C² + 2·C·T + C weights and P·K pairs of 2·C multiply-adds; no P×K map is held, forward or backward.
+    Cost: 2·C² + 2·C·T + C weights and P·K pairs of 2·C multiply-adds; no P×K map is stored, forward or backward.
     Init: truncated normal 0.02, biases 0.
     Raises: ValueError: heads that do not divide C.
 

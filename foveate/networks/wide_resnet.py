@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from foveate.networks._attending import Options
+from foveate.networks._attention_factory import Options
 from foveate.networks._registry import register_network
 from foveate.networks.resnet import DEPTHS, ResNet
 

@@ -5,7 +5,7 @@ from functools import partial
 from torch import nn
 
 from foveate.attention import create_attention
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "ai-med/squeeze_and_excitation"
 CHANNEL_KEYS = {"fc1": "reduce", "fc2": "expand"}

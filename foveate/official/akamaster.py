@@ -5,7 +5,7 @@ from functools import partial
 from torch import nn
 
 from foveate.networks import create_network
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "akamaster/pytorch_resnet_cifar10"
 DEPTHS = (20, 32, 44, 56, 110)

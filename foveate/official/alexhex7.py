@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.attention.nl import FORMS
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "AlexHex7/Non-local_pytorch"
 
 
 def form_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The form that the keys tell; the dot product has the embedded gaussian's keys and must be asked for by name."""
+    """The form, read from the keys; the dot product has the embedded gaussian's keys and is chosen by name."""
     parts = {key.split(".")[0] for key in state}
     if "concat_project" in parts:
         return {"mode": "concatenation"}

@@ -6,8 +6,8 @@ from torch import nn
 
 from foveate.attention import create_attention
 from foveate.networks import create_network
-from foveate.networks.inverted_residual import InvertedResidual
-from foveate.official._recipes import official
+from foveate.networks._inverted_residual import InvertedResidual
+from foveate.official._conversions import official
 from foveate.official.vision import mobilenet_keys
 
 SOURCE = "houqb/CoordAttention"

@@ -4,7 +4,7 @@ from torch import nn
 
 from foveate.attention import create_attention
 from foveate.networks.danet import DANetHead
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "junfu1115/DANet"
 POSITION_KEYS = {f"{part}_conv": part for part in ("query", "key", "value")}

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.networks import create_network
-from foveate.networks.inverted_residual import InvertedResidual
-from foveate.networks.residual import BasicBlock, Bottleneck
-from foveate.official._recipes import official
-from foveate.official._residual import Built
+from foveate.networks._inverted_residual import InvertedResidual
+from foveate.networks._residual import BasicBlock, Bottleneck
+from foveate.official._conversions import official
+from foveate.official._shared import Built
 from foveate.official.vision import mobilenet_keys
 
 SOURCE = "BangguWu/ECANet"
@@ -86,7 +86,7 @@ def stage_kernels_of(state: Mapping[str, Tensor]) -> dict[str, Any]:
 def _network(
     depth: int, k_size: Sequence[int] = (3, 3, 3, 3), num_classes: int = 1000, pretrained: bool = False
 ) -> Built:
-    """k_size is what the weights say unless it is given. The released eca_resnet18 has 3 whatever is asked of it."""
+    """k_size is that of the weights unless it is given. The released eca_resnet18 always has 3."""
     network = create_network(f"eca_resnet{depth}", num_classes=num_classes, kernel_sizes=[int(k) for k in k_size])
     return network, {"*.*.eca.conv": "*.*.attention"}
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.networks import create_network
-from foveate.networks.residual import Bottleneck
-from foveate.official._recipes import official
-from foveate.official._residual import Built, in_blocks, only
+from foveate.networks._residual import Bottleneck
+from foveate.official._conversions import official
+from foveate.official._shared import Built, in_blocks, only
 
 SOURCE = "xvjiarui/GCNet"
 KEYS = {"conv_mask": "mask", "channel_add_conv": "add", "channel_mul_conv": "mul"}

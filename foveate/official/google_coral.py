@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from foveate.networks import create_network
 from foveate.networks.mobilenet_v2 import MobileNetV2
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "google-coral/test_data"
 FILE = "tf2_mobilenet_v2_1.0_224_ptq.tflite"

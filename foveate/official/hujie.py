@@ -9,9 +9,9 @@ from torch import nn
 
 from foveate.attention import create_attention
 from foveate.networks import create_network
-from foveate.networks.residual import Bottleneck
-from foveate.official._recipes import Build, official
-from foveate.official._residual import Built
+from foveate.networks._residual import Bottleneck
+from foveate.official._conversions import Build, official
+from foveate.official._shared import Built
 
 SOURCE = "hujie-frank/SENet"
 KEYS = {

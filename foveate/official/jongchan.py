@@ -8,9 +8,9 @@ from torch import nn
 from foveate.attention import create_attention
 from foveate.attention.bam import ChannelBranch, SpatialBranch
 from foveate.networks import create_network
-from foveate.networks.residual import BasicBlock, Bottleneck
-from foveate.official._recipes import official
-from foveate.official._residual import Built, in_blocks
+from foveate.networks._residual import BasicBlock, Bottleneck
+from foveate.official._conversions import official
+from foveate.official._shared import Built, in_blocks
 
 SOURCE = "Jongchan/attention-module"
 CBAM_KEYS = {
@@ -44,7 +44,7 @@ def cbam_channel_gate(
 
 @official(SOURCE, "cbam.SpatialGate")
 def cbam_spatial_gate(channels: int) -> tuple[nn.Module, dict[str, str]]:
-    """The official class takes maps of any width and has no arguments; ours wants to know `channels`."""
+    """The official class takes maps of any width and has no arguments; ours needs `channels`."""
     module = create_attention("cbam", channels, reduction=1, channel=False)
     return module, {"spatial.conv": "spatial_gate.conv", "spatial.bn": "spatial_gate.norm"}
 

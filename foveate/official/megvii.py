@@ -8,7 +8,7 @@ from torch import nn
 from foveate.networks import create_network
 from foveate.networks.shufflenet_v1 import ShuffleUnit, stage_widths
 from foveate.networks.shufflenet_v2 import ShuffleUnitV2
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "megvii-model/ShuffleNet-Series"
 SIZES = {"0.5x": 0.5, "1.0x": 1.0, "1.5x": 1.5, "2.0x": 2.0}

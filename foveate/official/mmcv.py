@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from foveate.attention import create_attention
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "open-mmlab/mmcv"
 CONVOLUTIONS = (None, "Conv", "Conv1d", "Conv2d", "Conv3d")
@@ -62,7 +62,7 @@ def _norm(
     """The norm that an mmcv norm_cfg asks for: ours with its eps and momentum, or a group norm."""
     if type == "GN":
         if num_groups is None:
-            raise ValueError("mmcv: norm_cfg of type 'GN' wants num_groups")
+            raise ValueError("mmcv: norm_cfg of type 'GN' needs num_groups")
         norm = nn.GroupNorm(num_groups, channels, eps)
     elif type in BATCH_NORMS:
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)

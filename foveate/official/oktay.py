@@ -6,7 +6,7 @@ from functools import partial
 from torch import nn
 
 from foveate.attention import create_attention
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "ozan-oktay/Attention-Gated-Networks"
 MODES = {

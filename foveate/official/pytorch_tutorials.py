@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from foveate.attention import create_attention
 from foveate.attention.stn import affine_sample
 from foveate.networks.stn import TutorialNet
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "pytorch/tutorials"
 

@@ -8,10 +8,10 @@ from torch import nn
 
 from foveate.attention import create_attention
 from foveate.networks import create_network
-from foveate.networks.residual import BasicBlock, Bottleneck
+from foveate.networks._residual import BasicBlock, Bottleneck
 from foveate.official import jongchan
-from foveate.official._recipes import official
-from foveate.official._residual import Built, in_blocks
+from foveate.official._conversions import official
+from foveate.official._shared import Built, in_blocks
 
 SOURCE = "implus/PytorchInsight"
 SE_KEYS = {"fc.0": "reduce", "fc.2": "expand"}
@@ -44,7 +44,7 @@ def _shortcut(downsample: bool) -> str | None:
 
 @official(SOURCE, "resnet_sge.SpatialGroupEnhance")
 def spatial_group_enhance(channels: int, groups: int = 64) -> tuple[nn.Module, dict[str, str]]:
-    """The official class takes maps of any width and has no `channels`; ours wants to know it."""
+    """The official class takes maps of any width and has no `channels`; ours needs it."""
     return create_attention("sge", channels, groups=groups), {}
 
 

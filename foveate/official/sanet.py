@@ -6,9 +6,9 @@ from torch import nn
 
 from foveate.attention import create_attention
 from foveate.networks import create_network
-from foveate.networks.residual import Bottleneck
-from foveate.official._recipes import official
-from foveate.official._residual import Built, in_blocks
+from foveate.networks._residual import Bottleneck
+from foveate.official._conversions import official
+from foveate.official._shared import Built, in_blocks
 
 SOURCE = "wofmanaf/SA-Net"
 KEYS = {

@@ -1,8 +1,8 @@
 """MiT's attention as its authors released it: NVlabs/SegFormer."""
 
 from foveate.attention import create_attention
-from foveate.official._recipes import official
-from foveate.official._residual import Built, only
+from foveate.official._conversions import official
+from foveate.official._shared import Built, only
 
 SOURCE = "NVlabs/SegFormer"
 KEYS = {"q": "query", "kv": "key_value", "proj": "out", "sr": "reduce"}

@@ -8,9 +8,9 @@ from torch import nn
 
 from foveate.attention import create_attention
 from foveate.networks import create_network
-from foveate.networks.residual import BasicBlock, Bottleneck
-from foveate.official._recipes import official
-from foveate.official._residual import Built, in_blocks
+from foveate.networks._residual import BasicBlock, Bottleneck
+from foveate.official._conversions import official
+from foveate.official._shared import Built, in_blocks
 
 CADENE = "Cadene/pretrained-models.pytorch"
 MOSKOMULE = "moskomule/senet.pytorch"

@@ -7,9 +7,9 @@ from torch import nn
 
 from foveate.attention import create_attention
 from foveate.networks import create_network
-from foveate.networks.residual import Bottleneck
-from foveate.official._recipes import Build, official
-from foveate.official._residual import Built
+from foveate.networks._residual import Bottleneck
+from foveate.official._conversions import Build, official
+from foveate.official._shared import Built
 
 SOURCE = "implus/SKNet"
 GRAPHS = {"models/sknet50.prototxt": (3, 4, 6, 3), "models/sknet101.prototxt": (3, 4, 23, 3)}

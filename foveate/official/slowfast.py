@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from foveate.attention import create_attention
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "facebookresearch/SlowFast"
 FORMS = {"softmax": "embedded_gaussian", "dot_product": "dot_product"}

@@ -3,7 +3,7 @@
 from torch import nn
 
 from foveate.attention import create_attention
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 KEYS = {"cSE.1": "channel.reduce", "cSE.3": "channel.expand", "sSE.0": "spatial.conv"}
 

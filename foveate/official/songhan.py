@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from foveate.networks import build_network
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "songhan/SqueezeNet-Deep-Compression"
 

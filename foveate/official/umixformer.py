@@ -10,8 +10,8 @@ from torch import Tensor
 
 from foveate.attention import create_attention
 from foveate.networks.umixformer import MixAttention, MixBlock, PooledStages
-from foveate.official._recipes import official
-from foveate.official._residual import Built, only
+from foveate.official._conversions import official
+from foveate.official._shared import Built, only
 
 SOURCE = "julian-klitzing/u-mixformer"
 ATTENTION = {"q": "query", "kv": "key_value", "proj": "out"}

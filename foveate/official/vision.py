@@ -7,10 +7,10 @@ from typing import Any
 from torch import nn
 
 from foveate.networks import create_network
-from foveate.networks.inverted_residual import InvertedResidual
+from foveate.networks._inverted_residual import InvertedResidual
 from foveate.networks.mobilenet_v2 import STAGES
 from foveate.networks.shufflenet_v2 import WIDTHS, ShuffleUnitV2
-from foveate.official._recipes import official
+from foveate.official._conversions import official
 
 SOURCE = "pytorch/vision"
 UNIT = {"branch2": "branch", "branch1": "other"}

@@ -10,8 +10,8 @@ from functools import partial
 
 from torch import nn
 
-from foveate.networks.shrinkage import ShrinkageBlock
-from foveate.official._recipes import Build, official
+from foveate.networks._shrinkage import ShrinkageBlock
+from foveate.official._conversions import Build, official
 
 SOURCE = "zhao62/Deep-Residual-Shrinkage-Networks"
 GATE_KEYS = {"fc1": "shrink.gate.reduce", "bn_fc": "shrink.gate.norm", "fc2": "shrink.gate.expand"}

@@ -1,4 +1,4 @@
-"""Colours by role, told apart with every common colour blindness (Okabe and Ito) and always paired with a shape."""
+"""Colours by role, distinguishable with every common colour blindness (Okabe and Ito), always paired with a shape."""
 
 LIGHT = {
     "paper": "#ffffff",

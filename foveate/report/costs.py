@@ -1,6 +1,6 @@
 """What networks cost: tables for the terminal, one for a spreadsheet, and a picture of counts beside times.
 
-Reads {"about": {…}, "networks": {name: figures}}; the first network is the plain one that the others are held against.
+Reads {"about": {…}, "networks": {name: figures}}; the others are compared with the first, the plain network.
 """
 
 import csv
@@ -20,7 +20,7 @@ Figures = dict[str, Any]
 
 
 def costs_table(whole: Figures) -> "Group":
-    """What is counted, what is measured, and the rows of each level that was asked for; for `rich.print`."""
+    """What is counted, what is measured, and the rows of each level; for `rich.print`."""
     from rich.console import Group
     from rich.text import Text
 
@@ -164,7 +164,7 @@ TIMES = ("latency_ms", "latency_ratio", "train_step_ms", "train_step_ratio")
 
 
 def costs_csv(whole: Figures) -> str:
-    """One line a network, then one for each stage, module and operator that was asked for.
+    """One line a network, then one for each stage, module and operator where there are any.
 
     macs are multiply-adds of the batch; an empty cell is a number that does not exist; module lines have their own
     latency_ms where they were timed.

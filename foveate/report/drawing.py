@@ -128,7 +128,7 @@ class Drawing:
     def interval(
         self, along: Scale, low: float, high: float, across: float, role: str, *, upright: bool = False
     ) -> None:
-        """A bar from low to high; where the scale cuts it an arrow head says that it goes on."""
+        """A bar from low to high; where the scale cuts it an arrow head shows that it goes on."""
         ends = [(along(along.clip(value)), value != along.clip(value)) for value in (low, high)]
         (start, _), (end, _) = ends
         self._segment(start, end, across, f"{role} bar", upright)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 
 from foveate.report.axes import axis_title, highest_of, metric_bounds
-from foveate.report.drawing import Drawing, Scale, scale, shorten
+from foveate.report.drawing import Drawing, Scale, scale, shorten, width_of
 from foveate.spec import Metric
 from foveate.summary import CurvePoint, Summary
 
@@ -29,6 +29,12 @@ def curve_title(summary: Summary, name: str) -> str:
     if name.startswith("train_"):
         return f"{name.removeprefix('train_')} on training items"
     return name
+
+
+def _short_title(name: str, metric: Metric | None) -> str:
+    if metric is None:
+        return name
+    return f"{metric.name} ({metric.shown_unit})" if metric.shown_unit else metric.name
 
 
 def _metric(summary: Summary, name: str) -> Metric | None:
@@ -63,7 +69,8 @@ def learning_curves(summary: Summary, name: str) -> Drawing:
             drawing.path([(x(point.epoch), y(factor * point.mean)) for point in plain], "plain curve thin")
         _curve(drawing, lines[arm.label], x, y, factor, arm.kind)
         drawing.unclip()
-    drawing.turned(10, (height - 26) / 2, shorten(title, height - 40, SIZE), style="muted")
+    axis = title if width_of(title, SIZE) <= height - 40 else _short_title(name, metric)
+    drawing.turned(10, (height - 26) / 2, shorten(axis, height - 40, SIZE), style="muted")
     first = " (the first may lie outside)" if _shown_from(epochs) > min(epochs) else ""
     foot = f"Epoch{first}. Line: mean over seeds; band: lowest to highest; thin grey: plain network."
     drawing.text(WIDTH - GAP, height - 8, foot, anchor="end", style="muted")

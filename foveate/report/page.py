@@ -1,4 +1,4 @@
-"""The report's folder: a page that asks nothing of the network, the figures as files, and the numbers beside them."""
+"""The report's folder: a page that loads nothing, the figures as files, and the numbers beside them."""
 
 import base64
 import json

@@ -15,7 +15,7 @@ LEFT, RIGHT, TOP, BELOW = 70.0, 24.0, 62.0, 96.0
 
 
 def roofline_drawing(found: dict[str, Any]) -> Drawing:
-    """One mark an operator, its area the time it takes; the dearest are named.
+    """One mark an operator, its area the time it takes; the slowest are named.
 
     found: of `foveate.costs.roofline`, as plain values, with "where" and "where_inserted", and "about" the network.
     """
@@ -48,7 +48,7 @@ def roofline_drawing(found: dict[str, Any]) -> Drawing:
 
 
 def roofline_table(found: dict[str, Any], shown: int = 12) -> "Group":
-    """Where the time goes, and the dearest operators, for `rich.print`; fits 100 columns."""
+    """Where the time goes, and the slowest operators, for `rich.print`; fits 100 columns."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -57,7 +57,7 @@ def roofline_table(found: dict[str, Any], shown: int = 12) -> "Group":
     table.add_column("operator", max_width=44, overflow="fold")
     for heading in ("ms", "%", "operations\na byte", "G operations\na second", "of the roof\n%"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("held by")
+    table.add_column("bound by")
     whole = sum(point["ms"] for point in found["points"]) or 1.0
     for point in sorted(found["points"], key=lambda point: -point["ms"])[:shown]:
         table.add_row(
@@ -73,13 +73,13 @@ def roofline_table(found: dict[str, Any], shown: int = 12) -> "Group":
 
 
 def where_in_words(found: dict[str, Any]) -> str:
-    """Where the time of the operators goes: "72.1 ms: held by arithmetic 91 %, memory 8 %, launch 1 %"."""
+    """Where the time of the operators goes: "72.1 ms: bound by arithmetic 91 %, memory 8 %, launch 1 %"."""
     parts = []
     for key, name in (("where", "all operators"), ("where_inserted", "the inserted ones")):
         whole = sum(found[key].values())
         if whole:
             shares = ", ".join(f"{bound} {100 * ms / whole:.0f} %" for bound, ms in found[key].items())
-            parts.append(f"{name} {numbers.milliseconds(whole)} ms: held by {shares}")
+            parts.append(f"{name} {numbers.milliseconds(whole)} ms: bound by {shares}")
     return "; ".join(parts)
 
 
@@ -107,7 +107,7 @@ def _name(point: dict[str, Any]) -> str:
 
 
 def _in_words(point: dict[str, Any]) -> str:
-    return f"{point['module']} {_name(point)}: {numbers.milliseconds(point['ms'])} ms, held by {point['bound']}"
+    return f"{point['module']} {_name(point)}: {numbers.milliseconds(point['ms'])} ms, bound by {point['bound']}"
 
 
 def _logarithmic(values: list[float], start: float, end: float) -> Scale:
@@ -134,11 +134,11 @@ def _axes(drawing: Drawing, x: Scale, y: Scale) -> None:
 
 
 def _names(drawing: Drawing, points: list[dict[str, Any]], at: list[tuple[float, float]]) -> None:
-    dearest = sorted(range(len(points)), key=lambda i: -points[i]["ms"])[:NAMED]
-    spots = [at[i] for i in dearest]
-    names = [shorten(f"{points[i]['module']} {_name(points[i])}", 280, SIZE) for i in dearest]
+    slowest = sorted(range(len(points)), key=lambda i: -points[i]["ms"])[:NAMED]
+    spots = [at[i] for i in slowest]
+    names = [shorten(f"{points[i]['module']} {_name(points[i])}", 280, SIZE) for i in slowest]
     frame = Box(LEFT + 2, TOP, WIDTH - RIGHT, HEIGHT - BELOW - 2)
-    for i, name, spot, where in zip(dearest, names, spots, place(spots, names, [], frame, SIZE), strict=True):
+    for i, name, spot, where in zip(slowest, names, spots, place(spots, names, [], frame, SIZE), strict=True):
         if where.leader:
             box = where.box
             near = min(max(spot[0], box.left), box.right), min(max(spot[1], box.top), box.bottom)
@@ -148,8 +148,8 @@ def _names(drawing: Drawing, points: list[dict[str, Any]], at: list[tuple[float,
 
 def _legend(drawing: Drawing, points: list[dict[str, Any]]) -> None:
     words = {
-        "plain": "held by arithmetic",
-        "control": "held by memory or launch",
+        "plain": "bound by arithmetic",
+        "control": "bound by memory or launch",
         "attention": "of the inserted modules",
     }
     left, there = LEFT, {_role(point) for point in points}

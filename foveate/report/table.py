@@ -113,6 +113,8 @@ def _notes(summary: Summary) -> list[str]:
     notes = ["Intervals: 95 % Student t over seeds; differences paired by seed. Verdicts: Holm-corrected."]
     if summary.metric.better == "lower":
         notes.append(f"{summary.metric.name}: lower is better.")
+    if batch := (summary.about.get("latency") or {}).get("batch_size"):
+        notes.append(f"Multiply-adds: of one item; latency: of a batch of {batch}.")
     if len(summary.metrics) > 1:
         notes.append(f"Also measured: {', '.join(one.name for one in summary.metrics[1:])}; in the report.")
     notes += [f"Note: {note}." for note in summary.about.get("notes", [])]

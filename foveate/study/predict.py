@@ -1,5 +1,6 @@
 """What a trained network gives for files that belong to no data set."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from foveate.data import open_data
+from foveate.data.classes import IMAGENET
 from foveate.data.listing import ENDINGS
+from foveate.data.photos import Photos
+from foveate.data.transforms import published
 from foveate.networks import input_channels
 from foveate.study.trained import find_run
 from foveate.tasks import create_task
+from foveate.tasks.task import main_output
+from foveate.trained import load_trained
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,45 @@ def of_run(text: str) -> Predictor:
         return found.expand(channels, *found.shape[1:])
 
     return Predictor(trained.name, trained.model, sample, task.predict, task.masks if task.dense else None)
+
+
+def of_network(network: str, weights: Path | None) -> Predictor:
+    """A network by name with a file of weights, or a saved one, with the preprocessing that it was published with.
+
+    Classes have the names of the saved network's card, ImageNet's for 1000 outputs, else numbers.
+
+    Raises: LookupError, ValueError, TypeError: as `foveate.trained.load_trained`.
+    """
+    trained = load_trained(network, weights)
+    published_with = published(trained.name, trained.source, weights.name if weights else "")
+    if trained.channels == 1:
+        published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
+    split = Photos([], np.empty(0, np.int64), published_with, names=[], channels=trained.channels)
+    names = trained.classes or _class_names(trained.outputs)
+
+    def rows(given: Any) -> list[dict[str, Any]]:
+        best = torch.softmax(main_output(given).float(), 1).topk(min(5, trained.outputs), 1)
+        return [_ranked(names, *one) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+
+    return Predictor(trained.name, trained.model, split.prepare, rows)
+
+
+def _class_names(outputs: int) -> tuple[str, ...]:
+    """ImageNet's for 1000 outputs, else numbers."""
+    if outputs != IMAGENET:
+        return tuple(str(number) for number in range(outputs))
+    from torchvision.models import get_model_weights
+
+    return tuple(get_model_weights("resnet18").DEFAULT.meta["categories"])
+
+
+def _ranked(names: Sequence[str], best: list[int], scores: list[float]) -> dict[str, Any]:
+    """{"class", "score", "class2", "score2", …}, the best first."""
+    row: dict[str, Any] = {}
+    for place, (number, score) in enumerate(zip(best, scores, strict=True), 1):
+        ending = "" if place == 1 else str(place)
+        row |= {f"class{ending}": names[number], f"score{ending}": score}
+    return row
 
 
 def list_files(path: Path) -> list[Path]:

@@ -8,10 +8,11 @@ from foveate.items import ITEMS
 from foveate.spec import Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
+from foveate.study.folder import RESULTS, STUDY
 from foveate.study_file import read_study
 from foveate.summary import Arm, Cost, Failure, Logged, Score, Setting, Summary, Times
 
-STUDY, RESULTS, EXAMPLES = "study.toml", "results.db", "examples.png"
+EXAMPLES = "examples.png"  # in the folder of a run
 
 
 def summarise(folder: Path) -> Summary:
@@ -27,7 +28,7 @@ def summarise(folder: Path) -> Summary:
             raise ValueError(f"{folder}: the study in it was never planned; run it first")
         metrics = [Metric.model_validate(row) for row in store.get_meta("metrics")]
         about, latency = store.get_meta("about"), store.get_meta("latency") or {}
-        runs = _runs_of_the_plan(store, study, arms)
+        runs = _runs_of_the_plan(store)
         rows = [row for row in store.metrics() if row["run"] in runs]
         history = [row for row in store.history() if row["run"] in runs]
         costs = _costs(store.costs())
@@ -60,14 +61,10 @@ def _setting(study: Study) -> Setting:
     return Setting(name=study.name, network=study.network, seeds=study.seeds, control=study.control, epochs=epochs)
 
 
-def _runs_of_the_plan(store: Store, study: Study, arms: list[Arm]) -> dict[str, dict[str, Any]]:
+def _runs_of_the_plan(store: Store) -> dict[str, dict[str, Any]]:
     """Key → row of the runs of the study as it stands; a folder keeps those of earlier variants and seeds as well."""
-    labels, keys = {arm.label for arm in arms}, store.get_meta("runs")
-    return {
-        run["key"]: run
-        for run in store.runs()
-        if run["arm"] in labels and run["seed"] in study.seeds and (keys is None or run["key"] in keys)
-    }
+    keys = set(store.get_meta("runs") or [])
+    return {run["key"]: run for run in store.runs() if run["key"] in keys}
 
 
 def _all_metrics(declared: list[Metric], rows: list[dict[str, Any]]) -> list[Metric]:
@@ -77,7 +74,7 @@ def _all_metrics(declared: list[Metric], rows: list[dict[str, Any]]) -> list[Met
         metric = metrics.setdefault(row["metric"], Metric(row["metric"], row["unit"], row["better"]))
         if (metric.unit, metric.better) != (row["unit"], row["better"]):
             raise ValueError(
-                f"metric {metric.name!r} is {metric.better} is better, in {metric.unit or 'no unit'}; {row['arm']!r}, "
+                f"metric {metric.name!r}: {metric.better} is better, in {metric.unit or 'no unit'}; {row['arm']!r}, "
                 f"seed {row['seed']}, measured it as {row['better']} is better, in {row['unit'] or 'no unit'}"
             )
     return list(metrics.values())
@@ -122,8 +119,7 @@ def status(folder: Path) -> dict[str, Any]:
     """Where a study stands: {"states": {state: runs}, "runs": [{"arm", "seed", "state", "attempts", "error"}]}."""
     store = Store(folder / RESULTS, read_only=True)
     try:
-        keys = store.get_meta("runs")
-        runs = [run for run in store.runs() if keys is None or run["key"] in keys]
+        runs = _runs_of_the_plan(store).values()
     finally:
         store.close()
     rows = [{name: run[name] for name in ("arm", "seed", "state", "attempts", "error", "key")} for run in runs]

@@ -295,12 +295,11 @@ class _Coordinator:
         self.store.set_meta("latency", {"batch_size": batch_size, "threads": self.study.train.threads})
 
     def _set_about(self, command: str) -> None:
-        targets = {name: list(target.names) for name, target in self.data.targets.items()}
+        classes = getattr(self.task, "classes", ())
         about = {
             "name": self.data.name,
             "data": self.data.description,
-            "targets": targets,
-            "classes": self.task.outputs,
+            "classes": len(classes) or None,
             "train_items": len(self.data.train),
             "test_items": len(self.data.test),
             "size": list(self.data.inputs[1:]),

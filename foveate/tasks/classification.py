@@ -1,6 +1,6 @@
 """Image classification: cross-entropy, top-1 accuracy."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from foveate.tasks.task import (
     Scores,
     Task,
     all_outputs,
+    class_figures,
     extra_losses,
     main_output,
     register_task,
@@ -81,7 +82,7 @@ class Classification(Task):
         self.loss(model, batch)
 
     def meter(self) -> "ClassificationMeter":
-        return ClassificationMeter(self.outputs)
+        return ClassificationMeter(self.classes)
 
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         pictures = shown(batch.inputs)
@@ -90,7 +91,7 @@ class Classification(Task):
         lines = [self.classes[label] for label in labels]
         if best is not None:
             lines = [
-                f"{line} ✓" if label == found else f"{line} → {self.classes[found]}"
+                f"{line}: right" if label == found else f"{line}, taken for {self.classes[found]}"
                 for line, label, found in zip(lines, labels, best, strict=True)
             ]
         return [captioned(picture, line) for picture, line in zip(pictures, lines, strict=True)]
@@ -105,14 +106,14 @@ class Classification(Task):
 
 
 class ClassificationMeter(Meter):
-    """accuracy and loss of each item; top5 with more than five classes. `confusion` is (true, predicted) counts."""
+    """accuracy and loss of each item; top5 with more than five classes; counts of true by predicted class."""
 
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names, self.classes = names, len(names)
         self.right: list[Tensor] = []
         self.losses: list[Tensor] = []
         self.among5: list[Tensor] = []
-        self.confusion = torch.zeros(classes, classes, dtype=torch.int64)
+        self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         labels = batch.targets["label"]
@@ -130,4 +131,6 @@ class ClassificationMeter(Meter):
         if self.among5:
             found["top5"] = torch.cat(self.among5)
         values = {name: value.double().mean().item() for name, value in found.items()}
-        return Scores(values, {name: value.cpu().numpy().astype(np.float32) for name, value in found.items()})
+        items = {name: value.cpu().numpy().astype(np.float32) for name, value in found.items()}
+        confusion = self.confusion.numpy()
+        return Scores(values, items, class_figures(self.names, confusion), confusion)

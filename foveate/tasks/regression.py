@@ -98,7 +98,7 @@ class Regression(Task):
             if self.outputs == 2 and len(self.data.inputs) == 3:
                 points = [(float(value[0]), float(value[1]), colour) for value, colour in pairs]
                 picture = marked(picture, points, self.data.inputs[1:])
-            text = " → ".join(", ".join(f"{v:.3g}" for v in value.tolist()) for value, _ in pairs)
+            text = ", network ".join(", ".join(f"{v:.3g}" for v in value.tolist()) for value, _ in pairs)
             drawn.append(captioned(picture, text))
         return drawn
 

@@ -1,6 +1,6 @@
 """Segmentation: a class for every position. Cross-entropy, mean intersection over union."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from foveate.tasks.task import (
     Scores,
     Task,
     all_outputs,
+    class_figures,
     extra_losses,
     main_output,
     register_task,
@@ -87,7 +88,7 @@ class Segmentation(Task):
         self.loss(model, batch)
 
     def meter(self) -> "SegmentationMeter":
-        return SegmentationMeter(self.outputs)
+        return SegmentationMeter(self.classes)
 
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         pictures, masks = shown(batch.inputs), batch.targets["mask"].cpu().numpy()
@@ -115,8 +116,9 @@ class SegmentationMeter(Meter):
     An item's own mIoU is over the classes in its mask or in its prediction.
     """
 
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names, self.classes = names, len(names)
+        self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64)
         self.intersections: list[Tensor] = []
         self.unions: list[Tensor] = []
         self.right: list[Tensor] = []
@@ -134,6 +136,8 @@ class SegmentationMeter(Meter):
         either = torch.stack([(((best == k) | (target == k)) & known).sum(1) for k in range(self.classes)], 1)
         self.intersections.append(both.cpu())
         self.unions.append(either.cpu())
+        pairs = (target * self.classes + best)[known].cpu()
+        self.confusion += torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes)
 
     def scores(self) -> Scores:
         both, either = torch.cat(self.intersections), torch.cat(self.unions)
@@ -145,7 +149,11 @@ class SegmentationMeter(Meter):
         values = {name: value.double().mean().item() for name, value in items.items()}
         values["mIoU"] = mean_iou(both.sum(0), either.sum(0)).item()
         arrays = {name: value.cpu().numpy().astype(np.float32) for name, value in items.items()}
-        return Scores(values, arrays | {"mIoU.intersection": both.numpy(), "mIoU.union": either.numpy()})
+        sums = {"mIoU.intersection": both.numpy(), "mIoU.union": either.numpy()}
+        by_class = class_figures(self.names, self.confusion.numpy())
+        for k, name in enumerate(self.names):
+            by_class[name]["IoU"] = float(both[:, k].sum() / max(int(either[:, k].sum()), 1))
+        return Scores(values, arrays | sums, by_class, self.confusion.numpy())
 
 
 def mean_iou(intersection: Tensor, union: Tensor) -> Tensor:

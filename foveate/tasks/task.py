@@ -23,10 +23,14 @@ class Scores:
         values: {metric: value over the whole set}.
         items: {name: array (n, …)}, a row an item in the order of the updates: the metric's value of each item, or sums
             from which a metric of the whole set is made again (intersections and unions by class).
+        by_class: {class: {figure: value}}, of tasks with classes.
+        confusion: int64 (K, K), items or positions of each true class (rows) by predicted class.
     """
 
     values: Mapping[str, float]
     items: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    by_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    confusion: NDArray[np.int64] | None = None
 
 
 class Meter(ABC):
@@ -164,6 +168,19 @@ def summed(
         total = total + weights[name] * value
         parts[name] = value
     return {"loss": total, **({"main": main} if parts else {}), **parts}
+
+
+def class_figures(names: Sequence[str], confusion: NDArray[np.int64]) -> dict[str, dict[str, float]]:
+    """Recall, precision and number of each class from counts of true (rows) by predicted class."""
+    right, true, predicted = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    return {
+        name: {
+            "recall": float(right[k] / max(true[k], 1)),
+            "precision": float(right[k] / max(predicted[k], 1)),
+            "number": int(true[k]),
+        }
+        for k, name in enumerate(names)
+    }
 
 
 LOSS_WEIGHTS = {"interactive": 1e-4, "attention": 1e-4}  # beta and gamma of arXiv:1808.01106, which gives no values

@@ -139,7 +139,7 @@ def test_is_the_identity_at_the_start(name, options):
 def test_mistakes_say_what_would_do():
     with pytest.raises(ValueError, match="form must be one of 'embedded_gaussian'"):
         foveate.create_attention("nl", 8, form="softmax")
-    with pytest.raises(ValueError, match="scale=True wants a softmax form"):
+    with pytest.raises(ValueError, match="scale=True needs a softmax form"):
         foveate.create_attention("nl", 8, form="dot_product", scale=True)
     with pytest.raises(ValueError, match="orders nothing without sub_sample"):
         foveate.create_attention("nl", 8, pool_first=True)

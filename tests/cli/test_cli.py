@@ -21,6 +21,7 @@ COMMANDS = [
     ["sites"],
     ["cost"],
     ["evaluate"],
+    ["compare"],
     ["convert"],
     *(["study", name] for name in ("run", "status", "resume", "report")),
     ["data", "make"],
@@ -76,7 +77,7 @@ def test_a_study_from_flags_to_its_report(tmp_path):
     folder = tmp_path / "out"
     assert {"study.toml", "results.db", "runs", "report"} <= {path.name for path in folder.iterdir()}
     made = {path.name for path in (folder / "report").iterdir()}
-    assert {"index.html", "table.csv", "summary.json", "accuracy_latency.png", "curves.png"} <= made
+    assert {"index.html", "table.csv", "summary.json", "score_latency.png", "curves.png"} <= made
     states = json.loads(foveate("study", "status", folder, "--json").stdout)["states"]
     assert states == {"done": 6, "running": 0, "todo": 0, "failed": 0}
     again = foveate("study", "run", *flags, "--out", "out", "--json", cwd=tmp_path)

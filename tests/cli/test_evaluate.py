@@ -1,4 +1,4 @@
-"""foveate evaluate and what it stands on: preprocessing as published, images as they lie, classes by their names."""
+"""foveate evaluate: what is right is counted, images are found as they lie, mistakes are one line."""
 
 import io
 import json
@@ -13,8 +13,13 @@ from safetensors.torch import save_file
 
 import foveate
 from foveate.cli import main
-from foveate.evaluation import find_images, make_ready, published, score
+from foveate.cli.evaluate import preprocessing_of, score_classifier
+from foveate.data import open_data
+from foveate.data.evaluation import evaluation_set, find_images
+from foveate.data.transforms import Preprocessing, published
 from foveate.networks import read_weights
+from foveate.spec import DataSpec
+from foveate.trained import load_trained
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 OWN = """import torch
@@ -72,10 +77,13 @@ ASKED = ["own.py:colour", "--weights", "own.safetensors", "--num-classes", "3", 
 
 
 def test_evaluate_counts_what_is_right(colours, command):
-    status, out, _ = command(*ASKED)
+    status, out, error = command(*ASKED)
     assert status == 0
+    assert "note: the preprocessing that own.py:colour was trained with is not known" in error
+    assert command(*ASKED, "--mean", "0,0,0", "--std", "1,1,1")[2] == "", "then it is known"
     assert "3 classes: 4 images of photos" in out
     assert "top-1 75.00 % (3 right)" in out
+    assert "classes numbered in the order of their names" in out
     assert "top-5" not in out, "of three classes there is no top-5"
     status, out, _ = command(*ASKED, "--json", "--image-size", "8", "--crop-pct", "0.5", "--batch-size", "3")
     answer = json.loads(out)
@@ -83,6 +91,8 @@ def test_evaluate_counts_what_is_right(colours, command):
     assert answer["preprocessing"]["image_size"] == 8
     assert json.loads(command(*ASKED, "--json", "--bgr")[1])["correct"] == 2, "green, and the blue one under red"
     assert json.loads(command(*ASKED, "--json", "--images", "2")[1])["images"] == 2
+    listed = json.loads(command(*ASKED, "--json", "--classes", "red,green,blue")[1])
+    assert (listed["correct"], listed["classes"]) == (2, "by the network's own list of classes")
     shifted = ["--mean", "0,0,0", "--std", "1,1,0.001", "--amp", "--channels-last"]
     assert json.loads(command(*ASKED, "--json", *shifted)[1])["correct"] == 3
 
@@ -92,10 +102,13 @@ def test_evaluate_counts_what_is_right(colours, command):
     [
         (lambda at: ASKED[:1] + ASKED[3:], "wanted --weights FILE"),
         (lambda at: [*ASKED, "--weights", "gone.pth"], "weights gone.pth: wanted a safetensors file"),
-        (lambda at: [*ASKED, "--data", "gone"], "gone: wanted a folder of images; there is nothing"),
-        (lambda at: [*ASKED, "--data", "own.py"], "own.py: wanted a folder of images; there is a file"),
-        (lambda at: [*ASKED, "--num-classes", "4"], "fc.weight has 3 classes; the network was asked to have 4"),
-        (lambda at: (at / "photos/white").mkdir() or ASKED, "photos/white: wanted images"),
+        (lambda at: [*ASKED, "--data", "gone"], "gone: wanted 'embedded' or a folder, got neither"),
+        (lambda at: [*ASKED, "--data", ""], "--data: wanted a folder; got an empty text"),
+        (lambda at: [*ASKED, "--data", "own.py"], "own.py: wanted a folder (or 'embedded'), got a file"),
+        (lambda at: [*ASKED, "--classes", "blue,green"], "classes of the network: wanted 3 different names; got 2"),
+        (lambda at: [*ASKED, "--classes", "blue,green,rde"], "the network has no class 'red'; did you mean 'rde'?"),
+        (lambda at: [*ASKED, "--num-classes", "4"], "fc.weight has 3 classes; wanted 4"),
+        (lambda at: (at / "photos/white").mkdir() or ASKED, "photos/white: class 'white' has no images"),
         (
             lambda at: photo(at / "photos/white/1.png", (9, 9, 9)) or ASKED,
             "photos: wanted 3 class folders, one an output of the network; got 4 ('blue', 'green', 'red', …)",
@@ -109,10 +122,12 @@ def test_evaluate_counts_what_is_right(colours, command):
             lambda at: (at / "photos/red/bad.jpg").write_bytes(b"no") and ASKED,
             "bad.jpg: not an image, whatever its name says",
         ),
-        (lambda at: (at / "photos/red/z.png").write_bytes(_half()) and ASKED, "z.png: cannot be read: "),
+        (lambda at: (at / "photos/red/z.png").write_bytes(_half()) and ASKED, "z.png: corrupt or cut short: "),
+        (lambda at: (at / "photos/red/z.png").touch() or ASKED, "z.png: empty file (0 bytes)"),
+        (lambda at: _write(at / "photos/red/z.txt", "a") or ASKED, "z.txt: not an image file; wanted one of .jpg"),
         (lambda at: [*ASKED, "--crop-pct", "1.5"], "crop: wanted a share of the resized image"),
         (lambda at: [*ASKED, "--image-size", "0"], "image size: wanted at least 1 pixel; got 0"),
-        (lambda at: [*ASKED, "--interpolation", "cubic"], "wanted nearest, bilinear, bicubic, lanczos; got 'cubic'"),
+        (lambda at: [*ASKED, "--interpolation", "cubic"], "bicubic, lanczos, linear; got 'cubic'"),
         (lambda at: [*ASKED, "--mean", "0.5,half,0.5"], "--mean: wanted numbers parted by commas"),
         (lambda at: [*ASKED, "--mean", "0.5", "--std", "1"], "--mean, --std: wanted 3 numbers each, got 1"),
         (lambda at: [*ASKED, "--device", "tpu"], "--device: wanted one of this machine's (cpu"),
@@ -130,6 +145,14 @@ def test_evaluate_counts_what_is_right(colours, command):
             "there is no such file",
         ),
         (lambda at: _write(at / "l.json", '[{"file": "a"}]') or [*ASKED, "--labels", "l.json"], "row 0: wanted {"),
+        (
+            lambda at: _write(at / "l.txt", f"{'x' * 300}.png 1") or [*ASKED, "--labels", "l.txt"],
+            "; File name too long",
+        ),
+        (
+            lambda at: _write(at / "l.json", '{"red/1.png": null}') or [*ASKED, "--labels", "l.json"],
+            "a class, got null",
+        ),
         (lambda at: _write(at / "l.txt", "red/1.png") or [*ASKED, "--labels", "l.txt"], "line 1: wanted 'file class'"),
         (
             lambda at: _write(at / "photos/labels.json", "[]") or ASKED,
@@ -182,6 +205,7 @@ def test_a_saved_network_is_evaluated_by_its_file_alone(tmp_path, command):
     status, out, error = command(tmp_path / "kept.safetensors", "--data", tmp_path / "photos", "--json")
     assert status == 0, error
     assert json.loads(out)["correct"] == 1, "both photos are the same"
+    assert "is not known" in error, "it may have been trained on anything"
     status, _, error = command(tmp_path / "kept.safetensors", "--data", tmp_path / "photos", "--option", "width=1")
     assert status == 2
     assert "is a network with its weights" in error
@@ -192,24 +216,24 @@ def test_a_converted_network_keeps_the_preprocessing_of_its_source(tmp_path, sha
     source = "google-coral/test_data"
     model = foveate.official.load(source, "mobilenet_v2", {}, read_weights(weights))
     foveate.save(model, tmp_path / "kept.safetensors", about={"source": f"https://github.com/{source}"})
-    ready = make_ready(str(tmp_path / "kept.safetensors"), None)
-    assert (ready.name, ready.outputs, ready.source) == ("foveate:mobilenet_v2", 1000, source)
-    assert published(ready.name, ready.source).mean == (0.5, 0.5, 0.5)
+    trained = load_trained(str(tmp_path / "kept.safetensors"), None)
+    assert (trained.name, trained.outputs, trained.source) == ("foveate:mobilenet_v2", 1000, source)
+    assert published(trained.name, trained.source).mean == (0.5, 0.5, 0.5)
 
 
-def labels_of(images):
-    return [label for _, label, _ in images.items()]
+def numbers_of(images, outputs):
+    return evaluation_set(images, outputs, Preprocessing()).test.labels.tolist()
 
 
 def test_images_are_found_as_they_lie(tmp_path):
     for name in ("a", "b"):
         for place in ("train", "val"):
             photo(tmp_path / "split" / place / name / "deep" / f"{place}.JPEG", (1, 2, 3))
-    found = find_images(tmp_path / "split", 2)
-    assert found.count == 2
-    assert all("val" in item[2] for item in found.items())
+    found = find_images(tmp_path / "split")
+    assert len(found.contents) == 2
+    assert all("val" in name for name in found.names)
     photo(tmp_path / "net/val/n01443537/x.JPEG", (1, 2, 3))
-    assert labels_of(find_images(tmp_path / "net", 1000)) == [1]
+    assert numbers_of(find_images(tmp_path / "net"), 1000) == [1]
     for i in range(3):
         photo(tmp_path / f"flat/{i}.png", (i, i, i))
     for name, text in (
@@ -218,9 +242,35 @@ def test_images_are_found_as_they_lie(tmp_path):
         ("l.txt", "2.png 4\n0.png,1\n"),
     ):
         (tmp_path / name).write_text(text)
-        assert labels_of(find_images(tmp_path / "flat", 5, labels=tmp_path / name)) == [4, 1]
+        assert numbers_of(find_images(tmp_path / "flat", labels=tmp_path / name), 5) == [4, 1]
     (tmp_path / "flat/labels.json").write_text('{"1.png": "tench"}')
-    assert labels_of(find_images(tmp_path / "flat", 1000)) == [0]
+    assert numbers_of(find_images(tmp_path / "flat"), 1000) == [0]
+
+
+def test_a_study_and_evaluate_see_the_same_files_and_the_same_tensors(tmp_path, monkeypatch):
+    """With a linked folder in val/a, a folder in it that is linked in a circle, and upper-case endings."""
+    monkeypatch.setenv("FOVEATE_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+
+    def noise(path, size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).save(path)
+
+    for label in ("a", "b"):
+        for number in range(3):
+            noise(tmp_path / "set" / "train" / label / f"{number}.jpg", (40, 50))
+            noise(tmp_path / "set" / "val" / label / f"{number}.JPG", (40 + 9 * number, 51))
+    for number in range(4):
+        noise(tmp_path / "elsewhere" / f"{number}.png", (33, 90))
+    (tmp_path / "set" / "val" / "a" / "linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "elsewhere")
+    study = open_data(DataSpec(source=str(tmp_path / "set"), size=32)).test
+    ours = evaluation_set(find_images(tmp_path / "set"), 2, Preprocessing(image_size=32)).test
+    assert len(study) == len(ours) == 10
+    assert list(study.contents) == [ours.contents[item] for item in range(10)]
+    one, other = (split.batch(range(10), None) for split in (study, ours))
+    assert torch.equal(one.inputs, other.inputs)
+    assert torch.equal(one.targets["label"], other.targets["label"])
 
 
 def test_cifars_own_files_and_parquet_are_read(tmp_path):
@@ -228,11 +278,11 @@ def test_cifars_own_files_and_parquet_are_read(tmp_path):
     (tmp_path / "cifar").mkdir()
     with (tmp_path / "cifar/test_batch").open("wb") as file:
         pickle.dump({"data": x, "labels": [0, 9, 3, 3, 1]}, file)
-    found = find_images(tmp_path / "cifar", 10)
-    assert (found.count, found.size, labels_of(found)) == (5, 32, [0, 9, 3, 3, 1])
-    assert np.array_equal(next(found.items())[0], x[0].reshape(3, 32, 32).transpose(1, 2, 0))
+    found = find_images(tmp_path / "cifar")
+    assert (len(found.contents), found.side, numbers_of(found, 10)) == (5, 32, [0, 9, 3, 3, 1])
+    assert np.array_equal(found.contents[0], x[0].reshape(3, 32, 32).transpose(1, 2, 0))
     with pytest.raises(ValueError, match="has 10 classes; the network has 100 outputs"):
-        find_images(tmp_path / "cifar", 100)
+        numbers_of(found, 100)
     parquet = pytest.importorskip("pyarrow.parquet")
     pyarrow = pytest.importorskip("pyarrow")
     (tmp_path / "rows").mkdir()
@@ -241,33 +291,45 @@ def test_cifars_own_files_and_parquet_are_read(tmp_path):
         kept = io.BytesIO()
         Image.new("RGB", (side, side), (side, 0, 0)).save(kept, "PNG")
         files.append({"bytes": kept.getvalue(), "path": ""})
-    parquet.write_table(
-        pyarrow.table({"image": files, "label": [2, 0, 1]}), tmp_path / "rows/validation-00000-of-00001.parquet"
-    )
-    found = find_images(tmp_path / "rows", 3)
-    assert (found.count, found.size, labels_of(found)) == (3, 20, [2, 0, 1])
+    shard = tmp_path / "rows/validation-00000-of-00001.parquet"
+    parquet.write_table(pyarrow.table({"image": files, "label": [2, 0, 1]}), shard, row_group_size=2)
+    found = find_images(tmp_path / "rows")
+    assert (len(found.contents), found.side, numbers_of(found, 3)) == (3, 20, [2, 0, 1])
+    assert [found.contents[row] for row in (2, 0, 1)] == [files[row]["bytes"] for row in (2, 0, 1)]
+    assert found.names[2] == f"{shard}, row 2"
     with pytest.raises(ValueError, match="row 0: wanted a class from 0 to 1, got 2"):
-        labels_of(find_images(tmp_path / "rows", 2))
+        numbers_of(found, 2)
     (tmp_path / "only").mkdir()
-    (tmp_path / "rows/validation-00000-of-00001.parquet").rename(tmp_path / "only/train-00000-of-00001.parquet")
+    shard.rename(tmp_path / "only/train-00000-of-00001.parquet")
     with pytest.raises(ValueError, match="wanted test-\\*.parquet"):
-        find_images(tmp_path / "only", 3)
+        find_images(tmp_path / "only")
+
+
+def test_a_chosen_part_is_spread_over_the_set(tmp_path):
+    for number in range(10):
+        photo(tmp_path / "set" / "ab"[number // 5] / f"{number}.png", (number, 0, 0))
+    part = evaluation_set(find_images(tmp_path / "set"), 2, Preprocessing(), most=4).test
+    assert [int(part.name_of(item)[-5]) for item in range(4)] == [0, 3, 6, 9]
+    assert part.labels.tolist() == [0, 0, 1, 1]
 
 
 def accuracy(shared, network, weights, data, outputs, most=None, **given):
-    ready = make_ready(network, shared / "data/weights" / weights, **given)
-    found = find_images(shared / "data" / data, outputs)
-    return score(ready.model, found, published(network, ready.source, weights), most=most)
+    trained = load_trained(network, shared / "data/weights" / weights, **given)
+    assert trained.outputs == outputs
+    found = find_images(shared / "data" / data)
+    scores = score_classifier(
+        trained.model, evaluation_set(found, outputs, preprocessing_of(trained, found, weights), most=most)
+    )
+    return {name: int(right.sum()) for name, right in scores.items.items() if name != "loss"}
 
 
 def test_released_networks_are_right_on_a_slice(shared):
     pytest.importorskip("pyarrow")
     found = accuracy(shared, "foveate:resnet20", "cifar10_resnet20-12fca82f.th", "cifar10", 10, most=200)
-    assert found.images == 200
-    assert found.right >= 176
+    assert found["accuracy"] >= 176
     found = accuracy(shared, "mobilenet_v2", "mobilenet_v2_imagenet_int8.pth", "imagenet_sample", 1000, most=20)
-    assert found.right >= 15
-    assert found.right5 >= 19
+    assert found["accuracy"] >= 15
+    assert found["top5"] >= 19
 
 
 HAN = {"source": "songhan/SqueezeNet-Deep-Compression", "cls": "squeezenet1_0"}
@@ -286,5 +348,5 @@ HAN = {"source": "songhan/SqueezeNet-Deep-Compression", "cls": "squeezenet1_0"}
 def test_released_networks_keep_their_published_accuracy(shared, network, weights, data, outputs, given, right, right5):
     pytest.importorskip("pyarrow")
     found = accuracy(shared, network, weights, data, outputs, **given)
-    assert found.right == right
-    assert right5 is None or found.right5 == right5
+    assert found["accuracy"] == right
+    assert right5 is None or found["top5"] == right5

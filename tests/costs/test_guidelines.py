@@ -193,6 +193,7 @@ def test_a_measured_network_is_priced_and_left_as_it_was():
     assert read_of_it.latency_ms.median > 0
     assert torch.backends.mha.get_fastpath_enabled()
     assert {total.guideline for total in read_of_it.totals} == {"G1", "G2", "G3", "G4"}
+    assert any(place.change for place in read_of_it.places)
     for place in read_of_it.places:
         assert 0 < place.measured_ms.low <= place.measured_ms.median <= place.measured_ms.high
         assert 0 < place.share < 1

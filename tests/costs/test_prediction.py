@@ -151,7 +151,7 @@ def test_what_a_calibration_is_not_for_is_refused():
 def test_a_small_calibration_of_this_machine():
     told = []
     networks = dict.fromkeys(["foveate:resnet8", "torchvision:shufflenet_v2_x0_5", "torchvision:squeezenet1_1"], (64,))
-    found = calibrate(networks=networks, threads=1, budget_s=0.0, told=told.append)
+    found = calibrate(networks=networks, threads=1, budget_s=0.0, progress=told.append)
     assert told == [f"{name} at 64×64{again}" for again in ("", ", again") for name in networks]
     assert [one.network for one in found.checked] == list(networks)
     assert all(one.measured_ms > 0 and one.predicted_ms > 0 for one in found.checked)

@@ -194,7 +194,8 @@ def test_folders_that_are_no_data_set(folder, tmp_path, photos):
     shutil.copy(photos[0], tmp_path / "nothing" / "loose.jpg")
     assert "got 1 loose image and no folder" in refused(tmp_path / "nothing")
     assert [problem.kind for problem in problems_of(tmp_path / "nothing")] == ["folder"]
-    assert "there is no such folder" in str(problems_of(tmp_path / "missing")[0])
+    with pytest.raises(ValueError, match="there is no such folder"):
+        inspect_data(str(tmp_path / "missing"))
     assert "got an empty name" in refused("")
     shutil.rmtree(folder / "dogs")
     assert refused(folder) == f"{folder}: wanted at least two class folders, got 1: 'cats'"
@@ -303,6 +304,7 @@ def test_options_of_the_kind(folder):
         one, other = (data.train.batch([0, 1], augment).inputs for data in (plain, turned))
         assert torch.equal(one.flip(1), other)
         assert 0 <= one.min() < one.max() <= 1
+    assert inspect_data(str(folder), options=options).data is not None
     with pytest.raises(TypeError, match=r"'folders' has no option 'skip_bda'; did you mean 'skip_bad'"):
         open_data(DataSpec(source=str(folder), options={"skip_bda": True}))
     with pytest.raises(ValueError, match=r"wanted one side such as 224; got \[32, 48\]"):
@@ -314,3 +316,8 @@ def test_a_photo_of_ones_own_is_prepared_as_the_test_split_gives_it(folder):
     expected = data.test.batch([0], None).inputs[0]
     assert torch.equal(data.prepare(data.test.contents[0]), expected)
     assert torch.equal(data.prepare(Image.open(data.test.contents[0])), expected)
+
+
+def test_a_name_with_a_line_break_is_one_line(folder):
+    (folder / "cats" / "a\nb.jpg").write_bytes(b"junk")
+    assert refused(folder).splitlines() == [f"{folder / 'cats'}/a\ufffdb.jpg: not an image, whatever its name says"]

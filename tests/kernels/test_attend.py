@@ -1,4 +1,4 @@
-"""Attention and the sum over ReLUs without a map of pairs: every form against its reference, and what is held."""
+"""Attention and the sum over ReLUs without a map of pairs: every form against its reference, and peak memory."""
 
 import copy
 
@@ -138,7 +138,7 @@ def test_transforms_of_torch_func_are_given_the_reference():
     torch.testing.assert_close(along, attend(q, k, v))
 
 
-def test_what_cannot_run_or_does_not_fit_is_said_in_one_line():
+def test_a_form_that_cannot_run_and_sizes_that_differ_are_refused_in_one_line():
     q, k, v = attention_inputs(2, 4, 5, 3, 2, 1)
     for message, run in (
         ("impl must be one of 'reference', 'fused', 'blocked' or None; got 'cpu'", lambda: attend(q, k, v, impl="cpu")),
@@ -175,7 +175,7 @@ def largest_allocation(run):
     ids=str,
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_no_map_of_pairs_is_held_in_training_or_for_the_rows_that_are_asked_for(name, options, dtype):
+def test_no_map_of_pairs_is_stored_in_training_or_for_the_rows_of_a_capture(name, options, dtype):
     module = build(BY_NAME[name], options).to(dtype).train()
     x = torch.randn(1, 32, 48, 50).to(dtype).requires_grad_()
     pairs = (48 * 50) ** 2 * 2

@@ -1,4 +1,4 @@
-"""Branches beyond the table of primitives: how many maps, laid how, which with gradients, and what is refused."""
+"""Branches beyond the table of primitives: numbers of maps, memory layouts, which have gradients, refusals."""
 
 import pytest
 import torch
@@ -65,13 +65,13 @@ def test_selective_kernels_on_a_large_map_are_as_written():
         torch.testing.assert_close(got, true, rtol=1e-9, atol=1e-9)
 
 
-def test_small_maps_take_plain_torch_unless_a_form_is_asked_for():
+def test_small_maps_take_plain_torch_unless_a_form_is_requested():
     small, large = torch.ones(1, 2, 8, 8), torch.ones(1, 32, 64, 64)
     forms = [accumulate_branch_gradients([x, x], impl=impl).impl for x in (small, large) for impl in (None, "cpu")]
     assert forms == ["reference", "cpu", "cpu", "cpu"]
 
 
-def test_what_is_not_alike_is_refused():
+def test_maps_that_differ_are_refused():
     x = torch.ones(1, 2, 3, 3)
     with pytest.raises(ValueError, match=r"accumulate_branch_gradients: wanted maps of one shape.*; got none"):
         accumulate_branch_gradients([])

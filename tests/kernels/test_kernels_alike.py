@@ -1,4 +1,4 @@
-"""What every primitive keeps to beside its numbers: views, NaN, ties, derivatives of derivatives, threads, tools."""
+"""Properties of every primitive beside its numbers: views, NaN, ties, second derivatives, threads, tools."""
 
 import os
 import subprocess
@@ -79,7 +79,7 @@ def test_derivatives_of_derivatives(case):
         torch.testing.assert_close(got, wanted, rtol=1e-7, atol=1e-11 * size)
 
 
-def test_a_gradient_asked_for_in_parts_is_the_same():
+def test_a_gradient_computed_in_parts_is_the_same():
     x, gate = torch.randn(SHAPE, requires_grad=True), torch.rand(SHAPE[:2], requires_grad=True)
     accumulated = accumulate_gradient(x)
     y = foveate.kernels.gate_map(accumulated, channel=gate * global_pool(accumulated, ("mean",))[0])
@@ -90,7 +90,7 @@ def test_a_gradient_asked_for_in_parts_is_the_same():
     assert all(torch.equal(a, b) for a, b in zip(whole, again, strict=True))
 
 
-def test_torch_finds_the_operators_in_order():
+def test_the_operators_pass_torchs_own_checks():
     x, gate = torch.randn(SHAPE), torch.rand(SHAPE[:2])
     torch.library.opcheck(torch.ops.foveate.gate_map.default, (x, gate, None, None))
     torch.library.opcheck(torch.ops.foveate.channel_pool.default, (x, gate))
@@ -137,10 +137,10 @@ def ask(**environment):
 
 
 @pytest.mark.slow
-def test_two_processes_may_compile_at_once_and_a_cache_that_cannot_be_written_is_done_without(tmp_path):
+def test_two_processes_may_compile_at_once_and_without_a_writable_cache_the_temporary_folder_serves(tmp_path):
     with ThreadPoolExecutor() as pool:
-        asked = [pool.submit(ask, FOVEATE_CACHE=str(tmp_path / "cache")) for _ in range(2)]
-    assert [a.result() for a in asked] == ["None", "None"]
+        answers = [pool.submit(ask, FOVEATE_CACHE=str(tmp_path / "cache")) for _ in range(2)]
+    assert [a.result() for a in answers] == ["None", "None"]
     assert [path.suffix for path in (tmp_path / "cache" / "native").iterdir()] == [".so"]
     (tmp_path / "file").touch()
     (tmp_path / "temporary").mkdir()

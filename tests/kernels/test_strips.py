@@ -1,4 +1,4 @@
-"""Strips of channels-last maps: more channels and columns than are in work at a time, and none at all."""
+"""Strips of channels-last maps: more channels and columns than one step takes, and empty batches."""
 
 import math
 
@@ -19,7 +19,7 @@ def laid_last(x):
 
 @pytest.mark.parametrize("case", STRIPS, ids=lambda case: case.name)
 @pytest.mark.parametrize("shape", [(1, 1030, 5, 40), (9, 520, 2, 33), (1, 200, 3, 130), (17, 3, 70, 2)], ids=str)
-def test_more_than_is_in_work_at_a_time(case, shape):
+def test_more_channels_and_columns_than_one_step_takes(case, shape):
     exact_inputs = [t.float().double() for t in case.inputs(shape)]
     inputs = [t.float() for t in exact_inputs]
     inputs[0] = laid_last(inputs[0])
@@ -43,7 +43,7 @@ class Names(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_form_asked_for_by_name_runs_on_channels_last_maps():
+def test_a_form_requested_by_name_runs_on_channels_last_maps():
     x = laid_last(torch.randn(2, 6, 7, 5)).requires_grad_()
     skip_unless("cpu", x)
     with Names() as names:

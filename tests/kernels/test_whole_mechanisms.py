@@ -1,4 +1,4 @@
-"""Mechanisms that run in one call: the same as step by step, and only where nobody asks for more than the result."""
+"""Fused mechanisms: the same as step by step, and only where nothing but the result is needed."""
 
 import pytest
 import torch
@@ -108,7 +108,7 @@ def test_the_one_call_is_taken_and_named_for_profilers(name, region):
 
 
 @each
-def test_hooks_captures_and_changed_layers_are_served(name, options):
+def test_hooks_and_captures_work_as_step_by_step(name, options):
     module, x = filled(name, options, torch.float32).eval(), torch.randn(2, 48, 8, 8)
     with torch.no_grad():
         plain = module(x)
@@ -142,7 +142,7 @@ def test_gradients_reach_frozen_and_trained_parts():
     assert module.expand.weight.grad.abs().sum() > 0
 
 
-def test_sizes_that_do_not_fit_are_said():
+def test_sizes_that_do_not_match_are_refused():
     x = torch.ones(1, 4, 3, 3)
     with pytest.raises(ValueError, match=r"squeeze_excite: w2 must be \(4, 2\); got \(2, 4\)"):
         squeeze_excite(x, torch.ones(2, 4), None, torch.ones(2, 4), None)

@@ -1,7 +1,7 @@
 """Compiles what the Triton forms launch, for GPUs that need not be there: the real dispatch and compiler, no launch.
 
 python triton_compiled.py ARCH DTYPE few|all: runs the primitives (all: and the mechanisms, in every layout and with
-every option) on CPU tensors, forward and backward, with Triton told that it has a GPU of that architecture, and writes
+every option) on CPU tensors, forward and backward, with a stand-in for a GPU of that architecture, and writes
 a line of JSON for each kernel and set of types that it compiles: registers, bytes of spilled ones, bytes of shared
 memory. What the passes would have written is left as torch.empty gives it.
 """
@@ -66,8 +66,8 @@ def resources(binary):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(binary)
         file.flush()
-        asked = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
-        words = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.split()
+        command = [triton.knobs.nvidia.cuobjdump.path, "--dump-resource-usage", file.name]
+        words = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
     used = dict(word.split(":")[:2] for word in words if word.startswith(("REG:", "STACK:")))
     return int(used["REG"]), int(used["STACK"])
 

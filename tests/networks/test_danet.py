@@ -5,7 +5,7 @@ import torch
 
 import foveate
 from foveate.networks.danet import DANetHead
-from foveate.official._recipes import to_official
+from foveate.official._conversions import to_official
 from foveate.official.danet import head
 
 

@@ -69,7 +69,7 @@ class Stubborn(nn.Module):
 
 
 def test_a_network_for_one_number_of_classes_alone_is_refused_and_one_that_ignores_it_has_no_classifier():
-    with pytest.raises(ValueError, match="the classifier cannot be told: built for 5 classes, the network raises four"):
+    with pytest.raises(ValueError, match="the classifier is not known: built for 5 classes, the network raises four"):
         find_head(Stubborn, 4)
     assert find_head(lambda _: nn.Linear(2, 2), 4).tensors == {}
 

@@ -122,7 +122,7 @@ def test_the_number_of_classes_is_the_papers_unless_asked():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mobilenet_v2", {"place": "wide"}, "attention_options and place want attention=; got none"),
+        ("mobilenet_v2", {"place": "wide"}, "attention_options and place need attention=; got none"),
         ("ca_mobilenet_v2", {"place": "middle"}, "place must be 'wide' or 'narrow'; got 'middle'"),
         ("mobilenet_v2", {"padding": "same"}, "'symmetric', 'same_tensorflow'; got 'same'"),
         ("mobilenet_v2", {"width": 0}, "at least 1/16; got 0"),
@@ -134,7 +134,7 @@ def test_the_number_of_classes_is_the_papers_unless_asked():
         ("shufflenet_v1", {"widths": [24, 250, 500, 1000]}, "a multiple of groups = 3 channels; got 226"),
         ("shufflenet_v2", {"width": 0.75}, "width must be one of 0.5, 1.0, 1.5, 2.0, or give widths=; got 0.75"),
         ("shufflenet_v2", {"form": "paper"}, "form must be 'torchvision' or 'megvii'; got 'paper'"),
-        ("shufflenet_v2", {"attention_options": {"reduction": 4}}, "want attention=; got none"),
+        ("shufflenet_v2", {"attention_options": {"reduction": 4}}, "need attention=; got none"),
         ("capsnet", {"image_size": 16}, "image_size must be at least 17"),
         ("stn_before", {"network": "mine.py:net"}, "network must be foveate:NAME, timm:NAME or torchvision:NAME"),
         ("drsn_cw_1d_6", {"stages": [[2, 1, 1]]}, "width must be at least 4; got 2"),

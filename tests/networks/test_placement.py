@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import foveate
-from foveate.networks.residual import PLACEMENTS, BasicBlock, Bottleneck
+from foveate.networks._residual import PLACEMENTS, BasicBlock, Bottleneck
 
 
 def normed(x: Tensor, norm: nn.Module) -> Tensor:
@@ -100,7 +100,7 @@ def test_a_mistaken_placement_is_refused():
         match="placement must be one of 'standard', 'pre', 'post', 'identity', 'kernel', 'stage'; got 'before'",
     ):
         foveate.create_network("resnet8", num_classes=5, attention="se", placement="before")
-    with pytest.raises(ValueError, match="want attention=; got none"):
+    with pytest.raises(ValueError, match="need attention=; got none"):
         foveate.create_network("resnet8", num_classes=5, placement="pre")
     with pytest.raises(TypeError, match="did you mean 'reduction'"):
         foveate.create_network("resnet8", num_classes=5, attention="se", attention_options={"reducton": 4})

@@ -185,7 +185,7 @@ def test_a_network_without_classifier_gives_the_means():
         ("preact_resnet50", {"zero_init": True}, "zero_init is no option of block='preact-bottleneck'"),
         ("preact_resnet50", {"shortcut": "wide"}, "shortcut must be one of 'projection', 'pad'; got 'wide'"),
         ("resnet18", {"widths": (64, 128)}, "wanted a number of blocks and a width for each stage"),
-        ("resnet50", {"attention_blocks": [True] * 4}, "want attention=; got none"),
+        ("resnet50", {"attention_blocks": [True] * 4}, "need attention=; got none"),
         ("resnet50", {"attention": "se", "attention_blocks": [True] * 3}, "an entry for each of 4 stages; got 3"),
         ("resnet50", {"attention": "se", "attention_blocks": [[3], [], [], []]}, "has the blocks 0 to 2; got 3"),
         ("resnet50", {"attention": "se", "attention_options": [{}] * 3}, "one for each of 4 stages; got 3"),

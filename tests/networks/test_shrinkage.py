@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from golden import part
 
-from foveate.networks.same_padding import tensorflow_same
-from foveate.networks.shrinkage import ShrinkageBlock
+from foveate.networks._same_padding import tensorflow_same
+from foveate.networks._shrinkage import ShrinkageBlock
 from foveate.official import load
 
 SOURCE = "zhao62/Deep-Residual-Shrinkage-Networks"

@@ -1,10 +1,13 @@
 """A spatial transformer before any classifier; whole shrinkage networks."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 import foveate
+from foveate.networks.capsnet import margin_loss
 from foveate.networks.stn import TransformedNetwork
 
 
@@ -65,3 +68,13 @@ def test_the_plain_twin_differs_by_the_thresholds_alone():
 def test_a_signal_network_says_what_it_takes():
     with pytest.raises(ValueError, match="wanted \\(N, 1, L\\); got shape \\(2, 2048\\)"):
         foveate.create_network("drsn_cw_1d_12")(torch.zeros(2, 2048))
+
+
+def test_a_loss_of_the_network_behind_the_transformer_is_that_of_both():
+    options = {"network_options": {"width": 8, "types": 1}, "stn_options": {"widths": (4, 4)}}
+    network = foveate.create_network("stn_before", num_classes=3, network="foveate:capsnet", in_channels=1, **options)
+    x, labels = torch.rand(2, 1, 28, 28), torch.tensor([0, 2])
+    again = copy.deepcopy(network)
+    assert again.loss.__self__ is again.network
+    assert torch.equal(again.loss(again(x), labels), margin_loss(network(x), labels))
+    assert not hasattr(foveate.create_network("stn_resnet20"), "loss")

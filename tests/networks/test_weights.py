@@ -53,6 +53,9 @@ def test_another_classifier_stays_fresh(state, tmp_path):
     assert load_weights(network, tmp_path / "w", head=head) == ["fc.weight", "fc.bias"]
     assert torch.equal(network.fc.weight, fresh)
     assert torch.equal(network.conv1.weight, state["conv1.weight"])
+    foveate.insert(network, "se", example=torch.zeros(2, 1, 32, 32), freeze="base")
+    trained = {name for name, p in network.named_parameters() if p.requires_grad and ".foveate." not in name}
+    assert trained == {"fc.weight", "fc.bias"}
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import foveate
-from foveate.official._recipes import _find, to_official, to_ours
+from foveate.official._conversions import _find, to_official, to_ours
 
 JONGCHAN, INSIGHT, SENET = "Jongchan/attention-module", "implus/PytorchInsight", "hujie-frank/SENet"
 CADENE, MOSKOMULE, GCNET = "Cadene/pretrained-models.pytorch", "moskomule/senet.pytorch", "xvjiarui/GCNet"

@@ -8,7 +8,7 @@ import torch
 
 import foveate
 from foveate.networks import load_weights, read_weights
-from foveate.official._recipes import _find, to_official, to_ours
+from foveate.official._conversions import _find, to_official, to_ours
 
 MEGVII, VISION = "megvii-model/ShuffleNet-Series", "pytorch/vision"
 CORAL, TFLITE = "google-coral/test_data", "tf2_mobilenet_v2_1.0_224_ptq.tflite"

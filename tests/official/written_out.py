@@ -10,7 +10,7 @@ from golden import assert_golden
 from torch import Tensor
 
 import foveate
-from foveate.official._recipes import _find, to_ours
+from foveate.official._conversions import _find, to_ours
 
 DOUBLE = torch.float64
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

@@ -291,7 +291,7 @@ def why_not(impl: str, queries: Tensor, keys: Tensor, values: Tensor) -> str | N
     if kind == "cuda" and dtype == torch.float64:
         return "torch's fused kernels on CUDA do not take float64"
     if kind == "cpu" and queries.shape[-1] != values.shape[-1]:
-        return f"on a CPU it wants equal widths; queries have {queries.shape[-1]}, values {values.shape[-1]}"
+        return f"on a CPU it needs equal widths; queries have {queries.shape[-1]}, values {values.shape[-1]}"
     return None
 
 

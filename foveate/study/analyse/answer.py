@@ -58,8 +58,8 @@ class _Writer:
                     ],
                 )
             )
-        none = f"none of the {count} variants differs" if count > 1 else f"{judged[0].label} does not differ"
-        text = f"{none[0].upper() + none[1:]} detectably from {self.plain}. {self._unseen()}"
+        none = f"None of the {count} variants differs" if count > 1 else f"{judged[0].label} does not differ"
+        text = f"{none} detectably from {self.plain}. {self._unseen()}"
         return "Not detectably", text.strip()
 
     def _found(self, word: str) -> list[ArmSummary]:

@@ -149,7 +149,7 @@ class _Table:
             one.name: self._with_text(self._against(arm, self.plain, self.scores[one.name], one), one)
             for one in self.metrics[1:]
         }
-        told = verdict(to_plain, to_control, SAME[self.setting.control], self.metric)
+        judged = verdict(to_plain, to_control, SAME[self.setting.control], self.metric)
         cost = self.costs.get(label)
         return ArmSummary(
             **{one.name: getattr(arm, one.name) for one in dataclasses.fields(Arm)},
@@ -164,7 +164,7 @@ class _Table:
             control=control,
             control_cost=cost_change(self.costs.get(control), cost) if control else None,
             failed=tuple(sorted(failure.seed for failure in self.failures if failure.label == label)),
-            verdict=REFERENCE if arm.kind == "plain" else told,
+            verdict=REFERENCE if arm.kind == "plain" else judged,
         )
 
     def _item_comparison(self, label: str) -> ItemComparison | None:

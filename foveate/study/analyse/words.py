@@ -1,7 +1,7 @@
 """Verdicts in words. The word follows the Holm-adjusted p, the interval beside it is the unadjusted 95 % interval.
 
 better / worse      Holm-adjusted p < 0.05; then the interval excludes 0 as well, so the two never contradict
-suggestive          the interval excludes 0, the adjusted p does not reach 0.05; said so
+suggestive          the interval excludes 0, the adjusted p does not reach 0.05
 none                no detectable difference
 identical           every seed gave exactly the same score
 one seed, no runs   nothing to judge
@@ -91,9 +91,9 @@ def _sentence(word: str, found: Comparison | None, metric: Metric) -> str:
     if found is None:
         return "no verdict: no seed has finished both here and on the plain network"
     seeds = len(found.seeds)
-    told = difference(found, metric)
+    amount = difference(found, metric)
     if word == "one seed":
-        return f"one seed shows nothing about seeds: {told} in seed {found.seeds[0]}"
+        return f"one seed shows nothing about seeds: {amount} in seed {found.seeds[0]}"
     if word == "identical":
         return f"identical to plain in each of {seeds} seeds"
     if found.sd == 0:
@@ -102,14 +102,14 @@ def _sentence(word: str, found: Comparison | None, metric: Metric) -> str:
         test = f"without spread there is no t interval, and the exact sign-flip p is {found.p_exact:.2g}{direction}"
         return f"{SHORT[word]}{' than plain' if word in {'better', 'worse'} else ' to plain'}: {exactly} ({test})"
     if word in {"better", "worse"}:
-        return f"{word} than plain: {told}"
+        return f"{word} than plain: {amount}"
     if word == "suggestive":
         return (
-            f"suggestive, {'higher' if found.mean > 0 else 'lower'} than plain: {told}, but it does "
+            f"suggestive, {'higher' if found.mean > 0 else 'lower'} than plain: {amount}, but it does "
             f"not survive the correction for {found.comparisons} comparisons (adjusted p = {found.p_holm:.2g})"
         )
     size = (found.sd or 0.0) * (smallest_in_sd(seeds, found.comparisons) or 0.0)
-    return f"no detectable difference to plain: {told[:-1]}; {unseen(seeds, size, metric)})"
+    return f"no detectable difference to plain: {amount[:-1]}; {unseen(seeds, size, metric)})"
 
 
 def _short_clause(word: str, to_control: str) -> str:

@@ -1,4 +1,4 @@
-"""TensorFlow's "same" padding, which networks trained there want."""
+"""TensorFlow's "same" padding, which networks trained there need."""
 
 from collections.abc import Sequence
 

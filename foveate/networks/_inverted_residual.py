@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from foveate.networks.same_padding import SameConv2d
+from foveate.networks._same_padding import SameConv2d
 
 PADDINGS = ("symmetric", "same_tensorflow")
 Attention = Callable[[int], nn.Module]  # channels → a module (N, C, H, W) → (N, C, H, W)

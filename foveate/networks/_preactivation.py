@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from foveate.networks.residual import Attention, PadShortcut, attend, check_placement
+from foveate.networks._residual import Attention, PadShortcut, attend, check_placement
 
 
 class PreActivationBasicBlock(nn.Module):
@@ -43,9 +43,9 @@ class PreActivationBasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(attend(self, "pre", x)))
-        way = _around(self.downsample, x, y)
+        shortcut = _around(self.downsample, x, y)
         y = self.conv2(torch.relu(self.bn2(self.conv1(y))))
-        return attend(self, "post", attend(self, "standard", y) + attend(self, "identity", way))
+        return attend(self, "post", attend(self, "standard", y) + attend(self, "identity", shortcut))
 
 
 class PreActivationBottleneck(nn.Module):
@@ -87,10 +87,10 @@ class PreActivationBottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu(self.bn1(attend(self, "pre", x)))
-        way = _around(self.downsample, x, y)
+        shortcut = _around(self.downsample, x, y)
         y = self.conv2(torch.relu(self.bn2(self.conv1(y))))
         y = self.conv3(torch.relu(self.bn3(y)))
-        return attend(self, "post", attend(self, "standard", y) + attend(self, "identity", way))
+        return attend(self, "post", attend(self, "standard", y) + attend(self, "identity", shortcut))
 
 
 def _shortcut(

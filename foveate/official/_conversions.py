@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from foveate.insertion import mark_fresh
 from foveate.networks import Head, find_head, tensors_by_name
 
 Build = Callable[..., tuple[nn.Module, dict[str, str]]]
@@ -18,7 +19,7 @@ Decode = Callable[[Mapping[str, Any]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Conversion:
     """One official class.
 
     `build` has the official constructor's arguments as its own, defaults included, and returns our module and
@@ -35,7 +36,7 @@ class Recipe:
     decode: Decode | None = None
 
 
-_RECIPES: dict[tuple[str, str], Recipe] = {}
+_CONVERSIONS: dict[tuple[str, str], Conversion] = {}
 
 
 def official(
@@ -48,8 +49,8 @@ def official(
 
     def decorate(build: Build) -> Build:
         for cls in classes:
-            assert (source, cls) not in _RECIPES, f"{source} {cls} has two recipes"
-            _RECIPES[source, cls] = Recipe(source, cls, build, infer, decode)
+            assert (source, cls) not in _CONVERSIONS, f"{source} {cls} has two conversions"
+            _CONVERSIONS[source, cls] = Conversion(source, cls, build, infer, decode)
         return build
 
     return decorate
@@ -61,13 +62,13 @@ def list_official() -> list[tuple[str, str]]:
     for module in pkgutil.iter_modules(package.__path__):
         if not module.name.startswith("_"):
             importlib.import_module(f"foveate.official.{module.name}")
-    return sorted(_RECIPES)
+    return sorted(_CONVERSIONS)
 
 
-def _find(source: str, cls: str) -> Recipe:
+def _find(source: str, cls: str) -> Conversion:
     known = list_official()
-    if (source, cls) in _RECIPES:
-        return _RECIPES[source, cls]
+    if (source, cls) in _CONVERSIONS:
+        return _CONVERSIONS[source, cls]
     sources = sorted({s for s, _ in known})
     if source not in sources:
         near = get_close_matches(source, sources, 1)
@@ -75,10 +76,10 @@ def _find(source: str, cls: str) -> Recipe:
         raise LookupError(f"no official source is called {source!r}{hint}; known: {', '.join(sources)}")
     classes = [c for s, c in known if s == source]
     if longest := max((c for c in classes if cls.endswith(f".{c}")), key=len, default=None):
-        return _RECIPES[source, longest]
+        return _CONVERSIONS[source, longest]
     tail = [c for c in classes if c.split(".")[-1] == cls.split(".")[-1]]
     if len(tail) == 1:
-        return _RECIPES[source, tail[0]]
+        return _CONVERSIONS[source, tail[0]]
     near = get_close_matches(cls, classes, 1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     if len(classes) > 20:
@@ -102,16 +103,17 @@ def load(
         ctor: its constructor arguments there.
         state_dict: its state dict, alone or in the state of a training script (`networks.tensors_by_name`); keys may
             start with "module.". Values are copied.
-        num_classes: for a whole network: a classifier for so many classes, with fresh weights if the checkpoint has
-            none or one for another number; everything else is the checkpoint's.
+        num_classes: for a whole network: a classifier for this number of classes, with fresh weights if the checkpoint
+            has none or one for another number, which `insert(..., freeze="base")` then leaves trainable; everything
+            else is the checkpoint's.
 
     Raises: LookupError: unknown source or class, with the known ones. TypeError: a constructor argument that the
-        official class does not have, or one that it wants and is not given. ValueError: a missing, surplus or
+        official class does not have, or one that it needs and is not given. ValueError: a missing, surplus or
         misshapen key, by its official name, such as a checkpoint of another depth, width or number of classes has.
     """
-    recipe = _find(source, cls)
+    conversion = _find(source, cls)
     given = dict(ctor or {})
-    known = inspect.signature(recipe.build).parameters
+    known = inspect.signature(conversion.build).parameters
     classes = next((name for name in ("num_classes", "n_class") if name in known), None)
     if unknown := [name for name in given if name not in known]:
         raise TypeError(f"{cls} of {source} has no argument {unknown[0]!r}; it has {', '.join(known)}")
@@ -120,16 +122,17 @@ def load(
             raise TypeError(f"{cls} of {source} has no classifier, so num_classes= says nothing of it")
         given[classes] = num_classes
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in given]:
-        raise TypeError(f"{cls} of {source} wants the argument {missing[0]!r}; given: {', '.join(given) or 'none'}")
+        raise TypeError(f"{cls} of {source} needs the argument {missing[0]!r}; given: {', '.join(given) or 'none'}")
     state = tensors_by_name(state_dict, cls) if state_dict else {}
-    if recipe.decode is not None:
-        state = recipe.decode(state)
-    if recipe.infer is not None:
-        given = {**recipe.infer(state), **given}
-    module, prefixes = recipe.build(**given)
+    if conversion.decode is not None:
+        state = conversion.decode(state)
+    if conversion.infer is not None:
+        given = {**conversion.infer(state), **given}
+    module, prefixes = conversion.build(**given)
     ours, exact = module.state_dict(), _exact(module)
-    head = functools.cache(lambda: _head(recipe, given, classes, module))
-    back = {}
+    head = functools.cache(lambda: _head(conversion, given, classes, module))
+    back: dict[str, Tensor] = {}
+    fresh: list[str] = []
     names = translated(state, prefixes)
     for key, value in state.items():
         name = names[key]
@@ -142,15 +145,22 @@ def load(
             of_classes = head().allows(name, wanted, got)
             if of_classes and num_classes is not None:
                 back[name] = ours[name]
+                fresh.append(name)
                 continue
-            hint = f" ({classes}={got[0]} there; or load with num_classes={wanted[0]} for fresh ones)"
-            raise ValueError(f"{cls}: misshapen key {key!r}: wanted {wanted}, got {got}{hint if of_classes else ''}")
+            hint = ""
+            if of_classes:
+                hint = f" ({classes}={got[0]} there; or load with num_classes={wanted[0]} for fresh ones)"
+            raise ValueError(f"{cls}: misshapen key {key!r}: wanted {wanted}, got {got}{hint}")
         back[name] = value.detach().clone().reshape(ours[name].shape)
     official_name = {name: key for key, name in names.items()}
     for name, value in ours.items():
         if name not in back:
-            if name.endswith("num_batches_tracked") or (num_classes is not None and name in head().tensors):
+            if name.endswith("num_batches_tracked"):
                 back[name] = value
+                continue
+            if num_classes is not None and name in head().tensors:
+                back[name] = value
+                fresh.append(name)
                 continue
             theirs = official_name.get(name, to_official(name, prefixes))
             raise ValueError(f"{cls}: missing key {theirs!r} {tuple(value.shape)}")
@@ -158,15 +168,15 @@ def load(
     if floating:
         module = module.to(floating[0])
     module.load_state_dict(back, strict=True)
-    return module.eval()
+    return mark_fresh(module.eval(), fresh)
 
 
-def _head(recipe: Recipe, given: Mapping[str, Any], classes: str | None, module: nn.Module) -> Head:
+def _head(conversion: Conversion, given: Mapping[str, Any], classes: str | None, module: nn.Module) -> Head:
     """The classifier of the class's network; none where it takes no number of classes."""
     if classes is None:
         return Head({}, {})
-    usual = inspect.signature(recipe.build).parameters[classes].default
-    return find_head(lambda n: recipe.build(**{**given, classes: n})[0], given.get(classes, usual), built=module)
+    usual = inspect.signature(conversion.build).parameters[classes].default
+    return find_head(lambda n: conversion.build(**{**given, classes: n})[0], given.get(classes, usual), built=module)
 
 
 def _exact(module: nn.Module) -> set[str]:

@@ -7,15 +7,15 @@ from typing import Any
 from torch import nn
 
 from foveate.attention import attention_class, create_attention
-from foveate.networks.residual import PLACEMENTS, Attention
+from foveate.networks._residual import PLACEMENTS, Attention
 
 WHERE = (*PLACEMENTS, "kernel", "stage")
 Options = Mapping[str, Any]
 Blocks = Sequence[bool | Sequence[int]]
 
 
-class Attending:
-    """What a network was asked for, checked once: makers of attention by stage and block.
+class AttentionFactory:
+    """Builds the attention of a residual network, by stage and block.
 
     Args:
         name: of a mechanism; None: no attention anywhere.
@@ -38,13 +38,13 @@ class Attending:
         if placement not in WHERE:
             raise ValueError(f"placement must be one of {', '.join(map(repr, WHERE))}; got {placement!r}")
         if name is None and (options or chosen is not None or placement != "standard"):
-            raise ValueError("attention_options, attention_blocks and placement want attention=; got none")
+            raise ValueError("attention_options, attention_blocks and placement need attention=; got none")
         if placement == "kernel":
             if block != "bottleneck":
                 raise ValueError(f"placement='kernel' stands for the 3×3 of block='bottleneck'; got block={block!r}")
             if getattr(attention_class(str(name)), "replaces", None) != "convolution":
                 raise ValueError(
-                    f"placement='kernel' wants a mechanism that is a convolution, such as 'sk'; got {name!r}"
+                    f"placement='kernel' needs a mechanism that is a convolution, such as 'sk'; got {name!r}"
                 )
         self.name, self.placement = name, placement
         self.options = (
@@ -57,20 +57,20 @@ class Attending:
             )
         self.chosen = _chosen(chosen, blocks, placement)
 
-    def within(self, stage: int, index: int) -> Attention | None:
-        """The maker of the attention on a block's branch, input, output or shortcut."""
-        return None if self.placement in ("kernel", "stage") else self._maker(stage, index)
+    def in_block(self, stage: int, index: int) -> Attention | None:
+        """Builds the attention on a block's branch, input, output or shortcut; None: it has none there."""
+        return None if self.placement in ("kernel", "stage") else self._builder(stage, index)
 
-    def kernel(self, stage: int, index: int, stride: int) -> Attention | None:
-        """The maker of what stands for a block's 3×3, norm and ReLU."""
-        maker = self._maker(stage, index) if self.placement == "kernel" else None
-        return maker and partial(maker, stride=stride)
+    def instead_of_kernel(self, stage: int, index: int, stride: int) -> Attention | None:
+        """Builds what replaces a block's 3×3, norm and ReLU; None: they stay."""
+        build = self._builder(stage, index) if self.placement == "kernel" else None
+        return build and partial(build, stride=stride)
 
-    def after(self, stage: int) -> Attention | None:
-        """The maker of what follows the stage."""
-        return self._maker(stage, 0) if self.placement == "stage" else None
+    def after_stage(self, stage: int) -> Attention | None:
+        """Builds the attention behind the stage; None: there is none."""
+        return self._builder(stage, 0) if self.placement == "stage" else None
 
-    def _maker(self, stage: int, index: int) -> "partial[nn.Module] | None":
+    def _builder(self, stage: int, index: int) -> "partial[nn.Module] | None":
         if self.name is None or index not in self.chosen[stage]:
             return None
         return partial(create_attention, self.name, **self.options[stage])

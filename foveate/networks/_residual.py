@@ -25,10 +25,10 @@ class PadShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.extra - front))
 
 
-def make_shortcut(
+def build_shortcut(
     kind: str, first: nn.Conv2d, last: nn.BatchNorm2d, channels: int, width: int, stride: int
 ) -> nn.Module:
-    """The way around a branch from `first` to `last`: "pad", "projection" (1×1 and batch norm) or "wide" (3×3)."""
+    """The shortcut around a branch from `first` to `last`: "pad", "projection" (1×1 and batch norm) or "wide" (3×3)."""
     if kind == "pad":
         return PadShortcut(last.num_features - first.in_channels, stride)
     if kind == "projection":
@@ -43,10 +43,10 @@ def attend(block: nn.Module, placement: str, x: Tensor) -> Tensor:
     return block.attention(x) if block.attention is not None and block.placement == placement else x  # type: ignore[operator]
 
 
-def join(y: Tensor, way: Tensor) -> Tensor:
-    """ReLU(y + way); where no gradient is asked for, y itself becomes the sum, which saves a map's worth of memory."""
-    new = torch.is_grad_enabled() or y.dtype != way.dtype
-    return torch.relu_(y + way if new else y.add_(way))
+def add_relu(y: Tensor, shortcut: Tensor) -> Tensor:
+    """ReLU(y + shortcut); without gradients y itself becomes the sum, which saves a map's worth of memory."""
+    new = torch.is_grad_enabled() or y.dtype != shortcut.dtype
+    return torch.relu_(y + shortcut if new else y.add_(shortcut))
 
 
 def check_placement(placement: str) -> str:
@@ -86,14 +86,13 @@ class BasicBlock(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.attention = attention(channels if placement == "pre" else width) if attention else None
-        way = shortcut and make_shortcut(shortcut, self.conv1, self.bn2, channels, width, stride)
-        self.downsample = way or None
+        self.downsample = build_shortcut(shortcut, self.conv1, self.bn2, channels, width, stride) if shortcut else None
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu_(self.bn1(self.conv1(attend(self, "pre", x))))
         y = attend(self, "standard", self.bn2(self.conv2(y)))
-        way = attend(self, "identity", x if self.downsample is None else self.downsample(x))
-        return attend(self, "post", join(y, way))
+        shortcut = attend(self, "identity", x if self.downsample is None else self.downsample(x))
+        return attend(self, "post", add_relu(y, shortcut))
 
 
 class Bottleneck(nn.Module):
@@ -105,7 +104,7 @@ class Bottleneck(nn.Module):
         first_width: of the first 1×1, where it is not `width`.
         out_channels: of the last 1×1, where it is not 4·width.
         placement: of the attention, as in `BasicBlock`.
-        middle: makes what stands for the 3×3, its norm and its ReLU; the stride is then the maker's business.
+        middle: builds what replaces the 3×3, its norm and its ReLU, stride included.
 
     Shape: (N, channels, H, W) → (N, out_channels, ⌈H/stride⌉, ⌈W/stride⌉).
     """
@@ -141,12 +140,13 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
         self.attention = attention(channels if placement == "pre" else out_channels) if attention else None
-        way = shortcut and make_shortcut(shortcut, self.conv1, self.bn3, channels, out_channels, stride)
-        self.downsample = way or None
+        self.downsample = (
+            build_shortcut(shortcut, self.conv1, self.bn3, channels, out_channels, stride) if shortcut else None
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu_(self.bn1(self.conv1(attend(self, "pre", x))))
         y = torch.relu_(self.bn2(self.conv2(y))) if self.middle is None else self.middle(y)
         y = attend(self, "standard", self.bn3(self.conv3(y)))
-        way = attend(self, "identity", x if self.downsample is None else self.downsample(x))
-        return attend(self, "post", join(y, way))
+        shortcut = attend(self, "identity", x if self.downsample is None else self.downsample(x))
+        return attend(self, "post", add_relu(y, shortcut))

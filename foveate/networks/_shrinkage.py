@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.attention.drsn import BiasedBatchNorm, he_truncated_
-from foveate.networks.same_padding import tensorflow_same
+from foveate.networks._same_padding import tensorflow_same
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 

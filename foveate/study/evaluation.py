@@ -1,0 +1,70 @@
+"""Scores of a network that a study trained, on the study's test part or on other data: whole, by class, by item."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from foveate.data import open_data
+from foveate.data.dataset import Dataset
+from foveate.data.evaluation import evaluation_set, find_images
+from foveate.data.photos import Photos
+from foveate.data.reading import read_ahead
+from foveate.networks import input_channels
+from foveate.spec import Run
+from foveate.study.trained import TrainedRun, find_run
+from foveate.tasks import Scores, Task, create_task
+from foveate.train.loop import evaluate, evaluation_batch
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was evaluated, on what, and the scores."""
+
+    trained: TrainedRun
+    data: Dataset
+    task: Task
+    scores: Scores
+
+
+def evaluate_run(text: str, source: str | None = None, *, device: str = "cpu", batch_size: int = 64) -> Evaluation:
+    """Evaluate the network of DIR[:ARM[:SEED]].
+
+    Args:
+        source: other data, read as the study's; of a photo set every image of the folder, or its test or val part, with
+            the study's classes and preprocessing. None: the study's own test part.
+
+    Raises: ValueError, LookupError: if there is no such run, or the data do not fit it.
+    """
+    trained = find_run(text)
+    run = trained.run
+    data = open_data(run.data)
+    if source is not None:
+        data = _other(data, source, run)
+    task = create_task(run.task, data, **run.task_options)
+    count, size = len(data.test), evaluation_batch(task, data, batch_size)
+    batches = read_ahead(
+        data.test,
+        [range(start, min(start + size, count)) for start in range(0, count, size)],
+        device=device,
+        channels=lambda channels: input_channels(run.network, channels),
+        channels_last=run.train.channels_last,
+    )
+    with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=run.train.amp):
+        scores = evaluate(trained.model.to(device), task, batches)
+    return Evaluation(trained, data, task, scores)
+
+
+def _other(data: Dataset, source: str, run: Run) -> Dataset:
+    """Other data of the same kind for a network that was trained on `data`."""
+    if isinstance(data.test, Photos):
+        names = data.targets["label"].names
+        images = find_images(Path(source).expanduser())
+        channels = data.inputs[0]
+        return evaluation_set(images, len(names), data.test.preprocessing, names=names, channels=channels)
+    spec = run.data.model_copy(update={"source": source, "test_items": None})
+    other = open_data(spec)
+    for name, target in data.targets.items():
+        if other.targets.get(name) != target:
+            raise ValueError(f"{source}: wanted the targets that the network was trained on ({name}: {target})")
+    return other
