@@ -43,12 +43,14 @@ def check_study(content: dict[str, Any], *, where: str = "study", text: str = ""
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_one_line(error, where, text)) from None
+        raise ValueError(_one_line(error, where, text, content)) from None
 
 
-def _one_line(error: ValidationError, where: str, text: str) -> str:
+def _one_line(error: ValidationError, where: str, text: str, content: dict[str, Any]) -> str:
     first = error.errors()[0]
     path = [part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
+    if path[2:4] == ["insert", 0] and "insert" not in content["variants"][path[1]]:
+        del path[2:4]  # the short form of one insertion
     keys = [part for part in path if isinstance(part, str)]
     line = line_of(text, path)
     place = f"{where}:{line}" if line else where
