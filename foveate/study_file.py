@@ -18,7 +18,7 @@ def read_study(path: str | Path) -> Study:
     Raises: ValueError: one line with the file, the line in it, the key, what was wanted, what came and what is nearest.
     """
     path = Path(path)
-    return check_study(read_study_content(path), where=str(path), text=_text(path)).settled(path.parent)
+    return check_study(read_study_content(path), where=str(path), text=_text(path)).resolved(path.parent)
 
 
 def read_study_content(path: Path) -> dict[str, Any]:
@@ -130,4 +130,4 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items() if v is not None) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -108,7 +108,7 @@ def test_two_processes_in_one_folder(tmp_path):
     second = start(folder)
     _, err = second.communicate(timeout=60)
     assert second.returncode == 2
-    assert "is held by process" in err
+    assert "is in use by process" in err
     assert str(first.pid) in err
     assert len(err.strip().splitlines()) == 1
     third = start(folder, "--wait")
@@ -192,7 +192,7 @@ def test_the_control_costs_what_the_variant_costs():
     assert {name for arm in controls for name in arm.matches} == {"se", "cbam"}
     assert len(plan.runs) == len(plan.arms) * 2
     assert len({run.key for run in plan.runs}) == len(plan.runs)
-    assert make_plan(study, data, task, plan.settled()).arms == plan.arms
+    assert make_plan(study, data, task, plan.to_json()).arms == plan.arms
     planner = Planner(study, data, task)
 
     def size(arm):
