@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 Entry = TypeVar("Entry")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+USER_MODULE = "foveate_user_"  # begins the names of modules that are users' files
 
 
 class UnknownNameError(LookupError, ValueError):
@@ -144,7 +145,7 @@ def run_file(path: Path | str) -> ModuleType:
         with contextlib.suppress(OSError, TypeError, ValueError):
             if getattr(module, "__file__", None) and Path(str(module.__file__)).resolve() == place:
                 return module
-    name = f"foveate_user_{path.stem}"
+    name = USER_MODULE + path.stem
     while name in sys.modules:
         name += "_"
     spec = importlib.util.spec_from_file_location(name, place)
@@ -186,7 +187,14 @@ def is_file_reference(name: str) -> bool:
     return name.rpartition(":")[0].endswith(".py")
 
 
-def error_in(error: Exception, path: Path) -> str:
+def user_file_in(error: BaseException) -> Path | None:
+    """The file of a user's, run by `run_file`, that the error came through last; None: it came through none."""
+    files = {getattr(module, "__file__", None) for name, module in sys.modules.items() if name.startswith(USER_MODULE)}
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((Path(frame.filename) for frame in reversed(frames) if frame.filename in files), None)
+
+
+def error_in(error: BaseException, path: Path) -> str:
     """An error in one line, with the last line of the user's file that it came through."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]

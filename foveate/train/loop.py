@@ -33,7 +33,7 @@ EVALUATED = 128  # items at a time, fewer where they are large
 MOST_VALUES = 2**25  # of the inputs or dense outputs of one batch in evaluation
 EXAMPLES = 12  # test items drawn at the end
 
-Told = Callable[[int, int, float], None]
+OnProgress = Callable[[int, int, float], None]  # (steps done, steps in all, loss)
 
 
 def train(
@@ -43,7 +43,7 @@ def train(
     data: Dataset,
     folder: Path,
     *,
-    on_progress: Told = lambda step, steps, loss: None,
+    on_progress: OnProgress = lambda step, steps, loss: None,
     checkpoint_s: float = 30.0,
 ) -> dict[str, Any]:
     """Train the network as the run says, in its folder; goes on from the folder's checkpoint if there is one.
@@ -76,7 +76,7 @@ class _Loop:
         task: Task,
         data: Dataset,
         folder: Path,
-        on_progress: Told,
+        on_progress: OnProgress,
         checkpoint_s: float,
     ) -> None:
         self.run, self.task, self.data, self.folder, self.spec = run, task, data, folder, run.train
