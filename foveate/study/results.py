@@ -11,8 +11,7 @@ from foveate.study.analyse import analyse
 from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study_file import read_study
 from foveate.summary import Arm, Cost, Failure, Logged, Score, Setting, Summary, Times
-
-EXAMPLES = "examples.png"  # in the folder of a run
+from foveate.tasks.gallery import ATTENTION, EXAMPLES
 
 
 def summarise(folder: Path) -> Summary:
@@ -84,9 +83,9 @@ def _about(folder: Path, runs: dict[str, dict[str, Any]], rows: list[dict[str, A
     done = next((run for run in runs.values() if run["state"] == "done"), None)
     examples: dict[str, list[str]] = {}
     for run in runs.values():
-        picture = folder / "runs" / run["key"] / EXAMPLES
-        if run["arm"] not in examples and picture.is_file():
-            examples[run["arm"]] = [str(picture)]  # of the first seed that has one
+        pictures = [folder / "runs" / run["key"] / name for name in (EXAMPLES, ATTENTION)]
+        if run["arm"] not in examples and any(picture.is_file() for picture in pictures):  # of the first seed with one
+            examples[run["arm"]] = [str(picture) for picture in pictures if picture.is_file()]
     return {
         "machine": done["machine"] if done else "",
         "versions": json.loads(done["versions"]) if done else {},
