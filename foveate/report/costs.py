@@ -49,7 +49,7 @@ def costs_table(whole: Figures) -> "Group":
 
 
 def _head(about: Figures) -> str:
-    size = "×".join(map(str, about["shape"][-2:]))
+    size = "×".join(map(str, about["shape"][2:]))
     ways = [about["dtype"], *(way for way in ("amp", "channels_last", "compile") if about[way])]
     threads = f", {about['threads']} thread{'s' if about['threads'] > 1 else ''}" if about["device"] == "cpu" else ""
     return (

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -71,15 +72,20 @@ def load_run(path: Path, *, arm: str | None = None, seed: int | None = None) -> 
         raise ValueError(f"{folder}: wanted the folder of a finished run ({str(error).splitlines()[0]})") from None
     for file in run.imports:
         run_file(file)
+    with torch.inference_mode(False):  # a network for any use, whatever the caller's mode
+        model = _build(run, facts)
+    model.load_state_dict(weights)
+    return TrainedRun(folder, run, model.eval())
+
+
+def _build(run: Run, facts: dict[str, Any]) -> nn.Module:
+    """The run's network with fresh weights and nothing frozen."""
     variant = run.variant.model_copy(update={"freeze": False, "thaw": None})
     plain = run.model_copy(update={"variant": variant, "weights": None, "weights_fingerprint": ""})
     if facts["sample"] is None:
-        model = build_for(plain, open_data(run.data), facts["outputs"])
-    else:
-        channels, example = facts["sample"][0], torch.zeros(2, *facts["sample"])
-        model = build_variant(plain, num_classes=facts["outputs"], in_channels=channels, example=example)
-    model.load_state_dict(weights)
-    return TrainedRun(folder, run, model.eval())
+        return build_for(plain, open_data(run.data), facts["outputs"])
+    channels, example = facts["sample"][0], torch.zeros(2, *facts["sample"])
+    return build_variant(plain, num_classes=facts["outputs"], in_channels=channels, example=example)
 
 
 def find_run(text: str) -> TrainedRun:
