@@ -1,6 +1,7 @@
 """A study's rows, read back from its folder: its summary, and where it stands."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def summarise(folder: Path) -> Summary:
         store.close()
     about |= _about(folder, runs, rows) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
-    return analyse(
+    summary = analyse(
         _setting(study),
         _all_metrics(metrics, rows),
         arms,
@@ -53,6 +54,24 @@ def summarise(folder: Path) -> Summary:
         about=about,
         items=_items(folder, runs),
     )
+    notes = [*about.get("notes", ()), *_at_chance(summary)]
+    return replace(summary, about=summary.about | {"notes": notes})
+
+
+def _at_chance(summary: Summary) -> list[str]:
+    """A note where the plain network is no better than always giving the most frequent class."""
+    chance = summary.about.get("chance")
+    score = next((arm.score for arm in summary.arms if arm.label == summary.plain), None)
+    if chance is None or score is None or summary.metric.name != "accuracy":
+        return []
+    if (score.mean if score.low is None else score.low) > chance:
+        return []
+    found, most = summary.metric.format(score.mean), summary.metric.format(chance)
+    return [
+        f"the plain network ({found}) is not distinguishable from always giving the most frequent class ({most}): it "
+        "has not learned the task, and a difference to it says little; train longer, with another learning rate, or "
+        "from trained weights"
+    ]
 
 
 def _setting(study: Study) -> Setting:
