@@ -35,7 +35,7 @@ def write_picture(out: Path) -> Path:
 
 
 def demo_study(seeds: tuple[int, ...] = (0, 1, 2, 3, 4)) -> Study:
-    """A convolution sees a few pixels, these two the whole image: 5 seeds of a small network decide it.
+    """Both mechanisms weigh with the whole image in view: 5 seeds of a small network decide whether it helps.
 
     No equal-cost control: the attention adds 4 % of parameters at most.
     """
