@@ -121,10 +121,10 @@ def insert(
     _refuse(modules, [site for site, _, _ in chosen])
     with _seeded(seed, dry_run):
         built = [build(model, mechanism, site, places, init, own) for site, mechanism, own in chosen]
-    unread: set[str] = set()
+    unread, untrained = set[str](), set[str]()
     if not dry_run:
         new = [(modules[s.attached_to], module, s) for (s, _, _), (module, _) in zip(chosen, built, strict=True)]
-        unread = attach_all(model, example, places, new)
+        unread, untrained = attach_all(model, example, places, new)
         if freeze:
             freeze_network(model, places)
     placements = [
@@ -135,6 +135,7 @@ def insert(
             start,
             added_macs(places, site, module) if dry_run else None,
             site.name in unread,
+            site.name in untrained,
         )
         for (site, mechanism, _), (module, start) in zip(chosen, built, strict=True)
     ]

@@ -25,7 +25,7 @@ from foveate.store import Store
 from foveate.study.checks import check_names, code_fingerprint
 from foveate.study.estimate import training_seconds
 from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
-from foveate.study.folder import RESULTS, STUDY, lock_folder, write_study
+from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan
 from foveate.study.results import summarise
@@ -171,6 +171,7 @@ class _Coordinator:
         self.metrics, self.store, self.watcher = metrics, store, watcher
         weights = "" if study.weights is None else weights_fingerprint(study.weights)
         content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
+        refuse_another(out, study)
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
         before = store.get_meta("plan")

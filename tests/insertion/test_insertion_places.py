@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from insertion_networks import Block, Gate, HandWritten, lively
+from insertion_networks import Block, Gate, HandWritten, Tokens, lively
 from torch import nn
 
 from foveate.insertion import insert, inserted, remove, sites
@@ -265,3 +265,41 @@ def test_what_cannot_be_inserted_into():
         insert(model, Gate, example=X)
     insert(model, Gate, example=X)
     assert torch.equal(torch.jit.trace(model, X)(X), model(X))
+
+
+class Frozen(nn.Module):
+    """A backbone that runs without gradients, and a block behind it."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.fixed, self.learned = nn.Conv2d(3, 8, 1), Block(8, 8, 1, "plus"), Block(8, 8, 1, "plus")
+
+    def forward(self, x):
+        with torch.no_grad():
+            x = self.fixed(self.stem(x))
+        return self.learned(x).mean((2, 3))
+
+
+def test_a_part_that_runs_without_gradients_is_said():
+    model = lively(Frozen())
+    for parameter in model.stem.parameters():
+        parameter.requires_grad_(False)
+    report = insert(model, Gate, example=X)
+    assert {p.site.name: p.untrained for p in report} == {"fixed.norm2": True, "learned.norm2": False}
+    assert str(report).splitlines()[-1] == (
+        "fixed.norm2: the network runs it under torch.no_grad; attention here gets no gradient"
+    )
+    assert {n.split(".")[0] for n, p in model.named_parameters() if not p.requires_grad} == {"stem"}
+    model(X).sum().backward()
+    grads = {name: any(p.grad is not None for p in m.parameters()) for name, m in inserted(model)}
+    assert grads == {"fixed.norm2": False, "learned.norm2": True}
+
+
+def test_a_classifier_of_zeros_proves_nothing():
+    model = lively(Tokens())
+    nn.init.zeros_(model.head.weight)
+    assert not any(p.unread for p in insert(model, Gate, example=torch.randn(2, 3, 64, 64)))
+    remove(model)
+    nn.init.normal_(model.head.weight)
+    report = insert(model, Gate, example=torch.randn(2, 3, 64, 64))
+    assert [p.site.name for p in report if p.unread] == ["blocks.1.mix", "blocks.1.mlp.2"]

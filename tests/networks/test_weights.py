@@ -146,5 +146,5 @@ def test_a_study_from_weights_is_planned_and_kept(state, tmp_path):
     safetensors.torch.save_file(state | {"fc.bias": torch.ones(10)}, path)
     assert not {r.key for r in make_plan(study, data, task).runs} & {r.key for r in plan.runs}
     safetensors.torch.save_file({k: v for k, v in state.items() if k != "conv1.weight"}, path)
-    with pytest.raises(ValueError, match="variant 'none': weights .*'conv1.weight' is missing"):
+    with pytest.raises(ValueError, match="network foveate:resnet8: weights .*'conv1.weight' is missing"):
         make_plan(study, data, task)

@@ -19,6 +19,7 @@ from foveate.items import read_items
 from foveate.spec import Metric, Training
 from foveate.store import Store
 from foveate.study.trained import find_run, load_run
+from foveate.tasks import create_task
 
 HARD = Training(epochs=3, batch_size=20, optimizer="adamw", lr=0.02)
 
@@ -123,12 +124,10 @@ def test_a_loaded_network_gives_the_scores_that_the_study_stored_exactly(segment
     for (_, folder), seed in ((segmented, 1), (located, 0)):
         trained = load_run(folder, arm="se", seed=seed)
         data = open_data(trained.run.data)
-        from foveate.tasks import create_task
-
         task = create_task(trained.run.task, data)
         meter = task.meter()
         with torch.inference_mode():
-            meter.update(foveate.load(folder, arm="se", seed=seed), data.test.batch(range(40), None))
+            meter.update(foveate.load(folder, arm="se", seed=seed), data.test.batch(range(40), None).to("cpu"))
         _, stored = read_items(trained.folder / "items.npz")
         for name, values in meter.scores().items.items():
             np.testing.assert_array_equal(values, stored[name], err_msg=name)
