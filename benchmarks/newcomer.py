@@ -45,7 +45,7 @@ def commands(weights: Path) -> dict[str, list[str]]:
         "sites": ["sites", "foveate:resnet20"],
         "study": ["study", "run", "--data", "photos", "--network", "foveate:resnet20", "--weights",
                   "resnet20.safetensors", "--attention", "none,se,cbam", "--init", "identity", "--seeds", "3",
-                  "--image-size", "64", "--epochs", "8", "--batch-size", "16", "--lr", "0.01", "--control", "none",
+                  "--image-size", "64", "--epochs", "6", "--batch-size", "16", "--lr", "0.01", "--control", "none",
                   "--out", "my-study"],
         "summary": ["study", "report", "my-study", "--json"],
         "predict": ["predict", "new", "--run", "my-study:se", "--out", "predictions.csv"],
