@@ -62,12 +62,12 @@ def summary_of(scores, about):
 
 
 def test_a_plain_network_that_learned_nothing_is_noted():
-    (note,) = _at_chance(summary_of([0.52, 0.49, 0.5], {"chance": 0.5}))
+    (note,) = _at_chance(summary_of([0.52, 0.49, 0.5], {"chance": {"accuracy": 0.5}}))
     assert note.startswith(
         "the plain network (50.3 %) is not distinguishable from always giving the most frequent class"
     )
-    assert _at_chance(summary_of([0.91, 0.92, 0.93], {"chance": 0.5})) == []
-    assert _at_chance(summary_of([0.5, 0.5, 0.5], {"chance": None})) == []
+    assert _at_chance(summary_of([0.91, 0.92, 0.93], {"chance": {"accuracy": 0.5}})) == []
+    assert _at_chance(summary_of([0.5, 0.5, 0.5], {"chance": {}})) == []
 
 
 def test_chance_is_the_share_of_the_most_frequent_class_of_the_test_items(digits):
