@@ -56,8 +56,8 @@ def _head(about: Figures) -> str:
         f"{about['model']}, batch {about['shape'][0]} of {size}, {about['target']} on {about['device']}{threads}, "
         f"{' '.join(way.replace('_', ' ') for way in ways)}\n"
         "first line: totals; others: what they add. A multiply-add is two FLOPs. Times: median (where a repeat "
-        "falls).\nslower, faster: the interval of the times leaves out 1; it covers the 2 % that two copies of a network "
-        "differ by."
+        "falls).\nslower, faster: the interval of the times leaves out 1; it covers the 2 % that two copies of a "
+        "network differ by."
     )
 
 
