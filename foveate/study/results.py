@@ -60,9 +60,9 @@ def summarise(folder: Path) -> Summary:
 
 def _at_chance(summary: Summary) -> list[str]:
     """A note where the plain network is no better than always giving the most frequent class."""
-    chance = summary.about.get("chance")
+    chance = (summary.about.get("chance") or {}).get(summary.metric.name)
     score = next((arm.score for arm in summary.arms if arm.label == summary.plain), None)
-    if chance is None or score is None or summary.metric.name != "accuracy":
+    if chance is None or score is None:
         return []
     if (score.mean if score.low is None else score.low) > chance:
         return []

@@ -322,7 +322,7 @@ class _Coordinator:
             "name": self.data.name,
             "data": self.data.description,
             "classes": len(classes) or None,
-            "chance": _chance(self.data) if classes and not self.task.dense else None,
+            "chance": {self.task.metrics[0].name: _chance(self.data)} if classes and not self.task.dense else {},
             "train_items": len(self.data.train),
             "test_items": len(self.data.test),
             "size": list(self.data.inputs[1:]),
