@@ -85,7 +85,7 @@ def walk(shared: Path, folder: Path) -> dict[str, Any]:
         "seconds": round(sum(one["seconds"] for one in steps.values()), 1),
         "cpu_seconds": round(sum(one["cpu_seconds"] for one in steps.values()), 1),
         "answer": summary["answer"]["text"],
-        "notes": summary["about"]["notes"],
+        "notes": [note.replace(f"{folder.resolve()}/", "") for note in summary["about"]["notes"]],
         "accuracy": {arm["label"]: arm["score"]["values"] for arm in summary["arms"]},
         "predictions": (folder / "predictions.csv").read_text().splitlines(),
         "report": sorted(path.name for path in (folder / "my-study" / "report").iterdir()),

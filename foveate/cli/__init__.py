@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -96,7 +97,8 @@ def main() -> None:
 
 
 def _printable(text: str) -> str:
-    """Without control characters, and not without end."""
+    """Without colours and control characters, and not without end."""
+    text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)  # torch has some in its messages
     text = "".join(one if one.isprintable() or one == "\n" else "\ufffd" for one in text)
     return text if len(text) <= MOST_TEXT else f"{text[:MOST_TEXT]} … ({len(text) - MOST_TEXT:,} more characters)"
 

@@ -32,6 +32,7 @@ from foveate.study.results import summarise
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
+from foveate.tasks.classification import Classification
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
 LATENCY_BATCH = 32
@@ -322,7 +323,7 @@ class _Coordinator:
             "name": self.data.name,
             "data": self.data.description,
             "classes": len(classes) or None,
-            "chance": {self.task.metrics[0].name: _chance(self.data)} if classes and not self.task.dense else {},
+            "chance": self._chance(),
             "train_items": len(self.data.train),
             "test_items": len(self.data.test),
             "size": list(self.data.inputs[1:]),
@@ -335,8 +336,9 @@ class _Coordinator:
         }
         self.store.set_meta("about", about)
 
-
-def _chance(data: Dataset) -> float | None:
-    """How often "the most frequent class" is right on the test items; None where they have no class each."""
-    strata = data.test.strata
-    return None if strata is None else float(np.bincount(strata).max() / len(strata))
+    def _chance(self) -> dict[str, float]:
+        """Metric → what always giving the most frequent class of the test items reaches; {}: the task is another."""
+        strata = self.data.test.strata
+        if not isinstance(self.task, Classification) or strata is None:
+            return {}
+        return {self.task.metrics[0].name: float(np.bincount(strata).max() / len(strata))}

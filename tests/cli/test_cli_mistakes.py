@@ -154,3 +154,11 @@ def test_a_note_on_a_folder_is_no_problem(command, tmp_path):
     assert command("data", "check", "photos") == (0, "")
     (tmp_path / "photos" / "cat" / "0.png").write_bytes(b"")
     assert command("data", "check", "photos") == (1, "1 problem in photos\n")
+
+
+def test_colours_and_control_characters_of_other_libraries_reach_no_person():
+    from foveate.cli import _printable
+
+    assert _printable("two options, \x1b[1mdo those steps only if\x1b[0m you \x07trust") == (
+        "two options, do those steps only if you \ufffdtrust"
+    )
