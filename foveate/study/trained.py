@@ -44,7 +44,8 @@ def load(
 
     Args:
         path: a study's folder, a run's folder in it (runs/KEY), or a file.
-        arm: with a study's folder: label of the arm; None: the one with the best mean.
+        arm: with a study's folder: label of the arm, or its name before the options ("se" for "se (identity)") where
+            that is one alone; None: the one with the best mean.
         seed: with a study's folder; None: the first that is finished.
         builder: with a file: makes the plain network, for one from a file of a person's own.
 
@@ -121,6 +122,9 @@ def _find(study: Path, arm: str | None, seed: int | None) -> Path:
         }
         sign = -1 if metrics[0].better == "lower" else 1
         arm = max(arms, key=lambda name: sign * sum(means[name]) / len(means[name]) if means[name] else -float("inf"))
+    if arm not in arms:  # "se" is "se (identity)" where no other arm begins so
+        begun = [name for name in arms if name.startswith((f"{arm} (", f"{arm} ["))]
+        arm = begun[0] if len(begun) == 1 else arm
     if arm not in arms:
         raise LookupError(f"{study}: no finished run of the arm {arm!r}; {nearest(arm, arms)}")
     found = {run["seed"]: run["key"] for run in runs if run["arm"] == arm}
