@@ -117,7 +117,7 @@ class Metric(Frozen):
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """So many significant digits, no exponent between 1e-4 and 1e7: 0.01234 → "0.0123", 1234.5 → "1234"."""
+    """The value with this many digits, no exponent between 1e-4 and 1e7: 0.01234 → "0.0123", 1234.5 → "1234"."""
     if value == 0:
         return "0"
     if not 1e-4 <= abs(value) < 1e7:

@@ -38,7 +38,7 @@ def lock_folder(
     except OSError as error:
         raise ValueError(f"{folder}: cannot be written ({error.strerror}); name another with --out") from None
     with lock:
-        if not try_lock(lock):
+        if not any(try_lock(lock, after_s=pause) for pause in (0, 0.05, 0.1)):  # `is_locked` takes it for an instant
             lock.seek(0)
             who = lock.read().strip() or "another process"
             if not wait:
@@ -53,10 +53,11 @@ def lock_folder(
         lock.truncate(0)
 
 
-def try_lock(file: Any, *, wait: bool = False) -> bool:
+def try_lock(file: Any, *, wait: bool = False, after_s: float = 0) -> bool:
     """Lock an open file until it is closed or the process ends; False if another process has it and `wait` is False."""
     import fcntl
 
+    time.sleep(after_s)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

@@ -137,7 +137,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     if earlier is not None:
         widths, notes = {float(w): names for w, names in earlier["widths"].items()}, earlier["notes"]
     else:
-        notes = _replacement_notes(study)
+        notes = _replacement_notes(study) + _freezing_notes(study)
         if study.weights is not None:
             notes.append(f"every network starts from the weights in {study.weights} ({planner.weights})")
             if study.control != "none":
@@ -179,6 +179,16 @@ def _replacement_notes(study: Study) -> list[str]:
                     f"replaces the {facts.replaces} (replace = true, with at = the layers it replaces)"
                 )
     return list(dict.fromkeys(notes))
+
+
+def _freezing_notes(study: Study) -> list[str]:
+    """For each variant that trains around random weights."""
+    frozen = [variant for variant in study.variants if variant.freeze and study.weights is None]
+    until = [f"until epoch {variant.thaw}" if variant.thaw else "to the end" for variant in frozen]
+    return [
+        f"{variant.name}: freeze = true without weights keeps the network and its classifier at random weights {end}"
+        for variant, end in zip(frozen, until, strict=True)
+    ]
 
 
 def _control_widths(

@@ -25,7 +25,7 @@ _COLOURS = np.array(
         (240, 228, 66),
     ],
     np.float32,
-)  # Okabe and Ito, told apart with every common colour blindness; repeated for more classes
+)  # Okabe and Ito, distinguishable with every common colour blindness; repeated for more classes
 
 
 def shown(inputs: Any) -> list[Picture]:

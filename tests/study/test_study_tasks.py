@@ -18,6 +18,7 @@ from foveate.data import open_data
 from foveate.items import read_items
 from foveate.spec import Metric, Training
 from foveate.store import Store
+from foveate.study.evaluation import evaluate_run
 from foveate.study.trained import find_run, load_run
 from foveate.tasks import create_task
 
@@ -131,6 +132,20 @@ def test_a_loaded_network_gives_the_scores_that_the_study_stored_exactly(segment
         _, stored = read_items(trained.folder / "items.npz")
         for name, values in meter.scores().items.items():
             np.testing.assert_array_equal(values, stored[name], err_msg=name)
+
+
+def test_a_network_that_takes_colour_is_trained_on_grey_images_and_loaded_as_it_was_built(tmp_path):
+    (tmp_path / "takes_colour.py").write_text(
+        "from torch import nn\n\n\ndef make(num_classes):\n"
+        "    body = nn.Sequential(nn.Conv2d(3, 16, 3, 2), nn.BatchNorm2d(16), nn.ReLU())\n"
+        "    return nn.Sequential(body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, num_classes))\n"
+    )
+    se = {"attention": "se", "at": "0", "label": "se"}
+    summary = run(small(se, network=f"{tmp_path / 'takes_colour.py'}:make"), tmp_path / "study")
+    assert summary.failed == ()
+    evaluation = evaluate_run(f"{tmp_path / 'study'}:se")
+    assert evaluation.scores.values["accuracy"] == summary.arm("se").score.mean
+    assert evaluation.trained.model[0][0].in_channels == 3
 
 
 def test_arm_and_seed_are_found_or_the_nearest_is_named(located):

@@ -58,6 +58,13 @@ def test_a_mechanism_that_replaces_a_layer_in_its_paper_and_is_put_behind_one_ge
     assert "replace = true" in note
 
 
+def test_freezing_a_network_without_trained_weights_gets_a_note():
+    study = small({"attention": "se", "freeze": True, "thaw": 2}, "eca")
+    data = open_data(study.data)
+    (note,) = make_plan(study, data, create_task(study.task, data)).notes
+    assert note.endswith("keeps the network and its classifier at random weights until epoch 2")
+
+
 @pytest.mark.parametrize("thaw", [None, 3])
 def test_frozen_weights_stay_until_the_epoch_of_the_thaw_and_the_attention_moves_from_the_first(tmp_path, thaw):
     spec, data, model = built({"attention": "se", "freeze": True, "thaw": thaw})
