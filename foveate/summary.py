@@ -14,8 +14,8 @@ from pydantic import BaseModel
 
 from foveate.spec import Metric, significant
 
-SCHEMA = 2
-ALPHA = 0.05  # of every test; intervals are 95 %
+SCHEMA = 3
+ALPHA = 0.05  # of what a study claims, all claims and looks together; intervals are 95 %
 Kind = Literal["plain", "attention", "control"]
 
 
@@ -71,6 +71,8 @@ class Setting:
         epochs: of one training; None: not known.
         question: title of the page; empty: made from the network and the data.
         reference: what sentences call the plain arm.
+        matters: the smallest difference that matters, as a person reads the metric (points, px); None: by the metric.
+        compare: the primary comparisons, named before the runs; (): each variant with plain and with its control.
     """
 
     name: str = "study"
@@ -80,6 +82,50 @@ class Setting:
     epochs: int | None = None
     question: str = ""
     reference: str = "the plain network"
+    matters: float | None = None
+    compare: tuple["Claim", ...] = ()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A comparison that a study is judged by: an arm against "plain", its "control" or the arm of another label.
+
+    metric: None: the one that the verdict is about.
+    """
+
+    arm: str
+    against: str = "plain"
+    metric: str | None = None
+
+    @property
+    def name(self) -> str:
+        """ "se against control", "se against plain in loss" """
+        return f"{self.arm} against {self.against}" + (f" in {self.metric}" if self.metric else "")
+
+
+@dataclass(frozen=True)
+class Look:
+    """A time at which a study was judged: its number of seeds, and of claims ever planned by then."""
+
+    seeds: int
+    claims: int
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a study remembers, so that looking, extending and dropping do not raise the rate of false claims.
+
+    Attributes:
+        claims: names of the claims ever planned.
+        seeds: ever planned.
+        looks: in their order.
+        most: the most seeds that the study may take, declared before the first look; None: not declared.
+    """
+
+    claims: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+    looks: tuple[Look, ...] = ()
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,15 +141,35 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Interval:
+    """An interval and the p that belongs to it; None where it does not exist."""
+
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Differences of one metric between two arms, ours minus theirs, paired by seed.
 
     Attributes:
+        seeds, differences: pairs that both finished.
         gain: the mean difference, positive where ours is better.
-        low, high: 95 % paired-t interval of the mean, not corrected; None where it does not exist.
-        p: of `test`: "paired t", "exact sign flip" or "none needed"; None with one seed.
-        p_holm: p after Holm's correction over `comparisons` comparisons; None where it is part of no family.
+        low, high: 95 % interval of the mean over new seeds, and over new items where their scores are known; of this
+            comparison alone. None where it does not exist, as after failed runs.
+        p: of `test`: "seeds", "seeds and items", "exact sign flip", "signed rank with failed runs as the worst" or
+            "none needed"; None with one seed.
+        seeds_only: the same on these very items.
+        items, item_share: number of items (of groups where items have groups; 0: not known) and their share of the
+            variance.
         p_exact, p_exact_floor: of the exact sign-flip test, and the least p that it can give with these seeds.
+        failed, failed_other: seeds that failed here and on the other side.
+        missing: seeds that only one side has, without having failed.
+        comparisons: claims of the study, those ever planned; 0: this comparison is none and is described alone.
+        p_holm: p corrected for the looks and, with Holm's method, for the claims; None where it is no claim.
+        claim_low, claim_high: interval that holds for all claims and looks at once.
+        word: better, worse, equivalent, undecided, identical, too few seeds, unfinished, or descriptive.
         text: "+1.3 (+0.4 to +2.2)", in the unit that `metric.difference_unit` names.
     """
 
@@ -116,16 +182,31 @@ class Comparison:
     high: float | None
     p: float | None
     test: str | None
+    seeds_only: Interval
+    items: int
+    item_share: float | None
+    item_variance: float
     p_exact: float
     p_exact_floor: float
-    p_holm: float | None = None
+    failed: tuple[int, ...] = ()
+    failed_other: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()
     comparisons: int = 0
+    p_holm: float | None = None
+    claim_low: float | None = None
+    claim_high: float | None = None
+    word: str = "descriptive"
     text: str = ""
 
     @property
     def significant(self) -> bool:
         """Is the corrected p below 0.05?"""
         return self.p_holm is not None and self.p_holm < ALPHA
+
+    @property
+    def runs(self) -> int:
+        """Pairs whose outcome is known, failed ones included."""
+        return len({*self.seeds, *self.failed, *self.failed_other})
 
 
 @dataclass(frozen=True)
@@ -189,7 +270,8 @@ class CostChange:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`word`: better, worse, suggestive, none, identical, one seed, no runs, or plain for the reference itself."""
+    """`word`: that of the arm's comparison with plain (of its primary one, where `[[compare]]` names it), no runs,
+    failed where every run failed, or plain for the reference itself."""
 
     word: str
     short: str
@@ -265,6 +347,12 @@ class SeedsCanShow:
         smallest_sd_one, smallest_sd: smallest difference seen with 80 % power for one comparison and for all, in
             standard deviations of the paired differences; None below two seeds.
         sd, smallest: that standard deviation and the smallest difference, in the metric's unit; None where unknown.
+        sd_high, smallest_high: upper end of the one-sided 80 % interval of sd, and the smallest difference with it; None
+            where sd is not known from three seeds or more.
+        level: of the test of one of the comparisons.
+        needed, needed_high: seeds that show a difference that matters, with sd and with sd_high; None: not known, or
+            more than 200.
+        items_alone: a difference that the test items hide however many seeds there are.
         useful: can a difference of this metric be large enough to be seen?
         ladder: the same for other numbers of seeds.
     """
@@ -278,7 +366,13 @@ class SeedsCanShow:
     smallest_sd_one: float | None
     smallest_sd: float | None
     sd: float | None
+    sd_high: float | None
     smallest: float | None
+    smallest_high: float | None
+    level: float
+    needed: int | None
+    needed_high: int | None
+    items_alone: float
     useful: bool
     ladder: tuple[SeedStep, ...]
     text: str
@@ -288,11 +382,36 @@ class SeedsCanShow:
 class Answer:
     """The study's question and its answer.
 
-    `short`: "Yes", "No", "Not detectably", "Undecided" or "Too few seeds".
+    `short`: "Yes", "No", "Not detectably", "Equivalent", "Undecided" or "Too few seeds".
+
+    Attributes:
+        about: what the verdict is about and where its uncertainty comes from.
+        risk: what the number of runs leaves open about runs that fail.
     """
 
     question: str
     short: str
+    text: str
+    about: str = ""
+    risk: str = ""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The smallest difference that matters, in the metric's unit (None: unknown), whether it was stated, in words."""
+
+    value: float | None
+    stated: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A primary comparison that `[[compare]]` names, and what came of it."""
+
+    claim: Claim
+    metric: Metric
+    found: Comparison | None
     text: str
 
 
@@ -303,6 +422,11 @@ class Summary:
     Attributes:
         metric: the one that the verdict is about; the first of `metrics`.
         plain: label of the arm that the others are compared with.
+        margin: of the metric that the verdict is about.
+        claims: number of comparisons that the study is judged by, those dropped since included.
+        primary: those that `[[compare]]` names.
+        pending: runs that are planned and not done; while there are any there is no verdict.
+        look: number of this look, counted from 1; weight: the share of the error rate that it may spend.
         curves: arm → logged name → a point an epoch.
         about: data, machine, versions, command, notes: shown, never computed with.
     """
@@ -313,6 +437,12 @@ class Summary:
     metrics: tuple[Metric, ...]
     plain: str
     arms: tuple[ArmSummary, ...]
+    margin: Margin
+    claims: int
+    primary: tuple[Claimed, ...]
+    pending: tuple[tuple[str, int], ...]
+    look: int
+    weight: float
     curves: dict[str, dict[str, tuple[CurvePoint, ...]]]
     seeds_can_show: SeedsCanShow
     failed: tuple[Failure, ...]

@@ -22,6 +22,7 @@ from foveate.store import Store
 from foveate.study.checks import check_names, code_fingerprint
 from foveate.study.executor import ExecutorFactory, Job, News, WorkerResult
 from foveate.study.folder import RESULTS, STUDY, lock_folder, write_study
+from foveate.study.ledger import remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan
 from foveate.study.results import summarise
@@ -178,6 +179,7 @@ class _Coordinator:
         store.set_meta("metrics", [metric.model_dump() for metric in metrics])
         store.set_meta("arms", [to_json(arm.summary()) for arm in self.plan.arms])
         store.set_meta("runs", list(self.by_key))
+        remember_plan(store, study, [arm.summary() for arm in self.plan.arms])
 
     def _refuse_changes(self, content: dict[str, str]) -> None:
         """Raise ValueError where finished runs were of other data, other code or a metric of another direction."""
@@ -217,6 +219,7 @@ class _Coordinator:
                     waiting.append(ended.key)
                 elif ended.result is not None:
                     working.clear(ended.key)
+        remember_look(self.store, self.study)
 
     def _begin(self, key: str) -> Job:
         run = self.by_key[key]

@@ -54,7 +54,7 @@ def test_a_table_gets_the_verdict_of_a_study(tmp_path: Path) -> None:
     assert [arm.label for arm in summary.arms] == ["plain", "se", "eca"]
     assert summary.answer.short == "Yes"
     assert summary.arm("se").verdict.text == "better than plain: +3.9 points (95 % interval +2.9 to +4.9)"
-    assert summary.arm("eca").verdict.word == "none"
+    assert summary.arm("eca").verdict.word == "undecided"
     assert summary.answer.question == "Does any of 2 variants beat plain in map50?"
     assert summary.answer.text.startswith("1 of the 2 variants beats the plain network; the largest gain is se's, +3.9")
 
