@@ -1,4 +1,4 @@
-"""Which guarantees of insertion hold on which networks: measures all of them and writes docs/insertion.md.
+"""Which guarantees of insertion hold on which networks: measures all and writes the second half of docs/insertion.md.
 
 python benchmarks/insertion.py [--only PATTERN] [--out docs/insertion.md]
 """
@@ -32,6 +32,7 @@ from foveate.attention import list_attention
 
 MECHANISMS = ("se", "cbam", "nl")
 PAGE = Path(__file__).parents[1] / "docs" / "insertion.md"
+MARK = "<!-- measured by benchmarks/insertion.py from here on -->\n\n"
 ON_A_SAMPLE = {
     "compile": ("`torch.compile(fullgraph=True)`, aot_eager: the same outputs", compiled),
     "export": ("`torch.export` with a free batch size: the same outputs at another size", exported),
@@ -118,15 +119,17 @@ def write(page: Path, lines: list[str], wrong: list[str], started: float) -> Non
     """The page as far as it is measured; one cut short says of how many networks it speaks."""
     minutes = (time.monotonic() - started) / 60
     made_with = f"torch {torch.__version__}, timm {timm.__version__}, torchvision {torchvision.__version__}"
-    end = ["", "## What does not hold", "", *(wrong or ["Nothing was found that does not."]), "",
+    end = ["", "### What does not hold", "", *(wrong or ["Nothing was found that does not."]), "",
            f"{made_with}; one CPU thread, {minutes:.0f} minutes on a shared machine."]  # fmt: skip
-    page.write_text("\n".join([*lines, *end]) + "\n", encoding="utf-8")
+    written = page.read_text(encoding="utf-8") if page.is_file() else ""
+    by_hand = "".join(written.partition(MARK)[:2]) if MARK in written else ""
+    page.write_text(by_hand + "\n".join([*lines, *end]) + "\n", encoding="utf-8")
 
 
 def introduction(tally: dict[str, int], whole: dict[str, int], applies: dict[str, int]) -> list[str]:
     """What was measured, how, and the sums."""
     found = ", ".join(f"{count} {family}" for family, count in tally.items())
-    return ["# What insertion leaves as it was", "",
+    return ["## Measured on networks", "",
              "Made by `python benchmarks/insertion.py`; not edited by hand.", "",
              f"{found} networks (of {len(list(networks()))} listed) × {', '.join(MECHANISMS)}, inserted at the end of "
              "every residual branch or repeated unit "
@@ -141,7 +144,7 @@ def introduction(tally: dict[str, int], whole: dict[str, int], applies: dict[str
 
 def samples(wrong: list[str]) -> list[str]:
     """The guarantees that take longer, and every mechanism; what does not hold is added to `wrong`."""
-    lines = ["", "## On a sample", "", *(f"* **{name}**: {text}." for name, (text, _) in ON_A_SAMPLE.items()),
+    lines = ["", "### On a sample", "", *(f"* **{name}**: {text}." for name, (text, _) in ON_A_SAMPLE.items()),
              "* **DDP**: two gloo processes, half a batch each: its gradients are the whole batch's.", ""]  # fmt: skip
     distributed = attempt(partial(parallel, SAMPLE, MECHANISMS))
     rows = []
@@ -157,8 +160,8 @@ def samples(wrong: list[str]) -> list[str]:
     lines += table(["network", *ON_A_SAMPLE, "DDP"], rows)
     lines += ["", "torch still has the eager `torch.ao.quantization`; graph-mode preparation moved to torchao, "
               "which is no dependency and was not measured.", "",
-              "## Every mechanism", "", "Identity at insertion at the stages of a network of images, of signals and of "
-              "clips; – where a mechanism is not made for such maps.", ""]  # fmt: skip
+              "### Every mechanism", "", "Identity at insertion at the stages of a network of images, of signals and of"
+              " clips; – where a mechanism is not made for such maps.", ""]  # fmt: skip
     rows = []
     for mechanism in list_attention():
         found = [attempt(partial(mechanism_starts_as_identity, case, mechanism)) for case in cases(WIDE)]

@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from foveate.networks import create_network, list_networks
     from foveate.saving import save
     from foveate.spec import Metric, Study
-    from foveate.study import load, run_study
+    from foveate.study import compare, load, run_study
     from foveate.tasks import register_task
 
 _HOME = {
     "Metric": "foveate.spec",
     "Study": "foveate.spec",
     "capture": "foveate.attention",
+    "compare": "foveate.study",
     "cost": "foveate.costs",
     "create_attention": "foveate.attention",
     "create_network": "foveate.networks",
@@ -47,6 +48,7 @@ __all__ = [
     "Metric",
     "Study",
     "capture",
+    "compare",
     "cost",
     "create_attention",
     "create_network",

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 Entry = TypeVar("Entry")
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+USER_MODULE = "foveate_user_"  # begins the names of modules that are users' files
 
 
 class UnknownNameError(LookupError, ValueError):
@@ -46,12 +47,12 @@ class Registry(Generic[Entry]):
         self._discovered = package is None
 
     def add(self, name: str, entry: Entry) -> None:
-        """Register the entry. The same class or function may come again when its file is run again.
+        """Register the entry. A user's class or function of the same name replaces it, as when a cell is run again.
 
         Raises: ValueError: the name is taken by another.
         """
         taken = self._entries.get(name)
-        if taken is not None and taken is not entry and _place(taken) != _place(entry):
+        if taken is not None and taken is not entry and not _replaces(taken, entry):
             raise ValueError(f"{self.kind} name {name!r} is taken by {_called(taken)}")
         self._entries[name] = entry
 
@@ -100,12 +101,15 @@ class Registry(Generic[Entry]):
                 importlib.import_module(f"{self.package}.{module.name}")
 
 
-def _place(entry: Any) -> tuple[str, str] | int:
-    """File and qualified name of a class or function, by which a second run of its file is recognised."""
-    try:
-        return str(Path(inspect.getfile(entry)).resolve()), entry.__qualname__
-    except (TypeError, OSError, AttributeError):
-        return id(entry)
+def _replaces(taken: Any, entry: Any) -> bool:
+    """Is this a user's class or function of the same name as the one before?"""
+    names = [getattr(one, "__qualname__", None) for one in (taken, entry)]
+    return names[0] is not None and names[0] == names[1] and not _is_own(taken)
+
+
+def _is_own(entry: Any) -> bool:
+    """Is this one of the library's?"""
+    return str(getattr(entry, "__module__", "")).split(".")[0] == "foveate"
 
 
 def _called(entry: Any) -> str:
@@ -141,7 +145,7 @@ def run_file(path: Path | str) -> ModuleType:
         with contextlib.suppress(OSError, TypeError, ValueError):
             if getattr(module, "__file__", None) and Path(str(module.__file__)).resolve() == place:
                 return module
-    name = f"foveate_user_{path.stem}"
+    name = USER_MODULE + path.stem
     while name in sys.modules:
         name += "_"
     spec = importlib.util.spec_from_file_location(name, place)
@@ -183,7 +187,14 @@ def is_file_reference(name: str) -> bool:
     return name.rpartition(":")[0].endswith(".py")
 
 
-def error_in(error: Exception, path: Path) -> str:
+def user_file_in(error: BaseException) -> Path | None:
+    """The file of a user's, run by `run_file`, that the error came through last; None: it came through none."""
+    files = {getattr(module, "__file__", None) for name, module in sys.modules.items() if name.startswith(USER_MODULE)}
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((Path(frame.filename) for frame in reversed(frames) if frame.filename in files), None)
+
+
+def error_in(error: BaseException, path: Path) -> str:
     """An error in one line, with the last line of the user's file that it came through."""
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if Path(frame.filename) == path.resolve()]

@@ -5,6 +5,7 @@ A run's key is the hash of its specification, so the same specification never ru
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,6 +27,8 @@ EMBEDDED = "embedded"
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
 MOST = 1_000_000  # of any count
 MOST_SEEDS = 10_000
+MOST_ITEMS = 10**9
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 At = str | list[str] | list[dict[str, Any]]
 
 
@@ -38,15 +41,19 @@ class Frozen(BaseModel):
 def _plain_values(options: dict[str, Any]) -> dict[str, Any]:
     """The options themselves. Raises: ValueError: if one is no plain, finite value, such as a date."""
     for key, value in options.items():
-        try:
-            same = json.loads(json.dumps(value, allow_nan=False)) == value
-        except (TypeError, ValueError):
-            same = False
-        if not same:
+        if not _is_plain(value):
             raise ValueError(
-                f"option {key!r}: wanted text, a finite number, true, false or a list of them; got {value!r}"
+                f"option {key!r}: wanted text, a finite number, true, false or a list of them; got {value!r:.200}"
             )
     return options
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) and _is_plain(entry) for key, entry in value.items())
+    if isinstance(value, list):
+        return all(_is_plain(entry) for entry in value)
+    return isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
 
 
 Options = Annotated[
@@ -161,7 +168,7 @@ class Variant(Frozen):
     freeze: bool = False
     thaw: int | None = Field(None, ge=1, le=MOST)
     attention_lr: float | None = Field(None, gt=0)
-    label: str = Field("", max_length=200)
+    label: str = Field("", max_length=200, pattern=PRINTABLE)
 
     @model_validator(mode="before")
     @classmethod
@@ -230,10 +237,10 @@ class DataSpec(Frozen):
         description="sides of a sample, (H, W) of images; one number: a square; None: the set's own",
     )
     train_items: int | None = Field(
-        None, ge=2, validation_alias=AliasChoices("train_items", "train_images"), description="None: all"
+        None, ge=2, le=MOST_ITEMS, validation_alias=AliasChoices("train_items", "train_images"), description="None: all"
     )
     test_items: int | None = Field(
-        None, ge=2, validation_alias=AliasChoices("test_items", "test_images"), description="None: all"
+        None, ge=2, le=MOST_ITEMS, validation_alias=AliasChoices("test_items", "test_images"), description="None: all"
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="of a set without a split of its own")
     augment: bool = True
@@ -328,7 +335,7 @@ class Compared(Frozen):
 class Study(Frozen):
     """A question: does any of these variants help this network on these data, and what does it cost?"""
 
-    name: str = "study"
+    name: str = Field("study", max_length=200, pattern=PRINTABLE)
     network: str = "foveate:resnet8"
     network_options: Options = Field(default_factory=dict)
     weights: str | None = Field(None, description="file of the plain network's weights; None: fresh ones")
@@ -411,7 +418,7 @@ class Study(Frozen):
         files = [*self.imports, *(name.rpartition(":")[0] for name in named if is_file_reference(name))]
         return tuple(dict.fromkeys(files))
 
-    def settled(self, folder: Path) -> "Study":
+    def resolved(self, folder: Path) -> "Study":
         """The study with every relative path made absolute against this folder."""
 
         def absolute(path: str) -> str:

@@ -18,7 +18,7 @@ def read_study(path: str | Path) -> Study:
     Raises: ValueError: one line with the file, the line in it, the key, what was wanted, what came and what is nearest.
     """
     path = Path(path)
-    return check_study(read_study_content(path), where=str(path), text=_text(path)).settled(path.parent)
+    return check_study(read_study_content(path), where=str(path), text=_text(path)).resolved(path.parent)
 
 
 def read_study_content(path: Path) -> dict[str, Any]:
@@ -43,12 +43,14 @@ def check_study(content: dict[str, Any], *, where: str = "study", text: str = ""
     try:
         return Study.model_validate(content)
     except ValidationError as error:
-        raise ValueError(_one_line(error, where, text)) from None
+        raise ValueError(_one_line(error, where, text, content)) from None
 
 
-def _one_line(error: ValidationError, where: str, text: str) -> str:
+def _one_line(error: ValidationError, where: str, text: str, content: dict[str, Any]) -> str:
     first = error.errors()[0]
     path = [part for part in first["loc"] if not (isinstance(part, str) and ("[" in part or part in _UNION_TAGS))]
+    if path[2:4] == ["insert", 0] and "insert" not in content["variants"][path[1]]:
+        del path[2:4]  # the short form of one insertion
     keys = [part for part in path if isinstance(part, str)]
     line = line_of(text, path)
     place = f"{where}:{line}" if line else where
@@ -128,4 +130,4 @@ def _toml(value: Any) -> str:
         return "{ " + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items() if v is not None) + " }"
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foveate.spec import read_study
+from foveate.study_file import read_study
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -27,7 +27,7 @@ def test_the_readmes_study_file_is_a_study(tmp_path):
     (text,) = blocks("toml")
     (tmp_path / "study.toml").write_text(text)
     study = read_study(tmp_path / "study.toml")
-    assert study.variants[1].init == "identity"
+    assert study.variants[1].insert[0].init == "identity"
 
 
 def test_the_readmes_commands_exist():

@@ -13,9 +13,10 @@ from torch import nn
 
 import foveate
 from foveate.insertion import Site, inserted
-from foveate.networks import build_network, build_variant
+from foveate.networks import build_network
 from foveate.saving import SitePart, describe
-from foveate.spec import Data, Run, Training, Variant
+from foveate.spec import DataSpec, Run, Training, Variant
+from foveate.study.build import build_variant
 
 X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -68,8 +69,8 @@ def test_a_file_gives_the_network_again(case, tmp_path):
 
 
 def test_dtype_and_a_widened_control(tmp_path):
-    run = Run(network="foveate:resnet8", width=1.25, variant=Variant(), data=Data(), train=Training(), seed=0)
-    model = build_variant(run, num_classes=4, example=X).double()
+    run = Run(network="foveate:resnet8", width=1.25, variant=Variant(), data=DataSpec(), train=Training(), seed=0)
+    model = build_variant(run, num_classes=4, in_channels=X.shape[1], example=X).double()
     again = foveate.load(foveate.save(model, tmp_path / "wide.safetensors"))
     assert again.fc.weight.dtype == torch.float64
     assert torch.equal(outputs(again.eval(), X.double()), outputs(model.eval(), X.double()))

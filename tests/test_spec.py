@@ -2,12 +2,12 @@
 
 import pytest
 
-from foveate.spec import Data, Run, Study, Training, Variant, check_study, read_study
-from foveate.study.folder import study_toml
+from foveate.spec import DataSpec, Run, Study, Training, Variant
+from foveate.study_file import check_study, read_study, study_toml
 
 
 def run(**changes):
-    values = {"network": "foveate:resnet8", "variant": Variant(attention="se"), "data": Data(), "train": Training()}
+    values = {"network": "foveate:resnet8", "variant": Variant(attention="se"), "data": DataSpec(), "train": Training()}
     return Run(**(values | {"seed": 0} | changes))
 
 
@@ -20,7 +20,7 @@ def test_a_key_is_the_specification_and_not_the_label():
         run(variant=Variant(attention="se", options={"reduction": 4})),
         run(variant=Variant(attention="se", init="identity")),
         run(train=Training(lr=0.2)),
-        run(data=Data(train_images=10)),
+        run(data=DataSpec(train_items=10)),
         run(fingerprint="x"),
     ]
     assert len({r.key for r in [run(), *others]}) == len(others) + 1
@@ -51,14 +51,14 @@ def test_a_study_written_as_toml_reads_back_the_same(tmp_path):
         ("sedes = 3\n", r"s\.toml:1: unknown key 'sedes'; did you mean 'seeds'\?"),
         ("[[variants]]\nattention = 'se'\n[[variants]]\nattention = 'eca'\noptons = {}\n", r"s\.toml:5: unknown key"),
         ("[train]\nlr = -1\n", r"s\.toml:2: train\.lr: Input should be greater than 0; got -1"),
-        ("seeds = []\n", r"s\.toml:1: seeds: wanted one or more different seeds"),
-        ("seeds = [1, 1]\n", r"s\.toml:1: seeds: wanted one or more different seeds"),
+        ("seeds = []\n", r"s\.toml:1: seeds: wanted 1 to 10,000 different seeds"),
+        ("seeds = [1, 1]\n", r"s\.toml:1: seeds: wanted 1 to 10,000 different seeds"),
         ("control = 'cost'\n", r"s\.toml:1: control: Input should be 'size', 'latency' or 'none'; got 'cost'"),
         ("seeds = \n", r"s\.toml: not TOML: .*line 1"),
         ("[[variants]]\nattention='se'\n[[variants]]\nattention='se'\n", "two variants are both called 'se'"),
         ("[variants]\nattention='se'\n", r"s\.toml:1: variants: wanted a list of variants: \[\[variants\]\]"),
-        ("seeds = 'three'\n", r"s\.toml:1: seeds: wanted a number of seeds, 1 or more, or a list"),
-        ("seeds = 0\n", r"s\.toml:1: seeds: wanted a number of seeds, 1 or more, or a list"),
+        ("seeds = 'three'\n", r"s\.toml:1: seeds: wanted a number of seeds, 1 to 10,000, or a list"),
+        ("seeds = 0\n", r"s\.toml:1: seeds: wanted a number of seeds, 1 to 10,000, or a list"),
         ("[train]\nepochs = 3\nlr = inf\n", r"s\.toml:3: train\.lr: Input should be a finite number"),
         ("[data]\nlr = 3\n[train]\nx = 1\n", r"s\.toml:2: unknown key 'data\.lr'"),
         ("seeds = 2\ndata.sourc = 'x'\n", r"s\.toml:2: unknown key 'data\.sourc'; did you mean 'source'"),

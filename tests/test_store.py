@@ -1,26 +1,37 @@
-"""The ledger: finished is frozen, a broken write leaves nothing behind."""
+"""The store of results: finished is frozen, a broken write leaves nothing behind."""
 
 import sqlite3
 
 import pytest
 
-from foveate.spec import Study
+from foveate.spec import DataSpec, Run, Training, Variant
 from foveate.store import Store
 
 RESULT = {
-    "metrics": {"accuracy": [0.5, "fraction"], "seconds": [2.0, "s"]},
+    "metrics": [
+        {"name": "accuracy", "unit": "fraction", "better": "higher", "value": 0.5},
+        {"name": "error", "unit": "px", "better": "lower", "value": 2.0},
+    ],
     "history": [{"epoch": 1, "test_accuracy": 0.4}, {"epoch": 2, "test_accuracy": 0.5}],
     "machine": "m",
     "versions": {"torch": "t"},
 }
 
 
+def runs(seeds):
+    variants = [Variant.model_validate(name) for name in ("none", "se", "cbam")]
+    return [
+        Run(network="foveate:resnet8", variant=variant, data=DataSpec(), train=Training(), seed=seed, arm=variant.name)
+        for seed in range(seeds)
+        for variant in variants
+    ]
+
+
 @pytest.fixture
 def planned(tmp_path):
     store = Store(tmp_path / "results.db")
-    runs = Study(seeds=(0, 1)).runs("f")
-    store.plan(runs)
-    yield store, [run.key for run in runs]
+    store.plan(runs(2))
+    yield store, [run.key for run in runs(2)]
     store.close()
 
 
@@ -30,6 +41,7 @@ def test_a_finished_run_is_one_row_a_metric_and_frozen(planned, tmp_path):
     store.finish(keys[0], RESULT)
     (row,) = [row for row in store.metrics() if row["metric"] == "accuracy"]
     assert (row["run"], row["seed"], row["value"], row["unit"], row["machine"]) == (keys[0], 0, 0.5, "fraction", "m")
+    assert [(row["metric"], row["better"]) for row in store.metrics()] == [("accuracy", "higher"), ("error", "lower")]
     assert [entry["epoch"] for entry in store.history()] == [1, 2]
     store.reset(("running", "failed", "done"))
     assert store.state(keys[0]) == "done"
@@ -42,7 +54,7 @@ def test_planning_again_changes_nothing_and_adds_what_is_new(planned):
     store, keys = planned
     store.start(keys[0])
     store.finish(keys[0], RESULT)
-    store.plan(Study(seeds=(0, 1, 2)).runs("f"))
+    store.plan(runs(3))
     assert store.state(keys[0]) == "done"
     assert len(store.runs()) == 9
 
@@ -60,7 +72,7 @@ def test_reading_beside_the_writer_and_writing_nothing(planned, tmp_path):
     reader = Store(tmp_path / "results.db", read_only=True)
     assert len(reader.runs()) == 6
     with pytest.raises(sqlite3.OperationalError):
-        reader.keep("a", 1)
+        reader.set_meta("a", 1)
     reader.close()
     with pytest.raises(ValueError, match="wanted the folder of a study"):
         Store(tmp_path / "nowhere" / "results.db", read_only=True)

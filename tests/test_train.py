@@ -1,5 +1,6 @@
 """The loop: repeatable, resumed bit for bit, stopped with a reason, never a half-written file."""
 
+import contextlib
 import itertools
 import resource
 import signal
@@ -11,20 +12,34 @@ import pytest
 import safetensors.torch
 import torch
 
-import foveate
 from foveate.data import open_data
-from foveate.spec import Data, Run, Training, Variant
-from foveate.train import CHECKPOINT, TrainingFailed, batches_an_epoch, epoch_order, evenly, learning_rate, train
+from foveate.items import read_items
+from foveate.spec import DataSpec, Run, Training, Variant
+from foveate.study.build import build_for
+from foveate.tasks import create_task
+from foveate.train import CHECKPOINT, TrainingFailed, batches_an_epoch, epoch_order, evenly, learning_rate
+from foveate.train import train as train_network
 
 
-def make_run(attention="se", seed=0, **training):
+def make_run(attention="se", seed=0, task_options=None, **training):
     return Run(
         network="foveate:resnet8",
         variant=Variant(attention=attention),
-        data=Data(train_images=160, test_images=60),
+        task_options=task_options or {},
+        data=DataSpec(train_items=160, test_items=60),
         train=Training(**({"epochs": 2, "batch_size": 32} | training)),
         seed=seed,
     )
+
+
+def train(run, data, folder, **options):
+    task = create_task(run.task, data, **run.task_options)
+    return train_network(run, build_for(run, data, task.outputs), task, data, folder, **options)
+
+
+def value_of(result, name):
+    (value,) = [one["value"] for one in result["metrics"] if one["name"] == name]
+    return value
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +64,10 @@ def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(tmp_p
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
     assert results[0]["history"] == results[1]["history"]
-    assert results[0]["metrics"]["accuracy"] == results[1]["metrics"]["accuracy"]
-    right = safetensors.torch.load_file(tmp_path / "a" / "right.safetensors")["right"]
-    assert right.double().mean().item() == results[0]["metrics"]["accuracy"][0]
+    assert value_of(results[0], "accuracy") == value_of(results[1], "accuracy")
+    names, items = read_items(tmp_path / "a" / "items.npz")
+    assert len(names) == 60
+    assert items["accuracy"].astype(float).mean() == value_of(results[0], "accuracy")
 
 
 CHILD = """
@@ -59,11 +75,16 @@ import sys
 from pathlib import Path
 from foveate.data import open_data
 from foveate.spec import Run
+from foveate.study.build import build_for
+from foveate.tasks import create_task
 from foveate.train import train
 run = Run.model_validate_json(Path(sys.argv[1], "run.json").read_text())
 def tell(step, steps, loss):
     print(step, flush=True)
-train(run, open_data(run.data), Path(sys.argv[1]), on_progress=tell, checkpoint_s=0.0)
+data = open_data(run.data)
+task = create_task(run.task, data)
+model = build_for(run, data, task.outputs)
+train(run, model, task, data, Path(sys.argv[1]), on_progress=tell, checkpoint_s=0.0)
 """
 
 
@@ -137,10 +158,27 @@ def test_early_stopping_looks_at_held_out_images_and_is_off_by_default(tmp_path,
     assert "held_out_loss" not in plain["history"][0]
 
 
-@pytest.mark.parametrize("options", [{"amp": True}, {"channels_last": True}, {"label_smoothing": 0.1}], ids=str)
-def test_the_switches_train(tmp_path, digits, options):
-    result = train(make_run(epochs=1, **options), digits, tmp_path)
-    assert 0 <= result["metrics"]["accuracy"][0] <= 1
+@pytest.fixture(scope="module")
+def plain_result(tmp_path_factory, digits):
+    return train(make_run(epochs=1), digits, tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize(("switch", "close"), [("amp", 0.05), ("channels_last", 1e-3)])
+def test_a_number_format_or_memory_layout_changes_the_loss_by_rounding_alone(
+    tmp_path, digits, plain_result, switch, close
+):
+    result = train(make_run(epochs=1, **{switch: True}), digits, tmp_path)
+    ours, theirs = result["history"][0]["train_loss"], plain_result["history"][0]["train_loss"]
+    assert ours == pytest.approx(theirs, rel=close)
+    assert ours != theirs, "the switch was on"
+
+
+def test_label_smoothing_is_in_the_training_loss_and_not_in_the_test_loss(tmp_path, digits):
+    result = train(make_run(epochs=1, lr=1e-9, task_options={"label_smoothing": 0.5}), digits, tmp_path)
+    (tmp_path / "plain").mkdir()
+    plain = train(make_run(epochs=1, lr=1e-9), digits, tmp_path / "plain")
+    (ours,), (theirs,) = result["history"], plain["history"]
+    assert abs(ours["train_loss"] - theirs["train_loss"]) > 1e-4 > abs(ours["test_loss"] - theirs["test_loss"])
 
 
 def test_order_and_rate_are_functions_of_seed_epoch_and_step():
@@ -155,10 +193,29 @@ def test_order_and_rate_are_functions_of_seed_epoch_and_step():
     assert 0 < rates[-1] < 0.01
 
 
-def test_training_leaves_the_process_as_it_was(tmp_path, digits):
-    before = torch.are_deterministic_algorithms_enabled(), foveate.__version__
-    train(make_run(epochs=1), digits, tmp_path)
-    assert before == (torch.are_deterministic_algorithms_enabled(), foveate.__version__)
+@pytest.mark.parametrize("lr", [0.1, 1e30], ids=["trained", "failed"])
+def test_training_leaves_threads_random_state_and_determinism_as_they_were(tmp_path, digits, lr):
+    def state():
+        flags = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+        return torch.get_num_threads(), *flags, torch.get_rng_state().tolist()
+
+    run = make_run(lr=lr, threads=3, epochs=1 if lr < 1 else 2)
+    task = create_task(run.task, digits)
+    model = build_for(run, digits, task.outputs)
+    found: list[int] = []
+    torch.set_num_threads(2)
+    try:
+        torch.use_deterministic_algorithms(False)
+        torch.manual_seed(123)
+        before = state()
+        with contextlib.suppress(TrainingFailed):
+            train_network(
+                run, model, task, digits, tmp_path, on_progress=lambda *_: found.append(torch.get_num_threads())
+            )
+        assert state() == before
+        assert set(found) == {3}, "while it trains, the threads are those of the run"
+    finally:
+        torch.set_num_threads(1)
 
 
 @pytest.mark.parametrize(("images", "batch_size"), [(120, 64), (65, 64), (64, 64), (3, 64), (160, 32), (7, 2)])

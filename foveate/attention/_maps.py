@@ -90,7 +90,7 @@ def check_map(name: str, x: Tensor, channels: int, spatial_dims: int, weight: Te
         return
     if x.numel() == 0 and x.shape[0] != 0:
         raise ValueError(f"{name}: the map has an empty axis: {tuple(x.shape)}")
-    if weight is not None and weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
+    if isinstance(weight, Tensor) and weight.dtype != x.dtype and not torch.is_autocast_enabled(x.device.type):
         raise ValueError(
             f"{name}: the weights are {weight.dtype} but the map is {x.dtype}; convert one or use autocast"
         )

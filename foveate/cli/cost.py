@@ -54,6 +54,8 @@ def cost(
 
     Example: foveate cost timm:resnet50 --attention se,cbam,eca
     """
+    from dataclasses import asdict
+
     import torch
 
     from foveate.costs import Setting, costs, ranked
@@ -105,7 +107,7 @@ def cost(
             "versions": versions(),
         },
         "networks": {name: one.row() | _levels(one, models[name], wanted) for name, one in found.items()},
-        "ranking": ranked(found),
+        "ranking": asdict(ranked(found)),
     }
     if throughput:
         rows, whole["said"] = measure_throughput(models, example, setting=setting, most=throughput, budget_s=budget / 3)

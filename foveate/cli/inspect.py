@@ -65,6 +65,8 @@ def show(
     if facts:
         typer.echo(f"  {facts.authors}, {facts.source} ({facts.year}); works on: {facts.domain}")
         typer.echo(f"  equation    {facts.equation}")
+        if facts.replaces:
+            typer.echo(f"  replaces    {facts.replaces} (at = the layers it replaces, replace = true)")
         typer.echo(f"  parameters  {facts.parameters}")
         typer.echo(f"  multiply-adds a sample  {facts.macs}")
         for key, expression in facts.where.items():

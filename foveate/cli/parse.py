@@ -70,10 +70,15 @@ def seeds(text: str) -> Any:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
-def metric(name: str | None, better: str | None) -> Any:
-    """--metric NAME [--better higher|lower] as a study has it. Raises: ValueError: --better without --metric."""
+def metric(name: str | None, better: str | None, unit: str | None = None) -> Any:
+    """--metric NAME [--better higher|lower [--unit UNIT]] as a study has it.
+
+    Raises: ValueError: --better without --metric, or --unit without --better.
+    """
     if better is None:
+        if unit is not None:
+            raise ValueError("--unit goes with --metric NAME --better higher|lower")
         return name
     if name is None:
         raise ValueError("--better goes with --metric NAME")
-    return {"name": name, "better": better}
+    return {"name": name, "better": better} | ({} if unit is None else {"unit": unit})

@@ -68,7 +68,7 @@ class Progress(Watcher):
             self.bars.print(f"  goes on: {run.arm}, seed {run.seed} (start {attempt})")
 
     def progressed(self, run: Run, step: int, steps: int) -> None:
-        self.fractions[run.key] = step / steps
+        self.fractions[run.key] = min(max(step / steps, 0.0), 1.0) if steps > 0 else 0.0
         running = ", ".join(f"{100 * f:.0f} %" for f in self.fractions.values())
         self.bars.update(
             self.task, description=f"training ({running})", completed=self.done + sum(self.fractions.values())

@@ -71,6 +71,7 @@ def run(
     control: Annotated[str | None, typer.Option(help="Equal-cost control: size, latency or none.")] = None,
     metric: Annotated[str | None, typer.Option(help="Which the verdict is about. Default: the task's first.")] = None,
     better: Annotated[str | None, typer.Option(help="With --metric of your own trainer: higher or lower.")] = None,
+    unit: Annotated[str | None, typer.Option(help="With --better: the metric's unit. Default: fraction.")] = None,
     trainer: Annotated[str | None, typer.Option(help="path.py:function that trains in place of the library.")] = None,
     network_option: Annotated[
         list[str] | None, typer.Option(help="Of the network's constructor; again for another.", metavar="NAME=VALUE")
@@ -102,7 +103,7 @@ def run(
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
     content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
     given = {"task": task, "network": network, "weights": weights, "control": control, "trainer": trainer}
-    given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better)}
+    given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better, unit)}
     options = {
         "network_options": network_option, "task_options": task_option, "trainer_options": trainer_option,
     }  # fmt: skip
@@ -129,7 +130,7 @@ def run(
     }  # fmt: skip
     for name, flags in (("data", source), ("train", training)):
         content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
-    study = check_names(check_study(content, where="study").settled(Path.cwd()), file=file)
+    study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file)
     folder = out or Path(file.stem if file else "foveate-study")
     command = shlex.join(["foveate", *sys.argv[1:]])
     carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json)

@@ -4,7 +4,7 @@ from torch import nn
 
 from foveate.costs.calibration import Calibration, Prediction, calibrate, fastest_first, predict
 from foveate.costs.latency import Latency, distinguishable
-from foveate.costs.measure import Cost, Throughput, compared, cost, costs, ranked, stages_of, throughput
+from foveate.costs.measure import Cost, Ranking, Throughput, compared, cost, costs, ranked, stages_of, throughput
 from foveate.costs.microbenchmarks import Experiment, experiment, experiments
 from foveate.costs.pricing import Guidelines, Place, Total, guidelines
 from foveate.costs.roofs import Machine, Point, Roofline, measure_machine, roofline, with_threads
@@ -22,6 +22,7 @@ __all__ = [
     "Place",
     "Point",
     "Prediction",
+    "Ranking",
     "Roofline",
     "Row",
     "Setting",

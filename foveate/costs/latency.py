@@ -56,13 +56,19 @@ def interval_of_a_repeat(samples: list[float]) -> Latency:
     return Latency(middle, max(min(samples), middle - drift), middle + drift)
 
 
-def distinguishable(ratio: Latency) -> bool:
-    """Whether two networks can be ranked: the interval of their ratio lies beyond what two copies of one may differ by.
+def interval_of_a_ratio(ours: list[float], theirs: list[float]) -> Latency:
+    """Median of the ratio round by round, and its 95 % interval, widened by what two copies of one network differ by.
 
-    Copies at other places in memory differ by a percent or more for as long as they live, which no interval shows
-    (benchmarks/cost_repeat.py measures it).
+    Copies at other places in memory differ by a percent or more for as long as they live, which no interval of samples
+    shows (benchmarks/cost_repeat.py measures it).
     """
-    return ratio.low > 1 + TWINS or ratio.high < 1 / (1 + TWINS)
+    found = interval_of_the_median([a / b for a, b in zip(ours, theirs, strict=True)])
+    return Latency(found.median, found.low / (1 + TWINS), found.high * (1 + TWINS))
+
+
+def distinguishable(ratio: Latency) -> bool:
+    """Whether two networks can be ranked: the interval of their ratio leaves out 1."""
+    return ratio.low > 1 or ratio.high < 1
 
 
 def _parts(samples: list[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import itertools
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from foveate.costs.latency import (
     Latency,
     distinguishable,
     forward_step,
+    interval_of_a_ratio,
     interval_of_a_repeat,
-    interval_of_the_median,
     time_interleaved,
     training_step,
 )
@@ -37,8 +38,8 @@ class Cost:
     counted: all rows of the count, of which parameters, macs (multiply-adds of the batch), elementwise, reductions,
     bytes_moved, launches, unknown and activation_bytes (kept for the backward pass) are the sums. batch_size: what was
     run, less than given where that did not fit into memory. latency_ms: median of a forward pass, and the
-    interval in which a repeat of the measurement falls. latency_ratio: to the baseline, round by round in the same run
-    (1, 1, 1 for the baseline itself). train_step_ms, train_step_ratio: of a forward and backward pass in training mode.
+    interval in which a repeat of the measurement falls. latency_ratio: to the baseline, round by round in the same run, with the
+    interval of `interval_of_a_ratio` (1, 1, 1 for the baseline itself): the two differ where it leaves out 1. train_step_ms, train_step_ratio: of a forward and backward pass in training mode.
     peak_mib, train_peak_mib: memory that a pass takes above weights and batch. energy_mj: millijoules of a forward
     pass. inserted_ms: of each inserted module, by its place. What was not measured or cannot be is None; `notes`
     say why.
@@ -96,18 +97,30 @@ def compared(ours: Cost, other: Cost) -> Latency:
     """How many times the other's latency ours is, round by round; both must come from one run."""
     if len(ours.times_ms) != len(other.times_ms):
         raise ValueError("compared() needs two costs of one run: foveate.costs.costs({...}, x)")
-    return interval_of_the_median([a / b for a, b in zip(ours.times_ms, other.times_ms, strict=True)])
+    return interval_of_a_ratio(list(ours.times_ms), list(other.times_ms))
 
 
-def ranked(found: Mapping[str, Cost]) -> list[list[str]]:
-    """Names from the fastest to the slowest; one is grouped with those before it until it differs from all of them."""
-    groups: list[list[str]] = []
-    for name in sorted(found, key=lambda name: found[name].latency_ms.median):
-        if groups and not all(distinguishable(compared(found[name], found[other])) for other in groups[-1]):
-            groups[-1].append(name)
-        else:
-            groups.append([name])
-    return groups
+@dataclass(frozen=True)
+class Ranking:
+    """order: names from the fastest median to the slowest. alike: the pairs among them that are not distinguishable.
+
+    "Not distinguishable" is no equality: a may be like b, and b like c, where a and c differ.
+    """
+
+    order: tuple[str, ...]
+    alike: tuple[tuple[str, str], ...]
+
+
+def ranked(found: Mapping[str, Cost]) -> Ranking:
+    """The networks of one run by latency; each pair is judged by its own ratio, as `latency_ratio` is."""
+    first = next(iter(found), "")
+    order = tuple(sorted(found, key=lambda name: found[name].latency_ms.median))
+    alike = []
+    for a, b in itertools.combinations(order, 2):
+        ours, other = (a, b) if b == first else (b, a)
+        if not distinguishable(compared(found[ours], found[other])):
+            alike.append((a, b))
+    return Ranking(order, tuple(alike))
 
 
 def cost(
@@ -237,7 +250,7 @@ def _run(model: nn.Module, setting: Setting) -> Callable[..., Any]:
 def _ratio(times: Mapping[str, list[float]], name: str, first: str) -> Latency | None:
     if len(times) < 2:
         return None
-    return interval_of_the_median([a / b for a, b in zip(times[name], times[first], strict=True)])
+    return Latency(1.0, 1.0, 1.0) if name == first else interval_of_a_ratio(times[name], times[first])
 
 
 def _number(found: Sequence[float | str | None], at: int) -> float | None:

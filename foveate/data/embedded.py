@@ -13,6 +13,7 @@ from foveate.data.in_memory import Samples, in_memory
 from foveate.spec import EMBEDDED, DataSpec
 
 TRAIN, TEST = 2000, 1000  # images, where the specification does not say
+MOST_PIXELS = 2**32  # of a split, which stands in memory
 SEED = 0
 TARGETS = {
     "label": Target("class", CLASSES),
@@ -41,6 +42,10 @@ def open_embedded(spec: DataSpec, *, progress: Progress | None = None) -> Datase
     for option, count in counts.items():
         if count < len(CLASSES):
             raise ValueError(f"wanted {option} of at least {len(CLASSES)}, one a class; got {count}")
+        if count * size[0] ** 2 > MOST_PIXELS:
+            raise ValueError(
+                f"{option}: wanted at most {MOST_PIXELS // size[0] ** 2:,} images of {size[0]}×{size[0]}; got {count:,}"
+            )
     train = _drawn(counts["train_items"], size[0], "train")
     test = _drawn(counts["test_items"], size[0], "test")
     digest = hashlib.sha256()

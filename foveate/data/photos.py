@@ -15,6 +15,7 @@ from foveate.data.decode import read_image
 from foveate.data.transforms import Preprocessing
 
 LEAST_AREA, LEAST_RATIO = 0.25, 3 / 4  # of a random crop
+KEPT_BYTES = 128_000_000
 AUGMENTATION = "a random part of each photo, mirror images"
 Box = tuple[float, float, float, float]
 
@@ -42,7 +43,8 @@ class Photos(Split):
         preprocessing: of evaluation; its size, mean and deviation are those of training as well.
         names: n: what each is called.
         channels: 3, or 1 for grey.
-        was_checked: do errors say that every file was whole when it was checked?
+        was_checked: are they of a study, whose files were all checked? Errors say so, and evaluation, which comes again
+            after each epoch, keeps what it decoded, up to 128 MB.
     """
 
     def __init__(
@@ -58,6 +60,9 @@ class Photos(Split):
         self.contents, self.names, self.preprocessing = contents, names, preprocessing
         self.channels, self.was_checked = channels, was_checked
         self.labels = self.strata = np.asarray(labels, np.int64)
+        side = preprocessing.image_size
+        self._room = KEPT_BYTES // (side * side * channels) if was_checked else 0
+        self._kept: dict[int, NDArray[np.uint8]] = {}  # what evaluation shows of an item
         self._offset = torch.tensor(preprocessing.mean).view(1, -1, 1, 1) * 255
         self._scale = 1 / (torch.tensor(preprocessing.std).view(1, -1, 1, 1) * 255)
 
@@ -84,6 +89,8 @@ class Photos(Split):
         return self._normalised(np.stack([pixels]))[0]
 
     def _one(self, item: int, draws: NDArray[np.float64] | None) -> NDArray[np.uint8]:
+        if draws is None and item in self._kept:
+            return self._kept[item]
         content, side = self.contents[item], self.preprocessing.image_size
         least = None if draws is None else 4 * side  # pixels of a JPEG's short side: nothing that is shown is lost
         try:
@@ -94,7 +101,10 @@ class Photos(Split):
             raise ValueError(f"{error}; it could be read when the data were checked") from None
         image = self._coloured(image)
         if draws is None:
-            return self.preprocessing.pixels(image)
+            pixels = np.array(self.preprocessing.pixels(image))
+            if len(self._kept) < self._room:
+                self._kept[item] = pixels
+            return pixels
         box = random_part(image.size, draws)
         shown = self.preprocessing.in_order(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
         return shown[:, ::-1] if draws[4] < 0.5 else shown

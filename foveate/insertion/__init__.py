@@ -7,7 +7,7 @@
 Knows no mechanism and no network by name.
 """
 
-from foveate.insertion.attach import Blend
+from foveate.insertion.blend import Blend
 from foveate.insertion.build import insertions, reinsert
 from foveate.insertion.operations import draw, insert, inserted, remove, sites
 from foveate.insertion.places import Site

@@ -1,93 +1,106 @@
 """Hangs a module on a host by swapping the host's class, and takes it off again.
 
 The host keeps its identity, its name in the state dict, its ``isinstance`` and its hooks; only ``forward`` gains one
-call. The swapped class is made once per base class and pickles by way of the base.
+call. The swapped class is made once per base class and pickles by way of the base. Other tools may derive classes from
+it (parametrizations, ``fully_shard``): it is found along the method resolution order.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import cache
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import nn
 
-from foveate.insertion.places import CONTAINERS, Places, Site
-from foveate.insertion.probe import CHILD, nested_tensors, preserve_state, run_example
+from foveate.insertion.blend import Crossfade
+from foveate.insertion.places import CONTAINERS, Site
+from foveate.insertion.probe import CHILD
 
 SITE = "_foveate_site"
 """Attribute of an inserted module: its :class:`Site`."""
 
+SWAP = "_foveate_swap"
+"""Attribute of a swapped class: its base class and its side, ``"root"`` for a watched root."""
 
-class Blend(nn.Module):
-    r"""Starts any attention as the identity: :math:`x + s\,(A(x) - x)` with a learnable scalar :math:`s = 0`.
+PLAIN = "_foveate_plain"
+"""Attribute of a function that runs attention: the function without it."""
 
-    Gradients reach ``s`` in the first step and the attention's weights from the second on. A mechanism that is the
-    identity at its own initialisation sets the class attribute ``starts_as_identity = True`` and is not wrapped.
 
-    Args:
-        attention: module ``(N, C, *S) -> (N, C, *S)``.
-        device: of ``strength``.
-        dtype: of ``strength``.
+def with_attention(function: Callable[..., Any], side: str) -> Callable[..., Any]:
+    """``function``, the forward pass of a host, with the attention at that side of it.
 
-    Shape:
-        (N, C, \*S) -> (N, C, \*S), in the dtype of the input, also under autocast.
+    With ``side="instead"`` the child takes the input, and ``function`` runs only to be blended with. Without the child
+    it is ``function`` alone.
     """
 
-    def __init__(
-        self, attention: nn.Module, *, device: torch.device | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        self.attention = attention
-        self.strength = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
+    @functools.wraps(function)
+    def after(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if CHILD not in self._modules:
+            return function(self, *args, **kwargs)
+        _refuse_quantized(self, args)
+        return self.foveate(function(self, *args, **kwargs))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.lerp(x, self.attention(x).to(x.dtype), self.strength.to(x.dtype))
+    @functools.wraps(function)
+    def before(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+        if CHILD not in self._modules:
+            return function(self, x, *args, **kwargs)
+        _refuse_quantized(self, (x,))
+        return function(self, self.foveate(x), *args, **kwargs)
+
+    @functools.wraps(function)
+    def instead(self: Any, x: Any) -> Any:
+        if CHILD not in self._modules:
+            return function(self, x)
+        _refuse_quantized(self, (x,))
+        if not isinstance(self.foveate, Crossfade):
+            return self.foveate(x)
+        kept = x.clone() if getattr(self, "inplace", False) else x
+        return self.foveate(kept, function(self, x))
+
+    chosen = {"output": after, "input": before, "instead": instead}[side]
+    vars(chosen)[PLAIN] = function
+    return chosen
 
 
-class Crossfade(Blend):
-    r"""A :class:`Blend` from what a replaced module ``f`` gives: :math:`f(x) + s\,(A(x) - f(x))` with :math:`s = 0`."""
+FORWARDS: dict[str, Callable[[Any], Any]] = {
+    side: functools.partial(with_attention, side=side) for side in ("output", "input", "instead")
+}
+"""The forward pass of a swapped class, made of that of its base, by the side; :mod:`.watch` adds ``"root"``."""
 
-    def forward(self, x: torch.Tensor, replaced: torch.Tensor | None = None) -> torch.Tensor:
-        assert replaced is not None
-        return torch.lerp(replaced, self.attention(x).to(replaced.dtype), self.strength.to(replaced.dtype))
+
+def _refuse_quantized(host: nn.Module, args: tuple[Any, ...]) -> None:
+    if any(isinstance(argument, torch.Tensor) and argument.is_quantized for argument in args):
+        raise ValueError(
+            f"{site_of(host).name}: attention computes in floating point and got a quantized tensor; quantize the "
+            "plain network, after foveate.remove(model), or keep this block out of it with qconfig = None"
+        )
 
 
 @cache
 def swapped(base: Any, side: str) -> Any:
-    """The subclass of ``base`` whose output (``side="input"``: input) goes through its child ``foveate``.
+    """The subclass of ``base`` whose forward pass runs its child ``foveate`` at that side, or that of a watched root.
 
-    With ``side="instead"`` the child takes the input, and ``base`` runs only to be blended with.
+    It has the name and module of the base, and its instances pickle by way of the base.
     """
-
-    def after(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.foveate(base.forward(self, *args, **kwargs))
-
-    def before(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
-        return base.forward(self, self.foveate(x), *args, **kwargs)
-
-    def instead(self: Any, x: Any) -> Any:
-        if not isinstance(self.foveate, Crossfade):
-            return self.foveate(x)
-        kept = x.clone() if getattr(self, "inplace", False) else x
-        return self.foveate(kept, base.forward(self, x))
 
     def reduce(self: Any, protocol: Any) -> tuple[Any, ...]:
         function, args, *rest = base.__reduce_ex__(self, max(2, protocol))
         args = tuple(base if argument is type(self) else argument for argument in args)
-        return (rebuild, (side, function, args), *rest)
+        return (_rebuild, (side, function, args), *rest)
 
     body = {
         "__module__": base.__module__,
-        "__qualname__": base.__qualname__,
+        "__qualname__": base.__qualname__ if side == "root" else f"{base.__qualname__} with attention",
         "__doc__": base.__doc__,
         "__reduce_ex__": reduce,
-        "_foveate_swap": (base, side),
-        "forward": {"output": after, "input": before, "instead": instead}[side],
+        SWAP: (base, side),
+        "forward": FORWARDS[side](base.forward),
     }
-    if issubclass(base, CONTAINERS):
+    if issubclass(base, CONTAINERS) and side != "root":
         body |= _container_without_child(base)
     return type(base)(base.__name__, (base,), body)
 
@@ -99,7 +112,7 @@ def _container_without_child(base: type) -> dict[str, Any]:
         return {name: module for name, module in self._modules.items() if name != CHILD}
 
     def length(self: Any) -> int:
-        return len(self._modules) - 1
+        return len(own(self))
 
     if issubclass(base, nn.ModuleDict):
         return {
@@ -112,8 +125,8 @@ def _container_without_child(base: type) -> dict[str, Any]:
     return {"__len__": length, "__iter__": lambda self: iter(own(self).values())}
 
 
-def rebuild(side: str, function: Callable[..., nn.Module], args: tuple[Any, ...]) -> nn.Module:
-    """Unpickles a swapped module: the base as it rebuilds itself, then the swap."""
+def _rebuild(side: str, function: Callable[..., nn.Module], args: tuple[Any, ...]) -> nn.Module:
+    """Unpickle a swapped module: the base as it rebuilds itself, then the swap."""
     module = function(*args)
     base: Any = type(module)
     module.__class__ = swapped(base, side)
@@ -121,21 +134,32 @@ def rebuild(side: str, function: Callable[..., nn.Module], args: tuple[Any, ...]
 
 
 def swap_of(module: nn.Module) -> tuple[type[nn.Module], str] | None:
-    """Base class and side of a swapped module, None for all others."""
-    return vars(type(module)).get("_foveate_swap")
+    """Base class and side of a host, whatever other tools derived from its class; None for all other modules."""
+    for cls in type(module).__mro__:
+        swap: tuple[type[nn.Module], str] | None = vars(cls).get(SWAP)
+        if swap is not None and swap[1] != "root":
+            return swap
+    return None
 
 
 def hosts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Names and modules of all hosts in ``model``."""
-    return ((name, module) for name, module in model.named_modules() if swap_of(module) is not None)
+    return ((name, m) for name, m in model.named_modules() if CHILD in m._modules and swap_of(m) is not None)
+
+
+def site_of(host: nn.Module) -> Site:
+    """The site of what ``host`` carries, also where another tool wrapped the inserted module."""
+    child = host._modules[CHILD]
+    assert child is not None
+    return next(vars(module)[SITE] for module in child.modules() if SITE in vars(module))
 
 
 def refusal(host: nn.Module, site: Site) -> str | None:
     """Why ``host`` can carry no attention; None if it can."""
-    if swap_of(host) is not None:
-        taken: Site = getattr(getattr(host, CHILD), SITE)
+    if swap_of(host) is not None and CHILD in host._modules:
         return (
-            f"{site.name}: {site.attached_to} already carries attention (put in at {taken.name}); remove(model) first"
+            f"{site.name}: {site.attached_to} already carries attention (put in at {site_of(host).name}); "
+            "remove(model) first"
         )
     if hasattr(host, CHILD):
         return (
@@ -154,146 +178,43 @@ def attach(host: nn.Module, attention: nn.Module, site: Site) -> None:
 
 
 def detach(host: nn.Module) -> None:
-    """Undo :func:`attach`."""
-    swap = swap_of(host)
-    assert swap is not None
-    host.__class__ = swap[0]
-    del host._modules[CHILD]
+    """Undo :func:`attach`, also of a module that took a host's children over.
 
-
-@contextmanager
-def without_attention(model: nn.Module) -> Iterator[None]:
-    """The model without its attention while this is open, so that the places found are the plain network's."""
-    taken = [(host, type(host), dict(host._modules)) for _, host in hosts(model)]
-    try:
-        for host, _, _ in taken:
-            detach(host)
-        yield
-    finally:
-        for host, swapped_class, children in taken:
-            host._modules.clear()
-            host._modules.update(children)
-            host.__class__ = swapped_class
-
-
-def watch_loading(root: nn.Module) -> None:
-    """Let ``root`` load plain checkpoints, which have no attention key, with ``strict=True``."""
-    if not any(is_loading_hook(hook) for hook in root._load_state_dict_pre_hooks.values()):
-        root.register_load_state_dict_pre_hook(keep_attention)
-
-
-def unwatch_loading(root: nn.Module) -> None:
-    """Undo :func:`watch_loading` in ``root`` and all below."""
-    for module in root.modules():
-        hooks = module._load_state_dict_pre_hooks
-        for key in [key for key, hook in hooks.items() if is_loading_hook(hook)]:
-            del hooks[key]
-
-
-def is_loading_hook(hook: Any) -> bool:
-    """Whether a registered hook is :func:`keep_attention`; torch wraps hooks that take their module."""
-    return getattr(hook, "hook", hook) is keep_attention
-
-
-def keep_attention(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load hook: a checkpoint without any attention key is the plain network's and leaves the attention unchanged."""
-    attention = {
-        f"{prefix}{name}.{CHILD}.{key}".removeprefix("."): value
-        for name, host in hosts(module)
-        for key, value in getattr(host, CHILD).state_dict(keep_vars=True).items()
-    }
-    if not any(key in state_dict for key in attention):
-        state_dict.update(attention)
-
-
-def attach_all(
-    model: nn.Module, example: object, places: Places, new: list[tuple[nn.Module, nn.Module, Site]]
-) -> set[str]:
-    """Attach all modules, run the model once, and detach them unless each ran once and kept the shape of its site.
-
-    Returns the names of sites that do not influence the outputs; see :func:`_unread`.
+    Raises:
+        ValueError: if another tool derived a class from the host's.
     """
-    done: list[nn.Module] = []
-    times = [0] * len(new)
-    try:
-        for index, (host, module, site) in enumerate(new):
-            attach(host, module, site)
-            done.append(host)
-            vars(module)["forward"] = _watched(module.forward, times, index, site, _expected(places, site))
-        with preserve_state(model):
-            run_example(model, example)
-        wrong = [f"{s.name}: ran {t} times" for t, (_, _, s) in zip(times, new, strict=True) if t != 1]
-        if wrong:
-            raise ValueError(
-                "each attention must run exactly once in a forward pass, but\n  "
-                + "\n  ".join(wrong[:3])
-                + "\n(the host's forward is bypassed, called directly, or its parent iterates over its children; "
-                "nn.TransformerEncoder bypasses its modules in eval mode unless "
-                "torch.backends.mha.set_fastpath_enabled(False))"
-            )
-    except BaseException:
-        for host in done:
-            detach(host)
-        raise
-    finally:
-        for _, module, _ in new:
-            vars(module).pop("forward", None)
-    watch_loading(model)
-    return _unread(model, example, new)
+    if swap_of(host) is not None:
+        host.__class__ = without_swap(type(host), root=False)
+    child = host._modules.pop(CHILD)
+    assert child is not None
+    for module in child.modules():
+        vars(module).pop(SITE, None)  # a root above finds it taken out, not lost
+    bound = own_forward(host)
+    if bound is not None and PLAIN in vars(bound.__func__):
+        vars(host)["forward"] = MethodType(vars(bound.__func__)[PLAIN], host)
 
 
-def _unread(model: nn.Module, example: object, new: list[tuple[nn.Module, nn.Module, Site]]) -> set[str]:
-    """Sites on tokens after which only the tokens before the grid are read, as in the last block of many a ViT.
+def carriers(model: nn.Module) -> list[nn.Module]:
+    """Hosts, and modules of other tools that took over a host's children."""
 
-    Each attention's tokens are multiplied by a scalar of value one, and the outputs are differentiated by it.
-    """
-    behind_tokens = [(module, site) for _, module, site in new if site.prefix and not _on_meta(module)]
-    if not behind_tokens:
-        return set()
-    scales = [torch.ones((), requires_grad=True) for _ in behind_tokens]
-    try:
-        for (module, site), scale in zip(behind_tokens, scales, strict=True):
-            vars(module)["forward"] = _scaled(module.forward, site.prefix, scale)
-        with preserve_state(model), torch.enable_grad():
-            given = [y for y in nested_tensors(run_example(model, example)) if y.requires_grad]
-            sums = [y.double().square().sum() for y in given]
-            found = torch.autograd.grad(sums, scales, allow_unused=True) if given else [None] * len(scales)
-    finally:
-        for module, _ in behind_tokens:
-            vars(module).pop("forward", None)
-    return {site.name for (_, site), g in zip(behind_tokens, found, strict=True) if g is None or not g.abs() > 0}
+    def carries(child: nn.Module | None) -> bool:
+        return child is not None and any(SITE in vars(module) for module in child.modules())
+
+    return [module for module in model.modules() if carries(module._modules.get(CHILD))]
 
 
-def _on_meta(module: nn.Module) -> bool:
-    return any(t.is_meta for t in (*module.parameters(), *module.buffers()))
+def without_swap(cls: Any, *, root: bool) -> Any:
+    """``cls`` without its swap of a host, or of a root; raises a ValueError if another tool derived ``cls`` from it."""
+    if SWAP not in vars(cls):
+        raise ValueError(
+            f"{cls.__name__} is a class that another tool derived after the insertion, as parametrizations and "
+            "fully_shard do; undo that first (torch.nn.utils.parametrize.remove_parametrizations), then remove"
+        )
+    base, side = vars(cls)[SWAP]
+    return base if (side == "root") == root else swapped(without_swap(base, root=root), side)
 
 
-def _scaled(forward: Callable[..., torch.Tensor], prefix: int, scale: torch.Tensor) -> Callable[..., torch.Tensor]:
-    def scaled(*args: Any) -> torch.Tensor:
-        y = forward(*args)
-        return torch.cat([y[:, :prefix], y[:, prefix:] * scale.to(y)], 1)
-
-    return scaled
-
-
-def _expected(places: Places, site: Site) -> tuple[int, ...]:
-    call = places.trace.call_of(site.attached_to)
-    node = call.inputs[0] if site.side == "input" else call.output
-    assert node is not None
-    return places.trace.nodes[node].shape
-
-
-def _watched(
-    forward: Callable[..., Any], times: list[int], index: int, site: Site, expected: tuple[int, ...]
-) -> Callable[..., Any]:
-    """``forward`` that counts its calls. No hook: torch's fused paths are not taken while there are hooks."""
-
-    def watched(*args: Any) -> Any:
-        times[index] += 1
-        output = forward(*args)
-        if not isinstance(output, torch.Tensor) or output.shape != expected:
-            got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            raise ValueError(f"{site.name}: attention must keep the shape {expected}, it gave {got}")
-        return output
-
-    return watched
+def own_forward(module: nn.Module) -> Any:
+    """What a tool bound as ``forward`` of this module alone, if that is one of its methods; else None."""
+    bound = vars(module).get("forward")
+    return bound if isinstance(bound, MethodType) and bound.__self__ is module else None

@@ -12,10 +12,12 @@ import torch
 from torch import nn
 
 from foveate.attention import attention_class, create_attention, list_attention
-from foveate.insertion.attach import SITE, Blend, Crossfade, attach, hosts, refusal, watch_loading
+from foveate.insertion.attach import attach, hosts, refusal, site_of
+from foveate.insertion.blend import Blend, Crossfade
 from foveate.insertion.layouts import Layout, OnMap
 from foveate.insertion.places import Places, Site
 from foveate.insertion.probe import CHILD, Call, Trace, preserve_state
+from foveate.insertion.watch import settle_all, watch
 
 Attention = str | Callable[..., nn.Module]
 
@@ -201,12 +203,13 @@ def insertions(model: nn.Module) -> list[dict[str, Any]]:
     """What is inserted where, for each module ``{"site": {...}, "attention", "options", "start"}``.
 
     Raises:
-        ValueError: a module that was made by a class or function without a registered name.
+        ValueError: if a module was made by a class or function without a registered name, or no longer runs.
     """
+    settle_all(model)
     found = []
     for name, host in hosts(model):
         module = getattr(host, CHILD)
-        site, made = getattr(module, SITE), getattr(module, RECORD, None)
+        site, made = site_of(host), getattr(module, RECORD, None)
         if not isinstance(made, InsertionRecord) or made.attention is None:
             what = type(module.attention if isinstance(module, Blend) else module).__name__
             raise ValueError(
@@ -222,9 +225,10 @@ def reinsert(model: nn.Module, insertions: list[dict[str, Any]]) -> None:
     """Insert modules with fresh weights from what :func:`insertions` of another copy of this network returned.
 
     Raises:
-        LookupError: the network has no such module, or no attention has such a name. TypeError, ValueError: wrong
-            options, a place taken twice.
+        LookupError: if the network has no such module, or no attention has such a name. TypeError, ValueError: if
+            options are wrong, or a place is taken twice.
     """
+    new: list[nn.Module] = []
     for entry in insertions:
         given: dict[str, Any] = entry["site"] | {"shape": tuple(entry["site"]["shape"])}
         site = Site(**given)
@@ -234,8 +238,9 @@ def reinsert(model: nn.Module, insertions: list[dict[str, Any]]) -> None:
             raise LookupError(f"the network has no module {site.attached_to!r}") from None
         if (reason := refusal(host, site)) is not None:
             raise ValueError(reason)
-        new = wrap_for_layout(create(entry["attention"], site, entry["options"]), site, entry["start"])
-        vars(new)[RECORD] = InsertionRecord(entry["attention"], entry["start"], dict(entry["options"]))
-        attach(host, new.train(host.training), site)
-    if insertions:
-        watch_loading(model)
+        module = wrap_for_layout(create(entry["attention"], site, entry["options"]), site, entry["start"])
+        vars(module)[RECORD] = InsertionRecord(entry["attention"], entry["start"], dict(entry["options"]))
+        attach(host, module.train(host.training), site)
+        new.append(host)
+    if new:
+        watch(model, new)

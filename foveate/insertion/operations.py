@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from foveate.insertion.attach import SITE, attach_all, detach, hosts, refusal, unwatch_loading, without_attention
+from foveate.insertion.attach import carriers, detach, hosts, refusal, site_of
 from foveate.insertion.build import Attention, as_replacement, build
 from foveate.insertion.places import Places, Site, find_places
 from foveate.insertion.probe import CHILD, probe
 from foveate.insertion.report import Placement, Report, added_macs, drawing
 from foveate.insertion.select import Where, distinct, of_kind, select
 from foveate.insertion.tuning import freeze_network, unfreeze_all
+from foveate.insertion.watch import attach_all, check_classes, settle_all, unwatch, without_attention
 
 Mechanisms = Attention | Mapping[str, str | tuple[str, Mapping[str, Any]]]
 
@@ -101,6 +102,7 @@ def insert(
     if freeze not in (None, "base"):
         raise ValueError(f"wanted freeze=None or 'base', got {freeze!r}")
     places = _find_places(model, example)
+    settle_all(model)
     if any(isinstance(m, DistributedDataParallel) for m in model.modules()):
         raise ValueError("DistributedDataParallel would not see the new weights; insert first, then wrap the model")
     chosen: list[tuple[Site, Attention, dict[str, Any]]] = []
@@ -141,11 +143,17 @@ def remove(model: nn.Module) -> nn.Module:
 
     Returns:
         The same object, with the state dict, outputs, classes and hooks of before the insertion.
+
+    Raises:
+        ValueError: if another tool derived a class from that of a module with attention; the model is unchanged.
     """
+    with suppress(ValueError):  # what no longer runs is taken out all the same
+        settle_all(model)
+    check_classes(model)
     unfreeze_all(model)
-    for _, host in list(hosts(model)):
-        detach(host)
-    unwatch_loading(model)
+    for module in carriers(model):
+        detach(module)
+    unwatch(model)
     return model
 
 
@@ -153,11 +161,16 @@ def inserted(model: nn.Module) -> list[tuple[str, nn.Module]]:
     """Every inserted module with the name of its site, in the order of ``model.named_modules()``.
 
     With ``init="identity"`` some are a :class:`Blend` around the attention.
+
+    Raises:
+        ValueError: if some attention no longer runs, because another tool replaced the module that carried it by one
+            that computes something else; names the place.
     """
+    settle_all(model)
     found = []
     for name, host in hosts(model):
         module = getattr(host, CHILD)
-        site: Site = getattr(module, SITE)
+        site = site_of(host)
         around = name.removesuffix(site.attached_to)  # the model may stand in a wrapper by now, or be a part
         key = around + site.name if name.endswith(site.attached_to) else name
         found.append((key, module))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from foveate.counting import count
-from foveate.insertion.attach import Crossfade
+from foveate.insertion.blend import Crossfade
 from foveate.insertion.layouts import layout_of
 from foveate.insertion.places import Places, Site, above
 from foveate.insertion.probe import Call

@@ -27,7 +27,7 @@ def costs_table(whole: Figures) -> "Group":
     networks: dict[str, Figures] = whole["networks"]
     parts: list[Any] = [Text(_head(whole["about"])), _counted(networks), Text(""), _measured(networks)]
     if len(networks) > 1:
-        parts.append(Text(f"fastest to slowest: {_ranking(whole['ranking'])}"))
+        parts.append(Text(_ranking(whole["ranking"])))
     for level, what in LEVELS.items():
         for name, figures in networks.items():
             if level in figures:
@@ -49,13 +49,14 @@ def costs_table(whole: Figures) -> "Group":
 
 
 def _head(about: Figures) -> str:
-    size = "×".join(map(str, about["shape"][-2:]))
+    size = "×".join(map(str, about["shape"][2:]))
     ways = [about["dtype"], *(way for way in ("amp", "channels_last", "compile") if about[way])]
     threads = f", {about['threads']} thread{'s' if about['threads'] > 1 else ''}" if about["device"] == "cpu" else ""
     return (
         f"{about['model']}, batch {about['shape'][0]} of {size}, {about['target']} on {about['device']}{threads}, "
         f"{' '.join(way.replace('_', ' ') for way in ways)}\n"
-        "first line: totals; others: what they add. A multiply-add is two FLOPs. Times: median (where a repeat falls)."
+        "first line: totals; others: what they add. A multiply-add is two FLOPs. Times: median (where a repeat falls).\n"
+        "slower, faster: the interval of the times leaves out 1; it holds the 2 % that two copies of a network differ by."
     )
 
 
@@ -96,8 +97,16 @@ def _measured(networks: dict[str, Figures]) -> "Table":
     return table
 
 
-def _ranking(groups: list[list[str]]) -> str:
-    return " < ".join(group[0] if len(group) == 1 else f"{', '.join(group)} (not distinguishable)" for group in groups)
+def _ranking(ranking: Figures) -> str:
+    """The order by median, and every pair whose order is not sure, so that no row is contradicted."""
+    order, alike = ranking["order"], ranking["alike"]
+    pairs = len(order) * (len(order) - 1) // 2
+    text = f"fastest to slowest, by median: {', '.join(order)}"
+    if not alike:
+        return f"{text}; each differs from every other" if pairs > 1 else text
+    if len(alike) == pairs > 1:
+        return f"{text}; no two are distinguishable"
+    return f"{text}; not distinguishable: {', '.join(f'{a} and {b}' for a, b in alike)}"
 
 
 def _rows(level: dict[str, Figures], *, parameters: bool) -> "Table":

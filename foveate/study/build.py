@@ -20,7 +20,7 @@ from foveate.networks import (
 )
 from foveate.spec import Run
 
-STRIDE = 1_000_003  # between the seeds of several insertions of one run
+SEED_STEP = 1_000_003  # between the seeds of several insertions of one run
 
 
 def build_variant(run: Run, *, num_classes: int, in_channels: int, example: Any) -> nn.Module:
@@ -58,7 +58,7 @@ def build_variant(run: Run, *, num_classes: int, in_channels: int, example: Any)
                 init=part.init,
                 replace=part.replace,
                 freeze="base" if variant.freeze and number == len(variant.insert) - 1 else None,
-                seed=run.seed + STRIDE * number,
+                seed=run.seed + SEED_STEP * number,
                 **part.options,
             )
     return model
@@ -82,8 +82,8 @@ def _device(example: Any) -> torch.device:
 
 def example_batch(run: Run, data: Dataset, count: int = 2) -> Batch:
     """A batch of the first training items, as the run's network takes it; a small set is repeated."""
-    most = max(len(data.train), 1) if len(data.train) else count
-    batch = data.train.batch([number % most for number in range(count)], None)
+    items = len(data.train) or count  # a set without items gives a batch of any length
+    batch = data.train.batch([number % items for number in range(count)], None)
     if isinstance(batch.inputs, Tensor):
         channels = input_channels(run.network, batch.inputs.shape[1])
         return Batch(batch.inputs.expand(-1, channels, *batch.inputs.shape[2:]), batch.targets, batch.items)

@@ -33,15 +33,12 @@ def check_names(study: Study, *, file: Path | None = None) -> Study:
             raise ValueError(str(error)) from None
     for variant in study.variants:
         _check_variant(variant, file)
-    for name, options, registry in ((study.task, study.task_options, TASKS), (study.data.kind, None, KINDS)):
-        try:
-            if registry is KINDS:
-                opener_of(study.data)
-                continue
-            entry = read_from_file(name, "a class") if is_file_reference(name) else registry.get(name)
-            check_options(f"task {name!r}", entry, options or {}, skip=("self", "data"))
-        except (LookupError, TypeError) as error:
-            raise ValueError(str(error.args[0])) from None
+    try:
+        task = read_from_file(study.task, "a class") if is_file_reference(study.task) else TASKS.get(study.task)
+        check_options(f"task {study.task!r}", task, study.task_options, skip=("self", "data"))
+        opener_of(study.data)
+    except (LookupError, TypeError) as error:
+        raise ValueError(str(error.args[0])) from None
     if study.trainer is not None:
         try:
             read_from_file(study.trainer, "a function")

@@ -9,12 +9,10 @@ from foveate.data import open_data
 from foveate.data.dataset import Dataset
 from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
-from foveate.data.reading import read_ahead
-from foveate.networks import input_channels
 from foveate.spec import Run
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
-from foveate.train.loop import evaluate, evaluation_batch
+from foveate.train.loop import batches_of, evaluate, evaluation_batch
 
 
 @dataclass(frozen=True)
@@ -43,13 +41,8 @@ def evaluate_run(text: str, source: str | None = None, *, device: str = "cpu", b
         data = _other(data, source, run)
     task = create_task(run.task, data, **run.task_options)
     count, size = len(data.test), evaluation_batch(task, data, batch_size)
-    batches = read_ahead(
-        data.test,
-        [range(start, min(start + size, count)) for start in range(0, count, size)],
-        device=device,
-        channels=lambda channels: input_channels(run.network, channels),
-        channels_last=run.train.channels_last,
-    )
+    parts = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+    batches = batches_of(data.test, parts, None, run, torch.device(device))
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=run.train.amp):
         scores = evaluate(trained.model.to(device), task, batches)
     return Evaluation(trained, data, task, scores)

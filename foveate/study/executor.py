@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-News = dict[str, Any]  # of a job at work: {"step", "steps", "loss"}
+JobProgress = dict[str, Any]  # of a job at work: {"step", "steps", "loss"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Executor(Protocol):
     def finished(self, key: str) -> dict[str, Any] | None:
         """The result that a job left behind before, whole; None: there is none."""
 
-    def work(self, take: Callable[[], Job | None], tell: Callable[[str, News], None]) -> Iterator[WorkerResult]:
+    def work(self, take: Callable[[], Job | None], tell: Callable[[str, JobProgress], None]) -> Iterator[WorkerResult]:
         """Yield every job's end. `take` is called when a place is free and again after an end; None: nothing now.
         `tell` is called with a job's key and its progress, from any thread."""
 

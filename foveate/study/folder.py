@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from foveate.files import write_whole
-from foveate.spec import Study
+from foveate.registry import is_file_reference
+from foveate.spec import EMBEDDED, Study
 from foveate.study_file import read_study, study_toml
 
 STUDY, RESULTS, LOCK = "study.toml", "results.db", ".lock"
@@ -41,7 +42,7 @@ def lock_folder(
             lock.seek(0)
             who = lock.read().strip() or "another process"
             if not wait:
-                raise FolderInUse(f"{folder} is held by {who}; wait for it (--wait) or name another --out")
+                raise FolderInUse(f"{folder} is in use by {who}; wait for it (--wait) or name another --out")
             on_wait(who)
             try_lock(lock, wait=True)
         lock.seek(0)
@@ -73,19 +74,34 @@ def is_locked(folder: Path) -> bool:
 
 
 def write_study(folder: Path, study: Study) -> None:
-    """Write study.toml. A folder has one study; seeds, variants and controls may be added to it.
+    """Write study.toml. A folder has one study; seeds, variants and controls may be added to it, and its files may
+    have moved.
 
     Raises: ValueError: if the folder has a study of another network, task, data or training; the first difference is
         named.
     """
     path = folder / STUDY
     if path.is_file():
-        before, now = read_study(path).model_dump(mode="json"), study.model_dump(mode="json")
+        before, now = _without_places(read_study(path)), _without_places(study)
         for part in FIXED:
             if before[part] != now[part]:
                 key, old, new = _difference(part, before[part], now[part])
                 raise ValueError(f"{folder} holds another study ({key}: {old!r} there, {new!r} now); use another --out")
     write_whole(path, study_toml(study).encode())
+
+
+def _without_places(study: Study) -> dict[str, Any]:
+    """The study's values; of files their names alone, as their contents are compared by fingerprints."""
+    values = study.model_dump(mode="json")
+    data = values["data"]
+    for entry, name in ((values, "network"), (values, "task"), (values, "trainer"), (data, "kind")):
+        if entry[name] is not None and is_file_reference(entry[name]):
+            entry[name] = Path(entry[name]).name
+    if data["source"] != EMBEDDED:
+        data["source"] = "a folder"
+    if values["weights"] is not None:
+        values["weights"] = "a file"
+    return values
 
 
 def _difference(part: str, before: Any, now: Any) -> tuple[str, Any, Any]:

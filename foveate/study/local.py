@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.files import read_json, write_json
-from foveate.study.executor import Job, News, WorkerResult
+from foveate.study.executor import Job, JobProgress, WorkerResult
 from foveate.train import CHECKPOINT
 
 FILE_OF = {"train": "run.json", "costs": "costs.json"}
@@ -50,7 +50,7 @@ class LocalProcesses:
             return None
         return result if isinstance(result, dict) else None
 
-    def work(self, take: Callable[[], Job | None], tell: Callable[[str, News], None]) -> Iterator[WorkerResult]:
+    def work(self, take: Callable[[], Job | None], tell: Callable[[str, JobProgress], None]) -> Iterator[WorkerResult]:
         while True:
             while len(self._running) < self.jobs and (job := take()) is not None:
                 self._start(job, tell)
@@ -66,7 +66,7 @@ class LocalProcesses:
     def _place(self, key: str) -> Path:
         return self.folder / "runs" / key
 
-    def _start(self, job: Job, tell: Callable[[str, News], None]) -> None:
+    def _start(self, job: Job, tell: Callable[[str, JobProgress], None]) -> None:
         place = self._place(job.key)
         if job.kind == "costs":
             shutil.rmtree(place, ignore_errors=True)  # measured anew, all in one process
@@ -88,7 +88,7 @@ class LocalProcesses:
         self._running[job.key] = process
         threading.Thread(target=self._follow, args=(job.key, process, tell), daemon=True).start()
 
-    def _follow(self, key: str, process: subprocess.Popen[bytes], tell: Callable[[str, News], None]) -> None:
+    def _follow(self, key: str, process: subprocess.Popen[bytes], tell: Callable[[str, JobProgress], None]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         for line in process.stdout:

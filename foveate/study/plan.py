@@ -1,4 +1,4 @@
-"""What will be run, settled before anything runs: every network built, every site found, every control widened."""
+"""What will be run, before anything runs: every network built, every site found, every control widened."""
 
 import functools
 from collections.abc import Callable
@@ -39,14 +39,14 @@ class PlannedArm:
 
 @dataclass(frozen=True)
 class Plan:
-    """The arms in display order, every run seed by seed, and notes for the reader on how they were settled."""
+    """The arms in display order, every run seed by seed, and notes for the reader on how they were made."""
 
     arms: tuple[PlannedArm, ...]
     runs: tuple[Run, ...]
     notes: tuple[str, ...]
 
-    def settled(self) -> dict[str, Any]:
-        """What `make_plan` takes over when the same study goes on."""
+    def to_json(self) -> dict[str, Any]:
+        """What `make_plan` takes over when the same study goes on, as plain values."""
         widths = {str(arm.width): list(arm.matches) for arm in self.arms if arm.kind == "control"}
         return {"widths": widths, "notes": list(self.notes)}
 
@@ -86,15 +86,21 @@ class Planner:
     def check(self, name: str, run: Run) -> tuple[int, int]:
         """Parameters and multiply-adds (of a batch of two) of a variant whose outputs fit the task.
 
+        A trainer that reads its own data measures what it likes: its network's outputs are not checked.
+
         Raises: ValueError: with the variant's name, if its network or its sites cannot be, or its outputs do not fit.
         """
         try:
             model = self.build(run).eval()
-            self.task.check(model, self.batch(run))
+            if run.trainer is None or len(self.data.train):
+                self.task.check(model, self.batch(run))
+                self.task.loss(model.train(), self.batch(run))  # auxiliary outputs and modules' losses come in training
+                model.eval()
             return parameters(model), macs(model, self.example(run))
         except Exception as error:  # a network of a person's own may raise anything
-            text = str(error.args[0] if error.args else type(error).__name__).splitlines()[0]
-            raise ValueError(f"variant {name!r}: {text}") from error
+            text = (str(error.args[0] if error.args else "").splitlines() or [type(error).__name__])[0]
+            where = f"network {run.network}" if run.variant.is_plain else f"variant {name!r}"
+            raise ValueError(f"{where}: {text}") from error
 
     def size(self, run: Run) -> tuple[int, int]:
         """Parameters and multiply-adds of a batch of two."""
@@ -114,11 +120,11 @@ class Planner:
         return example_inputs(example_batch(run, self.data, count), device)
 
 
-def make_plan(study: Study, data: Dataset, task: Task, settled: dict[str, Any] | None = None) -> Plan:
+def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] | None = None) -> Plan:
     """Build every network without memory, find every site, and widen the plain network to what each variant costs.
 
-    settled: of an earlier plan for the same study; its controls are taken over, as a measured latency would not come
-        out the same twice.
+    earlier: `Plan.to_json` of an earlier plan for the same study; its controls are taken over, as a measured latency
+        would not come out the same twice.
 
     Raises: ValueError: with the variant's name, if its network, its sites or its outputs do not fit.
     """
@@ -128,8 +134,8 @@ def make_plan(study: Study, data: Dataset, task: Task, settled: dict[str, Any] |
     arms = [_arm(number, variant, study) for number, variant in enumerate(study.variants)]
     widths: dict[float, list[str]] = {}
     notes: list[str] = []
-    if settled is not None:
-        widths, notes = {float(w): names for w, names in settled["widths"].items()}, settled["notes"]
+    if earlier is not None:
+        widths, notes = {float(w): names for w, names in earlier["widths"].items()}, earlier["notes"]
     else:
         notes = _replacement_notes(study)
         if study.weights is not None:

@@ -32,14 +32,15 @@ class Predictor:
         name: in words.
         prepare: from a file to a sample (C, *S).
         rows: from the network's outputs of a batch to plain values, a row a sample.
-        masks: from outputs to class numbers (H, W), for tasks that give one for each position; else None.
+        masks: from outputs and a sample's size to class numbers (H, W), for tasks that give one for each position; else
+            None.
     """
 
     name: str
     model: nn.Module
     prepare: Callable[[Path], Tensor]
     rows: Callable[[Any], list[dict[str, Any]]]
-    masks: Callable[[Any], list[NDArray[np.uint8]]] | None = None
+    masks: Callable[[Any, tuple[int, ...]], list[NDArray[Any]]] | None = None
 
 
 def of_run(text: str) -> Predictor:
@@ -121,17 +122,27 @@ def predict_files(
     """
     files = list_files(path)
     root = path if path.is_dir() else path.parent
+    if masks is not None and predictor.masks is not None:
+        _refuse_doubled([file.with_suffix(".png") for file in files])
     model = predictor.model.to(device).eval()
     rows: list[dict[str, Any]] = []
     for start in range(0, len(files), batch_size):
         part = files[start : start + batch_size]
+        samples = torch.stack([_sample(predictor, file) for file in part]).to(device)
         with torch.inference_mode():
-            given = model(torch.stack([_sample(predictor, file) for file in part]).to(device))
+            given = model(samples)
         names = [file.relative_to(root) for file in part]
         rows += [{"file": str(name), **row} for name, row in zip(names, predictor.rows(given), strict=True)]
         if masks is not None:
-            _write_masks(predictor, given, names, masks)
+            _write_masks(predictor, given, tuple(samples.shape[2:]), names, masks)
     return rows
+
+
+def _refuse_doubled(masks: Sequence[Path]) -> None:
+    """Raise ValueError where two files would have one mask."""
+    twice = next((mask for mask in masks if masks.count(mask) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice.with_suffix('')}: wanted one image of this name, for its mask; got several endings")
 
 
 def _sample(predictor: Predictor, file: Path) -> Tensor:
@@ -142,11 +153,11 @@ def _sample(predictor: Predictor, file: Path) -> Tensor:
         raise ValueError(text if str(file) in text else f"{file}: {text}") from None
 
 
-def _write_masks(predictor: Predictor, given: Any, names: Sequence[Path], folder: Path) -> None:
+def _write_masks(predictor: Predictor, given: Any, size: tuple[int, ...], names: Sequence[Path], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if predictor.masks is None:
         return
-    for name, mask in zip(names, predictor.masks(given), strict=True):
+    for name, mask in zip(names, predictor.masks(given, size), strict=True):
         place = folder / name.with_suffix(".png")
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(mask).save(place)

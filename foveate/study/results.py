@@ -8,7 +8,7 @@ from foveate.items import ITEMS
 from foveate.spec import Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
-from foveate.study.folder import RESULTS, STUDY
+from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
 from foveate.study_file import read_study
 from foveate.summary import Arm, Claim, Cost, Failure, Logged, Score, Setting, Summary, Times
@@ -135,5 +135,7 @@ def status(folder: Path) -> dict[str, Any]:
     finally:
         store.close()
     rows = [{name: run[name] for name in ("arm", "seed", "state", "attempts", "error", "key")} for run in runs]
+    if not is_locked(folder):  # a coordinator that was killed leaves its runs as "running"
+        rows = [row | {"state": "todo"} if row["state"] == "running" else row for row in rows]
     states = {state: sum(row["state"] == state for row in rows) for state in ("done", "running", "todo", "failed")}
     return {"states": states, "runs": rows}

@@ -16,11 +16,12 @@ from typing import Any
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
 from foveate.machine import cores
+from foveate.networks import weights_fingerprint
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
 from foveate.study.checks import check_names, code_fingerprint
-from foveate.study.executor import ExecutorFactory, Job, News, WorkerResult
+from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.folder import RESULTS, STUDY, lock_folder, write_study
 from foveate.study.ledger import remember_look, remember_plan
 from foveate.study.local import LocalProcesses
@@ -100,7 +101,7 @@ def run_study(
             'run_study was called while a worker reads this script; put the call under: if __name__ == "__main__":'
         )
     watcher, out = watcher or Watcher(), Path(out)
-    study = check_names(study.settled(Path.cwd()))
+    study = check_names(study.resolved(Path.cwd()))
     data = open_data(study.data)
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
@@ -163,18 +164,19 @@ class _Coordinator:
     ) -> None:
         self.study, self.out, self.data, self.task = study, out, data, task
         self.metrics, self.store, self.watcher = metrics, store, watcher
-        content = {"data": data.fingerprint, "code": code_fingerprint(study)}
+        weights = "" if study.weights is None else weights_fingerprint(study.weights)
+        content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
         before = store.get_meta("plan")
         same = before is not None and before["study"] == given
         if not (out / STUDY).is_file():
             write_study(out, study)  # planning may measure latencies; killed meanwhile, the study can go on
-        self.plan = make_plan(study, data, task, before["settled"] if same else None)
+        self.plan = make_plan(study, data, task, before["plan"] if same else None)
         self.by_key = {run.key: run for run in self.plan.runs}
         self.starts: Counter[str] = Counter()  # of each run, by this coordinator
         write_study(out, study)
-        store.set_meta("plan", {"study": given, "settled": self.plan.settled()})
+        store.set_meta("plan", {"study": given, "plan": self.plan.to_json()})
         store.set_meta("content", content)
         store.set_meta("metrics", [metric.model_dump() for metric in metrics])
         store.set_meta("arms", [to_json(arm.summary()) for arm in self.plan.arms])
@@ -182,22 +184,25 @@ class _Coordinator:
         remember_plan(store, study, [arm.summary() for arm in self.plan.arms])
 
     def _refuse_changes(self, content: dict[str, str]) -> None:
-        """Raise ValueError where finished runs were of other data, other code or a metric of another direction."""
-        for metric in self.metrics:
-            for before in self.store.get_meta("metrics") or []:
-                old = Metric(**before)
-                if old.name == metric.name and (old.better, old.unit) != (metric.better, metric.unit):
-                    raise ValueError(
-                        f"{self.out} holds another study (metric {old.name!r}: {old.better} is better, in {old.unit!r} "
-                        f"there; {metric.better}, in {metric.unit!r} now); use another --out"
-                    )
-        before = self.store.get_meta("content")
-        if before is None or not any(run["state"] == "done" for run in self.store.runs()):
+        """Raise ValueError where finished runs were of other data, weights or code, or a metric's direction changed."""
+        if not any(run["state"] == "done" for run in self.store.runs()):
             return
-        for part, what in (("data", f"the data in {self.study.data.source}"), ("code", ", ".join(self.study.files()))):
+        before = self.store.get_meta("content") or content
+        whats = {
+            "data": f"the data in {self.study.data.source}",
+            "weights": f"the weights in {self.study.weights}",
+            "code": ", ".join(Path(file).name for file in self.study.files()) or "code",
+        }
+        for part, what in whats.items():
             if before[part] != content[part]:
+                raise ValueError(f"{self.out} holds another study ({what} changed since its runs); use another --out")
+        known = {metric["name"]: Metric(**metric) for metric in self.store.get_meta("metrics") or []}
+        for metric in self.metrics:
+            old = known.get(metric.name, metric)
+            if (old.better, old.unit) != (metric.better, metric.unit):
                 raise ValueError(
-                    f"{self.out} holds another study ({what or 'code'} changed since its runs); use another --out"
+                    f"{self.out} holds another study (metric {old.name!r}: {old.better} is better, in {old.unit!r} "
+                    f"there; {metric.better}, in {metric.unit!r} now); use another --out"
                 )
 
     def run(self, executor: ExecutorFactory, jobs: int, command: str) -> None:
@@ -228,7 +233,7 @@ class _Coordinator:
         self.watcher.started(run, attempt)
         return Job(key, "train", run.model_dump(mode="json"), self.study.train.threads)
 
-    def _progress(self, key: str, news: News) -> None:
+    def _progress(self, key: str, news: JobProgress) -> None:
         run = self.by_key.get(key)
         if run is not None and "step" in news:
             self.watcher.progressed(run, news["step"], news["steps"])

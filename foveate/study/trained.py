@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from foveate import saving
+from foveate.data import open_data
 from foveate.files import read_json
 from foveate.registry import nearest, run_file
 from foveate.spec import Metric, Run
 from foveate.store import Store
-from foveate.study.build import build_variant
+from foveate.study.build import build_for, build_variant
 from foveate.study.folder import RESULTS
 
 
@@ -70,9 +71,13 @@ def load_run(path: Path, *, arm: str | None = None, seed: int | None = None) -> 
         raise ValueError(f"{folder}: wanted the folder of a finished run ({str(error).splitlines()[0]})") from None
     for file in run.imports:
         run_file(file)
-    example = torch.zeros(2, *facts["inputs"])
-    plain = run.model_copy(update={"weights": None, "weights_fingerprint": ""})  # the trained ones follow
-    model = build_variant(plain, num_classes=facts["outputs"], in_channels=facts["inputs"][0], example=example)
+    variant = run.variant.model_copy(update={"freeze": False, "thaw": None})
+    plain = run.model_copy(update={"variant": variant, "weights": None, "weights_fingerprint": ""})
+    if facts["sample"] is None:
+        model = build_for(plain, open_data(run.data), facts["outputs"])
+    else:
+        channels, example = facts["sample"][0], torch.zeros(2, *facts["sample"])
+        model = build_variant(plain, num_classes=facts["outputs"], in_channels=channels, example=example)
     model.load_state_dict(weights)
     return TrainedRun(folder, run, model.eval())
 
@@ -81,15 +86,14 @@ def find_run(text: str) -> TrainedRun:
     """The run that DIR[:ARM[:SEED]] names; errors as of `load`."""
     if Path(text).is_dir():
         return load_run(Path(text))
-    head, colon, last = text.rpartition(":")
-    if colon and Path(head).is_dir():
-        return load_run(Path(head), arm=last)
-    folder, colon, arm = head.rpartition(":")
-    if colon and Path(folder).is_dir():
-        if not last.isdecimal():
-            raise ValueError(f"--run {text}: wanted DIR, DIR:ARM or DIR:ARM:SEED; got the seed {last!r}")
-        return load_run(Path(folder), arm=arm, seed=int(last))
-    raise ValueError(f"--run {text}: wanted DIR, DIR:ARM or DIR:ARM:SEED; there is no such folder")
+    colons = [place for place, one in enumerate(text) if one == ":" and Path(text[:place]).is_dir()]
+    if not colons:
+        raise ValueError(f"--run {text}: wanted DIR, DIR:ARM or DIR:ARM:SEED; there is no such folder")
+    folder, rest = Path(text[: colons[-1]]), text[colons[-1] + 1 :]
+    arm, _, seed = rest.rpartition(":")
+    if arm and seed.isdecimal():
+        return load_run(folder, arm=arm, seed=int(seed))
+    return load_run(folder, arm=rest)
 
 
 def _find(study: Path, arm: str | None, seed: int | None) -> Path:
@@ -98,8 +102,8 @@ def _find(study: Path, arm: str | None, seed: int | None) -> Path:
     try:
         planned = set(store.get_meta("runs") or [])
         runs = [run for run in store.runs() if run["key"] in planned and run["state"] == "done"]
-        metric = Metric(**(store.get_meta("metrics") or [{"name": "none"}])[0])
-        values = {row["run"]: row["value"] for row in store.metrics() if row["metric"] == metric.name}
+        metrics = [Metric(**one) for one in store.get_meta("metrics") or []]
+        values = {row["run"]: row["value"] for row in store.metrics() if row["metric"] == metrics[0].name}
     finally:
         store.close()
     if not runs:
@@ -109,7 +113,7 @@ def _find(study: Path, arm: str | None, seed: int | None) -> Path:
         means = {
             name: [values[run["key"]] for run in runs if run["arm"] == name and run["key"] in values] for name in arms
         }
-        sign = -1 if metric.better == "lower" else 1
+        sign = -1 if metrics[0].better == "lower" else 1
         arm = max(arms, key=lambda name: sign * sum(means[name]) / len(means[name]) if means[name] else -float("inf"))
     if arm not in arms:
         raise LookupError(f"{study}: no finished run of the arm {arm!r}; {nearest(arm, arms)}")

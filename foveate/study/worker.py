@@ -8,6 +8,8 @@ import json
 import os
 import sys
 import threading
+import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ def _end_with_the_coordinator() -> None:
 
 
 def main(folder: Path) -> int:
-    """Work on the folder's run.json or costs.json; 0: result.json is there, 1: error.json is there."""
-    from foveate.files import read_json, write_json
+    """Do the folder's job; 0: result.json is there, 1: error.json is there."""
+    from foveate.files import write_json
     from foveate.study.folder import try_lock
     from foveate.study.run import WORKING
 
@@ -34,27 +36,57 @@ def main(folder: Path) -> int:
     with open(folder / ".lock", "w") as lock:
         try_lock(lock, wait=True)  # a worker of a coordinator just killed may still be closing
         try:
-            costs = folder / "costs.json"
-            result = _costs(read_json(costs)) if costs.is_file() else _train(folder)
+            result = perform(folder, _print_progress)
         except Exception as error:
-            import traceback
-
-            from foveate.train import TrainingFailed
-
             traceback.print_exc()
-            if isinstance(error, (TrainingFailed, ValueError, LookupError, TypeError)):
-                text = str(error.args[0] if error.args else error).splitlines()[0]
-                write_json(folder / "error.json", {"error": text})
-                return 1
-            raise
+            text = lasting_error(error)
+            if text is None:
+                raise
+            write_json(folder / "error.json", {"error": text})
+            return 1
         write_json(folder / "result.json", result)
     return 0
 
 
-def _train(folder: Path) -> dict[str, Any]:
+def perform(folder: Path, on_progress: Callable[[int, int, float], None] | None = None) -> dict[str, Any]:
+    """Do the job whose run.json or costs.json is in the folder, in this process; its result as plain values.
+
+    Args:
+        folder: of the job; a training writes its weights, scores of items and pictures there.
+        on_progress: called with (steps done, steps in all, loss).
+
+    Raises: any Exception; `lasting_error` tells those that would come again.
+    """
+    from foveate.files import read_json
+
+    costs = folder / "costs.json"
+    if costs.is_file():
+        return _costs(read_json(costs))
+    return _train(folder, on_progress or (lambda step, steps, loss: None))
+
+
+def lasting_error(error: Exception) -> str | None:
+    """One line for an error that the same job would raise again; None for one that it may not.
+
+    Errors that come through a file of the user's are of the first sort, and the line of that file is named.
+    """
+    from foveate.registry import error_in, user_file_in
+    from foveate.train import TrainingFailed
+
+    if isinstance(error, TrainingFailed):
+        return str(error)
+    file = user_file_in(error)
+    if file is not None:
+        return f"{file.name}: {error_in(error, file)}"
+    if isinstance(error, (ValueError, LookupError, TypeError)):
+        return (str(error.args[0] if error.args else error).splitlines() or [type(error).__name__])[0]
+    return None
+
+
+def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict[str, Any]:
     from foveate.registry import read_from_file
     from foveate.spec import Run
-    from foveate.study.build import build_for
+    from foveate.study.build import build_for, example_batch
     from foveate.train import train, train_with
 
     run = Run.model_validate_json((folder / "run.json").read_text(encoding="utf-8"))
@@ -62,13 +94,14 @@ def _train(folder: Path) -> dict[str, Any]:
     if run.fingerprint and data.fingerprint != run.fingerprint:
         raise ValueError(f"the data changed since the study was planned ({run.data.source}); run the study again")
     model = build_for(run, data, task.outputs)
-    tell = _Progress()
     if run.trainer is not None:
         trainer = read_from_file(run.trainer, "a function")
-        result = train_with(trainer, run, model, task, data, folder, on_progress=tell)
+        result = train_with(trainer, run, model, task, data, folder, on_progress=on_progress)
     else:
-        result = train(run, model, task, data, folder, on_progress=tell)
-    return result | {"network": {"outputs": task.outputs, "inputs": list(data.inputs)}}
+        result = train(run, model, task, data, folder, on_progress=on_progress)
+    inputs = example_batch(run, data, 1).inputs
+    sample = list(inputs.shape[1:]) if hasattr(inputs, "shape") else None  # None: several tensors
+    return result | {"network": {"outputs": task.outputs, "sample": sample}}
 
 
 def _opened(run: Any) -> tuple[Any, Any]:
@@ -83,13 +116,10 @@ def _opened(run: Any) -> tuple[Any, Any]:
     return data, create_task(run.task, data, **run.task_options)
 
 
-class _Progress:
-    """Prints every 200th part of the steps."""
-
-    def __call__(self, step: int, steps: int, loss: float) -> None:
-        every = max(1, steps // 200)
-        if step % every == 0 or step == steps:
-            print(json.dumps({"step": step, "steps": steps}), flush=True)  # noqa: T201
+def _print_progress(step: int, steps: int, loss: float) -> None:
+    """A JSON line for every 200th part of the steps."""
+    if step % max(1, steps // 200) == 0 or step == steps:
+        print(json.dumps({"step": step, "steps": steps}), flush=True)  # noqa: T201
 
 
 def _costs(content: dict[str, Any]) -> dict[str, Any]:

@@ -102,6 +102,10 @@ class Segmentation(Task):
         both = [np.concatenate([left, right], 1) for left, right in zip(drawn, ours, strict=True)]
         return [captioned(picture, "target | network") for picture in both]
 
+    def masks(self, given: Any, size: tuple[int, ...]) -> list[NDArray[Any]]:
+        best = resized(main_output(given).float(), torch.Size(size)).argmax(1).cpu().numpy()
+        return list(best.astype(np.uint8 if self.outputs <= 256 else np.uint16))
+
     def predict(self, given: Any) -> list[dict[str, Any]]:
         found = main_output(given).argmax(1)
         return [

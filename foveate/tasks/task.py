@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -84,9 +83,9 @@ class Task(ABC):
         """What the network gave for a batch, as plain values a sample, such as {"class": "cat", "score": 0.93}."""
         raise ValueError(f"the task {type(self).__name__} has no predictions to write")
 
-    def masks(self, given: Any) -> list[NDArray[np.uint8]]:
-        """Of a dense task: class numbers (H, W) a sample."""
-        return [one.numpy() for one in main_output(given).argmax(1).to("cpu", torch.uint8)]
+    def masks(self, given: Any, size: tuple[int, ...]) -> list[NDArray[Any]]:
+        """Of a dense task: class numbers (*size) a sample, uint8, or uint16 for more than 256 classes."""
+        raise ValueError(f"the task {type(self).__name__} has no masks to write")
 
     def target(self, name: str, kinds: Sequence[str]) -> Target:
         """The data set's target of this name. Raises: ValueError: if there is none, or it is of no such kind."""

@@ -9,14 +9,14 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from foveate.data.dataset import Batch, Dataset, Split
+from foveate.data.reading import read_ahead
 from foveate.files import write_whole
 from foveate.insertion import parameter_groups, unfreeze
 from foveate.items import ITEMS, write_items
@@ -33,7 +33,7 @@ EVALUATED = 128  # items at a time, fewer where they are large
 MOST_VALUES = 2**25  # of the inputs or dense outputs of one batch in evaluation
 EXAMPLES = 12  # test items drawn at the end
 
-Told = Callable[[int, int, float], None]
+OnProgress = Callable[[int, int, float], None]  # (steps done, steps in all, loss)
 
 
 def train(
@@ -43,7 +43,7 @@ def train(
     data: Dataset,
     folder: Path,
     *,
-    on_progress: Told = lambda step, steps, loss: None,
+    on_progress: OnProgress = lambda step, steps, loss: None,
     checkpoint_s: float = 30.0,
 ) -> dict[str, Any]:
     """Train the network as the run says, in its folder; goes on from the folder's checkpoint if there is one.
@@ -76,7 +76,7 @@ class _Loop:
         task: Task,
         data: Dataset,
         folder: Path,
-        on_progress: Told,
+        on_progress: OnProgress,
         checkpoint_s: float,
     ) -> None:
         self.run, self.task, self.data, self.folder, self.spec = run, task, data, folder, run.train
@@ -212,7 +212,7 @@ class _Loop:
             return evaluate(self.model, self.task, self._batches(split, self._evaluated(items), None))
 
     def _batches(self, split: Split, parts: list[list[int]], augment: tuple[int, int] | None) -> Iterator[Batch]:
-        return read_ahead(split, parts, augment, self.run, self.device)
+        return batches_of(split, parts, augment, self.run, self.device)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.amp)
@@ -263,30 +263,18 @@ def evaluation_batch(task: Task, data: Dataset, batch_size: int) -> int:
     return max(batch_size, min(EVALUATED, MOST_VALUES // max(values, 1)))
 
 
-def read_ahead(
+def batches_of(
     split: Split, parts: list[list[int]], augment: tuple[int, int] | None, run: Run, device: torch.device
 ) -> Iterator[Batch]:
-    """Each part's batch on the device; the next is read while this one is used.
-
-    Images of one channel are repeated for networks that take three.
-    """
-
-    def read(part: list[int]) -> Batch:
-        batch = split.batch(part, augment)
-        if isinstance(batch.inputs, Tensor):
-            channels = input_channels(run.network, batch.inputs.shape[1])
-            inputs = batch.inputs.expand(-1, channels, *batch.inputs.shape[2:])
-            return Batch(inputs, batch.targets, batch.items)
-        return batch
-
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(read, parts[0]) if parts else None
-        for part in [*parts[1:], None]:
-            if coming is None:
-                return
-            batch = coming.result()
-            coming = reader.submit(read, part) if part is not None else None
-            yield batch.to(device, channels_last=run.train.channels_last)
+    """Each part's batch on the device, as the run's network takes it; the next is read while this one is used."""
+    return read_ahead(
+        split,
+        parts,
+        augment,
+        device=device,
+        channels=lambda channels: input_channels(run.network, channels),
+        channels_last=run.train.channels_last,
+    )
 
 
 def checked_metrics(task: Task, scores: Scores) -> list[dict[str, Any]]:

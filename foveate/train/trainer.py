@@ -18,10 +18,16 @@ from foveate.registry import error_in, nearest
 from foveate.spec import Metric, Run
 from foveate.tasks import Scores, Task
 from foveate.train.checkpoint import TrainingFailed
-from foveate.train.loop import evaluate, evaluation_batch, preserve_process, read_ahead, run_facts, save_model
+from foveate.train.loop import (
+    OnProgress,
+    batches_of,
+    evaluate,
+    evaluation_batch,
+    preserve_process,
+    run_facts,
+    save_model,
+)
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly
-
-Told = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,7 @@ class Context:
         checkpoint: a path in it, for a checkpoint: a run that is killed is started again.
         device: such as "cpu".
         epochs, batch_size, lr: as the study's [train] says; `run.train` has the rest.
+        steps_an_epoch: batches that `batches` gives in an epoch; 0 where the study has no data.
         options: the study's [trainer_options].
         data, task: opened from the study.
         run: the whole specification.
@@ -46,16 +53,27 @@ class Context:
     epochs: int
     batch_size: int
     lr: float
+    steps_an_epoch: int
     options: Mapping[str, Any]
     data: Dataset
     task: Task
     run: Run
-    _on_progress: Told = field(repr=False, default=lambda step, steps, loss: None)
+    _on_progress: OnProgress = field(repr=False, default=lambda step, steps, loss: None)
     _history: list[dict[str, float]] = field(repr=False, default_factory=list)
 
-    def tell(self, step: int, steps: int, *, epoch: int | None = None, loss: float = math.nan, **values: float) -> None:
-        """Report progress: steps done of all. With an epoch, loss and values are a point of the learning curves."""
-        self._on_progress(step, steps, loss)
+    def tell(
+        self,
+        step: int,
+        steps: int | None = None,
+        *,
+        epoch: int | None = None,
+        loss: float = math.nan,
+        **values: float,
+    ) -> None:
+        """Report progress: steps done of all (None: epochs · steps_an_epoch). With an epoch, loss and values are a
+        point of the learning curves."""
+        whole = self.epochs * max(self.steps_an_epoch, 1) if steps is None else steps
+        self._on_progress(int(step), int(whole) if math.isfinite(whole) else 0, float(loss))
         if epoch is not None:
             named = {name: float(value) for name, value in values.items()}
             self._history.append({"epoch": epoch, **({} if math.isnan(loss) else {"train_loss": float(loss)}), **named})
@@ -64,10 +82,9 @@ class Context:
         """The training batches of an epoch (from 0) on the device, in the library's order and augmentation: the same
         for every variant of a seed."""
         items = list(range(len(self.data.train)))
-        count = batches_an_epoch(len(items), self.batch_size)
         augment = (self.seed, epoch) if self.run.data.augment else None
-        parts = evenly(epoch_order(items, self.seed, epoch), count)
-        return read_ahead(self.data.train, parts, augment, self.run, torch.device(self.device))
+        parts = evenly(epoch_order(items, self.seed, epoch), self.steps_an_epoch)
+        return batches_of(self.data.train, parts, augment, self.run, torch.device(self.device))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """The task's training loss of a batch."""
@@ -80,7 +97,7 @@ class Context:
         count = len(self.data.test)
         parts = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
         device = torch.device(self.device)
-        scores: Scores = evaluate(model, self.task, read_ahead(self.data.test, parts, None, self.run, device))
+        scores: Scores = evaluate(model, self.task, batches_of(self.data.test, parts, None, self.run, device))
         sums = {name.partition(".")[0] for name in scores.items if "." in name}  # such a metric is no mean over items
         return {
             name: scores.items[name].astype(float).tolist() if name in scores.items and name not in sums else value
@@ -96,9 +113,9 @@ def train_with(
     data: Dataset,
     folder: Path,
     *,
-    on_progress: Told = lambda step, steps, loss: None,
+    on_progress: OnProgress = lambda step, steps, loss: None,
 ) -> dict[str, Any]:
-    """Have a person's function train the network; see what it gives back, and keep it as `train` does.
+    """Call a person's function to train the network, check what it returns, and write what `train` writes.
 
     Args: as of `train`; trainer: (model, context) → {metric: value, or a value for each test item}.
 
@@ -117,6 +134,7 @@ def train_with(
         epochs=train_spec.epochs,
         batch_size=train_spec.batch_size,
         lr=train_spec.lr,
+        steps_an_epoch=batches_an_epoch(len(data.train), train_spec.batch_size) if len(data.train) else 0,
         options=dict(run.trainer_options),
         data=data,
         task=task,
@@ -130,7 +148,7 @@ def train_with(
         torch.manual_seed(run.seed)
         try:
             returned = trainer(model, context)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise TrainingFailed(f"{name} raised {error_in(error, Path(name.rpartition(':')[0]))}") from error
     values, items = checked_return(returned, name, run, task, len(data.test))
     after = model.state_dict()
@@ -187,6 +205,13 @@ def checked_return(
                 raise TrainingFailed(f"{name}: {key!r}: wanted {test_items} values, one a test item; got {len(array)}")
             items[str(key)] = array
         values[str(key)] = float(array.mean())
+    for metric in declared_metrics(run, task):
+        value = values.get(metric.name, 0.0)
+        if metric.unit == "fraction" and not 0 <= value <= 1:
+            raise TrainingFailed(
+                f"{name}: {metric.name!r} is {value:g}; wanted a fraction, 0 to 1, or another unit: "
+                f'metric = {{ name = "{metric.name}", better = "{metric.better}", unit = "…" }}'
+            )
     return values, items
 
 

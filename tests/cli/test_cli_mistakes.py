@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from foveate.attention import ATTENTION
 from foveate.cli import main
 
 OWN = """import torch
@@ -60,6 +61,8 @@ class Asserting(Net):
 def command(tmp_path, monkeypatch, capsys):
     """Runs the command line in a folder that holds own.py; gives its status and what it printed on standard error."""
     (tmp_path / "own.py").write_text(OWN)
+    ATTENTION.names()  # those of the library; each test has an own.py elsewhere
+    monkeypatch.setattr(ATTENTION, "_entries", dict(ATTENTION._entries))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FOVEATE_DEBUG", raising=False)
 
@@ -82,7 +85,7 @@ MISTAKES = [
     (["--device", "gpu"], "train.device: wanted one of this machine's (cpu"),
     (["--device", "meta"], "train.device"),
     (["--network", "own.py:god"], "did you mean 'good'"),
-    (["--network", "own.py:one_too_many"], "must give logits (N, 10); got (2, 11)"),
+    (["--network", "own.py:one_too_many"], "wanted logits (N, 10) for 10 classes; got (2, 11)"),
     (["--network", "own.py:raising"], "own.py:raising raised ZeroDivisionError in line 38: division by zero"),
     (["--network", "own.py:Asserting"], "wanted 7 pixels"),
     (["--network", "own.py:good", "--attention", "own_gate:scal=2"], "did you mean 'scale'"),

@@ -13,10 +13,12 @@ from official_keys import norm
 import foveate
 from foveate.cli import main
 from foveate.data import open_data
-from foveate.networks import build_variant, load_weights
+from foveate.networks import load_weights
 from foveate.saving import describe
-from foveate.spec import check_study
+from foveate.study.build import build_for
 from foveate.study.plan import make_plan
+from foveate.study_file import check_study
+from foveate.tasks import create_task
 
 AKAMASTER = "akamaster/pytorch_resnet_cifar10"
 
@@ -162,9 +164,10 @@ def test_a_study_starts_from_a_converted_file(convert, tmp_path):
                 image.save(tmp_path / "photos" / part / kind / f"{number}.png")
     wanted = {"network": "foveate:resnet20", "weights": str(out), "variants": [{"attention": "se", "init": "identity"}]}
     study = check_study({**wanted, "data": {"source": str(tmp_path / "photos")}, "seeds": 1})
-    plan = make_plan(study, open_data(study.data))
+    data = open_data(study.data)
+    plan = make_plan(study, data, create_task("classification", data))
     assert plan.notes[0].startswith(f"every network starts from the weights in {out}")
-    model = build_variant(plan.runs[0], num_classes=2, example=torch.zeros(2, 3, 32, 32))
+    model = build_for(plan.runs[0], data, 2)
     assert torch.equal(model.layer3[2].conv2.weight, foveate.load(out).layer3[2].conv2.weight)
     assert model.fc.out_features == 2
 

@@ -18,7 +18,7 @@ def test_tables_and_files_of_every_level(tmp_path):
     told = answer.stdout
     assert "foveate:resnet8, batch 1 of 32×32, torch on cpu, 1 thread, fp32" in told
     assert "A multiply-add is two FLOPs" in told
-    for heading in ("fastest to slowest: ", "none, stage by stage", "none, module by module",
+    for heading in ("fastest to slowest, by median: ", "none, stage by stage", "none, module by module",
                     "se, each inserted module", "eca, operator by operator", "images a second"):  # fmt: skip
         assert heading in told, heading
     rows = list(csv.DictReader((tmp_path / "costs.csv").read_text().splitlines()))
@@ -52,7 +52,9 @@ def test_json_has_counts_times_and_the_ranking():
     assert found["se"]["train_step_ms"]["median"] > 0
     assert found["se"]["train_peak_mib"] > 0
     assert found["se"]["about"]["dtype"] == "bf16"
-    assert sorted(name for group in found["se"]["ranking"] for name in group) == ["none", "se"]
+    ranking = found["se"]["ranking"]
+    assert sorted(ranking["order"]) == ["none", "se"]
+    assert bool(ranking["alike"]) == (found["se"]["told"] == "not distinguishable")
 
 
 MISTAKES = [

@@ -114,3 +114,17 @@ def test_a_size_that_cannot_be_is_one_line_before_anything_is_built(command, fla
         answer(command, "foveate:resnet8", *flags, *more)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_network_of_a_file_has_the_channels_of_the_sample_and_a_peak_in_every_variant(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n"
+        "    def __init__(self, num_classes, in_chans):\n        super().__init__()\n"
+        "        self.a, self.b = nn.Conv2d(in_chans, 32, 3), nn.Linear(32, num_classes)\n\n"
+        "    def forward(self, x):\n        return self.b(self.a(x).relu().mean((2, 3)))\n\n\n"
+        "def net(num_classes, in_chans=3):\n    return Net(num_classes, in_chans)\n"
+    )
+    asked = ["cost", f"{tmp_path}/net.py:net", "--attention", "se", "--at", "a", "--shape", "1,32,32", "--seconds", 0]
+    found = json.loads(answer(*asked, "--num-classes", 4, "--json"))
+    assert found["none"]["parameters"] == 32 * 9 + 32 + 32 * 4 + 4
+    assert all(row["peak_mib"] > 0 for row in found.values()), [row["notes"] for row in found.values()]

@@ -1,13 +1,14 @@
 """Measured costs: peak memory against tensors of known size, settings, modules, batches too large, the runtime."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
 import foveate
-from foveate.costs import Latency, Setting, compared, costs, distinguishable, ranked, throughput
+from foveate.costs import Latency, Ranking, Setting, compared, costs, distinguishable, ranked, throughput
 from foveate.costs.latency import interval_of_a_repeat, interval_of_the_median
 from foveate.costs.measure import Cost, energy_mj
 from foveate.costs.memory import halving, start_measuring_peaks, within_memory
@@ -109,18 +110,36 @@ def cost_of(times):
     return Cost(counted=Count(()), batch_size=1, latency_ms=interval_of_a_repeat(times), times_ms=tuple(times))
 
 
-def test_networks_within_the_noise_are_not_ranked():
+def test_networks_within_the_noise_are_told_pair_by_pair():
     noise = torch.randn(40, generator=torch.Generator().manual_seed(1)).mul(0.1).exp().tolist()
     found = {
         "slow": cost_of([1.5 * one for one in noise]),
         "a": cost_of([1.001 * one for one in noise[::-1]]),
         "b": cost_of(noise),
     }
-    assert [set(group) for group in ranked(found)] == [{"a", "b"}, {"slow"}]
+    assert ranked(found) == Ranking(("b", "a", "slow"), (("b", "a"),))
     assert not distinguishable(compared(found["a"], found["b"]))
-    assert compared(found["slow"], found["b"]) == Latency(1.5, 1.5, 1.5)
+    assert compared(found["slow"], found["b"]) == Latency(1.5, pytest.approx(1.5 / 1.02), pytest.approx(1.5 * 1.02))
     with pytest.raises(ValueError, match="two costs of one run"):
         compared(found["a"], cost_of([1.0, 2.0]))
+
+
+def test_a_network_may_be_like_two_that_differ():
+    """A row called slower than plain must not stand as not distinguishable from plain below the table."""
+    found = {name: cost_of([times] * 40) for name, times in (("none", 1.0), ("se", 1.018), ("eca", 1.03))}
+    ranking = ranked(found)
+    assert ranking == Ranking(("none", "se", "eca"), (("none", "se"), ("se", "eca")))
+
+
+def test_the_interval_of_a_row_leaves_out_1_where_it_is_called_slower():
+    plain, close, far = (
+        cost_of([times * (1 + 0.001 * (turn % 3)) for turn in range(60)]) for times in (1.0, 1.015, 1.1)
+    )
+    for one, told in ((close, "not distinguishable"), (far, "slower")):
+        ratio = compared(one, plain)
+        row = replace(one, latency_ratio=ratio).row()
+        assert row["told"] == told
+        assert (ratio.low > 1) == (told == "slower")
 
 
 def test_a_ratio_is_no_surer_than_its_parts_in_time():

@@ -321,3 +321,22 @@ def test_a_photo_of_ones_own_is_prepared_as_the_test_split_gives_it(folder):
 def test_a_name_with_a_line_break_is_one_line(folder):
     (folder / "cats" / "a\nb.jpg").write_bytes(b"junk")
     assert refused(folder).splitlines() == [f"{folder / 'cats'}/a\ufffdb.jpg: not an image, whatever its name says"]
+
+
+def test_evaluation_decodes_a_photo_once(folder, monkeypatch):
+    from foveate.data import photos as module
+
+    data = open_data(DataSpec(source=str(folder), size=32))
+    decoded, read = [], module.read_image
+    monkeypatch.setattr(module, "read_image", lambda *args: decoded.append(args[0]) or read(*args))
+    first = data.test.batch(range(4), None).inputs
+    assert len(decoded) == 4
+    assert torch.equal(data.test.batch([2, 0], None).inputs, first[[2, 0]])
+    assert len(decoded) == 4
+    data.test.batch([0], (0, 0))
+    assert len(decoded) == 5, "training shows another part each time"
+    monkeypatch.setattr(module, "KEPT_BYTES", 2 * 32 * 32 * 3)
+    small = open_data(DataSpec(source=str(folder), size=32)).test
+    for _ in range(2):
+        assert torch.equal(small.batch(range(4), None).inputs, first)
+    assert len(decoded) == 5 + 4 + 2, "there is room for two"

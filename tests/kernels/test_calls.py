@@ -92,11 +92,10 @@ def test_arguments_as_declared_reach_c():
         ({"row": torch.ones(3, 2).T}, ValueError, r"row must have 6 elements, dense.* strides \(1, 2\)"),
         ({"row": torch.ones(2, 3).half()}, TypeError, "row must be torch.float32; got torch.float16"),
         ({"row": 1.0}, TypeError, "row must be a tensor or None; got float"),
-        ({"y": torch.empty(2, 4, 3).mT}, ValueError, "y must have 24 elements, dense"),
+        ({"y": torch.zeros(2, 4, 3).mT}, ValueError, "y must have 24 elements, dense"),
         ({"J": 4.0}, TypeError, "J must be a whole number; got float"),
         ({"I": 4}, ValueError, "x must have 32 elements"),
     ],
-    ids=str,
 )
 def test_an_argument_that_is_not_as_declared_is_refused_in_one_line(changed, error, message):
     with pytest.raises(error, match=rf"^C function scale: .*{message}") as refused:

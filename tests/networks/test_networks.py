@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 import foveate
-from foveate.networks import build_network, build_variant, build_wider, input_channels, widen_until
+from foveate.networks import build_network, build_wider, input_channels, widen_until
 from foveate.networks._widen import Fixed, widened
-from foveate.spec import Data, Run, Training, Variant
+from foveate.spec import DataSpec, Run, Training, Variant
+from foveate.study.build import build_variant
 
 
 @pytest.mark.parametrize(
@@ -132,9 +133,13 @@ def test_the_smallest_width_that_is_enough():
 def test_the_same_seed_gives_every_variant_the_same_plain_weights():
     def build(attention, seed):
         run = Run(
-            network="foveate:resnet8", variant=Variant(attention=attention), data=Data(), train=Training(), seed=seed
+            network="foveate:resnet8",
+            variant=Variant(attention=attention),
+            data=DataSpec(),
+            train=Training(),
+            seed=seed,
         )
-        return build_variant(run, num_classes=10, example=torch.zeros(2, 1, 32, 32)).state_dict()
+        return build_variant(run, num_classes=10, in_channels=1, example=torch.zeros(2, 1, 32, 32)).state_dict()
 
     state = torch.get_rng_state()
     plain, se, cbam, other = build("none", 3), build("se", 3), build("cbam", 3), build("none", 4)

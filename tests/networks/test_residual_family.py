@@ -189,7 +189,7 @@ def test_a_network_without_classifier_gives_the_means():
         ("resnet50", {"attention": "se", "attention_blocks": [True] * 3}, "an entry for each of 4 stages; got 3"),
         ("resnet50", {"attention": "se", "attention_blocks": [[3], [], [], []]}, "has the blocks 0 to 2; got 3"),
         ("resnet50", {"attention": "se", "attention_options": [{}] * 3}, "one for each of 4 stages; got 3"),
-        ("resnet50", {"attention": "se", "placement": "kernel"}, "wants a mechanism that is a convolution.*got 'se'"),
+        ("resnet50", {"attention": "se", "placement": "kernel"}, "needs a mechanism that is a convolution.*got 'se'"),
         ("resnet18", {"attention": "sk", "placement": "kernel"}, "stands for the 3×3 of block='bottleneck'"),
         ("se_resnet50", {"layout": "tf"}, "layout must be 'caffe' or 'torch'; got 'tf'"),
         ("eca_resnet50", {"kernel_sizes": (3, 4, 3, 3)}, "kernel_size must be .*odd.*4"),

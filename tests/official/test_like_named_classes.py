@@ -99,7 +99,7 @@ def test_mistakes_in_a_call_are_named_in_one_line():
     for key, bad in (("fc1.bias", (2, 1)), ("fc1.weight", (4, 2, 1, 1)), ("fc2.weight", (4, 3, 1, 1))):
         with pytest.raises(ValueError, match=f"misshapen key '{key}'"):
             foveate.official.load(source, "SEModule", ctor, good | {key: torch.randn(bad)})
-    with pytest.raises(TypeError, match=r"SEModule of .* wants the argument 'reduction'; given: channels"):
+    with pytest.raises(TypeError, match=r"SEModule of .* needs the argument 'reduction'; given: channels"):
         foveate.official.load(source, "SEModule", {"channels": 4}, good)
     with pytest.raises(TypeError, match="has no argument 'ratio'; it has channels, reduction"):
         foveate.official.load(source, "SEModule", ctor | {"ratio": 2}, good)

@@ -181,7 +181,7 @@ def test_an_unknown_class_or_argument_is_named_with_the_nearest():
         foveate.official.load("Cadene/pretrained-models.pytorch", "se_resnet51", {}, {})
     with pytest.raises(TypeError, match="se_resnet50 of .* has no argument 'classes'; it has num_classes"):
         foveate.official.load("Cadene/pretrained-models.pytorch", "se_resnet50", {"classes": 3}, {})
-    with pytest.raises(TypeError, match="wants the argument 'network_type'"):
+    with pytest.raises(TypeError, match="needs the argument 'network_type'"):
         foveate.official.load(SOURCE, "ResidualNet", {"depth": 18}, {})
 
 

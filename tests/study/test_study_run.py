@@ -11,18 +11,25 @@ import time
 
 import pytest
 
+from foveate.costs import macs, parameters
 from foveate.data import open_data
-from foveate.spec import Data, Study, Training, Variant, read_study
+from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study import Watcher, run_study, status, summarise
-from foveate.study.plan import make_plan, settled_facts
+from foveate.study.plan import Planner, make_plan
+from foveate.study_file import read_study
+from foveate.tasks import create_task
 
-SMALL = Data(train_images=128, test_images=50)
+SMALL = DataSpec(train_items=128, test_items=50)
 
 
 def small_study(*attention, seeds=(0, 1), epochs=2, **changes):
-    variants = tuple(Variant(attention=name) for name in ("none", *attention))
+    variants = tuple(Variant.model_validate(name) for name in ("none", *attention))
     train = Training(epochs=epochs, batch_size=16)
     return Study(variants=variants, seeds=seeds, data=SMALL, train=train, **({"control": "none"} | changes))
+
+
+def not_failed(*arguments, **options):
+    return run_study(*arguments, **options).failed == ()
 
 
 def rows(folder):
@@ -59,7 +66,7 @@ def wait_until(condition, seconds=90.0):
 def test_killed_three_times_it_ends_with_the_rows_of_an_unbroken_study(tmp_path):
     study = small_study("se", epochs=12)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run_study(study, whole)
+    assert not_failed(study, whole)
     broken.mkdir()
     (broken / "study.toml").write_text((whole / "study.toml").read_text())
     for kill in range(3):
@@ -101,7 +108,7 @@ def test_two_processes_in_one_folder(tmp_path):
     second = start(folder)
     _, err = second.communicate(timeout=60)
     assert second.returncode == 2
-    assert "is held by process" in err
+    assert "is in use by process" in err
     assert str(first.pid) in err
     assert len(err.strip().splitlines()) == 1
     third = start(folder, "--wait")
@@ -116,28 +123,28 @@ def test_two_processes_in_one_folder(tmp_path):
 
 def test_a_run_that_diverges_is_told_and_the_others_go_on(tmp_path):
     study = small_study(seeds=(0,)).model_copy(update={"train": Training(epochs=1, batch_size=16, lr=1e30)})
-    assert not run_study(study, tmp_path)
+    assert run_study(study, tmp_path).failed
     (run,) = status(tmp_path)["runs"]
     assert run["state"] == "failed"
     assert run["attempts"] == 1, "what would fail the same way is not tried again"
     assert "the loss is" in run["error"]
     assert "learning rate" in run["error"]
     summary = summarise(tmp_path)
-    assert summary["failed"][0]["seed"] == 0
+    assert summary.failed[0].seed == 0
 
 
 def test_a_killed_worker_is_started_again_and_goes_on(tmp_path):
     class Killer(Watcher):
         killed = 0
 
-        def progressed(self, label, run, step, steps):
+        def progressed(self, run, step, steps):
             if step > steps // 2 and not self.killed:
                 self.killed += 1
                 for pid in workers(tmp_path):
                     os.kill(int(pid), signal.SIGKILL)
 
     killer = Killer()
-    assert run_study(small_study(seeds=(0,), epochs=20), tmp_path, jobs=1, watcher=killer)
+    assert not_failed(small_study(seeds=(0,), epochs=20), tmp_path, jobs=1, watcher=killer)
     (run,) = status(tmp_path)["runs"]
     assert (killer.killed, run["state"], run["attempts"]) == (1, "done", 2)
 
@@ -148,7 +155,7 @@ def test_a_study_may_grow_but_not_become_another(tmp_path):
     run_study(small_study(seeds=(0, 1), epochs=1), tmp_path)
     assert set(before) < set(rows(tmp_path)[0])
     assert [run["attempts"] for run in status(tmp_path)["runs"]] == [1, 1]
-    with pytest.raises(ValueError, match=r"holds another study \(train.epochs: 1 there, 2 asked\)"):
+    with pytest.raises(ValueError, match=r"holds another study \(train.epochs: 1 there, 2 now\)"):
         run_study(small_study(seeds=(0,), epochs=2), tmp_path)
     assert json.loads(json.dumps(status(tmp_path)))["states"]["done"] == 2
 
@@ -179,21 +186,18 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
 def test_the_control_costs_what_the_variant_costs():
     study = small_study("se", "cbam", control="size")
     data = open_data(study.data)
-    plan = make_plan(study, data)
+    task = create_task(study.task, data)
+    plan = make_plan(study, data, task)
     controls = [arm for arm in plan.arms if arm.kind == "control"]
     assert {name for arm in controls for name in arm.matches} == {"se", "cbam"}
     assert len(plan.runs) == len(plan.arms) * 2
     assert len({run.key for run in plan.runs}) == len(plan.runs)
-    again = make_plan(study, data, settled_facts(plan))
-    assert again.arms == plan.arms
-
-    from foveate.costs import macs, parameters
-    from foveate.study.plan import _build, _example, _run
+    assert make_plan(study, data, task, plan.to_json()).arms == plan.arms
+    planner = Planner(study, data, task)
 
     def size(arm):
-        run = _run(study, data, arm.variant, arm.width)
-        model = _build(run, data)
-        return parameters(model), macs(model, _example(run, data))
+        run = planner.run(arm.variant, arm.width)
+        return parameters(planner.build(run)), macs(planner.build(run), planner.example(run))
 
     sizes = {arm.label: size(arm) for arm in plan.arms}
     for arm in controls:
@@ -204,8 +208,9 @@ def test_the_control_costs_what_the_variant_costs():
 
 def test_a_network_that_cannot_be_widened_is_said():
     study = small_study("se", control="size", network="timm:densenet121")
-    study = study.model_copy(update={"data": SMALL.model_copy(update={"image_size": 32})})
-    plan = make_plan(study, open_data(study.data))
+    study = study.model_copy(update={"data": SMALL.model_copy(update={"size": (32, 32)})})
+    data = open_data(study.data)
+    plan = make_plan(study, data, create_task(study.task, data))
     assert [arm.kind for arm in plan.arms] == ["plain", "attention"]
     assert "cannot be widened" in plan.notes[0]
 
@@ -215,13 +220,13 @@ def test_a_result_cut_short_or_results_taken_away_do_not_end_a_study(tmp_path):
     run_study(study, tmp_path)
     before = rows(tmp_path)
     (tmp_path / "results.db").unlink()
-    assert run_study(study, tmp_path)
+    assert not_failed(study, tmp_path)
     assert rows(tmp_path) == before
     (run,) = status(tmp_path)["runs"]
     assert run["attempts"] == 0, "taken up from what runs/ holds"
     (tmp_path / "results.db").unlink()
     (tmp_path / "runs" / run["key"] / "result.json").write_text('{"metr')
-    assert run_study(study, tmp_path)
+    assert not_failed(study, tmp_path)
     assert rows(tmp_path) == before
 
 
@@ -242,7 +247,7 @@ def test_a_study_killed_while_it_is_planned_can_be_gone_on_with(tmp_path):
 def test_what_the_worker_could_not_measure_is_told_in_one_line(tmp_path):
     study = small_study(seeds=(0,), network="timm:resnet18")
     study = study.model_copy(
-        update={"train": Training(epochs=1, batch_size=1), "data": SMALL.model_copy(update={"image_size": 16})}
+        update={"train": Training(epochs=1, batch_size=1), "data": SMALL.model_copy(update={"size": (16, 16)})}
     )
     with pytest.raises(RuntimeError, match=r"^the costs could not be measured: Expected more than 1 value.*$") as told:
         run_study(study, tmp_path)
@@ -258,7 +263,7 @@ def test_a_folder_that_takes_no_more_is_told_and_the_study_can_go_on(tmp_path):
             run_study(study, tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert run_study(study, tmp_path)
+    assert not_failed(study, tmp_path)
 
 
 def test_a_worker_that_crashes_leaves_the_reason_last_in_its_log(tmp_path):

@@ -1,0 +1,531 @@
+"""Attention and the tools of others: it survives with equal outputs, or one line says what happened and what to do."""
+
+import copy
+import functools
+import pickle
+import types
+
+import pytest
+import timm
+import torch
+import torch.distributed as dist
+from insertion_networks import Block, Gate, HandWritten, lively
+from torch import nn
+from torch.fx.experimental.optimization import fuse
+from torch.nn.utils import parametrizations, parametrize, prune
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from foveate.insertion import insert, inserted, remove
+
+X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+LOST = r"its attention no longer runs: .*; apply such tools to the plain network and insert afterwards"
+quantization = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning", "ignore::FutureWarning")
+
+
+def plain():
+    torch.manual_seed(0)
+    return lively(HandWritten())
+
+
+def attended(at="block", model=None):
+    model = plain() if model is None else model
+    insert(model, Gate, at=at, example=X, seed=1)
+    return model
+
+
+def synced(model):
+    return nn.SyncBatchNorm.convert_sync_batchnorm(model).eval()
+
+
+def synced_by_timm(model):
+    return timm.layers.convert_sync_batchnorm(model).eval()
+
+
+def frozen_norms(model):
+    return timm.layers.freeze_batch_norm_2d(model).eval()
+
+
+def folded(model):
+    """Convolutions with their norms folded in, as most deployment tools do it."""
+    for block in [m for m in model.modules() if isinstance(m, Block)]:
+        for conv, norm in (("conv1", "norm1"), ("conv2", "norm2")):
+            setattr(block, conv, fuse_conv_bn_eval(getattr(block, conv), getattr(block, norm)))
+            setattr(block, norm, nn.Identity())
+    return model
+
+
+def weight_normed(model):
+    parametrizations.weight_norm(model.stage1[0].norm2, "weight", dim=0)
+    return model
+
+
+def weight_normed_and_undone(model):
+    weight_normed(model)
+    parametrize.remove_parametrizations(model.stage1[0].norm2, "weight")
+    return model
+
+
+def averaged(model):
+    average = timm.utils.ModelEmaV3(model, decay=0.5)
+    average.update(model)
+    return average.module
+
+
+def stochastic_average(model):
+    average = torch.optim.swa_utils.AveragedModel(model)
+    average.update_parameters(model)
+    return average.eval()
+
+
+def pruned(model):
+    prune.random_unstructured(model.stage1[0].norm2, "weight", 0.0)
+    return model
+
+
+def traced_by_fx(model):
+    return torch.fx.symbolic_trace(model)
+
+
+def fused_by_fx(model):
+    return fuse(model)
+
+
+def extracted(model):
+    extractor = create_feature_extractor(model, ["head"])
+
+    class Whole(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.extractor = extractor
+
+        def forward(self, x):
+            return self.extractor(x)["head"]
+
+    return Whole().eval()
+
+
+def exported(model):
+    return torch.export.export(model, (X,)).module()
+
+
+def unflattened(model):
+    return torch.export.unflatten(torch.export.export(model, (X,)))
+
+
+def compiled(model):
+    torch._dynamo.reset()
+    return torch.compile(model, fullgraph=True, backend="eager")
+
+
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def checkpointed(model):
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
+
+    apply_activation_checkpointing(model, check_fn=lambda m: isinstance(m, Block | nn.BatchNorm2d))
+    return model
+
+
+def head_replaced(model):
+    """A structural change that attention has nothing to do with."""
+    model.head = copy.deepcopy(model.head)
+    return model
+
+
+SURVIVES = [
+    synced, synced_by_timm, frozen_norms, folded, weight_normed, weight_normed_and_undone, averaged, stochastic_average,
+    pruned, traced_by_fx, fused_by_fx, extracted, exported, unflattened, compiled, pickled, copy.deepcopy, checkpointed,
+    head_replaced,
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("tool", SURVIVES, ids=lambda tool: tool.__name__)
+def test_attention_survives_with_equal_outputs(tool):
+    model = attended()
+    expected = model(X).detach()
+    assert (expected - plain()(X)).abs().max() > 1e-2
+    torch.testing.assert_close(tool(model)(X), expected, rtol=1e-4, atol=1e-5)
+
+
+IN_PLACE = [synced, synced_by_timm, frozen_norms, folded, checkpointed, head_replaced]
+
+
+@pytest.mark.parametrize("tool", IN_PLACE, ids=lambda tool: tool.__name__)
+def test_it_is_still_named_trained_saved_and_removed(tool):
+    model = attended()
+    names, expected = [name for name, _ in inserted(model)], model(X).detach()
+    model = tool(model)
+    assert len(inserted(model)) == len(names)
+    assert all(tool is checkpointed or name in names for name, _ in inserted(model))
+    twin = pickle.loads(pickle.dumps(copy.deepcopy(model)))
+    torch.testing.assert_close(twin(X), expected, rtol=1e-4, atol=1e-5)
+    model(X).sum().backward()
+    assert all(p.grad is not None for _, m in inserted(model) for p in m.parameters())
+    remove(model)
+    changed = tool(plain())
+    assert list(model.state_dict()) == list(changed.state_dict())
+    assert [type(m) for m in model.modules()] == [type(m) for m in changed.modules()]
+    assert torch.equal(model(X), changed(X))
+    insert(model, Gate, example=X, seed=1)
+    torch.testing.assert_close(model(X), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("then", [compiled, traced_by_fx, pickled, copy.deepcopy], ids=lambda f: f.__name__)
+def test_nothing_is_lost_between_two_tools(then):
+    """No forward pass lies between the tool that replaces the hosts and the one that reads the network."""
+    model = attended()
+    expected = model(X).detach()
+    torch.testing.assert_close(then(synced(model))(X), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_export_right_after_another_tool_asks_for_one_forward_pass():
+    model = synced(attended())
+    with pytest.raises(Exception, match="run the model once before exporting it"):
+        exported(model)
+    expected = model(X).detach()
+    torch.testing.assert_close(exported(model)(X), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_compiled_model_follows_a_tool():
+    model = attended()
+    expected = model(X).detach()
+    fast = compiled(model)
+    fast(X)
+    synced(model)
+    torch.testing.assert_close(fast(X), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_what_was_inserted_into_a_compiled_model_is_watched_too():
+    fast = compiled(plain())
+    insert(fast, Gate, example=X, seed=1)
+    expected = attended()(X).detach()
+    torch.testing.assert_close(fast(X), expected)
+    synced(fast)
+    torch.testing.assert_close(fast(X), expected, rtol=1e-4, atol=1e-5)
+    fast.stage1[1].norm2 = nn.GroupNorm(2, 8)
+    with pytest.raises(Exception, match="its attention no longer runs"):
+        fast(X)
+
+
+def test_spectral_norm_of_a_host_is_that_of_the_plain_module():
+    first, then = plain(), plain()
+    parametrizations.spectral_norm(attended("stage1.0.conv2", first).stage1[0].conv2)
+    parametrizations.spectral_norm(then.stage1[0].conv2)
+    first.stage1[0].conv2.parametrizations.load_state_dict(then.stage1[0].conv2.parametrizations.state_dict())
+    torch.testing.assert_close(first(X), attended("stage1.0.conv2", then)(X))
+    assert [name for name, _ in inserted(first)] == ["stage1.0.conv2"]
+
+
+def test_removal_waits_for_the_end_of_a_parametrization():
+    model = weight_normed(attended())
+    with pytest.raises(ValueError, match="ParametrizedBatchNorm2d is a class that another tool derived"):
+        remove(model)
+    assert len(inserted(model)) == 4
+    parametrize.remove_parametrizations(model.stage1[0].norm2, "weight")
+    assert list(remove(model).state_dict()) == list(weight_normed_and_undone(plain()).state_dict())
+
+
+@pytest.fixture
+def group(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's own about the CPU
+def test_fully_sharded(group):
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    model = attended()
+    expected, mesh = model(X).detach(), init_device_mesh("cpu", (1,))
+    for module in (model.stage1[0].norm2, model.stage2[1], model):
+        fully_shard(module, mesh=mesh)
+    torch.testing.assert_close(model(X), expected)
+    assert len(inserted(model)) == 4
+    with pytest.raises(ValueError, match="is a class that another tool derived"):
+        remove(model)
+    torch.testing.assert_close(model(X), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_data_parallel_in_both_forms(group):
+    model = attended()
+    expected = model(X).detach()
+    for wrapped in (nn.DataParallel(copy.deepcopy(model)), nn.parallel.DistributedDataParallel(folded(model))):
+        torch.testing.assert_close(wrapped(X), expected, rtol=1e-4, atol=1e-5)
+        assert dict(inserted(wrapped)).keys() == {f"module.{name}" for name, _ in inserted(attended())}
+
+
+def refuses(model, reason):
+    for act in (lambda: model(X), lambda: inserted(model), lambda: insert(model, Gate, at="stem", example=X)):
+        with pytest.raises(ValueError, match=LOST) as caught:
+            act()
+        assert reason in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_norm_folded_past_the_attention_is_refused():
+    """Attention between a convolution and its norm: the folded convolution is another function."""
+    model = folded(attended("stage?.?.conv2"))
+    refuses(model, "its Conv2d was replaced by another Conv2d")
+    assert torch.equal(remove(model)(X), folded(plain())(X))
+
+
+def test_a_host_that_computes_something_else_is_refused():
+    model = attended()
+    model.stage1[1].norm2 = nn.GroupNorm(2, 8)
+    refuses(model, "stage1.1.norm2: its attention no longer runs: its BatchNorm2d was replaced by another GroupNorm")
+
+
+def test_a_stage_that_is_cut_off_takes_its_attention_along_only_when_told_to():
+    model = attended()
+    stage, model.stage2 = model.stage2, nn.Conv2d(8, 16, 1)
+    refuses(model, "stage2.0.norm2: its attention no longer runs: its BatchNorm2d is no longer in the network")
+    remove(stage)
+    assert [name for name, _ in inserted(model)] == ["stage1.0.norm2", "stage1.1.norm2"]
+    model(X)
+
+
+def test_attention_taken_out_by_hand_is_refused():
+    model = attended()
+    del model.stage1[0].norm2.foveate
+    refuses(model, "it was taken out of its BatchNorm2d")
+    assert torch.equal(remove(model)(X), plain()(X))
+
+
+def test_a_forward_pass_that_goes_past_a_host_is_refused():
+    model = attended()
+    block = model.stage1[0]
+    block.forward = types.MethodType(lambda self, x: self.relu(x + self.conv2(self.conv1(x))), block)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"stage1.0.norm2: .* this forward pass does not call its BatchNorm2d"):
+            model(X)
+    del block.forward
+    model(X)
+
+
+def test_loss_in_a_network_without_its_root_is_found_by_name():
+    parts = nn.Sequential(*list(attended("stem").children())[:1])
+    assert [name for name, _ in inserted(parts)] == ["0"]
+    with pytest.raises(ValueError, match="stage1.0.norm2: .* it is in a SyncBatchNorm that does not call it"):
+        inserted(synced(attended().stage1))
+
+
+@pytest.mark.parametrize("name", ["repvgg_a0", "fastvit_t8"])
+def test_reparameterised_networks_are_refused(name):
+    model = lively(timm.create_model(name, num_classes=3))
+    x = torch.randn(1, 3, 32, 32)
+    twin = copy.deepcopy(model)
+    insert(model, Gate, example=x)
+    small, expected = timm.utils.reparameterize_model(model), timm.utils.reparameterize_model(twin)
+    for act in (lambda: small(x), lambda: inserted(small), lambda: compiled(small)(x)):
+        with pytest.raises(Exception, match="its attention no longer runs"):
+            act()
+    assert torch.equal(remove(small)(x), expected(x))
+    assert list(small.state_dict()) == list(expected.state_dict())
+    model(x)
+
+
+class Unit(nn.Module):
+    """A convolution, its norm and activation, that folds itself as detectors' do: by another bound forward."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        return nn.functional.silu(self.bn(self.conv(x)))
+
+    def forward_fuse(self, x):
+        return nn.functional.silu(self.conv(x))
+
+
+class Detector(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 1)
+        self.one, self.two = Unit(8), Unit(8)
+
+    def forward(self, x):
+        x = self.stem(x)
+        return x + self.two(self.one(x))
+
+    def fuse(self):
+        for m in self.modules():
+            if isinstance(m, Unit) and hasattr(m, "bn"):
+                m.conv = fuse_conv_bn_eval(m.conv, m.bn)
+                delattr(m, "bn")
+                m.forward = m.forward_fuse
+        return self
+
+
+def test_a_detector_that_binds_another_forward_keeps_its_attention():
+    model = attended(model=lively(Detector()))
+    assert [name for name, _ in inserted(model)] == ["two"]
+    expected = model(X).detach()
+    model.fuse()
+    for twin in (model, copy.deepcopy(model), pickled(model)):
+        torch.testing.assert_close(twin(X), expected, rtol=1e-4, atol=1e-5)
+    assert len(inserted(model)) == 1
+    remove(model)
+    assert model.two.forward.__func__ is Unit.forward_fuse
+    assert (model(X) - expected).abs().max() > 1e-2
+
+
+@quantization
+def test_dynamic_quantization():
+    from torch.ao.quantization import quantize_dynamic
+
+    for name in ("se", "cbam", "bam"):
+        model = plain()
+        insert(model, name, example=X, seed=1, reduction=4)
+        small = quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+        torch.testing.assert_close(small(X), model(X), rtol=0.1, atol=0.1)
+        assert len(inserted(small)) == 4
+
+
+class Quantized(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.quant, self.model, self.back = (
+            torch.ao.quantization.QuantStub(),
+            model,
+            torch.ao.quantization.DeQuantStub(),
+        )
+
+    def forward(self, x):
+        return self.back(self.model(self.quant(x)))
+
+
+@quantization
+def test_static_quantization_is_refused():
+    from torch.ao.quantization import convert, get_default_qconfig, prepare
+
+    model = Quantized(attended()).eval()
+    model.qconfig = get_default_qconfig("x86")
+    ready = prepare(model)
+    ready(X)
+    with pytest.raises(ValueError, match=r"stage1.0.norm2: attention computes in floating point and got a quant"):
+        convert(ready)(X)
+
+
+@quantization
+def test_fuse_modules_is_refused_by_torch():
+    from torch.ao.quantization import fuse_modules
+
+    with pytest.raises(AssertionError, match="BatchNorm2d with attention"):
+        fuse_modules(attended(), [["stage1.0.conv2", "stage1.0.norm2"]])
+
+
+@quantization
+def test_training_for_quantization_keeps_the_attention():
+    from torch.ao.quantization import get_default_qat_qconfig, prepare_qat
+
+    model = attended().train()
+    model.qconfig = get_default_qat_qconfig("x86")
+    ready = prepare_qat(model)
+    assert [name for name, _ in inserted(ready)] == [name for name, _ in inserted(attended())]
+    ready(X).sum().backward()
+    assert all(p.grad is not None for _, m in inserted(ready) for p in m.parameters())
+
+
+def by_thop(model):
+    return pytest.importorskip("thop", reason="thop is not installed").profile(model, (X[:1],), verbose=False)
+
+
+def by_ptflops(model):
+    engine = pytest.importorskip("ptflops", reason="ptflops is not installed")
+    found = engine.get_model_complexity_info(model, (3, 16, 16), print_per_layer_stat=False, backend="pytorch")
+    if found == (None, None):
+        raise ValueError("ptflops counts modules by their class")  # it prints the error and goes on
+    return found
+
+
+def by_torchinfo(model):
+    try:
+        return pytest.importorskip("torchinfo", reason="torchinfo is not installed").summary(
+            model, input_data=X[:1], verbose=0
+        )
+    except RuntimeError as error:
+        raise error.__cause__ from None
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("count", [by_thop, by_ptflops, by_torchinfo], ids=lambda count: count.__name__)
+def test_counters_by_class_are_refused_where_they_would_leave_out_a_convolution(count):
+    count(plain())
+    model = attended("stage?.?.conv2")
+    with pytest.raises(ValueError, match="counts modules by their class"):
+        count(model)
+    model(X)
+    count(remove(model))
+
+
+def test_counters_of_operations_count_attention_too():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    def total(model):
+        with FlopCounterMode(display=False) as counter:
+            model(X)
+        return counter.get_total_flops()
+
+    model = attended("stage?.?.conv2")
+    weigh = [m.weigh for _, m in inserted(model)]
+    positions = [16 * 16] * 2 + [8 * 8] * 2
+    expected = sum(2 * len(X) * w.weight.numel() * p for w, p in zip(weigh, positions, strict=True))
+    assert total(model) - total(plain()) == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_accelerate():
+    accelerate = pytest.importorskip("accelerate", reason="accelerate is not installed")
+    model = attended()
+    expected = model(X).detach()
+    for module in [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]:
+        accelerate.hooks.add_hook_to_module(module, accelerate.hooks.ModelHook())
+    torch.testing.assert_close(model(X), expected)
+    torch.testing.assert_close(accelerate.Accelerator(cpu=True).prepare(attended())(X), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_low_rank_adapters():
+    peft = pytest.importorskip("peft", reason="peft is not installed")
+    pytest.importorskip("transformers", reason="peft needs transformers")
+    for at in ("block", "stage?.?.conv2"):
+        model = attended(at)
+        names, expected = [name for name, _ in inserted(model)], model(X).detach()
+        adapted = peft.get_peft_model(model, peft.LoraConfig(target_modules=["conv2"], r=2)).eval()
+        torch.testing.assert_close(adapted(X), expected)
+        assert len(inserted(adapted)) == len(names)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_explanations_see_the_network_with_its_attention():
+    captum = pytest.importorskip("captum.attr", reason="captum or its matplotlib is not installed")
+    model = attended()
+    x = X.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(model(x)[:, 1].sum(), x)
+    torch.testing.assert_close(captum.Saliency(model).attribute(X, target=1), gradient.abs())
+    layer = captum.LayerActivation(model, model.stage1[0].norm2).attribute(X)
+    block = model.stage1[0]
+    before = functools.reduce(lambda y, f: f(y), (block.conv1, block.norm1, block.relu, block.conv2), model.stem(X))
+    torch.testing.assert_close(layer, block.norm2(before))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_grad_cam():
+    cam = pytest.importorskip("pytorch_grad_cam", reason="grad-cam or what it imports is not installed")
+    targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets", reason="grad-cam is not installed")
+    one, other = attended(), plain()
+    maps = [
+        cam.GradCAM(model=m, target_layers=[m.stage2[1].norm2])(X, [targets.ClassifierOutputTarget(1)] * 2)
+        for m in (one, other)
+    ]
+    assert maps[0].shape == (2, 16, 16)
+    assert abs(maps[0] - maps[1]).max() > 1e-3

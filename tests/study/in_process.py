@@ -1,0 +1,59 @@
+"""An executor of another kind: one job after another in this process; and small studies for it."""
+
+from pathlib import Path
+
+from foveate.files import write_json
+from foveate.spec import DataSpec, Study, Training, Variant
+from foveate.study import run_study
+from foveate.study.executor import WorkerResult
+from foveate.study.worker import lasting_error, perform
+
+
+class InProcess:
+    """An `Executor`."""
+
+    def __init__(self, folder, jobs):
+        self.folder = Path(folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    def finished(self, key):
+        return None
+
+    def work(self, take, tell):
+        while (job := take()) is not None:
+            place = self.folder / "runs" / job.key
+            place.mkdir(parents=True, exist_ok=True)
+            write_json(place / "run.json", job.content)
+            try:
+                result = perform(
+                    place, lambda step, steps, loss, key=job.key: tell(key, {"step": step, "steps": steps, "loss": loss})
+                )
+            except Exception as error:
+                yield WorkerResult(job.key, error=lasting_error(error), crash=repr(error))
+                continue
+            write_json(place / "result.json", result)
+            yield WorkerResult(job.key, result=result)
+
+    def clear(self, key):
+        pass
+
+
+def small(*variants, seeds=1, items=60, epochs=1, size=None, **changes):
+    """A study of seconds on the embedded set."""
+    values = {
+        "variants": tuple(Variant.model_validate(one) for one in ("none", *variants)),
+        "seeds": tuple(range(seeds)),
+        "data": DataSpec(train_items=items, test_items=40, size=size),
+        "train": Training(epochs=epochs, batch_size=20, optimizer="adamw", lr=0.005),
+        "control": "none",
+    }
+    return Study(**(values | changes))
+
+
+def run(study, folder, **options):
+    return run_study(study, folder, executor=InProcess, **options)
