@@ -347,8 +347,8 @@ class SeedsCanShow:
         smallest_sd_one, smallest_sd: smallest difference seen with 80 % power for one comparison and for all, in
             standard deviations of the paired differences; None below two seeds.
         sd, smallest: that standard deviation and the smallest difference, in the metric's unit; None where unknown.
-        sd_high, smallest_high: upper end of the one-sided 80 % interval of sd, and the smallest difference with it; None
-            where sd is not known from three seeds or more.
+        sd_high, smallest_high: upper end of the one-sided 80 % interval of sd, and the smallest difference with it;
+            None where sd is not known from three seeds or more.
         level: of the test of one of the comparisons.
         needed, needed_high: seeds that show a difference that matters, with sd and with sd_high; None: not known, or
             more than 200.

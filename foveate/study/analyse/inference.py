@@ -165,10 +165,10 @@ def half_width(found: Evidence, level: ArrayLike) -> Array:
 def _quantile(found: Evidence, level: Array) -> Array:
     from scipy import special
 
-    by_seeds = special.stdtrit(np.maximum(found.seeds - 1, 1), 1 - level / 2)
+    by_seeds = -special.stdtrit(np.maximum(found.seeds - 1, 1), level / 2)
     if not np.any(found.item_variance):
         return np.asarray(by_seeds)
-    by_items = special.stdtrit(np.maximum(found.items - 1, 1), 1 - level / 2)
+    by_items = -special.stdtrit(np.maximum(found.items - 1, 1), level / 2)
     share = np.nan_to_num(found.item_share)
     return np.asarray((1 - share) * by_seeds + share * by_items)
 
