@@ -113,10 +113,10 @@ def terminal_table(summary: Summary) -> "Group":
 def _notes(summary: Summary) -> list[str]:
     notes = [line for line in (summary.answer.about, summary.answer.risk) if line]
     notes.append("Intervals: 95 %, of one comparison; differences paired by seed.")
-    many = "1 comparison" if summary.claims == 1 else f"{summary.claims} comparisons"
+    claims = "1 comparison" if summary.claims == 1 else f"{summary.claims} comparisons"
     look = "" if summary.look == 1 else f" and look {summary.look}"
     margin = f"; a difference matters from {summary.margin.text}" if summary.margin.value else ""
-    notes.append(f"Verdicts: corrected for {many}{look}{margin}.")
+    notes.append(f"Verdicts: corrected for {claims}{look}{margin}.")
     if summary.metric.better == "lower":
         notes.append(f"{summary.metric.name}: lower is better.")
     if batch := (summary.about.get("latency") or {}).get("batch_size"):

@@ -31,7 +31,8 @@ class InProcess:
             write_json(place / "run.json", job.content)
             try:
                 result = perform(
-                    place, lambda step, steps, loss, key=job.key: tell(key, {"step": step, "steps": steps, "loss": loss})
+                    place,
+                    lambda step, steps, loss, key=job.key: tell(key, {"step": step, "steps": steps, "loss": loss}),
                 )
             except Exception as error:
                 yield WorkerResult(job.key, error=lasting_error(error), crash=repr(error))

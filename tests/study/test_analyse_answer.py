@@ -119,12 +119,14 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         {"rows": {"none": plain(8), "se": plus([g / 4 for g in GAIN], 8)}, "matters": 0.34},
         "Undecided",
         "se differs from the plain network by +0.3 points (95 % interval +0.3 to +0.4), but that is less than the "
-        "0.3 points that matters; none is established as better. With 8 seeds differences under about 0.05 points usually go unseen.",
+        "0.3 points that matters; none is established as better. With 8 seeds differences under about 0.05 points "
+        "usually go unseen.",
     ),
     "open": (
         {"rows": {"none": plain(), "se": OPEN}},
         "Not detectably",
-        "se does not differ detectably from the plain network. With 5 seeds differences under about 2.4 points usually go "
+        "se does not differ detectably from the plain network. With 5 seeds differences under about 2.4 points "
+        "usually go "
         "unseen. A difference of 0.5 points takes about 27 to 62 seeds to be found in 4 studies of 5, by the spread of "
         "these 5 seeds.",
     ),
@@ -142,13 +144,15 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "diverged in almost all": (
         {"rows": {"none": plain(8), "se": [*[NAN] * 7, 0.85]}},
         "No",
-        "se is worse than the plain network: +1.0 points in the 1 of 8 seeds that finished on both sides. se diverged in "
+        "se is worse than the plain network: +1.0 points in the 1 of 8 seeds that finished on both sides. se diverged "
+        "in "
         "7 of 8 seeds.",
     ),
     "diverged in all": (
         {"rows": {"none": plain(), "se": [NAN] * 5}},
         "Undecided",
-        "No seed has finished both on a variant and on the plain network: there is nothing to judge. se diverged in 5 of "
+        "No seed has finished both on a variant and on the plain network: there is nothing to judge. se diverged in 5 "
+        "of "
         "5 seeds.",
     ),
     "plain fails too": (
@@ -159,13 +163,15 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "two seeds": (
         {"rows": {"none": plain(2), "se": plus([0.01, 0.02], 2)}},
         "Too few seeds",
-        "A verdict takes 3 seeds; there are 2. In them se differs from the plain network by +1.5 points, which new seeds "
+        "A verdict takes 3 seeds; there are 2. In them se differs from the plain network by +1.5 points, which new "
+        "seeds "
         "may turn round.",
     ),
     "one seed": (
         {"rows": {"none": plain(1), "se": plus([0.01], 1)}},
         "Too few seeds",
-        "One seed shows nothing about seeds. In it se differs from the plain network by +1.0 points, which a new seed may "
+        "One seed shows nothing about seeds. In it se differs from the plain network by +1.0 points, which a new seed "
+        "may "
         "turn round.",
     ),
     "nothing finished": (
@@ -192,7 +198,8 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "the largest of several": (
         {"rows": {"none": plain(), "se": BETTER, "eca": plus(twice(GAIN)), "cbam": OPEN}},
         "Yes",
-        "2 of the 3 variants beat the plain network; the largest gain is eca's, +2.6 points (95 % interval +2.3 to +3.0); "
+        "2 of the 3 variants beat the plain network; the largest gain is eca's, +2.6 points (95 % interval +2.3 to "
+        "+3.0); "
         "as the largest of 3 it lies in +2.1 to +3.1 points.",
     ),
     "dropped arms": (

@@ -1,131 +1,13 @@
-"""The summary of a study as frozen values: the analysis writes it, the report, the pages and `--json` read it.
+"""What the analysis found, as frozen values."""
 
-Scores and differences are in the metric's own unit, ours minus theirs; times are milliseconds. Everything called `text`
-or `short` is ready to print. None stands for a number that does not exist.
-"""
+from dataclasses import dataclass
+from typing import Any
 
-import dataclasses
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from pydantic import BaseModel
-
-from foveate.spec import Metric, significant
+from foveate.spec import Metric
+from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
 
 SCHEMA = 3
 ALPHA = 0.05  # of what a study claims, all claims and looks together; intervals are 95 %
-Kind = Literal["plain", "attention", "control"]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One row of the report: the plain network, a variant, or a widened plain network as control.
-
-    Attributes:
-        label: unique within a study.
-        kind: "plain" for the one arm that the others are compared with; a copy of it is an "attention" arm without
-            insertions.
-        variant: what is inserted and how it is trained, as plain values.
-        width: factor by which the plain network is widened.
-        matches: labels of the variants whose cost a control has.
-    """
-
-    label: str
-    kind: Kind
-    variant: dict[str, Any] = field(default_factory=dict)
-    width: float = 1.0
-    matches: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Score:
-    """A metric of one finished run, in the metric's unit; None or nan: the run ended without one."""
-
-    label: str
-    seed: int
-    metric: str
-    value: float | None
-
-
-@dataclass(frozen=True)
-class Logged:
-    """A value that a run logged after an epoch: train_loss, train_PART, held_out_loss, test_METRIC or any other."""
-
-    label: str
-    seed: int
-    epoch: int
-    metric: str
-    value: float | None
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What was compared.
-
-    Attributes:
-        network: empty where it is not known, as for results that were trained elsewhere.
-        seeds: as planned.
-        control: what the controls have in common with their variants.
-        epochs: of one training; None: not known.
-        question: title of the page; empty: made from the network and the data.
-        reference: what sentences call the plain arm.
-        matters: the smallest difference that matters, as a person reads the metric (points, px); None: by the metric.
-        compare: the primary comparisons, named before the runs; (): each variant with plain and with its control.
-    """
-
-    name: str = "study"
-    network: str = ""
-    seeds: tuple[int, ...] = ()
-    control: Literal["size", "latency", "none"] = "none"
-    epochs: int | None = None
-    question: str = ""
-    reference: str = "the plain network"
-    matters: float | None = None
-    compare: tuple["Claim", ...] = ()
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A comparison that a study is judged by: an arm against "plain", its "control" or the arm of another label.
-
-    metric: None: the one that the verdict is about.
-    """
-
-    arm: str
-    against: str = "plain"
-    metric: str | None = None
-
-    @property
-    def name(self) -> str:
-        """ "se against control", "se against plain in loss" """
-        return f"{self.arm} against {self.against}" + (f" in {self.metric}" if self.metric else "")
-
-
-@dataclass(frozen=True)
-class Look:
-    """A time at which a study was judged: its number of seeds, and of claims ever planned by then."""
-
-    seeds: int
-    claims: int
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """What a study remembers, so that looking, extending and dropping do not raise the rate of false claims.
-
-    Attributes:
-        claims: names of the claims ever planned.
-        seeds: ever planned.
-        looks: in their order.
-        most: the most seeds that the study may take, declared before the first look; None: not declared.
-    """
-
-    claims: tuple[str, ...] = ()
-    seeds: tuple[int, ...] = ()
-    looks: tuple[Look, ...] = ()
-    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -221,32 +103,6 @@ class ItemComparison:
 
 
 @dataclass(frozen=True)
-class Times:
-    """A median and the 95 % interval of it."""
-
-    median: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one arm's network costs; multiply-adds of one sample, the other counts of one batch."""
-
-    parameters: int | None = None
-    macs: int | None = None
-    bytes_moved: int | None = None
-    activation_bytes: int | None = None
-    elementwise: int | None = None
-    reductions: int | None = None
-    launches: int | None = None
-    latency_ms: Times | None = None
-    latency_ratio: Times | None = None
-    train_step_ms: Times | None = None
-    train_step_ratio: Times | None = None
-
-
-@dataclass(frozen=True)
 class Ratio:
     """A time to another time; distinguishable: its range leaves out 1."""
 
@@ -316,15 +172,6 @@ class CurvePoint:
     low: float
     high: float
     seeds: int
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A run that ended without a score, and why."""
-
-    label: str
-    seed: int
-    error: str
 
 
 @dataclass(frozen=True)
@@ -455,52 +302,3 @@ class Summary:
             if arm.label == label:
                 return arm
         raise KeyError(label)
-
-
-def to_json(value: Any) -> Any:
-    """A summary, or any part of it, as values for `json.dumps(..., allow_nan=False)`: None for nan and infinity."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: to_json(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, Mapping):
-        return {str(key): to_json(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple, set)):
-        return [to_json(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    return to_json(value.item()) if hasattr(value, "item") else str(value)
-
-
-def signed(metric: Metric, values: Sequence[float]) -> list[str]:
-    """Differences as a person reads them: signed, with equal decimals, nothing but zero shown as zero."""
-    scaled = [metric.factor * value for value in values]
-    sizes = [abs(value) for value in scaled if value]
-    if sizes and metric.shown == "plain" and not 1e-4 <= max(sizes) < 1e7:
-        texts = [f"{value:+.2e}" if value else "0" for value in scaled]
-    else:
-        digits = _decimals(sizes, metric)
-        texts = [f"{value:+.{digits}f}" for value in scaled]
-        texts = [text.lstrip("+-") if float(text) == 0 else text for text in texts]
-    return [text.replace("-", "−") for text in texts]
-
-
-def _decimals(sizes: list[float], metric: Metric) -> int:
-    """One to three decimals of points; of plain numbers three digits of the largest, more where the least needs it."""
-    if not sizes:
-        return 1 if metric.shown == "percent" else 0
-    smallest, largest = min(sizes), max(sizes)
-    least = 1 if metric.shown == "percent" else max(0, 2 - math.floor(math.log10(largest)))
-    return next((digits for digits in (least, least + 1) if smallest >= 0.5 * 10.0**-digits), least + 2)
-
-
-def size_of(metric: Metric, size: float) -> str:
-    """A difference without its sign, with its unit: "1.1 points", "0.31 px"."""
-    size = abs(size) * metric.factor
-    if metric.shown == "percent":
-        text = f"{size:.0f}" if size >= 10 else f"{size:.{_decimals([size] if size else [], metric)}f}"
-    else:
-        text = significant(size, 2)
-    return f"{text} {metric.difference_unit}".strip()
