@@ -60,11 +60,21 @@ def test_a_studys_file_holds_what_matters_and_what_is_compared(tmp_path: Path) -
     assert read_study(path) == study
 
 
+def test_the_documents_study_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "verdicts.md").read_text(encoding="utf-8")
+    path = tmp_path / "study.toml"
+    path.write_text(page.partition("```toml\n")[2].partition("```")[0])
+    study = read_study(path)
+    assert (study.matters, len(study.seeds)) == (0.3, 8)
+    assert [(one.arm, one.against) for one in study.compare] == [("se", "control"), ("se", "eca")]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("matters = -0.5", r"study\.toml:1: matters: .*greater than or equal to 0; got -0\.5"),
         ('[[variants]]\nattention = "se"\n[[compare]]\narm = "sa"', r"compare: no variant is called 'sa'; .*'?se"),
+        ('[[compare]]\narm = "se"\nagianst = "eca"', "unknown key 'compare.0.agianst'; did you mean 'against'"),
         ('[[compare]]\nagainst = "plain"', r"compare\.0\.arm: Field required"),
     ],
 )
