@@ -160,6 +160,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "Undecided",
         "The plain network diverged in 1 of 5 seeds.",
     ),
+    "both fail, at other seeds": (
+        {"rows": {"none": [NAN, NAN, *plain()[2:4]], "se": [*BETTER[:2], NAN, NAN]}},
+        "Undecided",
+        "No seed has finished both on a variant and on the plain network: there is nothing to judge. The plain network "
+        "diverged in 2 of 4 seeds. se diverged in 2 of 4 seeds.",
+    ),
     "two seeds": (
         {"rows": {"none": plain(2), "se": plus([0.01, 0.02], 2)}},
         "Too few seeds",

@@ -20,6 +20,7 @@ from foveate.study.analyse.inference import (
     holm,
     item_variance,
     look_weight,
+    median_gain,
     p_value,
     pooled_freedom,
     resampled_item_variance,
@@ -98,6 +99,8 @@ def test_signed_ranks_are_scipys_and_failed_runs_the_worst() -> None:
     assert float(signed_rank_p(lost)) == np.mean(np.array(sums) >= abs(ranks.sum()))
     assert float(signed_rank_p([-np.inf] * 6)) == 2 / 2**6
     assert float(signed_rank_p([0.0] * 4)) == 1.0
+    assert median_gain([[-np.inf, np.inf, 1.0], [np.inf, 2.0, 3.0]]).tolist() == [1.0, 3.0]
+    assert float(median_gain([-np.inf, np.inf])) == 0.0
 
 
 def test_holm_counts_what_was_dropped() -> None:

@@ -245,6 +245,12 @@ def signed_rank_p(gains: ArrayLike) -> Array:
     return np.minimum(p, 1.0).reshape(shape)
 
 
+def median_gain(gains: ArrayLike) -> Array:
+    """The median over seeds (last axis), where failed runs are infinitely bad; between −inf and +inf it is 0."""
+    limit = 1e300
+    return np.asarray(np.median(np.clip(np.asarray(gains, dtype=float), -limit, limit), -1))
+
+
 def sign_flip_p(differences: Sequence[float], scale: float = 0.0) -> float:
     """Two-sided p of the exact sign-flip test on paired differences; never below 2/2^n.
 

@@ -155,7 +155,7 @@ def judge(
         found, metric, margin = family[number], metrics[number], margins[number] or 0.0
         assert found is not None
         failures = bool(found.failed or found.failed_other)
-        gains.append(float(np.median(_gains(found, metric))) if failures else found.gain)
+        gains.append(float(inference.median_gain(_gains(found, metric))) if failures else found.gain)
         p.append(1.0 if found.p is None else found.p)
         same = not failures and len(found.seeds) > 1
         p_same.append(float(inference.equivalence_p(evidence_of(found), margin)) if same else 1.0)
