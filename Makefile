@@ -38,6 +38,7 @@ bench: setup
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	$(BIN)/python docs/make_mechanisms.py
+	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_networks.py
 	$(BIN)/sphinx-build -q -W docs docs/_build
 

@@ -34,7 +34,7 @@ def write_items(path: Path, names: Sequence[str], arrays: Mapping[str, NDArray[A
 def read_items(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]] | None:
     """Names and scores; None where there is no such file. Raises: ValueError: if it is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
         return [str(name) for name in arrays.pop("names")], arrays
     except FileNotFoundError:

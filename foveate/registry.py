@@ -113,7 +113,10 @@ def _is_own(entry: Any) -> bool:
 
 
 def _called(entry: Any) -> str:
-    return f"{getattr(entry, '__module__', '?')}.{getattr(entry, '__qualname__', type(entry).__name__)}"
+    module = getattr(entry, "__module__", "?")
+    file = getattr(sys.modules.get(module), "__file__", None)
+    where = f" in {file}" if file and module.startswith(USER_MODULE) else ""
+    return f"{module}.{getattr(entry, '__qualname__', type(entry).__name__)}{where}"
 
 
 def check_options(name: str, builder: Callable[..., Any], options: Iterable[str], *, skip: Iterable[str] = ()) -> None:

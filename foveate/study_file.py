@@ -54,11 +54,11 @@ def _one_line(error: ValidationError, where: str, text: str, content: dict[str, 
     keys = [part for part in path if isinstance(part, str)]
     line = line_of(text, path)
     place = f"{where}:{line}" if line else where
-    named = ".".join(str(part) for part in path) or "study"
+    named = ".".join(str(part) for part in path)[:200] or "study"
     if first["type"] == "extra_forbidden":
         if keys == ["train", "label_smoothing"]:
             return f"{place}: unknown key {named!r}; it belongs to the task: [task_options] label_smoothing"
-        return f"{place}: unknown key {named!r}; {nearest(keys[-1], _known(keys[:-1]), 1)}"
+        return f"{place}: unknown key {named!r}; {nearest(keys[-1][:200], _known(keys[:-1]), 1)}"
     wanted = first["msg"].removeprefix("Value error, ")
     got = "" if first["type"] in {"value_error", "missing"} else f"; got {str(first['input'])[:200]!r}"
     got = f"; got {first['input']!r}" if got and not isinstance(first["input"], (str, dict, list)) else got

@@ -10,17 +10,46 @@ import pytest
 from foveate.study_file import read_study
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+WRITTEN = ("README.md", *(f"docs/{name}.md" for name in (
+    "five_minutes", "my_photos", "my_network", "studies", "own_task", "own_trainer", "compare",
+)))  # fmt: skip
+
+
+def blocks(language, page="README.md"):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+
+
+def module_of(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_readmes_python_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for code in blocks("python"):
         exec(compile(code, "README.md", "exec"), {})
+
+
+def test_the_python_of_my_network_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for code in blocks("python", "docs/my_network.md"):
+        exec(compile(code, "docs/my_network.md", "exec"), names)
+    assert "layer1.0" in capsys.readouterr().out
+    (tmp_path / "mine.py").write_text(blocks("python", "docs/my_network.md")[-1])
+    from foveate.networks import build_network
+
+    assert build_network("mine.py:network", num_classes=3).fc.out_features == 3
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_the_python_of_a_page_is_python(page):
+    for code in blocks("python", page):
+        compile(code, page, "exec")
 
 
 def test_the_readmes_study_file_is_a_study(tmp_path):
@@ -30,13 +59,21 @@ def test_the_readmes_study_file_is_a_study(tmp_path):
     assert study.variants[1].insert[0].init == "identity"
 
 
-def test_the_readmes_commands_exist():
+def test_the_study_file_of_the_page_on_studies_is_a_study(tmp_path):
+    (text,) = blocks("toml", "docs/studies.md")
+    (tmp_path / "study.toml").write_text(text)
+    assert read_study(tmp_path / "study.toml").variants[0].name == "none"
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_the_commands_of_a_page_exist(page):
     from typer.main import get_command
 
     from foveate.cli import app
 
-    commands = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ foveate")]
-    assert len(commands) >= 5
+    text = "".join(blocks("console", page)).replace("\\\n", " ")
+    commands = [line[2:] for line in text.splitlines() if line.startswith("$ foveate")]
+    assert commands
     for line in commands:
         words = shlex.split(line, comments=True)[1:]
         command = get_command(app)
@@ -46,13 +83,25 @@ def test_the_readmes_commands_exist():
         assert {word for word in words if word.startswith("--")} <= known, line
 
 
+def test_every_page_stands_in_the_table_of_contents_once():
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    named = [line for block in re.findall(r"```{toctree}\n(.*?)```", index, re.DOTALL) for line in block.split()]
+    pages = [name for name in named if not name.startswith(":") and (ROOT / "docs" / f"{name}.md").is_file()]
+    assert sorted(pages) == sorted(path.stem for path in (ROOT / "docs").glob("*.md") if path.stem != "index")
+
+
+def test_the_pages_of_commands_and_python_are_what_the_code_says():
+    made = module_of("make_reference")
+    again = "run: python docs/make_reference.py"
+    assert made.COMMANDS.read_text(encoding="utf-8") == made.commands_page(), again
+    assert made.API.read_text(encoding="utf-8") == made.api_page(), again
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.name)
 def test_our_own_studies_are_studies(path):
     assert len(read_study(path).variants) >= 2
 
 
 def test_the_mechanisms_page_is_what_the_code_says():
-    spec = importlib.util.spec_from_file_location("make_mechanisms", ROOT / "docs" / "make_mechanisms.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of("make_mechanisms")
     assert module.PAGE.read_text(encoding="utf-8") == module.page(), "run: python docs/make_mechanisms.py"

@@ -30,7 +30,7 @@ def train_with_lightning(model, context):
 
         def training_step(self, batch, number):
             loss = context.loss(self.network, batch)
-            context.tell(self.global_step)
+            context.tell(self.global_step + 1)
             return loss
 
         def configure_optimizers(self):

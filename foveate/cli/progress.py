@@ -10,6 +10,7 @@ from rich.progress import Progress as Bars
 from foveate.data.dataset import Dataset
 from foveate.spec import Run, Study
 from foveate.study import Watcher, what_seeds_can_show
+from foveate.study.estimate import in_words
 from foveate.study.plan import Plan
 
 
@@ -60,6 +61,10 @@ class Progress(Watcher):
 
     def measuring(self) -> None:
         self.console.print("measuring the costs …")
+
+    def estimated(self, runs: int, jobs: int, seconds: float) -> None:
+        at_a_time = f", {min(jobs, runs)} at a time" if jobs > 1 < runs else ""
+        self.console.print(f"training {runs} run{'s' if runs > 1 else ''}{at_a_time}: {in_words(seconds)}")
 
     def started(self, run: Run, attempt: int) -> None:
         self.bars.start()

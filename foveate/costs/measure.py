@@ -38,8 +38,9 @@ class Cost:
     counted: all rows of the count, of which parameters, macs (multiply-adds of the batch), elementwise, reductions,
     bytes_moved, launches, unknown and activation_bytes (kept for the backward pass) are the sums. batch_size: what was
     run, less than given where that did not fit into memory. latency_ms: median of a forward pass, and the
-    interval in which a repeat of the measurement falls. latency_ratio: to the baseline, round by round in the same run, with the
-    interval of `interval_of_a_ratio` (1, 1, 1 for the baseline itself): the two differ where it leaves out 1. train_step_ms, train_step_ratio: of a forward and backward pass in training mode.
+    interval in which a repeat of the measurement falls. latency_ratio: to the baseline, round by round in the same run,
+    with the interval of `interval_of_a_ratio` (1, 1, 1 for the baseline itself): the two differ where it leaves out 1.
+    train_step_ms, train_step_ratio: of a forward and backward pass in training mode.
     peak_mib, train_peak_mib: memory that a pass takes above weights and batch. energy_mj: millijoules of a forward
     pass. inserted_ms: of each inserted module, by its place. What was not measured or cannot be is None; `notes`
     say why.

@@ -45,17 +45,21 @@ def with_attention(function: Callable[..., Any], side: str) -> Callable[..., Any
         return self.foveate(function(self, *args, **kwargs))
 
     @functools.wraps(function)
-    def before(self: Any, x: Any, *args: Any, **kwargs: Any) -> Any:
+    def before(self: Any, *args: Any, **kwargs: Any) -> Any:
         if CHILD not in self._modules:
-            return function(self, x, *args, **kwargs)
-        _refuse_quantized(self, (x,))
-        return function(self, self.foveate(x), *args, **kwargs)
+            return function(self, *args, **kwargs)
+        _refuse_quantized(self, args)
+        if args:
+            return function(self, self.foveate(args[0]), *args[1:], **kwargs)
+        first = next(iter(kwargs))
+        return function(self, **{**kwargs, first: self.foveate(kwargs[first])})
 
     @functools.wraps(function)
-    def instead(self: Any, x: Any) -> Any:
+    def instead(self: Any, *args: Any, **kwargs: Any) -> Any:
         if CHILD not in self._modules:
-            return function(self, x)
-        _refuse_quantized(self, (x,))
+            return function(self, *args, **kwargs)
+        _refuse_quantized(self, args)
+        (x,) = (*args, *kwargs.values())
         if not isinstance(self.foveate, Crossfade):
             return self.foveate(x)
         kept = x.clone() if getattr(self, "inplace", False) else x

@@ -16,7 +16,7 @@ from foveate.insertion.attach import attach, hosts, refusal, site_of
 from foveate.insertion.blend import Blend, Crossfade
 from foveate.insertion.layouts import Layout, OnMap
 from foveate.insertion.places import Places, Site
-from foveate.insertion.probe import CHILD, Call, Trace, preserve_state
+from foveate.insertion.probe import ACTIVATIONS, CHILD, Call, Trace, preserve_state
 from foveate.insertion.watch import settle_all, watch
 
 Attention = str | Callable[..., nn.Module]
@@ -47,7 +47,13 @@ def build(
     host = model.get_submodule(site.attached_to)
     device, dtype = _device_and_dtype(model, site, places.trace)
     with torch.device("meta" if device.type == "meta" else "cpu"):
-        new = create(attention, site, options)
+        try:
+            new = create(attention, site, options)
+        except LookupError:
+            raise
+        except Exception as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{site.name}: {error}") from error
         start = "paper"
         if init == "identity":
             start = "identity" if _is_identity(new, site) else "blend"
@@ -120,14 +126,6 @@ def _is_identity(new: nn.Module, site: Site) -> bool:
 
 def _registered_name(attention: Callable[..., nn.Module]) -> str | None:
     return next((name for name in list_attention() if attention_class(name) is attention), None)
-
-
-ACTIVATIONS = frozenset(
-    (
-        *("celu", "elu", "gelu", "hard_swish", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish", "prelu"),
-        *("relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh", "threshold"),
-    )
-)
 
 
 def as_replacement(

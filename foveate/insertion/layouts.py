@@ -12,7 +12,8 @@ from torch import nn
 from foveate.insertion.probe import CONVOLUTIONS, Node, Trace
 
 _AXES = ("L", "HW", "DHW")
-_REORDERING = {"Unroll"}  # class names of modules behind which tokens are not in the order of their grid: Hiera's
+_SCATTERING = {"Unroll": "are not in the order of their grid", "PatchDropout": "are dropped at random in training"}
+"""Class names of modules behind which tokens are no grid, those of Hiera and of timm's ``patch_drop_rate``."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +106,15 @@ def _layout(trace: Trace, node: Node) -> Layout | None:
             return None
         return Layout(f"N{_AXES[rank - 1]}C", shape[-1], shape[1:-1])
     found = _grid_of(trace, node, shape[1])
-    if found is None or _reordered(trace):
+    if found is None or _scattered(trace):
         return None
     prefix, grid = found
     return Layout(f"NLC+{prefix}" if prefix else "NLC", shape[2], grid, prefix)
 
 
-def _reordered(trace: Trace) -> bool:
-    return any(type(call.module).__name__ in _REORDERING for call in trace.calls)
+def _scattered(trace: Trace) -> str:
+    """Why tokens are no grid; "" if nothing scatters them."""
+    return next((_SCATTERING[kind] for call in trace.calls if (kind := type(call.module).__name__) in _SCATTERING), "")
 
 
 def what_is_seen(trace: Trace, index: int) -> str:
@@ -132,8 +134,8 @@ def what_is_seen(trace: Trace, index: int) -> str:
         return f"{seen}, whose first axis is not the batch ({known}): windows, or sequence first"
     if len(node.shape) > 3:
         return f"{seen}, whose other axes are no map that was seen before at another scale: windows"
-    if _reordered(trace):
-        return f"{seen}, whose tokens are not in the order of their grid"
+    if reason := _scattered(trace):
+        return f"{seen}, whose tokens {reason}"
     grids = dict.fromkeys("×".join(map(str, g)) for _, g in _grids(trace, node))
     return (
         f"{seen}, whose {node.shape[1]} tokens are no grid that was seen before"

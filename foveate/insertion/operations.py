@@ -17,7 +17,8 @@ from foveate.insertion.probe import CHILD, probe
 from foveate.insertion.report import Placement, Report, added_macs, drawing
 from foveate.insertion.select import Where, distinct, of_kind, select
 from foveate.insertion.tuning import freeze_network, unfreeze_all
-from foveate.insertion.watch import attach_all, check_classes, settle_all, unwatch, without_attention
+from foveate.insertion.verify import attach_all
+from foveate.insertion.watch import check_classes, settle_all, unwatch, without_attention
 
 Mechanisms = Attention | Mapping[str, str | tuple[str, Mapping[str, Any]]]
 
@@ -28,7 +29,7 @@ def sites(model: nn.Module, example: object, at: Where | None = None) -> list[Si
     Args:
         model: any module whose features are maps ``(N, C, *S)`` or ``(N, *S, C)``, or tokens ``(N, L, C)`` of a grid.
             It is run in eval mode without gradients; its state does not change.
-        example: a batch ``(N, C, *S)``, or a tuple of arguments.
+        example: a batch ``(N, C, *S)``, a tuple of arguments, or a dictionary of keyword arguments.
         at: as in :func:`insert`; by default all block and stage sites. ``"module"``: every module that gives a map.
 
     Returns:
@@ -78,7 +79,8 @@ def insert(
             names (``"layer3.*.conv2"``); a list of such strings; a function ``(name, module) -> bool``; or
             ``[{"stages": (False, True, True, True), "position": "after_conv2"}]`` (after that convolution of each
             residual branch, its norm and activation).
-        example: a batch on the model's device, or a tuple of arguments; the model is run on it twice.
+        example: a batch on the model's device, a tuple of arguments, or a dictionary of keyword arguments; the model is
+            run on it twice.
         init: ``"paper"``, the mechanism's own; ``"identity"``, the outputs of the network do not change at insertion.
         replace: put mechanisms that replace a convolution (``sk``) or an activation (``drsn_cw``) instead of the module
             at each site, which keeps its weights and is bypassed; with ``init="identity"`` it is blended out.
@@ -101,6 +103,10 @@ def insert(
         raise ValueError(f"wanted init='paper' or 'identity', got {init!r}")
     if freeze not in (None, "base"):
         raise ValueError(f"wanted freeze=None or 'base', got {freeze!r}")
+    if torch.is_inference_mode_enabled():
+        raise ValueError(
+            "weights made under torch.inference_mode cannot be trained; insert outside of it, or under torch.no_grad"
+        )
     places = _find_places(model, example)
     settle_all(model)
     if any(isinstance(m, DistributedDataParallel) for m in model.modules()):
@@ -115,10 +121,10 @@ def insert(
     _refuse(modules, [site for site, _, _ in chosen])
     with _seeded(seed, dry_run):
         built = [build(model, mechanism, site, places, init, own) for site, mechanism, own in chosen]
-    unread: set[str] = set()
+    unread, untrained = set[str](), set[str]()
     if not dry_run:
         new = [(modules[s.attached_to], module, s) for (s, _, _), (module, _) in zip(chosen, built, strict=True)]
-        unread = attach_all(model, example, places, new)
+        unread, untrained = attach_all(model, example, places, new)
         if freeze:
             freeze_network(model, places)
     placements = [
@@ -129,6 +135,7 @@ def insert(
             start,
             added_macs(places, site, module) if dry_run else None,
             site.name in unread,
+            site.name in untrained,
         )
         for (site, mechanism, _), (module, start) in zip(chosen, built, strict=True)
     ]
@@ -180,6 +187,8 @@ def inserted(model: nn.Module) -> list[tuple[str, nn.Module]]:
 def _find_places(model: nn.Module, example: object) -> Places:
     if not isinstance(model, nn.Module):
         raise TypeError(f"wanted a torch.nn.Module, got {type(model).__name__}")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("the forward pass of a TorchScript module is fixed; insert first, then torch.jit.trace")
     with without_attention(model):
         return find_places(probe(model, example))
 

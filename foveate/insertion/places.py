@@ -12,9 +12,13 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from foveate.insertion.layouts import Layout, layout_of
-from foveate.insertion.probe import CONVOLUTIONS, PRODUCTS, Call, Node, Trace
+from foveate.insertion.probe import ACTIVATIONS, CONVOLUTIONS, PRODUCTS, Call, Node, Trace
 
 ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
+JOINS = ADDITIONS | {"sub", "sub_", "subtract", "__sub__", "__isub__", "__rsub__", "rsub"}
+JOINS |= {"lerp", "lerp_", "addcmul", "addcmul_", "addcdiv", "addcdiv_"}
+SQUASHING = frozenset({"sigmoid", "hardsigmoid", "tanh", "hardtanh", "softplus"})
+"""Activations that also end predictions: of images, masks and depths."""
 TRANSPOSITIONS = frozenset({"transpose", "permute", "swapaxes", "swapdims", "mT", "t"})
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -166,16 +170,62 @@ def find_branches(trace: Trace) -> list[Branch]:
     """Residual branches in the order of their adds, whatever the layout of their tensors."""
     found = []
     for node in trace.nodes:
-        if node.op in ADDITIONS and len(node.shape) > 2 and len(set(node.operands) - {None}) == 2:
-            branch = _branch(trace, node)
-            if branch is not None:
+        joined = _joined_by(trace, node)
+        if len(node.shape) > 2 and len(joined) == 2:
+            branch = _branch(trace, node, *joined)
+            if branch is not None and not (_reduces(trace, branch) and is_head(trace, branch.end)):
                 found.append(branch)
     return found
 
 
-def _branch(trace: Trace, add: Node) -> Branch | None:
+def _joined_by(trace: Trace, node: Node) -> list[int]:
+    """The tensors that an operation adds, subtracts or blends; also those of ``torch.stack([...]).sum(0)``."""
+    if node.op in JOINS:
+        return list(dict.fromkeys(n for n in node.operands if n is not None))
+    if node.op in ("sum", "mean") and len(node.parents) == 1:
+        stack = trace.nodes[node.parents[0]]
+        if stack.op == "stack" and stack.shape[1:] == node.shape:
+            return list(stack.parents)
+    return []
+
+
+def _reduces(trace: Trace, branch: Branch) -> bool:
+    """Whether the last convolution of a branch has fewer channels out than in, as that of a prediction."""
+    convolutions = branch.convolutions(trace)
+    if not convolutions:
+        return False
+    last = trace.nodes[convolutions[-1]]
+    source = next((n for n in last.operands if n is not None), None)
+    return source is not None and last.shape[1] < trace.nodes[source].shape[1]
+
+
+def is_head(trace: Trace, node: int) -> bool:
+    """Whether a tensor is a prediction: of a convolution without norm and activation, and given out as it is."""
+    here = trace.nodes[node]
+    while here.op not in CONVOLUTIONS:
+        if not here.parents or _makes_features(here.op) or (len(here.parents) > 1 and here.op not in JOINS):
+            return False
+        here = trace.nodes[max(here.parents)]
+    consumers = trace.consumers()
+    open_, seen = [here.index], set[int]()
+    while open_:
+        index = open_.pop()
+        if index in trace.outputs:
+            return True
+        for after in consumers.get(index, []):
+            if after not in seen and not _makes_features(trace.nodes[after].op):
+                seen.add(after)
+                open_.append(after)
+    return False
+
+
+def _makes_features(op: str) -> bool:
+    plain = op.removesuffix("_")
+    return op in PRODUCTS or "norm" in op or plain in ACTIVATIONS - SQUASHING
+
+
+def _branch(trace: Trace, add: Node, one: int, other: int) -> Branch | None:
     """What ``add`` joins, if one operand is a block's input (or a projection of it) and the other its branch."""
-    one, other = (n for n in add.operands if n is not None)
     if trace.nodes[one].shape != add.shape or trace.nodes[other].shape != add.shape:
         return None
     common = trace.lineage(one) & trace.lineage(other)
@@ -188,7 +238,13 @@ def _branch(trace: Trace, add: Node) -> Branch | None:
     shortcut, path = sorted((p for p in paths if p is not None), key=lambda p: (_products(trace, p), len(p)))
     if not _is_shortcut(trace, fork, shortcut) or _products(trace, path) <= _products(trace, shortcut):
         return None
+    if add.op not in ADDITIONS and shortcut and not _products(trace, shortcut):
+        return None  # a difference within a branch, as that of FastViT's mixer and norm
     scope = _scope(trace, add, one, other)
+    outside = any(scope not in trace.nodes[n].scope for n in path)
+    parent = trace.calls[scope].parent
+    if outside and parent is not None and (shortcut[-1] if shortcut else fork) in trace.calls[scope].inputs:
+        scope = parent  # the module that adds was handed the skip, as the output layers of BERT are
     if any(scope not in trace.nodes[n].scope for n in path) or _goes_down_and_up(trace, path):
         return None  # a pyramid or decoder that adds what other modules made, not a block around its own branch
     end = path[-1]
@@ -223,7 +279,7 @@ def _main_path(trace: Trace, fork: int, end: int) -> list[int] | None:
         same = [p for p in parents if trace.nodes[p].shape == node.shape] or parents
         # x * gate(x): x is what the gate was made from; of x + f(x), f(x) is the longer way
         base = [p for p in same if all(trace.lineage(q) >> p & 1 for q in same)]
-        here = base[0] if base and node.op not in ADDITIONS else max(same)
+        here = base[0] if base and node.op not in JOINS else max(same)
     return path[::-1]
 
 
@@ -278,28 +334,35 @@ def find_units(trace: Trace, branches: list[Branch]) -> list[Call]:
     joins = {b.call for b in branches}
     outer = {up for b in joins for up in above(trace, b)}
     innermost = {b for b in joins if b not in outer and trace.calls[b].parent is not None}
-    classes = {type(trace.calls[b].module) for b in innermost}
+    classes: set[type] = {type(trace.calls[b].module) for b in innermost}
     convolutions: dict[int, int] = {}
     for node in trace.nodes:
         if node.op in CONVOLUTIONS and any(s > 1 for s in node.shape[2:]):
             for index in node.scope:
                 convolutions[index] = convolutions.get(index, 0) + 1
 
-    def within(call: Call) -> list[Call]:
-        inside = call.parent is not None
-        if inside and gives_features(trace, call) and (call.index in innermost or type(call.module) in classes):
-            return [call]
-        found = [unit for child in call.children for unit in within(trace.calls[child])]
-        whole = len(found) == 1 and isinstance(found[0].module, CONTAINERS) and not isinstance(call.module, CONTAINERS)
-        if whole and inside and gives_features(trace, call) and convolutions[call.index] > convolutions[found[0].index]:
-            return [call]  # a list of convolutions and the one that fuses them
-        if found or not inside or type(call.module) in CONTAINERS or not gives_features(trace, call):
-            return found
-        return [call] if convolutions.get(call.index, 0) >= 2 else []
-
-    found = [unit for root in trace.calls if root.parent is None for unit in within(root)]
+    roots = [call for call in trace.calls if call.parent is None]
+    found = [unit for root in roots for unit in _units_within(trace, root, innermost, classes, convolutions)]
     last = max((i for i, unit in enumerate(found) if type(unit.module) in classes), default=len(found) - 1)
-    return found[: last + 1]  # heads behind the last residual block are no blocks
+    found = found[: last + 1]  # heads behind the last residual block are no blocks
+    return [u for u in found if u.index in innermost or u.output is None or not is_head(trace, u.output)]
+
+
+def _units_within(
+    trace: Trace, call: Call, innermost: set[int], classes: set[type], convolutions: dict[int, int]
+) -> list[Call]:
+    """The outermost units in a call; ``convolutions``: their number by call."""
+    inside = call.parent is not None
+    if inside and gives_features(trace, call) and (call.index in innermost or type(call.module) in classes):
+        return [call]
+    children = (trace.calls[child] for child in call.children)
+    found = [unit for child in children for unit in _units_within(trace, child, innermost, classes, convolutions)]
+    whole = len(found) == 1 and isinstance(found[0].module, CONTAINERS) and not isinstance(call.module, CONTAINERS)
+    if whole and inside and gives_features(trace, call) and convolutions[call.index] > convolutions[found[0].index]:
+        return [call]  # a list of convolutions and the one that fuses them
+    if found or not inside or type(call.module) in CONTAINERS or not gives_features(trace, call):
+        return found
+    return [call] if convolutions.get(call.index, 0) >= 2 else []
 
 
 def above(trace: Trace, call: int) -> list[int]:
@@ -313,10 +376,7 @@ def above(trace: Trace, call: int) -> list[int]:
 
 def find_chains(trace: Trace) -> list[Call]:
     """Each convolution with its normalisation and activation, in networks without blocks."""
-    consumers: dict[int, list[int]] = {}
-    for node in trace.nodes:
-        for parent in node.parents:
-            consumers.setdefault(parent, []).append(node.index)
+    consumers = trace.consumers()
     found = []
     for node in trace.nodes:
         if node.op not in CONVOLUTIONS or not node.is_map or all(s == 1 for s in node.shape[2:]):
@@ -330,7 +390,7 @@ def find_chains(trace: Trace) -> list[Call]:
                 break
             here = after[0]
             best = producer(trace, here) or best
-        if best is not None and best not in found:
+        if best is not None and best not in found and not is_head(trace, node.index):
             found.append(best)
     return found
 

@@ -6,8 +6,9 @@ Nothing here knows a network. The trace is a graph of operations (:class:`Node`)
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 CHILD = "foveate"
 """Name of an inserted module in its host."""
 
+ACTIVATIONS = frozenset(
+    (
+        *("celu", "elu", "gelu", "hard_swish", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "mish", "prelu"),
+        *("relu", "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh", "threshold"),
+    )
+)
 CONVOLUTIONS = frozenset(f"conv{transpose}{d}d" for transpose in ("", "_transpose") for d in (1, 2, 3))
 PRODUCTS = CONVOLUTIONS | {"linear", "matmul", "__matmul__", "__rmatmul__", "bmm", "einsum", "baddbmm"}
 PRODUCTS |= {"scaled_dot_product_attention", "multi_head_attention_forward"}
@@ -77,10 +84,19 @@ class Trace:
     times: dict[str, int] = field(default_factory=dict)  # module name -> calls
     kinds: dict[str, str] = field(default_factory=dict)  # module name -> what its last call returned
     layouts: dict[int, object] = field(default_factory=dict)  # cache of layouts.layout_of
+    outputs: set[int] = field(default_factory=set)  # nodes that the model returned
 
     def lineage(self, node: int) -> int:
         """Bit set of ``node`` and all that it was made from."""
         return self.ancestors[node] | (1 << node)
+
+    def consumers(self) -> dict[int, list[int]]:
+        """For each node the nodes that were made from it."""
+        found: dict[int, list[int]] = {}
+        for node in self.nodes:
+            for parent in node.parents:
+                found.setdefault(parent, []).append(node.index)
+        return found
 
     def called_once(self, name: str) -> bool:
         return self.times.get(name, 0) == 1
@@ -96,7 +112,7 @@ def nested_tensors(value: object) -> Iterator[torch.Tensor]:
     elif isinstance(value, tuple | list):
         for item in value:
             yield from nested_tensors(item)
-    elif isinstance(value, dict):
+    elif isinstance(value, Mapping):
         for item in value.values():
             yield from nested_tensors(item)
 
@@ -222,6 +238,8 @@ class _Watch(TorchFunctionMode):
                     source = self.trace.nodes[call.inputs[0]] if call.inputs else None
                     axis = _channel_axis("", (), {}, source, tuple(tensor.shape)) if source else None
                     self.note(tensor, "opaque", call.inputs, axis)
+            if call.parent is None:
+                self.trace.outputs |= {self.source(tensor) for tensor in nested_tensors(output)}
             if isinstance(output, torch.Tensor):
                 call.output, call.device, call.dtype = self.find(output), output.device, output.dtype
 
@@ -231,7 +249,7 @@ def probe(model: nn.Module, example: object) -> Trace:
 
     Args:
         model: any module. Its state does not change.
-        example: a tensor, or a tuple of arguments.
+        example: a tensor, a tuple of arguments, or a dictionary of keyword arguments.
 
     Returns:
         The record of this forward pass.
@@ -241,7 +259,10 @@ def probe(model: nn.Module, example: object) -> Trace:
         ValueError: the model has uninitialised (lazy) parameters.
     """
     if next(nested_tensors(example), None) is None:
-        raise TypeError(f"wanted example= a tensor or a tuple of arguments with one, got {type(example).__name__}")
+        raise TypeError(
+            "wanted example= a tensor, or a tuple of arguments or dictionary of keyword arguments with one, got "
+            f"{type(example).__name__}"
+        )
     if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()):
         raise ValueError("the model has lazy modules without weights yet; run it once on a batch first")
     watch = _Watch()
@@ -314,9 +335,23 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
             torch.clear_autocast_cache()
 
 
-def run_example(model: nn.Module, example: object) -> object:
-    """The output of ``model`` on ``example``: a tuple is the list of arguments, anything else the one argument."""
+def _takes(model: nn.Module, keywords: Mapping[str, object]) -> bool:
+    """Whether the forward pass can be called with these keyword arguments alone."""
     try:
+        inspect.signature(model.forward).bind(**keywords)
+    except TypeError:
+        return False
+    return True
+
+
+def run_example(model: nn.Module, example: object) -> object:
+    """The output of ``model`` on ``example``: a tuple holds its arguments, anything else is the one argument.
+
+    A dictionary holds keyword arguments if the forward pass takes arguments by its keys.
+    """
+    try:
+        if isinstance(example, Mapping) and _takes(model, example):
+            return model(**example)
         return model(*example) if isinstance(example, tuple) else model(example)
     except Exception as error:
         error.add_note(

@@ -30,6 +30,7 @@ class Placement:
             bypasses; None without ``dry_run`` and for a module that cannot be counted on the meta device.
         unread: the outputs do not depend on it, as on the patches of a last block after which only the class token is
             read; it gets no gradient. Not checked with ``dry_run``.
+        untrained: the network runs it under ``torch.no_grad``, so that it does not learn. Not checked with ``dry_run``.
     """
 
     site: Site
@@ -38,6 +39,7 @@ class Placement:
     start: str
     macs: int | None = None
     unread: bool = False
+    untrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Report:
                 "gets no gradient"
                 for p in self.placements
                 if p.unread
+            ] + [
+                f"{p.site.name}: the network runs it under torch.no_grad; attention here gets no gradient"
+                for p in self.placements
+                if p.untrained
             ]
             return "\n".join([_table(header, rows), total, *notes])
         rows = [[*row, _number(p.macs)] for row, p in zip(rows, self.placements, strict=True)]

@@ -12,7 +12,7 @@ from torch import nn
 
 from foveate.insertion.layouts import layout_of, what_is_seen
 from foveate.insertion.places import Branch, Places, Site, consumer, gives_features, host_of, producer, site_at
-from foveate.insertion.probe import CHILD, Call
+from foveate.insertion.probe import CHILD, Call, Trace
 
 KINDS = ("block", "stage", "module")
 RULES = ("block/2", "nonlocal-1", "nonlocal-5", "nonlocal-10")
@@ -72,11 +72,26 @@ def of_kind(places: Places, kind: str) -> list[Site]:
         ends = sorted(
             (c for c in trace.calls if c.name and gives_features(trace, c)), key=lambda c: (c.ended, -c.index)
         )
-    ends = [c for c in ends if trace.called_once(c.name) and trace.called_once(host_of(places, c).name)]
-    found = [site_at(places, call, kind) for call in dict.fromkeys(ends)]
+    once = [c for c in ends if trace.called_once(c.name) and trace.called_once(host_of(places, c).name)]
+    found = [site_at(places, call, kind) for call in dict.fromkeys(once)]
     if not found:
-        raise LookupError(f"no {kind} sites: {_why_none(places, kind)}")
+        raise LookupError(f"no {kind} sites: {_called_often(trace, ends) or _why_none(places, kind)}")
     return found
+
+
+def _called_often(trace: Trace, ends: list[Call]) -> str:
+    """What to do where the blocks are called several times in one pass; "" if that is not why there are none."""
+    for call in ends:
+        names = call.name.split(".")
+        outer = [".".join(names[:i]) for i in range(1, len(names) + 1)]
+        often = next((name for name in outer if trace.times.get(name, 0) > 1), None)
+        if often is not None:
+            return (
+                f"{often} is called {trace.times[often]} times in one forward pass, as in a Siamese network or over "
+                f"frames; insert into it alone, foveate.insert(model.{often}, ...) with an example of its own input, "
+                "and each call runs the attention"
+            )
+    return ""
 
 
 def _why_none(places: Places, kind: str) -> str:

@@ -1,4 +1,4 @@
-"""Attention must run: shown by one run at insertion, and watched from then on by the root.
+"""Attention must go on running: watched by the root.
 
 Tools that put another module in a host's place would lose the attention in silence. So the root, the module that
 :func:`foveate.insert` was given, has a :class:`Watch`: before its forward pass it compares the modules on the way to
@@ -25,7 +25,6 @@ from foveate.insertion.attach import (
     SITE,
     SWAP,
     attach,
-    detach,
     hosts,
     own_forward,
     swap_of,
@@ -33,8 +32,8 @@ from foveate.insertion.attach import (
     with_attention,
     without_swap,
 )
-from foveate.insertion.places import Places, Site
-from foveate.insertion.probe import CHILD, nested_tensors, preserve_state, run_example
+from foveate.insertion.places import Site
+from foveate.insertion.probe import CHILD
 
 WATCH = "_foveate_watch"
 """Attribute of a root: its :class:`Watch`."""
@@ -42,57 +41,76 @@ WATCH = "_foveate_watch"
 
 @dataclass(eq=False)
 class Hosted:
-    """One inserted module and where it was last seen: in ``host``, which ``parent`` has under ``key``."""
+    """One inserted module and where it was last seen: in ``host``, which ``parent`` (None: the root) has as ``key``."""
 
     attention: nn.Module
     host: nn.Module
-    parent: nn.Module
+    parent: nn.Module | None
     key: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A module between the root and the attention: child ``key`` of one seen before, by number, or (-1) the root."""
+
+    parent: int
+    key: str
+    module: nn.Module
+    cls: type
+    forward: Any
+    bound: Any
 
 
 @dataclass(eq=False)
 class Watch:
     """What was inserted below one root, and the state of the network in which all of it ran.
 
+    It refers to modules below the root only, never to the root, so that a model is freed as soon as nobody uses it.
+
     Attributes:
         hosted: the inserted modules.
-        seen: for each module between the root and the attention: parent, key, module, class, and the functions that are
-            its forward pass. Empty after copying, so that the copy is looked at once.
+        seen: the modules between the root and the attention. Empty after copying, so that the copy is looked at once.
         paused: whether the attention is taken out for a moment.
     """
 
     hosted: list[Hosted] = field(default_factory=list)
-    seen: list[tuple[Any, ...]] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
     paused: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {"hosted": self.hosted, "seen": [], "paused": False}
 
-    def is_unchanged(self) -> bool:
+    def is_unchanged(self, root: nn.Module) -> bool:
         """Whether every module between the root and the attention is the one of before, with its forward pass."""
-        for parent, key, module, cls, forward, bound in self.seen:
+        if not self.seen:
+            return not self.hosted
+        for one in self.seen:
+            above = root if one.parent < 0 else self.seen[one.parent].module
+            module = one.module
             if (
-                parent._modules.get(key) is not module
-                or type(module) is not cls
-                or cls.forward is not forward
-                or module.__dict__.get("forward") is not bound
+                above._modules.get(one.key) is not module
+                or type(module) is not one.cls
+                or one.cls.forward is not one.forward
+                or module.__dict__.get("forward") is not one.bound
             ):
                 return False
-        return bool(self.seen) or not self.hosted
+        return True
 
     def look(self, root: nn.Module) -> None:
         """Note the modules between the root and the attention as they are."""
         names = {id(module): name for name, module in root.named_modules()}
-        found: dict[tuple[int, str], tuple[Any, ...]] = {}
+        numbers: dict[tuple[int, str], int] = {}
+        self.seen = []
         for entry in self.hosted:
-            parent: Any = root
+            above, number = root, -1
             for key in [*names[id(entry.host)].split("."), CHILD]:
-                child = parent._modules[key]
-                found[id(parent), key] = (
-                    parent, key, child, type(child), type(child).forward, vars(child).get("forward"),
-                )  # fmt: skip
-                parent = child
-        self.seen = list(found.values())
+                module: Any = above._modules[key]
+                place = (number, key)
+                if place not in numbers:
+                    numbers[place] = len(self.seen)
+                    cls = type(module)
+                    self.seen.append(Seen(number, key, module, cls, cls.forward, vars(module).get("forward")))
+                above, number = module, numbers[place]
 
 
 def watched(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -148,7 +166,7 @@ def is_settled(root: nn.Module) -> bool:
         ValueError: if some attention would no longer run.
     """
     watch: Watch = vars(root)[WATCH]
-    if watch.paused or getattr(root, "_is_replica", False) or watch.is_unchanged():
+    if watch.paused or getattr(root, "_is_replica", False) or watch.is_unchanged(root):
         return True
     settle(root)
     return not watch.hosted
@@ -162,11 +180,11 @@ def settle(root: nn.Module) -> None:
     """
     watch: Watch = vars(root)[WATCH]
     names = {id(module): name for name, module in root.named_modules()}
-    parents = {id(child): (parent, key) for parent in root.modules() for key, child in parent._modules.items()}
+    parents = _parents(root)
     watch.hosted = [entry for entry in watch.hosted if SITE in vars(entry.attention)]
     for entry in watch.hosted:
         if id(entry.host) not in names or CHILD not in entry.host._modules or swap_of(entry.host) is None:
-            _move(entry, names)
+            _move(entry, root, names)
         else:
             entry.parent, entry.key = parents[id(entry.host)]
         child = entry.host._modules[CHILD]
@@ -179,10 +197,20 @@ def settle(root: nn.Module) -> None:
             vars(entry.host)["forward"] = MethodType(with_attention(bound.__func__, swap[1]), entry.host)
 
 
-def _move(entry: Hosted, names: dict[int, str]) -> None:
+def _parents(root: nn.Module) -> dict[int, tuple[nn.Module | None, str]]:
+    """For each module below a root its parent, None for the root, and its name there."""
+    return {
+        id(child): (None if parent is root else parent, key)
+        for parent in root.modules()
+        for key, child in parent._modules.items()
+    }
+
+
+def _move(entry: Hosted, root: nn.Module, names: dict[int, str]) -> None:
     """Let what replaced a host carry its attention, if that computes what the host did."""
     site: Site = vars(entry.attention)[SITE]
-    new = entry.parent._modules.get(entry.key) if id(entry.parent) in names else None
+    above = root if entry.parent is None else entry.parent
+    new = above._modules.get(entry.key) if id(above) in names else None
     was = type(entry.host).__name__
     if new is None:
         raise lost(site.name, f"its {was} is no longer in the network")
@@ -282,7 +310,7 @@ def watch(root: nn.Module, new: list[nn.Module]) -> None:
         root.__class__ = swapped(cls, "root")
         root.register_load_state_dict_pre_hook(keep_attention)
     kept: Watch = vars(root)[WATCH]
-    parents = {id(child): (parent, key) for parent in root.modules() for key, child in parent._modules.items()}
+    parents = _parents(root)
     for host in new:
         attention = host._modules[CHILD]
         assert attention is not None
@@ -356,96 +384,3 @@ def without_attention(model: nn.Module) -> Iterator[None]:
             module.__class__ = cls
         for watch in watches:
             watch.paused = False
-
-
-def attach_all(
-    model: nn.Module, example: object, places: Places, new: list[tuple[nn.Module, nn.Module, Site]]
-) -> set[str]:
-    """Attach all modules, run the model once, and detach them unless each ran once and kept the shape of its site.
-
-    Returns the names of sites that do not influence the outputs; see :func:`_unread`.
-    """
-    done: list[nn.Module] = []
-    times = [0] * len(new)
-    try:
-        for index, (host, module, site) in enumerate(new):
-            attach(host, module, site)
-            done.append(host)
-            vars(module)["forward"] = _watched(module.forward, times, index, site, _expected(places, site))
-        with preserve_state(model):
-            run_example(model, example)
-        wrong = [f"{s.name}: ran {t} times" for t, (_, _, s) in zip(times, new, strict=True) if t != 1]
-        if wrong:
-            raise ValueError(
-                "each attention must run exactly once in a forward pass, but\n  "
-                + "\n  ".join(wrong[:3])
-                + "\n(the host's forward is bypassed, called directly, or its parent iterates over its children; "
-                "nn.TransformerEncoder bypasses its modules in eval mode unless "
-                "torch.backends.mha.set_fastpath_enabled(False))"
-            )
-    except BaseException:
-        for host in done:
-            detach(host)
-        raise
-    finally:
-        for _, module, _ in new:
-            vars(module).pop("forward", None)
-    watch(model, done)
-    return _unread(model, example, new)
-
-
-def _unread(model: nn.Module, example: object, new: list[tuple[nn.Module, nn.Module, Site]]) -> set[str]:
-    """Sites on tokens after which only the tokens before the grid are read, as in the last block of many a ViT.
-
-    Each attention's tokens are multiplied by a scalar of value one, and the outputs are differentiated by it.
-    """
-    behind_tokens = [(module, site) for _, module, site in new if site.prefix and not _on_meta(module)]
-    if not behind_tokens:
-        return set()
-    scales = [torch.ones((), requires_grad=True) for _ in behind_tokens]
-    try:
-        for (module, site), scale in zip(behind_tokens, scales, strict=True):
-            vars(module)["forward"] = _scaled(module.forward, site.prefix, scale)
-        with preserve_state(model), torch.enable_grad():
-            given = [y for y in nested_tensors(run_example(model, example)) if y.requires_grad]
-            sums = [y.double().square().sum() for y in given]
-            found = torch.autograd.grad(sums, scales, allow_unused=True) if given else [None] * len(scales)
-    finally:
-        for module, _ in behind_tokens:
-            vars(module).pop("forward", None)
-    return {site.name for (_, site), g in zip(behind_tokens, found, strict=True) if g is None or not g.abs() > 0}
-
-
-def _on_meta(module: nn.Module) -> bool:
-    return any(t.is_meta for t in (*module.parameters(), *module.buffers()))
-
-
-def _scaled(forward: Callable[..., torch.Tensor], prefix: int, scale: torch.Tensor) -> Callable[..., torch.Tensor]:
-    def scaled(*args: Any) -> torch.Tensor:
-        y = forward(*args)
-        return torch.cat([y[:, :prefix], y[:, prefix:] * scale.to(y)], 1)
-
-    return scaled
-
-
-def _expected(places: Places, site: Site) -> tuple[int, ...]:
-    call = places.trace.call_of(site.attached_to)
-    node = call.inputs[0] if site.side == "input" else call.output
-    assert node is not None
-    return places.trace.nodes[node].shape
-
-
-def _watched(
-    forward: Callable[..., Any], times: list[int], index: int, site: Site, expected: tuple[int, ...]
-) -> Callable[..., Any]:
-    """``forward`` that counts its calls. No hook: torch's fused paths are not taken while there are hooks."""
-
-    def watched(*args: Any) -> Any:
-        times[index] += 1
-        output = forward(*args)
-        if not isinstance(output, torch.Tensor) or output.shape != expected:
-            got = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-            raise ValueError(f"{site.name}: attention must keep the shape {expected}, it gave {got}")
-        return output
-
-    return watched

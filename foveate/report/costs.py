@@ -55,8 +55,8 @@ def _head(about: Figures) -> str:
     return (
         f"{about['model']}, batch {about['shape'][0]} of {size}, {about['target']} on {about['device']}{threads}, "
         f"{' '.join(way.replace('_', ' ') for way in ways)}\n"
-        "first line: totals; others: what they add. A multiply-add is two FLOPs. Times: median (where a repeat falls).\n"
-        "slower, faster: the interval of the times leaves out 1; it holds the 2 % that two copies of a network differ by."
+        "first line: totals; others: what they add. A multiply-add is two FLOPs. Times: median (range of a repeat).\n"
+        "slower, faster: the 95 % interval leaves out 1; it allows for the 2 % by which two copies of a network differ."
     )
 
 

@@ -74,8 +74,12 @@ def is_locked(folder: Path) -> bool:
 
 
 def write_study(folder: Path, study: Study) -> None:
-    """Write study.toml. A folder has one study; seeds, variants and controls may be added to it, and its files may
-    have moved.
+    """Write study.toml."""
+    write_whole(folder / STUDY, study_toml(study).encode())
+
+
+def refuse_another(folder: Path, study: Study) -> None:
+    """A folder has one study; seeds, variants and controls may be added to it, and its files may have moved.
 
     Raises: ValueError: if the folder has a study of another network, task, data or training; the first difference is
         named.
@@ -87,7 +91,6 @@ def write_study(folder: Path, study: Study) -> None:
             if before[part] != now[part]:
                 key, old, new = _difference(part, before[part], now[part])
                 raise ValueError(f"{folder} holds another study ({key}: {old!r} there, {new!r} now); use another --out")
-    write_whole(path, study_toml(study).encode())
 
 
 def _without_places(study: Study) -> dict[str, Any]:

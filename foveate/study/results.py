@@ -1,6 +1,7 @@
 """A study's rows, read back from its folder: its summary, and where it stands."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,7 @@ from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
 from foveate.study_file import read_study
 from foveate.summary import Arm, Claim, Cost, Failure, Logged, Score, Setting, Summary, Times
-
-EXAMPLES = "examples.png"  # in the folder of a run
+from foveate.tasks.gallery import ATTENTION, EXAMPLES
 
 
 def summarise(folder: Path) -> Summary:
@@ -38,7 +38,7 @@ def summarise(folder: Path) -> Summary:
         store.close()
     about |= _about(folder, runs, rows) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
-    return analyse(
+    summary = analyse(
         _setting(study),
         _all_metrics(metrics, rows),
         arms,
@@ -58,6 +58,24 @@ def summarise(folder: Path) -> Summary:
         items=_items(folder, runs),
         ledger=ledger,
     )
+    notes = [*about.get("notes", ()), *_at_chance(summary)]
+    return replace(summary, about=summary.about | {"notes": notes})
+
+
+def _at_chance(summary: Summary) -> list[str]:
+    """A note where the plain network is no better than always giving the most frequent class."""
+    chance = (summary.about.get("chance") or {}).get(summary.metric.name)
+    score = next((arm.score for arm in summary.arms if arm.label == summary.plain), None)
+    if chance is None or score is None:
+        return []
+    if (score.mean if score.low is None else score.low) > chance:
+        return []
+    found, most = summary.metric.format(score.mean), summary.metric.format(chance)
+    return [
+        f"the plain network ({found}) is not distinguishable from always giving the most frequent class ({most}): it "
+        "has not learned the task, and a difference to it says little; train longer, with another learning rate, or "
+        "from trained weights"
+    ]
 
 
 def _setting(study: Study) -> Setting:
@@ -96,9 +114,9 @@ def _about(folder: Path, runs: dict[str, dict[str, Any]], rows: list[dict[str, A
     done = next((run for run in runs.values() if run["state"] == "done"), None)
     examples: dict[str, list[str]] = {}
     for run in runs.values():
-        picture = folder / "runs" / run["key"] / EXAMPLES
-        if run["arm"] not in examples and picture.is_file():
-            examples[run["arm"]] = [str(picture)]  # of the first seed that has one
+        pictures = [folder / "runs" / run["key"] / name for name in (EXAMPLES, ATTENTION)]
+        if run["arm"] not in examples and any(picture.is_file() for picture in pictures):  # of the first seed with one
+            examples[run["arm"]] = [str(picture) for picture in pictures if picture.is_file()]
     return {
         "machine": done["machine"] if done else "",
         "versions": json.loads(done["versions"]) if done else {},

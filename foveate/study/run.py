@@ -13,6 +13,8 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
 from foveate.machine import cores
@@ -21,8 +23,9 @@ from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
 from foveate.study.checks import check_names, code_fingerprint
+from foveate.study.estimate import training_seconds
 from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
-from foveate.study.folder import RESULTS, STUDY, lock_folder, write_study
+from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.ledger import remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan
@@ -56,6 +59,9 @@ class Watcher:
 
     def measuring(self) -> None:
         """The costs are about to be measured."""
+
+    def estimated(self, runs: int, jobs: int, seconds: float) -> None:
+        """Training begins: so many runs, so many at a time, for about so long."""
 
     def started(self, run: Run, attempt: int) -> None:
         """A run begins, or begins again."""
@@ -166,6 +172,7 @@ class _Coordinator:
         self.metrics, self.store, self.watcher = metrics, store, watcher
         weights = "" if study.weights is None else weights_fingerprint(study.weights)
         content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
+        refuse_another(out, study)
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
         before = store.get_meta("plan")
@@ -219,12 +226,22 @@ class _Coordinator:
             self.watcher.planned(self.study, self.data, self.plan, done)
             self._measure_costs()
             waiting = deque(key for key in self.by_key if self.store.state(key) == "todo")
+            self._estimate([self.by_key[key] for key in waiting], jobs)
             for ended in working.work(lambda: self._begin(waiting.popleft()) if waiting else None, self._progress):
                 if self._end(ended):
                     waiting.append(ended.key)
                 elif ended.result is not None:
                     working.clear(ended.key)
         remember_look(self.store, self.study)
+
+    def _estimate(self, runs: list[Run], jobs: int) -> None:
+        costs: dict[str, dict[str, float]] = {arm.label: {} for arm in self.plan.arms}
+        for row in self.store.costs():
+            costs.setdefault(row["arm"], {})[row["metric"]] = row["value"]
+        batch = (self.store.get_meta("latency") or {}).get("batch_size", LATENCY_BATCH)
+        seconds = training_seconds(self.study, self.data, runs, costs, batch, min(jobs, max(len(runs), 1)))
+        if runs and seconds is not None:
+            self.watcher.estimated(len(runs), jobs, seconds)
 
     def _begin(self, key: str) -> Job:
         run = self.by_key[key]
@@ -308,6 +325,7 @@ class _Coordinator:
             "name": self.data.name,
             "data": self.data.description,
             "classes": len(classes) or None,
+            "chance": {self.task.metrics[0].name: _chance(self.data)} if classes and not self.task.dense else {},
             "train_items": len(self.data.train),
             "test_items": len(self.data.test),
             "size": list(self.data.inputs[1:]),
@@ -319,3 +337,9 @@ class _Coordinator:
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.set_meta("about", about)
+
+
+def _chance(data: Dataset) -> float | None:
+    """How often "the most frequent class" is right on the test items; None where they have no class each."""
+    strata = data.test.strata
+    return None if strata is None else float(np.bincount(strata).max() / len(strata))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -43,7 +44,8 @@ def load(
 
     Args:
         path: a study's folder, a run's folder in it (runs/KEY), or a file.
-        arm: with a study's folder: label of the arm; None: the one with the best mean.
+        arm: with a study's folder: label of the arm, or its name before the options ("se" for "se (identity)") where
+            that is one alone; None: the one with the best mean.
         seed: with a study's folder; None: the first that is finished.
         builder: with a file: makes the plain network, for one from a file of a person's own.
 
@@ -71,15 +73,20 @@ def load_run(path: Path, *, arm: str | None = None, seed: int | None = None) -> 
         raise ValueError(f"{folder}: wanted the folder of a finished run ({str(error).splitlines()[0]})") from None
     for file in run.imports:
         run_file(file)
+    with torch.inference_mode(False):  # a network for any use, whatever the caller's mode
+        model = _build(run, facts)
+    model.load_state_dict(weights)
+    return TrainedRun(folder, run, model.eval())
+
+
+def _build(run: Run, facts: dict[str, Any]) -> nn.Module:
+    """The run's network with fresh weights and nothing frozen."""
     variant = run.variant.model_copy(update={"freeze": False, "thaw": None})
     plain = run.model_copy(update={"variant": variant, "weights": None, "weights_fingerprint": ""})
     if facts["sample"] is None:
-        model = build_for(plain, open_data(run.data), facts["outputs"])
-    else:
-        channels, example = facts["sample"][0], torch.zeros(2, *facts["sample"])
-        model = build_variant(plain, num_classes=facts["outputs"], in_channels=channels, example=example)
-    model.load_state_dict(weights)
-    return TrainedRun(folder, run, model.eval())
+        return build_for(plain, open_data(run.data), facts["outputs"])
+    channels, example = facts["sample"][0], torch.zeros(2, *facts["sample"])
+    return build_variant(plain, num_classes=facts["outputs"], in_channels=channels, example=example)
 
 
 def find_run(text: str) -> TrainedRun:
@@ -115,6 +122,9 @@ def _find(study: Path, arm: str | None, seed: int | None) -> Path:
         }
         sign = -1 if metrics[0].better == "lower" else 1
         arm = max(arms, key=lambda name: sign * sum(means[name]) / len(means[name]) if means[name] else -float("inf"))
+    if arm not in arms:  # "se" is "se (identity)" where no other arm begins so
+        begun = [name for name in arms if name.startswith((f"{arm} (", f"{arm} ["))]
+        arm = begun[0] if len(begun) == 1 else arm
     if arm not in arms:
         raise LookupError(f"{study}: no finished run of the arm {arm!r}; {nearest(arm, arms)}")
     found = {run["seed"]: run["key"] for run in runs if run["arm"] == arm}

@@ -24,6 +24,7 @@ from foveate.machine import machine_name, versions
 from foveate.networks import input_channels
 from foveate.spec import Run, Training
 from foveate.tasks import Scores, Task
+from foveate.tasks.gallery import ATTENTION, EXAMPLES, attention_pictures
 from foveate.tasks.pictures import png, sheet
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
@@ -31,7 +32,7 @@ from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learni
 HELD_OUT = 0.1  # of the training items, where early stopping needs something to look at
 EVALUATED = 128  # items at a time, fewer where they are large
 MOST_VALUES = 2**25  # of the inputs or dense outputs of one batch in evaluation
-EXAMPLES = 12  # test items drawn at the end
+DRAWN, ATTENDED = 12, 4  # test items drawn at the end, and those with the maps of the attention
 
 OnProgress = Callable[[int, int, float], None]  # (steps done, steps in all, loss)
 
@@ -55,7 +56,8 @@ def train(
         model: built for it, with fresh weights and its attention.
         task: on the data.
         data: opened from `run.data`.
-        folder: of this run; holds the checkpoint, and at the end model.safetensors, items.npz and examples.png.
+        folder: of this run; holds the checkpoint, and at the end model.safetensors, items.npz, examples.png and
+            attention.png.
         on_progress: called with (steps done, steps in all, loss).
         checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of each epoch besides.
 
@@ -189,15 +191,23 @@ class _Loop:
         }
 
     def _draw_examples(self) -> None:
-        """examples.png: some test items with their target and what the network gives."""
+        """examples.png: some test items with their target and what the network gives; attention.png: a few of them with
+        the weight that each inserted module gives to each position."""
         count = len(self.data.test)
-        items = [number * count // EXAMPLES for number in range(EXAMPLES)] if count > EXAMPLES else list(range(count))
+        items = [number * count // DRAWN for number in range(DRAWN)] if count > DRAWN else list(range(count))
         pictures = []
         with torch.inference_mode(), self._autocast():
             for batch in self._batches(self.data.test, [items], None):
                 pictures = self.task.draw(batch.to("cpu"), self.model(batch.inputs))
         if pictures:
-            write_whole(self.folder / "examples.png", png(sheet(pictures)))
+            write_whole(self.folder / EXAMPLES, png(sheet(pictures)))
+        if self.run.variant.is_plain or len(self.data.inputs) != 3:
+            return
+        with self._autocast():
+            for batch in self._batches(self.data.test, [items[:: max(1, len(items) // ATTENDED)][:ATTENDED]], None):
+                rows = attention_pictures(self.model, batch.inputs)
+                if rows:
+                    write_whole(self.folder / ATTENTION, png(sheet(rows, columns=1)))
 
     def _spent(self) -> float:
         return self.seconds + time.monotonic() - self.started

@@ -9,7 +9,7 @@ from foveate.attention import _registry
 
 @pytest.fixture
 def own_names(monkeypatch):
-    monkeypatch.setattr(_registry._REGISTRY, "_entries", dict(_registry._REGISTRY._entries))
+    monkeypatch.setattr(_registry.ATTENTION, "_entries", dict(_registry.ATTENTION._entries))
     monkeypatch.setattr(_registry, "_FACTS", dict(_registry._FACTS))
 
 

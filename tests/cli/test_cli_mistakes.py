@@ -4,7 +4,6 @@ import sys
 
 import pytest
 
-from foveate.attention import ATTENTION
 from foveate.cli import main
 
 OWN = """import torch
@@ -61,8 +60,6 @@ class Asserting(Net):
 def command(tmp_path, monkeypatch, capsys):
     """Runs the command line in a folder that holds own.py; gives its status and what it printed on standard error."""
     (tmp_path / "own.py").write_text(OWN)
-    ATTENTION.names()  # those of the library; each test has an own.py elsewhere
-    monkeypatch.setattr(ATTENTION, "_entries", dict(ATTENTION._entries))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FOVEATE_DEBUG", raising=False)
 

@@ -2,8 +2,10 @@
 
 import copy
 import functools
+import gc
 import pickle
 import types
+import weakref
 
 import pytest
 import timm
@@ -529,3 +531,20 @@ def test_grad_cam():
     ]
     assert maps[0].shape == (2, 16, 16)
     assert abs(maps[0] - maps[1]).max() > 1e-3
+
+
+def test_a_model_is_freed_as_soon_as_nobody_uses_it():
+    """Memory of a device does not wait for the garbage collector."""
+    gc.collect()
+    gc.disable()
+    try:
+        model = attended()
+        insert(model, Gate, at="stem", example=X, seed=1)
+        with torch.no_grad():
+            copy.deepcopy(model)(X)
+            synced(model)(X)
+        seen = [weakref.ref(model), weakref.ref(model.stage1[0].norm2), weakref.ref(inserted(model)[0][1])]
+        del model
+        assert [ref() for ref in seen] == [None, None, None]
+    finally:
+        gc.enable()

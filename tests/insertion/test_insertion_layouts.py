@@ -214,6 +214,9 @@ def test_what_is_not_understood_says_what_was_seen() -> None:
         sites(SequenceFirst(), x, "mix")
     with pytest.raises(ValueError, match=r"whose 63 tokens are no grid that was seen before \(64, 8×8"):
         sites(Tokens(drop=2), x, "blocks.0.mix")
+    dropping = timm.create_model("vit_tiny_patch16_224", img_size=64, depth=1, patch_drop_rate=0.5).eval()
+    with pytest.raises(LookupError, match="tokens are dropped at random in training"):
+        sites(dropping, X)
     hiera = timm.create_model("hiera_tiny_224", img_size=64, num_classes=3).eval()
     with pytest.raises(LookupError, match="tokens are not in the order of their grid"):
         sites(hiera, X)

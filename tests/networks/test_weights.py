@@ -11,7 +11,7 @@ from foveate.data import open_data
 from foveate.networks import head_of, load_weights, read_weights, weights_fingerprint
 from foveate.spec import DataSpec, Run, Study, Training, Variant
 from foveate.study.build import build_variant
-from foveate.study.folder import write_study
+from foveate.study.folder import refuse_another, write_study
 from foveate.study.plan import make_plan
 from foveate.study_file import check_study, study_toml
 from foveate.tasks import create_task
@@ -142,9 +142,9 @@ def test_a_study_from_weights_is_planned_and_kept(state, tmp_path):
     assert check_study({}) != study
     write_study(tmp_path, study)
     with pytest.raises(ValueError, match="holds another study \\(weights: "):
-        write_study(tmp_path, study.model_copy(update={"weights": None}))
+        refuse_another(tmp_path, study.model_copy(update={"weights": None}))
     safetensors.torch.save_file(state | {"fc.bias": torch.ones(10)}, path)
     assert not {r.key for r in make_plan(study, data, task).runs} & {r.key for r in plan.runs}
     safetensors.torch.save_file({k: v for k, v in state.items() if k != "conv1.weight"}, path)
-    with pytest.raises(ValueError, match="variant 'none': weights .*'conv1.weight' is missing"):
+    with pytest.raises(ValueError, match="network foveate:resnet8: weights .*'conv1.weight' is missing"):
         make_plan(study, data, task)

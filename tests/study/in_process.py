@@ -29,11 +29,12 @@ class InProcess:
             place = self.folder / "runs" / job.key
             place.mkdir(parents=True, exist_ok=True)
             write_json(place / "run.json", job.content)
+
+            def report(step, steps, loss, key=job.key):
+                tell(key, {"step": step, "steps": steps, "loss": loss})
+
             try:
-                result = perform(
-                    place,
-                    lambda step, steps, loss, key=job.key: tell(key, {"step": step, "steps": steps, "loss": loss}),
-                )
+                result = perform(place, report)
             except Exception as error:
                 yield WorkerResult(job.key, error=lasting_error(error), crash=repr(error))
                 continue

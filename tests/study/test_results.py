@@ -50,6 +50,8 @@ def folder(tmp_path: Path) -> Path:
             {"error": np.array([8.0, 4.0 if arm == "se" else 8.0])},
         )
         (tmp_path / "runs" / run.key / "examples.png").write_bytes(b"a picture")
+        if not run.variant.is_plain:
+            (tmp_path / "runs" / run.key / "attention.png").write_bytes(b"another picture")
     store.put_costs([("none", "parameters", 100, None, None, ""), ("none", "latency_ms", 2.0, 1.9, 2.1, "ms")], "m", {})
     store.set_meta("metrics", [ERROR.model_dump()])
     store.set_meta("arms", [to_json(Arm("none", "plain")), to_json(Arm("se", "attention", {"attention": "se"}))])
@@ -75,7 +77,10 @@ def test_the_summary_is_that_of_the_plan_as_it_stands(folder: Path) -> None:
     assert (se.items.items, se.items.better, se.items.equal) == (2, 1, 1)
     assert summary.about["seconds"] == 7.5
     assert summary.about["machine"] == "a machine"
-    assert [Path(paths[0]).name for paths in summary.about["examples"].values()] == ["examples.png"] * 2
+    assert [[Path(path).name for path in paths] for paths in summary.about["examples"].values()] == [
+        ["examples.png"],
+        ["examples.png", "attention.png"],
+    ]
 
 
 def test_status_counts_the_runs_of_the_plan(folder: Path) -> None:

@@ -1,0 +1,96 @@
+"""What the inserted attention looks at, as a picture: a sample, and beside it each module's weight of each position."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from foveate.attention import capture
+from foveate.insertion import inserted
+from foveate.tasks.pictures import Picture, captioned, shown
+
+EXAMPLES, ATTENTION = "examples.png", "attention.png"  # in the folder of a run
+MODULES = 6  # columns at most, evenly among the inserted modules
+MORE, LESS = (230, 159, 0), (0, 114, 178)  # orange and blue of Okabe and Ito
+FULL = 2.0  # a weight this many times the mean of its image has the full colour, as has one that is this much smaller
+
+
+def attention_maps(model: nn.Module, inputs: Any) -> dict[str, Tensor]:
+    """Site → (N, H, W): the weight that each inserted module gives to a position, 1 being the mean of the image.
+
+    Where a mechanism computes a spatial mask, that is it. For others it is by how much the module makes the position's
+    vector longer, so that a gate of channels shows where the channels lie that it lets through. Modules that give a
+    map of another size than they take, or no map of two axes, are left out.
+
+    Args:
+        inputs: of a batch, as the model takes them. The model is run once, in the mode it is in, without gradients.
+    """
+    through: dict[str, tuple[Tensor, Tensor]] = {}
+    modules = inserted(model)
+    with contextlib.ExitStack() as stack, torch.inference_mode():
+        for name, module in modules:
+            hook = module.register_forward_hook(lambda _, x, y, name=name: through.update({name: (x[0], y)}))
+            stack.callback(hook.remove)
+        with capture(model) as seen:
+            model(inputs)
+        found = {}
+        for name, _ in modules:
+            mask = seen.maps.get(name, {}).get("spatial")
+            if isinstance(mask, Tensor) and mask.dim() == 3:
+                weights = mask.float()
+            elif name in through and _are_maps(*through[name]):
+                x, y = (one.float().square().sum(1).sqrt() for one in through[name])
+                weights = torch.where(x > 0, y / x.clamp_min(1e-12), 0)
+            else:
+                continue
+            found[name] = (weights / weights.mean((1, 2), keepdim=True).clamp_min(1e-12)).cpu()
+        return found
+
+
+def _are_maps(x: object, y: object) -> bool:
+    return isinstance(x, Tensor) and isinstance(y, Tensor) and x.dim() == y.dim() == 4 and x.shape[2:] == y.shape[2:]
+
+
+def attention_pictures(model: nn.Module, inputs: Any) -> list[Picture]:
+    """A picture a sample: the input, then each inserted module's map over it (at most six of them).
+
+    Orange: more weight than the mean of the image, blue: less; the full colour is twice, or half. The caption has the
+    module's site and its smallest and largest weight. Empty: no module has a map of an image.
+    """
+    maps = attention_maps(model, inputs)
+    if not maps:
+        return []
+    names = list(maps)
+    if len(names) > MODULES:
+        names = [names[number * (len(names) - 1) // (MODULES - 1)] for number in range(MODULES)]
+    rows = []
+    for number, picture in enumerate(shown(inputs)):
+        row = [captioned(picture, "image")]
+        for name in names:
+            weights = maps[name][number]
+            low, high = weights.min().item(), weights.max().item()
+            row.append(captioned(coloured(picture, weights), f"{name}: {low:.2g} to {high:.2g}"))
+        rows.append(beside(row))
+    return rows
+
+
+def coloured(picture: Picture, weights: Tensor) -> Picture:
+    """Weights (h, w) as colours over the picture in grey."""
+    large = F.interpolate(weights[None, None], picture.shape[:2], mode="nearest")[0, 0].numpy()
+    strength = np.log2(np.clip(large, 1 / FULL, FULL)) / np.log2(FULL)  # −1 to 1
+    grey = np.repeat(picture.mean(2, keepdims=True), 3, 2)
+    colour = np.where(strength[..., None] > 0, np.array(MORE), np.array(LESS))
+    share = 0.75 * np.abs(strength)[..., None]
+    return np.asarray((1 - share) * grey + share * colour, np.uint8)
+
+
+def beside(pictures: Sequence[NDArray[np.uint8]]) -> Picture:
+    """The pictures in one row with a little white between them."""
+    high = max(picture.shape[0] for picture in pictures)
+    padded = [np.pad(p, ((0, high - p.shape[0]), (0, 4), (0, 0)), constant_values=255) for p in pictures]
+    return np.concatenate(padded, 1)

@@ -1,0 +1,244 @@
+"""Studies of segmentation and regression: their answer, their scores of items, and their networks used afterwards."""
+
+import csv
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from in_process import run, small
+from PIL import Image
+
+import foveate
+from foveate.cli import main
+from foveate.data import open_data
+from foveate.items import read_items
+from foveate.spec import Metric, Training
+from foveate.store import Store
+from foveate.study.trained import find_run, load_run
+from foveate.tasks import create_task
+
+HARD = Training(epochs=3, batch_size=20, optimizer="adamw", lr=0.02)
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("segmented")
+    study = small("se", task="segmentation", network="foveate:unet_small", seeds=2, items=100, train=HARD)
+    return run(study, folder), folder
+
+
+@pytest.fixture(scope="module")
+def located(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("located")
+    study = small("se", task="regression", seeds=2, items=100)
+    return run(study, folder), folder
+
+
+def runs_of(folder):
+    store = Store(folder / "results.db", read_only=True)
+    values = {(row["run"], row["metric"]): row["value"] for row in store.metrics()}
+    store.close()
+    return values, sorted({run for run, _ in values})
+
+
+def test_segmentation_ends_with_miou_made_of_the_stored_sums_of_named_items(segmented):
+    summary, folder = segmented
+    assert summary.metric == Metric("mIoU")
+    assert summary.failed == ()
+    assert re.search(r"mIoU|differ", summary.answer.text)
+    values, keys = runs_of(folder)
+    assert len(keys) == 4
+    for key in keys:
+        names, items = read_items(folder / "runs" / key / "items.npz")
+        assert names == [str(number) for number in range(40)]
+        both, either = items["mIoU.intersection"].sum(0), items["mIoU.union"].sum(0)
+        assert (both / either).mean() == pytest.approx(values[key, "mIoU"], rel=1e-12)
+        per_item = items["mIoU.intersection"] / items["mIoU.union"].clip(1)
+        there = items["mIoU.union"] > 0
+        np.testing.assert_allclose(items["mIoU"], (per_item * there).sum(1) / there.sum(1), rtol=1e-6)
+        assert items["pixel accuracy"].mean() == pytest.approx(values[key, "pixel accuracy"], rel=1e-6)
+    assert len({values[key, "mIoU"] for key in keys}) > 1, "something was learned"
+    arm = summary.arm("se")
+    assert arm.items.items == 40
+    assert arm.items.better + arm.items.worse + arm.items.equal == 40
+
+
+def test_regression_is_judged_by_an_error_in_pixels_where_lower_is_better(located):
+    summary, folder = located
+    assert summary.metric == Metric("error", "px", "lower", "plain")
+    assert "px" in summary.answer.text
+    values, keys = runs_of(folder)
+    for key in keys:
+        _, items = read_items(folder / "runs" / key / "items.npz")
+        assert items["error"].mean() == pytest.approx(values[key, "error"], rel=1e-6)
+        assert 0.5 < values[key, "error"] < 16, "pixels of an image of 32"
+    assert summary.arm("se").score.mean == pytest.approx(np.mean(summary.arm("se").score.values))
+
+
+def test_an_arm_with_half_the_error_is_better_and_one_with_twice_the_error_is_worse(tmp_path):
+    study = small("se", "eca", task="regression", seeds=6)
+
+    class Halved:
+        """Returns made results: the errors of `se` are half of the plain network's, those of `eca` twice."""
+
+        def __init__(self, folder, jobs):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def finished(self, key):
+            return None
+
+        def clear(self, key):
+            pass
+
+        def work(self, take, tell):
+            from foveate.study.executor import WorkerResult
+
+            while (job := take()) is not None:
+                factor = {"none": 1, "se": 0.5, "eca": 2}[job.content["arm"]]
+                metric = Metric("error", "px", "lower").model_dump(exclude={"shown"})
+                value = factor * (3 + 0.01 * job.content["seed"])
+                made = {"metrics": [metric | {"value": value}], "history": [], "machine": "m", "versions": {}}
+                yield WorkerResult(job.key, result=made)
+
+    summary = foveate.run_study(study, tmp_path, executor=Halved)
+    assert summary.arm("se").verdict.word == "better"
+    assert summary.arm("se").against_plain.gain == pytest.approx(1.5125)
+    assert summary.arm("eca").verdict.word == "worse"
+    assert summary.answer.short == "Yes"
+    assert "1.51 px" in summary.answer.text
+    assert "lower" in summary.answer.text
+    assert "points" not in summary.answer.text
+
+
+def test_a_loaded_network_gives_the_scores_that_the_study_stored_exactly(segmented, located):
+    for (_, folder), seed in ((segmented, 1), (located, 0)):
+        trained = load_run(folder, arm="se", seed=seed)
+        data = open_data(trained.run.data)
+        task = create_task(trained.run.task, data)
+        meter = task.meter()
+        with torch.inference_mode():
+            meter.update(foveate.load(folder, arm="se", seed=seed), data.test.batch(range(40), None).to("cpu"))
+        _, stored = read_items(trained.folder / "items.npz")
+        for name, values in meter.scores().items.items():
+            np.testing.assert_array_equal(values, stored[name], err_msg=name)
+
+
+def test_arm_and_seed_are_found_or_the_nearest_is_named(located):
+    summary, folder = located
+    best = min(summary.arms, key=lambda arm: arm.score.mean).label
+    assert load_run(folder).run.arm == best, "without an arm the one with the lowest mean error"
+    found = find_run(f"{folder}:se:1")
+    assert (found.run.arm, found.run.seed) == ("se", 1)
+    assert find_run(str(found.folder)).run == found.run
+    with pytest.raises(LookupError, match=r"no finished run of the arm 'see'; did you mean 'se'\?"):
+        find_run(f"{folder}:see")
+    with pytest.raises(LookupError, match=r"no finished run of 'se' with seed 7; finished: \[0, 1\]"):
+        find_run(f"{folder}:se:7")
+    with pytest.raises(LookupError, match="no finished run of the arm 'se:x'"):
+        find_run(f"{folder}:se:x")
+    with pytest.raises(ValueError, match="there is no such folder"):
+        find_run(f"{folder}x:se")
+    with pytest.raises(ValueError, match="arm and seed go with the folder of a study"):
+        foveate.load(folder / "nothing.safetensors", arm="se")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["foveate", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        said = capsys.readouterr()
+        return end.value.code, said.out, said.err
+
+    return call
+
+
+def write_test_images(folder, data):
+    """The test images as the embedded set draws them, in PNG files named by their numbers."""
+    from foveate.data.digits import scattered_digits
+
+    folder.mkdir()
+    for number, image in enumerate(scattered_digits(40, 0, 32, "test")["images"]):
+        Image.fromarray(image).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def test_predictions_of_files_agree_with_the_studys_own(located, tmp_path, command):
+    _, folder = located
+    images = write_test_images(tmp_path / "images", None)
+    status, out, err = command("predict", images, "--run", f"{folder}:se:1", "--json")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert found["network"] == "se, seed 1"
+    trained = load_run(folder, arm="se", seed=1)
+    targets = open_data(trained.run.data).test.batch(range(40), None).targets["centre"].numpy()
+    places = np.array([[row["x"], row["y"]] for row in found["predictions"]])
+    _, items = read_items(trained.folder / "items.npz")
+    np.testing.assert_allclose(np.linalg.norm(places - targets, axis=1), items["error"], rtol=1e-4)
+    status, out, _ = command(
+        "predict", images, "--run", f"{folder}:se:1", "--out", tmp_path / "p.csv", "--batch-size", 7
+    )
+    assert status == 0
+    rows = list(csv.DictReader((tmp_path / "p.csv").read_text().splitlines()))
+    assert [row["file"] for row in rows] == [f"{number:02d}.png" for number in range(40)]
+    np.testing.assert_allclose([[float(row["x"]), float(row["y"])] for row in rows], places, rtol=1e-4)
+
+
+def test_masks_of_files_are_written_and_agree_with_the_stored_sums(segmented, tmp_path, command):
+    _, folder = segmented
+    images = write_test_images(tmp_path / "images", None)
+    status, out, err = command("predict", images, "--run", f"{folder}:se:0", "--out", tmp_path / "masks")
+    assert (status, err) == (0, "")
+    assert "40 files by se, seed 0" in out
+    trained = load_run(folder, arm="se", seed=0)
+    targets = open_data(trained.run.data).test.batch(range(40), None).targets["mask"].numpy()
+    _, items = read_items(trained.folder / "items.npz")
+    for number, target in enumerate(targets):
+        mask = np.asarray(Image.open(tmp_path / "masks" / f"{number:02d}.png"))
+        assert mask.shape == target.shape
+        assert [((mask == k) & (target == k)).sum() for k in (0, 1)] == items["mIoU.intersection"][number].tolist()
+    rows = list(csv.DictReader((tmp_path / "masks" / "predictions.csv").read_text().splitlines()))
+    assert {float(row["share of background"]) + float(row["share of digit"]) for row in rows} == {1.0}
+    Image.open(images / "00.png").save(images / "00.bmp")
+    status, _, err = command("predict", images, "--run", f"{folder}:se:0", "--out", tmp_path / "again")
+    assert status == 2
+    assert "wanted one image of this name, for its mask" in err
+
+
+def test_mistakes_of_predict_are_one_line(located, tmp_path, command):
+    _, folder = located
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    for arguments, message in (
+        ([tmp_path / "empty", "--run", folder], "no image in it"),
+        ([tmp_path / "nowhere", "--run", folder], "no such file or folder"),
+        ([tmp_path / "broken.png", "--run", folder], "broken.png"),
+        ([tmp_path / "broken.png", "--run", f"{folder}:see"], "did you mean 'se'"),
+        ([tmp_path / "broken.png"], "wanted --run DIR or --network NAME"),
+    ):
+        status, out, err = command("predict", *arguments)
+        assert (status, out) == (2, "")
+        assert message in err
+        assert len(err.splitlines()) == 1
+
+
+def test_training_studies_and_reports_say_nothing_of_classification_alone():
+    root = Path(foveate.__file__).parent
+    files = [
+        path for part in ("train", "study", "report") for path in sorted((root / part).rglob("*")) if path.is_file()
+    ]
+    texts = {path: path.read_text(encoding="utf-8") for path in files if path.suffix in {".py", ".j2", ".css", ".js"}}
+    assert len(texts) > 30
+    found = [str(path) for path, text in texts.items() if re.search(r"accuracy|top-?1", text, re.IGNORECASE)]
+    assert not found
