@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from foveate.registry import is_file_reference
+from foveate.registry import is_file_reference, nearest
 
 PLAIN = "none"
 EMBEDDED = "embedded"
@@ -321,6 +321,17 @@ class Run(Frozen):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+class Compared(Frozen):
+    """A primary comparison, [[compare]] in a study: an arm against "plain", its "control" or another arm.
+
+    metric: None: the one that the verdict is about.
+    """
+
+    arm: str = Field(min_length=1, max_length=200)
+    against: str = Field("plain", min_length=1, max_length=200)
+    metric: str | None = None
+
+
 class Study(Frozen):
     """A question: does any of these variants help this network on these data, and what does it cost?"""
 
@@ -341,6 +352,17 @@ class Study(Frozen):
     task_options: Options = Field(default_factory=dict)
     metric: Metric | str | None = Field(
         None, description="what the verdict is about: the name of one of the task's, or a trainer's; None: the first"
+    )
+    matters: float | None = Field(
+        None,
+        ge=0,
+        description="the smallest difference that matters, in points of a percentage or the metric's unit; None: half "
+        "a point of a percentage, else 1 % of plain's mean",
+    )
+    compare: tuple[Compared, ...] = Field(
+        (),
+        max_length=1000,
+        description="the comparisons that the study is judged by; (): each variant with plain and with its control",
     )
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
@@ -380,6 +402,15 @@ class Study(Frozen):
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two variants are both called {sorted(twice)[0]!r}; give one of them a label")
         return tuple(sorted(value, key=lambda v: not v.is_plain))
+
+    @model_validator(mode="after")
+    def _compare_names_variants(self) -> "Study":
+        names = [variant.name for variant in self.variants]
+        for one in self.compare:
+            for name in (one.arm, *({one.against} - {"plain", "control"})):
+                if name not in names:
+                    raise ValueError(f"compare: no variant is called {name!r}; {nearest(name, names)}")
+        return self
 
     def files(self) -> tuple[str, ...]:
         """The user's own Python files that the study names, each once."""

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from foveate.registry import nearest
-from foveate.spec import SHORT_FORM, DataSpec, Frozen, Insertion, Metric, Study, Training, Variant
+from foveate.spec import SHORT_FORM, Compared, DataSpec, Frozen, Insertion, Metric, Study, Training, Variant
 
 
 def read_study(path: str | Path) -> Study:
@@ -66,7 +66,13 @@ def _one_line(error: ValidationError, where: str, text: str, content: dict[str, 
 
 
 _UNION_TAGS = {"str", "int", "float"}
-_PARTS: dict[str, type[Frozen]] = {"variants": Variant, "data": DataSpec, "train": Training, "metric": Metric}
+_PARTS: dict[str, type[Frozen]] = {
+    "variants": Variant,
+    "data": DataSpec,
+    "train": Training,
+    "metric": Metric,
+    "compare": Compared,
+}
 
 
 def _known(keys: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """foveate compare: the verdict of results that somebody already has."""
 
 import json
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -34,6 +35,14 @@ def compare(
     item: Annotated[
         str | None, typer.Option(help="Column that names the item of a row; a seed's score is the mean of its items.")
     ] = None,
+    matters: Annotated[
+        float | None,
+        typer.Option(
+            help="Smallest difference that matters, in points of a percentage or the metric's unit. Default: 0.5 "
+            "points, else 1 % of plain's mean.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the page. Default: RESULTS-report; none with --json.")] = (
         None
     ),
@@ -50,8 +59,12 @@ def compare(
     from foveate.summary import to_json
 
     judged = _judged(metric, unit, better)
+    if matters is not None and not (math.isfinite(matters) and matters >= 0):
+        raise ValueError(f"--matters: wanted a difference of 0 or more; got {matters:g}")
     command = shlex.join(["foveate", *sys.argv[1:]])
-    summary = compare_table(file, judged, plain=plain, variant=variant, seed=seed, item=item, command=command)
+    summary = compare_table(
+        file, judged, plain=plain, variant=variant, seed=seed, item=item, matters=matters, command=command
+    )
     folder = out or (None if as_json else Path(f"{file.stem}-report"))
     page = write_report(summary, folder) if folder else None
     if as_json:

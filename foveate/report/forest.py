@@ -32,7 +32,7 @@ def forest(summary: Summary) -> Drawing:
     heads = HEADS if summary.setting.network else {"plain": f"against {summary.plain}"}
     for column, key in enumerate(panels):
         _panel(drawing, arms, key, shorten(heads[key], panel, 13), metric, x, names + column * (panel + GAP))
-    foot = "filled: holds after Holm's correction; open: does not. Bars: 95 % paired-t interval. Dots: seeds."
+    foot = "filled: better, worse or equivalent; open: undecided or described. Bars: 95 % interval. Dots: seeds."
     drawing.text(WIDTH - 12, height - 10, foot, anchor="end", style="muted")
     return drawing
 
@@ -78,7 +78,7 @@ def _panel(
             hint = f"{arm.label}, seed {seed}: {signed(metric, [value])[0]}{_unit(metric, ' ')}"
             drawing.mark(here(metric.factor * value), middle + 11, arm.kind, hint, size=2.6, style="seed")
         hint = f"{arm.label}: {one.text}{_unit(metric, ' ')}"
-        style = "" if one.significant else "open"
+        style = "" if one.word in {"better", "worse", "equivalent", "identical"} else "open"
         drawing.mark(here(metric.factor * one.mean), middle, arm.kind, hint, style=style)
 
 

@@ -4,6 +4,7 @@ import math
 
 from foveate.spec import Metric, significant
 from foveate.summary import Comparison, Estimate
+from foveate.summary import signed as signed_differences
 
 NONE = "–"
 
@@ -81,6 +82,14 @@ def difference_range(found: Comparison | None) -> tuple[str, str]:
         return NONE, ""
     mean, _, interval = found.text.partition(" (")
     return mean, interval.rstrip(")")
+
+
+def seeds_only(metric: Metric, found: Comparison | None) -> str:
+    """ "−0.2 to +1.3 points", of a comparison whose own interval is over items as well; else ""."""
+    if found is None or not found.items or found.seeds_only.low is None or found.seeds_only.high is None:
+        return ""
+    low, high = signed_differences(metric, [found.seeds_only.low, found.seeds_only.high])
+    return f"{low} to {high} {metric.difference_unit}".strip()
 
 
 def duration(seconds: float | None) -> str:

@@ -42,6 +42,7 @@ def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
     for name, one in (("difference_to_plain", arm.against_plain), ("difference_to_control", arm.against_control)):
         row |= _differences(metric, name, one)
         row |= {f"{name}_p": one and one.p, f"{name}_p_holm": one and one.p_holm}
+        row |= {f"{name}_verdict": one and one.word}
     row["control"] = _no_formula(arm.control or "")
     for other in summary.metrics[1:]:
         row |= _values(other, arm)
@@ -110,7 +111,12 @@ def terminal_table(summary: Summary) -> "Group":
 
 
 def _notes(summary: Summary) -> list[str]:
-    notes = ["Intervals: 95 % Student t over seeds; differences paired by seed. Verdicts: Holm-corrected."]
+    notes = [line for line in (summary.answer.about, summary.answer.risk) if line]
+    notes.append("Intervals: 95 %, of one comparison; differences paired by seed.")
+    claims = "1 comparison" if summary.claims == 1 else f"{summary.claims} comparisons"
+    look = "" if summary.look == 1 else f" and look {summary.look}"
+    margin = f"; a difference matters from {summary.margin.text}" if summary.margin.value else ""
+    notes.append(f"Verdicts: corrected for {claims}{look}{margin}.")
     if summary.metric.better == "lower":
         notes.append(f"{summary.metric.name}: lower is better.")
     if batch := (summary.about.get("latency") or {}).get("batch_size"):

@@ -10,8 +10,9 @@ from foveate.spec import Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
 from foveate.study.folder import RESULTS, STUDY, is_locked
+from foveate.study.ledger import read_ledger
 from foveate.study_file import read_study
-from foveate.summary import Arm, Cost, Failure, Logged, Score, Setting, Summary, Times
+from foveate.summary import Arm, Claim, Cost, Failure, Logged, Score, Setting, Summary, Times
 from foveate.tasks.gallery import ATTENTION, EXAMPLES
 
 
@@ -32,6 +33,7 @@ def summarise(folder: Path) -> Summary:
         rows = [row for row in store.metrics() if row["run"] in runs]
         history = [row for row in store.history() if row["run"] in runs]
         costs = _costs(store.costs())
+        ledger = read_ledger(store)
     finally:
         store.close()
     about |= _about(folder, runs, rows) | {"latency": latency | {"device": study.train.device}}
@@ -51,8 +53,10 @@ def summarise(folder: Path) -> Summary:
             for run in runs.values()
             if run["state"] == "failed"
         ],
+        pending=[(run["arm"], run["seed"]) for run in runs.values() if run["state"] in ("todo", "running")],
         about=about,
         items=_items(folder, runs),
+        ledger=ledger,
     )
     notes = [*about.get("notes", ()), *_at_chance(summary)]
     return replace(summary, about=summary.about | {"notes": notes})
@@ -76,7 +80,15 @@ def _at_chance(summary: Summary) -> list[str]:
 
 def _setting(study: Study) -> Setting:
     epochs = None if study.trainer else study.train.epochs
-    return Setting(name=study.name, network=study.network, seeds=study.seeds, control=study.control, epochs=epochs)
+    return Setting(
+        name=study.name,
+        network=study.network,
+        seeds=study.seeds,
+        control=study.control,
+        epochs=epochs,
+        matters=study.matters,
+        compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),
+    )
 
 
 def _runs_of_the_plan(store: Store) -> dict[str, dict[str, Any]]:

@@ -55,6 +55,7 @@ class _Runs:
 
     values: dict[str, dict[int, dict[str, dict[str, float]]]] = field(default_factory=dict)
     failed: list[Failure] = field(default_factory=list)
+    pending: dict[tuple[str, int], str] = field(default_factory=dict)  # and the state
     notes: list[str] = field(default_factory=list)
 
 
@@ -66,6 +67,7 @@ def compare(
     variant: str | None = None,
     seed: str | None = None,
     item: str | None = None,
+    matters: float | None = None,
     command: str = "",
 ) -> Summary:
     """The summary of results that were trained elsewhere; `foveate.report.write_report` draws its page.
@@ -76,6 +78,8 @@ def compare(
         plain: the variant that the others are compared with; None: the one called "plain" or "none".
         variant, seed: names of these columns; None: as the rules above say.
         item: column that names the held-out item of a row; a seed's score is then the mean over its items.
+        matters: the smallest difference that matters, in points of a percentage or the metric's unit; None: half a
+            point, else 1 % of plain's mean.
         command: what a person would type to do this again, for the page.
 
     Other columns of a long form that hold numbers alone are described and not judged. A score that is missing or no
@@ -98,9 +102,11 @@ def compare(
     if len(labels) == 1:
         raise ValueError(f"{place}: wanted a variant to compare with {reference!r}; got none")
     scores, items = _scores(runs, metrics, with_items=columns.item is not None)
-    seeds = sorted({number for of_arm in runs.values.values() for number in of_arm})
+    runs.notes += [f"{label}, seed {number}, is {state}" for (label, number), state in runs.pending.items()]
+    seeds = sorted({number for of_arm in runs.values.values() for number in of_arm} | {one for _, one in runs.pending})
     for label in labels:
-        absent = [number for number in seeds if number not in runs.values[label]]
+        there = {*runs.values[label], *(number for arm, number in runs.pending if arm == label)}
+        absent = [number for number in seeds if number not in there]
         if absent:
             runs.notes.append(f"{label} has no seed {', '.join(map(str, absent))}: left out of its pairs")
     name = path.name if path else "results"
@@ -109,12 +115,15 @@ def compare(
         seeds=tuple(seeds),
         question=_question(labels, metric),
         reference="the plain network" if reference in PLAIN_NAMES else reference,
+        matters=matters,
     )
     about: dict[str, Any] = {"data": f"{name}: {len(rows):,} rows, {len(labels)} variants", "notes": runs.notes}
     if command:
         about["command"] = command
     arms = [Arm(label, "plain" if label == reference else "attention") for label in labels]
-    return analyse(setting, metrics, arms, scores, failed=runs.failed, about=about, items=items)
+    return analyse(
+        setting, metrics, arms, scores, failed=runs.failed, pending=list(runs.pending), about=about, items=items
+    )
 
 
 def _question(labels: list[str], metric: Metric) -> str:
@@ -222,7 +231,8 @@ def _gathered(rows: Sequence[_Row], columns: _Columns, metrics: Sequence[Metric]
             raise ValueError(f"{row.where}: column {columns.item!r}: wanted the name of an item; got nothing")
         state = str(row.cells.get(columns.state) or "").strip().lower() if columns.state else ""
         if state in UNFINISHED:
-            runs.notes.append(f"{label}, seed {seed}, is {state} and left out")
+            runs.pending[label, seed] = state
+            runs.values.setdefault(label, {})
             continue
         what = f"{label!r}, seed {seed}{f', item {item!r}' if item else ''}"
         if (label, seed, item) in seen:

@@ -26,6 +26,7 @@ from foveate.study.checks import check_names, code_fingerprint
 from foveate.study.estimate import training_seconds
 from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
+from foveate.study.ledger import remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan
 from foveate.study.results import summarise
@@ -188,6 +189,7 @@ class _Coordinator:
         store.set_meta("metrics", [metric.model_dump() for metric in metrics])
         store.set_meta("arms", [to_json(arm.summary()) for arm in self.plan.arms])
         store.set_meta("runs", list(self.by_key))
+        remember_plan(store, study, [arm.summary() for arm in self.plan.arms])
 
     def _refuse_changes(self, content: dict[str, str]) -> None:
         """Raise ValueError where finished runs were of other data, weights or code, or a metric's direction changed."""
@@ -231,6 +233,7 @@ class _Coordinator:
                     waiting.append(ended.key)
                 elif ended.result is not None:
                     working.clear(ended.key)
+        remember_look(self.store, self.study)
 
     def _estimate(self, runs: list[Run], jobs: int) -> None:
         costs: dict[str, dict[str, float]] = {arm.label: {} for arm in self.plan.arms}

@@ -54,7 +54,7 @@ def test_a_table_gets_the_verdict_of_a_study(tmp_path: Path) -> None:
     assert [arm.label for arm in summary.arms] == ["plain", "se", "eca"]
     assert summary.answer.short == "Yes"
     assert summary.arm("se").verdict.text == "better than plain: +3.9 points (95 % interval +2.9 to +4.9)"
-    assert summary.arm("eca").verdict.word == "none"
+    assert summary.arm("eca").verdict.word == "undecided"
     assert summary.answer.question == "Does any of 2 variants beat plain in map50?"
     assert summary.answer.text.startswith("1 of the 2 variants beats the plain network; the largest gain is se's, +3.9")
 
@@ -118,6 +118,7 @@ def test_a_missing_pair_is_named_and_left_out(tmp_path: Path) -> None:
     path = long_form(tmp_path, {"none": [0.4, 0.41, 0.42], "se": [0.43, 0.45]})
     summary = compare(path, MAP)
     assert summary.arm("se").against_plain.seeds == (0, 1)  # type: ignore[union-attr]
+    assert summary.arm("se").against_plain.missing == (2,)  # type: ignore[union-attr]
     assert summary.about["notes"] == ["se has no seed 2: left out of its pairs"]
 
 
@@ -145,7 +146,10 @@ def test_mlflows_runs_are_read_by_their_columns(tmp_path: Path) -> None:
         (arm.label, arm.score) for arm in compare(long_form(tmp_path), MAP).arms
     ]
     assert [(one.label, one.seed, one.error) for one in summary.failed] == [("se", 4, "its state is failed")]
-    assert "plain, seed 4, is running and left out" in summary.about["notes"]
+    assert "plain, seed 4, is running" in summary.about["notes"]
+    assert summary.pending == (("plain", 4),)
+    assert summary.answer.text.startswith("Unfinished: 13 of 14 runs are done. There is no verdict before all are.")
+    assert summary.arm("se").verdict.word == "unfinished"
     assert [metric.name for metric in summary.metrics] == ["map50"]
 
 
@@ -243,7 +247,12 @@ def test_the_command_prints_json_and_writes_where_it_is_told(tmp_path: Path) -> 
     assert (se["verdict"]["word"], se["failed"], se["against_control"]) == ("better", [], None)
     assert {"mean", "low", "high", "p"} <= set(se["against_plain"])
     assert sorted(one.name for one in tmp_path.iterdir()) == ["results.csv"]
-    run(path, "--metric", "map50", "--better", "higher", "--json", "--out", "page", cwd=tmp_path)
+    assert found["margin"] == {"value": 0.005, "stated": False, "text": "0.5 points"}
+    flags = ("--metric", "map50", "--better", "higher", "--json", "--out", "page", "--matters", "0.2")
+    answer = run(path, *flags, cwd=tmp_path)
+    found = json.loads(answer.stdout)
+    assert found["margin"] == {"value": 0.2, "stated": True, "text": "0.20"}
+    assert (found["answer"]["short"], found["arms"][1]["verdict"]["word"]) == ("Equivalent", "equivalent")
     assert (tmp_path / "page" / "index.html").is_file()
 
 
@@ -251,6 +260,7 @@ def test_the_commands_mistakes_are_one_line(tmp_path: Path) -> None:
     path = long_form(tmp_path)
     for flags, wanted in (
         (["--metric", "map50", "--better", "up"], "foveate: --better: wanted higher or lower; got 'up'"),
+        (["--metric", "map50", "--better", "higher", "--matters=-1"], "--matters: wanted a difference of 0 or more"),
         (["--metric", "ma$", "--better", "lower"], "foveate: --metric: wanted letters, digits, spaces and"),
         (["--metric", "map", "--better", "lower"], "did you mean 'map50'?"),
     ):

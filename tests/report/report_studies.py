@@ -138,7 +138,7 @@ STUDIES: dict[str, dict[str, Any]] = {
     "no control": {"variants": {"se": -0.03, "eca": 0.0}, "seeds": 5, "control": False},
     "nothing ran": {"variants": {"se": 0.0}, "seeds": 1, "missing": (("se", 0), ("none", 0), ("plain ×1.03", 0))},
     "error": {
-        "variants": {"se": 0.02, "cbam": -0.004, "eca": 0.001},
+        "variants": {"se": 0.06, "cbam": -0.004, "eca": 0.001},
         "metric": ERROR,
         "others": (LOSS, SECONDS),
         "seeds": 5,

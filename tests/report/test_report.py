@@ -287,7 +287,7 @@ def test_folder_that_cannot_be_written_is_named(usual: Summary, tmp_path: Path) 
 def test_not_a_summary_is_said(usual: Summary, tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"wanted a foveate\.summary\.Summary; got dict"):
         write_report({}, tmp_path)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="wanted a summary of schema 2; got 0"):
+    with pytest.raises(ValueError, match="wanted a summary of schema 3; got 0"):
         write_report(replace(usual, schema=0), tmp_path)
 
 

@@ -72,8 +72,15 @@ def test_better_and_the_clause_against_the_control() -> None:
     gains = [0.012, 0.014, 0.013, 0.015, 0.012]
     same, below = plus([g + d for g, d in zip(gains, [0.001, -0.001, 0, 0.001, -0.001], strict=True)]), plus([0.0] * 5)
     told = study_of({"none": PLAIN[:5], "se": plus(gains)}, control=same)["se"].verdict
-    assert told.word == "better"
-    assert told.text.startswith("better than plain: +1.3 points (95 % interval +1.2 to +1.5); but not disting")
+    assert (told.word, told.short) == ("better", "better, equivalent to control")
+    assert told.text.startswith(
+        "better than plain: +1.3 points (95 % interval +1.2 to +1.5); but equivalent to a plain"
+    )
+    apart = plus([0.013, 0.02, 0.01, 0.005, 0.016])
+    told = study_of({"none": PLAIN[:5], "se": plus(gains)}, control=apart)["se"].verdict
+    assert told.text.endswith(
+        "; but not distinguishable from a plain network widened to the same cost (+0.04 points, −0.75 to +0.83)"
+    )
     told = study_of({"none": PLAIN[:5], "se": plus(gains)}, control=below)["se"].verdict
     assert "; and better than a plain network widened to the same cost (+1.3 points, +1.2 to +1.5)" in told.text
     assert told.short == "better, also better than control"
@@ -109,10 +116,13 @@ def test_the_control_of_an_error_is_judged_in_the_same_direction() -> None:
     plain, half = [8.1, 7.9, 8.3, 8.0, 8.2], [4.0, 4.1, 4.2, 3.9, 4.05]
     found = study_of({"none": plain, "se": half}, control=[6.0, 6.2, 6.1, 5.8, 6.05], metric=ERROR)
     assert found["se"].verdict.short == "better, also better than control"
-    assert "It also beats a plain network of equal cost." in found.summary.answer.text
+    assert found.summary.answer.short == "Yes"
+    assert found.summary.answer.text.startswith("se beats a plain network of equal cost by 1.98 px (difference −1.98")
     found = study_of({"none": plain, "se": half}, control=[2.0, 2.2, 2.1, 1.8, 2.05], metric=ERROR)
     assert found["se"].verdict.short == "better, but worse than control"
-    assert "It is not distinguishably better than a plain network of equal cost" in found.summary.answer.text
+    assert found.summary.answer.short == "No"
+    assert found.summary.answer.text.startswith("se is worse than a plain network of equal cost: +2.02 px (95 % ")
+    assert "it beats the plain network by 4.05 px" in found.summary.answer.text
 
 
 def test_metres_a_second_are_a_metric_like_any_other() -> None:
@@ -161,7 +171,7 @@ def test_every_metric_of_a_run_is_in_the_summary_and_the_first_is_judged() -> No
     assert se.descriptive["error"].p_holm is None
     assert "seconds" not in se.descriptive  # plain has none
     assert summary.about["notes"] == ["seconds of se, seed 1, is nan and left out"]
-    assert (se.verdict.word, summary.failed) == ("none", ())
+    assert (se.verdict.word, summary.failed) == ("undecided", ())
     assert [one["name"] for one in to_json(summary)["metrics"]] == ["mIoU", "error", "seconds"]
 
 
@@ -170,17 +180,17 @@ def test_copies_of_the_plain_network_are_compared_like_variants() -> None:
     table = {"none": PLAIN[:3], "copy 1": plus([0.001, -0.002, 0.0015]), "copy 2": plus([-0.001, 0.002, 0.0])}
     rows = [Score(label, seed, "mIoU", value) for label, values in table.items() for seed, value in enumerate(values)]
     summary = analyse(Setting(seeds=(0, 1, 2)), [RATE], arms, rows)
-    assert [one.verdict.word for one in summary.arms] == ["plain", "none", "none"]
+    assert [one.verdict.word for one in summary.arms] == ["plain", "undecided", "undecided"]
     assert summary.answer.short == "Not detectably"
     assert summary.arm("copy 1").against_plain.comparisons == 2  # type: ignore[union-attr]
 
 
 def test_no_detectable_difference_says_what_goes_unseen() -> None:
     verdict = study_of({"none": PLAIN[:3], "se": plus([0.004, -0.003, 0.002])})["se"].verdict
-    assert verdict.word == "none"
-    assert "with 3 seeds differences under about 1.2 points usually go unseen" in verdict.text
+    assert verdict.word == "undecided"
+    assert "with 3 seeds differences under about 2.8 points usually go unseen" in verdict.text
     scaled = study_of({"none": PLAIN[:3], "se": plus([0.004, -0.003, 0.002])}, metric=ERROR)["se"].verdict
-    assert "with 3 seeds differences under about 0.012 px usually go unseen" in scaled.text
+    assert "with 3 seeds differences under about 0.028 px usually go unseen" in scaled.text
 
 
 def test_suggestive_where_the_interval_excludes_zero_and_holm_does_not() -> None:
@@ -189,14 +199,14 @@ def test_suggestive_where_the_interval_excludes_zero_and_holm_does_not() -> None
     assert alone["se"].verdict.word == "better"
     noise = {f"v{i}": plus([0.003 * (-1) ** (i + k) + 0.0003 * i * k for k in range(5)]) for i in range(4)}
     among = study_of({"none": PLAIN[:5], "se": plus(gains), **noise})
-    assert among["se"].verdict.word == "suggestive"
+    assert (among["se"].verdict.word, among["se"].verdict.short) == ("undecided", "suggestive only")
     assert "does not survive the correction for 5 comparisons" in among["se"].verdict.text
     assert among.summary.answer.short == "Undecided"
 
 
 def test_one_worse_among_others_is_no_detectable_help() -> None:
     worse = plus([-0.052, -0.054, -0.053, -0.055, -0.052])
-    found = study_of({"none": PLAIN[:5], "se": worse, "eca": plus([0.001, -0.001, 0.002, 0.0, -0.002])}).summary.answer
+    found = study_of({"none": PLAIN[:5], "se": worse, "eca": plus([0.01, -0.01, 0.02, 0.0, -0.02])}).summary.answer
     assert found.short == "Not detectably"
     assert found.text.startswith("se is worse than the plain network: −5.3 points")
     assert found.text.endswith("No other variant is detectably better.")
@@ -213,23 +223,34 @@ def test_word_and_interval_never_contradict(metric: Metric) -> None:
         scores = {f"v{i}": [p + g + draw.gauss(0, 0.004) for p in plain] for i, g in enumerate(gains)}
         summary = study_of({"none": plain, **scores}, [p + draw.gauss(0, 0.004) for p in plain], metric).summary
         for one in summary.arms:
-            if one.kind == "plain":
+            if one.kind != "attention":
                 continue
             found, word = one.against_plain, one.verdict.word
             assert found is not None
             assert found.low is not None
             assert found.high is not None
             assert found.p_holm is not None
+            assert found.comparisons == 2 * variants  # with plain and with the control
             words.add(word)
             excludes = found.low * found.high > 0
             better, worse = (found.low > 0, found.high < 0) if metric is RATE else (found.high < 0, found.low > 0)
-            assert (word in {"better", "worse"}) == (found.p_holm < 0.05)
-            assert (word in {"better", "worse", "suggestive"}) == excludes
+            margin = summary.margin.value
+            assert margin is not None
+            if word in {"better", "worse"}:
+                assert found.p_holm < 0.05
+                assert abs(found.gain) >= margin
+            if word == "equivalent":
+                assert found.claim_low is not None
+                assert found.claim_high is not None
+                assert -margin < found.claim_low < found.low < found.high < found.claim_high < margin
+            if word == "undecided":
+                assert found.p_holm >= 0.05 or abs(found.gain) < margin
             assert word != "better" or better
             assert word != "worse" or worse
+            assert one.verdict.short.startswith("suggestive only") == (word == "undecided" and excludes)
             shown = found.text.split("(")[1].split(" to ")[0]
             assert not excludes or shown.strip("+−0.") or "0.000" in shown  # rounding never turns an end into 0
-    assert words == {"better", "worse", "suggestive", "none"}
+    assert words == {"better", "worse", "undecided", "too few seeds", "equivalent"}
 
 
 def test_one_seed_shows_nothing_about_seeds() -> None:
@@ -239,7 +260,7 @@ def test_one_seed_shows_nothing_about_seeds() -> None:
     assert one.score.low is None
     assert one.against_plain is not None
     assert one.against_plain.p is None
-    assert one.verdict.text == "one seed shows nothing about seeds: +2.0 points in seed 0"
+    assert one.verdict.text == "one seed shows nothing about seeds: +2.0 points; a verdict takes 3 seeds"
     assert found.summary.answer.short == "Too few seeds"
     assert "which a new seed may turn round" in found.summary.answer.text
 
@@ -252,13 +273,14 @@ def test_identical_runs() -> None:
     assert one.verdict.text.startswith("identical to plain in each of 4 seeds")
 
 
-@pytest.mark.parametrize(("seeds", "word"), [(2, "none"), (5, "none"), (6, "better")])
+@pytest.mark.parametrize(("seeds", "word"), [(2, "too few seeds"), (5, "undecided"), (6, "better")])
 def test_equal_differences_have_no_t_interval_and_fall_to_the_exact_test(seeds: int, word: str) -> None:
     one = study_of({"none": PLAIN[:seeds], "se": plus([0.01] * seeds)})["se"]
     assert one.against_plain is not None
     assert (one.against_plain.low, one.against_plain.test) == (None, "exact sign flip")
     assert one.verdict.word == word
-    assert f"exactly +1.0 points in each of {seeds} seeds (without spread there is no t interval" in one.verdict.text
+    exactly = f"exactly +1.0 points in each of {seeds} seeds (without spread there is no interval"
+    assert (exactly in one.verdict.text) == (seeds > 2)
 
 
 def test_missing_seeds_are_left_out_of_the_pairs() -> None:
@@ -269,9 +291,13 @@ def test_missing_seeds_are_left_out_of_the_pairs() -> None:
     assert one.against_plain.mean == pytest.approx(0.015)
     assert one.score is not None
     assert one.score.seeds == (0, 1, 3)
+    assert one.against_plain.missing == (1, 2)
     assert found["eca"].verdict.word == "no runs"
-    assert one.against_plain.comparisons == 1
-    assert "eca cannot be judged" in found.summary.answer.text
+    assert one.against_plain.comparisons == 2  # eca was planned: it stays in the family
+    assert one.verdict.word == "too few seeds"
+    told = study_of({"none": [0.80, None, 0.82, 0.81, 0.82], "se": [0.81, 0.99, None, 0.83, 0.85], "eca": [None] * 5})
+    assert "The pair of se and the plain network lacks seeds 1, 2." in told.summary.answer.text
+    assert "eca cannot be judged: no finished run." in told.summary.answer.text
 
 
 def test_a_run_that_ended_in_nan_is_a_failed_run() -> None:
@@ -358,13 +384,14 @@ def test_what_cannot_be_is_said_with_the_nearest() -> None:
 
 def test_seeds_that_could_only_show_what_no_fraction_can_differ_by_show_nothing() -> None:
     plan = what_seeds_can_show(2, 4, sd=0.03, metric=RATE)
+    assert plan.sd_high is None  # two seeds do not tell the spread
     assert plan.smallest is not None
     assert plan.smallest > 1
     assert not plan.useful
     assert "2 seeds can show nothing useful here. With 3 it would be about" in plan.text
     assert what_seeds_can_show(2, 4, sd=0.03, metric=ERROR).useful  # pixels have no such bound
-    gains = [0.03, -0.03]
-    told = study_of({"none": PLAIN[:2], **{f"v{i}": plus(gains) for i in range(4)}})
+    gains = [0.15, -0.15, 0.15]
+    told = study_of({"none": PLAIN[:3], **{f"v{i}": plus(gains) for i in range(4)}})
     for text in (told["v0"].verdict.text, told.summary.answer.text):
-        assert "ith 2 seeds that vary so much nothing useful can be seen" in text
+        assert "ith 3 seeds that vary so much nothing useful can be seen" in text
         assert "usually go unseen" not in text

@@ -69,7 +69,7 @@ def test_the_summary_is_that_of_the_plan_as_it_stands(folder: Path) -> None:
     none, se = summary.arms
     assert none.score is not None
     assert none.score.seeds == (0, 1)
-    assert (se.failed, se.verdict.word) == ((1,), "one seed")
+    assert (se.failed, se.verdict.word) == ((1,), "too few seeds")
     assert summary.failed[0].error == "the loss is nan at step 3"
     assert (none.cost.parameters, none.cost.latency_ms.median) == (100, 2.0)  # type: ignore[union-attr]
     assert [point.mean for point in summary.curves["se"]["test_error"]] == [5.0, 4.0]

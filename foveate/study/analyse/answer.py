@@ -1,136 +1,325 @@
-"""The study's answer in one or two sentences, made from the verdicts and nothing else."""
+"""The study's answer, made from the verdicts and nothing else. Where arms have an equal-cost control, that comes first:
+an arm that beats plain and not its control is no "Yes"."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from foveate.spec import Metric
-from foveate.study.analyse.planner import unseen
-from foveate.study.analyse.words import advantage, difference, listed
-from foveate.summary import Answer, ArmSummary, Comparison, SeedsCanShow, Setting
+from foveate.study.analyse.inference import LEAST_SEEDS, failure_bound
+from foveate.study.analyse.planner import clear_answer, unseen
+from foveate.study.analyse.words import CLAIMS, advantage, difference, failures, for_all_claims, listed, suggestive
+from foveate.summary import (
+    Answer,
+    ArmSummary,
+    Claimed,
+    Comparison,
+    Ledger,
+    Margin,
+    SeedsCanShow,
+    Setting,
+)
 
-UNJUDGED = {"no runs", "one seed"}
+CONTROL = "a plain network of equal cost"
 
 
-def answer(
-    setting: Setting, metric: Metric, arms: tuple[ArmSummary, ...], planner: SeedsCanShow, data: str = ""
-) -> Answer:
-    """The question, the short answer ("Yes", "No", "Not detectably", "Undecided", "Too few seeds") and its text.
+@dataclass(frozen=True)
+class Judged:
+    """What an answer is made of.
+
+    verbs: how the runs of an arm failed, by label. runs: planned, of all arms. pending: those not done.
+    """
+
+    setting: Setting
+    metric: Metric
+    margin: Margin
+    arms: tuple[ArmSummary, ...]
+    primary: tuple[Claimed, ...]
+    planner: SeedsCanShow
+    ledger: Ledger
+    verbs: Mapping[str, str]
+    runs: int
+    pending: int
+    dropped: tuple[str, ...]
+
+
+def answer(judged: Judged, data: str = "") -> Answer:
+    """The question, the short answer, its text, and the lines beside it.
 
     data: name of the data set, for the question.
     """
+    setting = judged.setting
     subject = data if len(data) <= 60 else data[:60].rsplit(" ", 1)[0].rstrip(",;:(") + " …"
     question = setting.question or f"Does attention help {setting.network} on {subject or 'these data'}?"
-    writer = _Writer(setting, metric, arms, planner)
+    writer = _Writer(judged)
     short, text = writer.answer()
-    return Answer(question, short, f"{text} {writer.unfinished()}".strip())
+    parts = [text, *writer.beside()]
+    return Answer(question, short, " ".join(filter(None, parts)), _about(judged), _risk(judged))
 
 
 class _Writer:
-    def __init__(self, setting: Setting, metric: Metric, arms: tuple[ArmSummary, ...], planner: SeedsCanShow) -> None:
-        self.metric, self.planner, self.plain = metric, planner, setting.reference
-        self.variants = [arm for arm in arms if arm.kind == "attention"]
-        self.judged = [arm for arm in self.variants if arm.verdict.word not in UNJUDGED]
+    def __init__(self, judged: Judged) -> None:
+        self.all, self.metric, self.planner = judged, judged.metric, judged.planner
+        self.plain = judged.setting.reference
+        self.variants = [arm for arm in judged.arms if arm.kind == "attention"]
+        self.judged = [arm for arm in self.variants if _claims(arm)]
 
     def answer(self) -> tuple[str, str]:
-        judged, count = self.judged, len(self.judged)
         if not self.variants:
             return "Undecided", f"This study has no variant to compare with {self.plain}."
-        if not judged:
-            return "Too few seeds", self._unjudged()
-        better, worse, suggestive = (self._found(word) for word in ("better", "worse", "suggestive"))
-        if better:
-            parts = [self._gain(better), self._next_to_control(better), _price(better[0]), self._worse(worse)]
-            return "Yes", " ".join(filter(None, parts))
-        if worse and count == len(worse):
-            return "No", self._worse(worse)
-        hopeful = [arm for arm in suggestive if _plain(arm).gain > 0]
-        if worse and not hopeful:
-            return "Not detectably", f"{self._worse(worse)} No other variant is detectably better."
-        if suggestive:
-            first = (hopeful or suggestive)[0]
-            others = f" of {count}" if count > 1 else ""
-            return "Undecided", " ".join(
-                filter(
-                    None,
-                    [
-                        self._worse(worse),
-                        f"{first.label} differs from {self.plain} by {self._difference(first)}, but that does not "
-                        f"survive the correction for {_plain(first).comparisons} comparisons; none{others} is "
-                        f"established{' as better' if worse else ''}.",
-                        self._unseen(),
-                    ],
-                )
+        if self.all.pending:
+            done = self.all.runs - self.all.pending
+            return (
+                "Undecided",
+                f"Unfinished: {done} of {self.all.runs} runs are done. There is no verdict before all are.",
             )
-        none = f"None of the {count} variants differs" if count > 1 else f"{judged[0].label} does not differ"
-        text = f"{none} detectably from {self.plain}. {self._unseen()}"
-        return "Not detectably", text.strip()
+        if not self.judged:
+            return self._without_arms()
+        yes = [arm for arm in self.judged if all(found.word == "better" for found in _claims(arm))]
+        worse = self._by(lambda arm: any(found.word == "worse" for found in _claims(arm)))
+        if yes:
+            return "Yes", self._yes(yes, worse)
+        if len(worse) == len(self.judged):
+            return "No", " ".join(filter(None, [self._only_plain(), self._worse(worse)]))
+        same = [arm for arm in self.judged if arm not in worse and _as_good(arm)]
+        if len(worse) + len(same) == len(self.judged):
+            parts = [self._only_plain(), self._worse(worse), self._same(same), self._cheapest(same)]
+            return ("No" if worse else "Equivalent"), " ".join(filter(None, parts))
+        return self._open(worse, same)
 
-    def _found(self, word: str) -> list[ArmSummary]:
-        found = [arm for arm in self.judged if arm.verdict.word == word]
-        return sorted(found, key=lambda arm: -abs(_plain(arm).mean))
+    def _by(self, chosen: object) -> list[ArmSummary]:
+        assert callable(chosen)
+        found = [arm for arm in self.judged if chosen(arm)]
+        return sorted(found, key=lambda arm: -max(abs(one.mean) for one in _claims(arm)))
 
-    def _difference(self, arm: ArmSummary) -> str:
-        return difference(_plain(arm), self.metric)
-
-    def _unjudged(self) -> str:
-        one_seed = [arm for arm in self.variants if arm.verdict.word == "one seed"]
-        if not one_seed:
-            return f"No seed has finished both on a variant and on {self.plain}."
-        largest = max(one_seed, key=lambda arm: abs(_plain(arm).mean))
-        return (
-            f"One seed shows nothing about seeds. In it {largest.label} differs from {self.plain} by "
-            f"{self._difference(largest)}, which a new seed may turn round."
-        )
-
-    def _gain(self, better: list[ArmSummary]) -> str:
-        best, count = better[0], len(self.judged)
-        amount = advantage(_plain(best), self.metric)
+    def _yes(self, yes: list[ArmSummary], worse: list[ArmSummary]) -> str:
+        yes = sorted(yes, key=lambda arm: -_first(arm).gain)
+        best, count = yes[0], len(self.judged)
+        controlled = [arm for arm in yes if _control(arm)]
+        both = f"{CONTROL} and {self.plain}" if len(controlled) == len(yes) else self.plain
+        both = both if any(_plain(arm) for arm in yes) else CONTROL
+        gain = advantage(_first(best), self.metric)
         if count == 1:
-            return f"{best.label} beats {self.plain} by {amount}."
-        beats = "beats" if len(better) == 1 else "beat"
-        all_of = "Both" if count == 2 else f"All {count}"
-        who = f"{len(better)} of the {count} variants" if len(better) < count else f"{all_of} variants"
-        return f"{who} {beats} {self.plain}; the largest gain is {best.label}'s, {amount}."
+            second = _plain(best) if _control(best) else None
+            text = f"{best.label} beats {CONTROL if _control(best) else self.plain} by {gain}"
+            text += f", and {self.plain} by {advantage(second, self.metric)}." if second else "."
+        else:
+            beats = "beats" if len(yes) == 1 else "beat"
+            all_of = "Both" if count == 2 else f"All {count}"
+            who = f"{len(yes)} of the {count} variants" if len(yes) < count else f"{all_of} variants"
+            to = " over its control" if _control(best) else ""
+            text = f"{who} {beats} {both}; the largest gain{to} is {best.label}'s, {gain}"
+            wide = for_all_claims(_first(best), self.metric)
+            text += f"; as the largest of {count} it lies in {wide}." if wide else "."
+        return " ".join(filter(None, [text, self._only_plain(), _price(best), self._worse(worse)]))
 
-    def _next_to_control(self, better: list[ArmSummary]) -> str:
-        matched = [arm for arm in better if arm.against_control and len(arm.against_control.seeds) > 1]
-        if not matched:
-            return ""
-        above = [arm.label for arm in matched if arm.against_control and _beats(arm.against_control)]
-        if not above:
-            which = "It is not" if len(better) == 1 else "None of these is"
-            return f"{which} distinguishably better than a plain network of equal cost, so the gain may be mere size."
-        if len(above) == len(better):
-            all_of = "Both" if len(better) == 2 else f"All {len(better)}"
-            which = "It also beats" if len(better) == 1 else f"{all_of} also beat"
-            return f"{which} a plain network of equal cost."
-        return f"Of these {listed(above)} also {'beats' if len(above) == 1 else 'beat'} a plain network of equal cost."
+    def _only_plain(self) -> str:
+        """Arms that beat plain, and what their controls say."""
+        parts = []
+        for words, told in (
+            ({"worse"}, "worse than"),
+            ({"equivalent", "identical"}, "no better than"),
+            ({"undecided"}, "not distinguishably better than"),
+        ):
+            arms = [arm for arm in self.judged if _word(_plain(arm)) == "better" and _word(_control(arm)) in words]
+            if not arms:
+                continue
+            arms = sorted(arms, key=lambda arm: -abs(_sure(_control(arm)).mean))
+            first, control = arms[0], _sure(_control(arms[0]))
+            is_ = "is" if len(arms) == 1 else "are"
+            amounts = f"{difference(control, self.metric)}{'' if len(arms) == 1 else f' for {first.label}'}"
+            it = "it" if len(arms) == 1 else "they"
+            beat = "beats" if len(arms) == 1 else "beat"
+            of = "" if len(arms) == 1 else f"{first.label} "
+            parts.append(
+                f"{listed([arm.label for arm in arms])} {is_} {told} {CONTROL}: {amounts}; {it} {beat} {self.plain}"
+                f"{',' if of else ''} {of}by {advantage(_sure(_plain(first)), self.metric)}, "
+                "so the gain may be mere size."
+            )
+        return " ".join(parts)
 
     def _worse(self, worse: list[ArmSummary]) -> str:
-        if not worse:
+        told = [arm for arm in worse if _word(_plain(arm)) == "worse" or _word(_control(arm)) == "worse"]
+        told = [arm for arm in told if _word(_plain(arm)) != "better"]
+        parts = []
+        for choose, other in ((_control, CONTROL), (_plain, self.plain)):
+            arms = [arm for arm in told if _word(choose(arm)) == "worse"]
+            if choose is _control:
+                arms = [arm for arm in arms if _word(_plain(arm)) != "worse"]
+            if arms:
+                amount = difference(_sure(choose(arms[0])), self.metric)
+                most = f": {amount}" if len(arms) == 1 else f", {arms[0].label} most: {amount}"
+                is_ = "is" if len(arms) == 1 else "are"
+                parts.append(f"{listed([arm.label for arm in arms])} {is_} worse than {other}{most}.")
+        return " ".join(parts)
+
+    def _same(self, same: list[ArmSummary]) -> str:
+        equal = [arm for arm in same if _word(_plain(arm)) != "better"]
+        if not equal:
             return ""
-        labels = listed([arm.label for arm in worse])
-        amount = self._difference(worse[0])
-        most = f": {amount}" if len(worse) == 1 else f", {worse[0].label} most: {amount}"
-        return f"{labels} {'is' if len(worse) == 1 else 'are'} worse than {self.plain}{most}."
+        who = listed([arm.label for arm in equal])
+        largest = max(equal, key=lambda arm: abs(_first(arm).mean))
+        amount = difference(_first(largest), self.metric)
+        if len(equal) > 1:
+            amount = f"{largest.label} differs most: {amount}"
+        is_ = "is" if len(equal) == 1 else "are"
+        return f"{who} {is_} as good as {self.plain} to within {self.all.margin.text}: {amount}."
+
+    def _cheapest(self, same: list[ArmSummary]) -> str:
+        cheaper = [arm for arm in same if arm.cost_change.latency and arm.cost_change.latency.high < 1]
+        return (
+            f"{listed([arm.label for arm in cheaper])} {'is' if len(cheaper) == 1 else 'are'} faster."
+            if cheaper
+            else ""
+        )
+
+    def _open(self, worse: list[ArmSummary], same: list[ArmSummary]) -> tuple[str, str]:
+        head = " ".join(filter(None, [self._only_plain(), self._worse(worse)]))
+        told = [arm for arm in self.judged if arm not in worse and arm not in same and _word(_plain(arm)) != "better"]
+        lost = [arm for arm in told if any(found.failed or found.failed_other for found in _claims(arm))]
+        hints = [arm for arm in told if arm not in lost and any(map(suggestive, _claims(arm)))]
+        hopeful = [arm for arm in hints if _hint(arm).gain > 0]
+        alike = self._same(same)
+        unseen_ = self._unseen()
+        if lost and not hopeful:
+            rest = [arm for arm in told if arm not in lost]
+            who = listed([arm.label for arm in rest]) if rest else ""
+            none = f"{who} {'does' if len(rest) == 1 else 'do'} not differ detectably." if rest else ""
+            return "Undecided", " ".join(filter(None, [head, alike, none]))
+        if hopeful:
+            first = max(hopeful, key=lambda arm: _hint(arm).gain)
+            found = _hint(first)
+            other = self.plain if found is _plain(first) else CONTROL
+            amount = difference(found, self.metric)
+            if found.significant:
+                why = f"but that is less than the {self.all.margin.text} that matters"
+            else:
+                why = f"but that does not survive the correction for {found.comparisons} comparisons"
+            text = f"{first.label} differs from {other} by {amount}, {why}; none{self._of()} is established as better."
+            return "Undecided", " ".join(filter(None, [head, text, alike, unseen_]))
+        if head:
+            return "Not detectably", " ".join(
+                filter(None, [head, alike, "No other variant is detectably better." if told else ""])
+            )
+        if not told:
+            return "Not detectably", alike
+        count = len(self.judged)
+        none = f"None of the {count} variants differs" if count > 1 else f"{told[0].label} does not differ"
+        if alike:
+            none = f"{listed([arm.label for arm in told])} {'does' if len(told) == 1 else 'do'} not differ"
+        return "Not detectably", " ".join(filter(None, [alike, f"{none} detectably from {self.plain}.", unseen_]))
+
+    def _of(self) -> str:
+        return f" of {len(self.judged)}" if len(self.judged) > 1 else ""
+
+    def _without_arms(self) -> tuple[str, str]:
+        """The answer where no arm has a verdict of its own: too few seeds, failures, questions between arms."""
+        claimed = [one for one in self.all.primary if one.found and one.found.word in CLAIMS]
+        if claimed:
+            word = _sure(claimed[0].found).word
+            short = {"better": "Yes", "worse": "No", "equivalent": "Equivalent"}.get(word, "Not detectably")
+            return short, ""
+        if all(arm.verdict.word in {"failed", "no runs"} for arm in self.variants):
+            if any(arm.failed for arm in self.all.arms):
+                return (
+                    "Undecided",
+                    f"No seed has finished both on a variant and on {self.plain}: there is nothing to judge.",
+                )
+            return "Too few seeds", f"No seed has finished both on a variant and on {self.plain}."
+        few = [arm for arm in self.variants if arm.against_plain and arm.against_plain.word == "too few seeds"]
+        if not few:
+            return "Undecided", "Nothing that this study asks has a finished pair of runs."
+        largest = max(few, key=lambda arm: abs(_sure(arm.against_plain).mean))
+        found = _sure(largest.against_plain)
+        lead = (
+            "One seed shows nothing about seeds. In it"
+            if found.runs == 1
+            else (f"A verdict takes {LEAST_SEEDS} seeds; there are {found.runs}. In them")
+        )
+        amount = difference(found, self.metric) if found.runs == 1 else difference(_bare(found), self.metric)
+        again = "a new seed" if found.runs == 1 else "new seeds"
+        return (
+            "Too few seeds",
+            f"{lead} {largest.label} differs from {self.plain} by {amount}, which {again} may turn round.",
+        )
 
     def _unseen(self) -> str:
-        if self.planner.smallest is None:
+        if self.planner.smallest_high is None:
             return ""
-        text = unseen(self.planner.seeds, self.planner.smallest, self.metric)
-        return f"{text[0].upper()}{text[1:]}."
+        text = unseen(self.planner.seeds, self.planner.smallest_high, self.metric)
+        return f"{text[0].upper()}{text[1:]}. {clear_answer(self.planner, self.metric, self.all.margin.value)}".strip()
 
-    def unfinished(self) -> str:
-        """A sentence about the variants that have no finished run, where others have one."""
-        absent = [arm.label for arm in self.variants if arm.verdict.word == "no runs"]
-        some = absent and len(absent) < len(self.variants)
-        return f"{listed(absent)} cannot be judged: no finished run." if some else ""
+    def beside(self) -> list[str]:
+        """Sentences that stand in every answer: primary questions, failed and missing runs, what was dropped."""
+        told = [
+            f"{one.text[0].upper()}{one.text[1:]}."
+            for one in self.all.primary
+            if one.claim.against not in {"plain", "control"} or one.claim.metric
+        ]
+        for arm in self.all.arms:
+            if arm.failed:
+                count = len(_outcomes(arm))
+                name = arm.label if arm.kind != "plain" else f"{self.plain[0].upper()}{self.plain[1:]}"
+                told.append(f"{name} {failures(len(arm.failed), count, self.all.verbs.get(arm.label, 'failed'))}.")
+        if self.all.pending:
+            return told
+        for arm in self.variants:
+            found = arm.against_plain
+            if found and found.missing:
+                seeds = ", ".join(map(str, found.missing))
+                many = "seeds" if len(found.missing) > 1 else "seed"
+                told.append(f"The pair of {arm.label} and {self.plain} lacks {many} {seeds}.")
+        if self.judged:
+            absent = [arm.label for arm in self.variants if arm.verdict.word == "no runs"]
+            told += [f"{listed(absent)} cannot be judged: no finished run."] if absent else []
+        if self.all.dropped:
+            told.append(
+                f"Planned once and dropped since: {listed(list(self.all.dropped))}; the correction still counts "
+                f"{'it' if len(self.all.dropped) == 1 else 'them'}."
+            )
+        return told
 
 
-def _plain(arm: ArmSummary) -> Comparison:
-    assert arm.against_plain is not None, "only arms with a comparison are judged"
-    return arm.against_plain
+def _claims(arm: ArmSummary) -> list[Comparison]:
+    """The arm's claims that have a verdict, that against the control first."""
+    return [found for found in (arm.against_control, arm.against_plain) if found and found.word in CLAIMS]
 
 
-def _beats(found: Comparison) -> bool:
-    return found.gain > 0 and found.significant
+def _plain(arm: ArmSummary) -> Comparison | None:
+    return arm.against_plain if arm.against_plain in _claims(arm) else None
+
+
+def _control(arm: ArmSummary) -> Comparison | None:
+    return arm.against_control if arm.against_control in _claims(arm) else None
+
+
+def _first(arm: ArmSummary) -> Comparison:
+    return _claims(arm)[0]
+
+
+def _hint(arm: ArmSummary) -> Comparison:
+    return next(found for found in reversed(_claims(arm)) if suggestive(found))
+
+
+def _word(found: Comparison | None) -> str:
+    return found.word if found else ""
+
+
+def _as_good(arm: ArmSummary) -> bool:
+    """Is the arm equivalent to plain, or better than it and equivalent to its control?"""
+    plain, control = _word(_plain(arm)), _word(_control(arm))
+    if plain == "better":
+        return control in {"equivalent", "identical"}
+    return "equivalent" in {plain, control} and plain in {"equivalent", "identical", ""}
+
+
+def _sure(found: Comparison | None) -> Comparison:
+    assert found is not None, "only arms with a comparison are told"
+    return found
+
+
+def _bare(found: Comparison) -> Comparison:
+    """The comparison without its interval, which two seeds do not support."""
+    return replace(found, low=None, high=None)
 
 
 def _price(arm: ArmSummary) -> str:
@@ -148,3 +337,51 @@ def _percent(value: float) -> str:
     if value and abs(value) < 0.05:
         return f"less than 0.1 % {'more' if value > 0 else 'fewer'}"
     return f"{value:+.1f} %".replace("-", "−")
+
+
+def _about(judged: Judged) -> str:
+    """One sentence: which population the verdict is about, and what share of the variance each source has."""
+    found = [one for arm in judged.arms if arm.kind == "attention" for one in (arm.against_plain,) if one]
+    if not found or judged.pending:
+        return ""
+    items = max(one.items for one in found)
+    if not items:
+        return (
+            "The verdict is about new seeds on these very test items: there are no scores of single items, so what "
+            "other items would change is not known."
+        )
+    shares = [one.item_share for one in found if one.item_share is not None]
+    whence = ""
+    if shares:
+        low, high = round(100 * min(shares)), round(100 * max(shares))
+        of_items = f"{low}" if low == high else f"{low} to {high}"
+        of_seeds = f"{100 - low}" if low == high else f"{100 - high} to {100 - low}"
+        whence = (
+            f"; {of_seeds} % of the variance of its differences comes from seeds, {of_items} % from the {items:,} items"
+        )
+    some = "" if all(one.items for one in found if one.runs >= LEAST_SEEDS) else ", where their scores are known"
+    return f"The verdict is about new seeds and new test items alike{some}{whence}."
+
+
+def _risk(judged: Judged) -> str:
+    """The rule of three: what the number of runs leaves open about runs that fail."""
+    ran = [(arm, len(runs)) for arm in judged.arms if arm.kind == "attention" and (runs := _outcomes(arm))]
+    if not ran or judged.pending:
+        return ""
+    worst, count = max(ran, key=lambda one: len(one[0].failed))
+    if worst.failed:
+        bound = failure_bound(len(worst.failed), count)
+        share = "all" if bound >= 1 else f"up to {100 * bound:.0f} %"
+        return (
+            f"Of {count} runs of {worst.label} {len(worst.failed)} failed: {share} of its runs may fail (95 % bound)."
+        )
+    fewest = min(count for _, count in ran)
+    return (
+        f"No run of a variant failed; with {fewest} run{'s' if fewest > 1 else ''} each, a variant that fails or "
+        f"collapses in up to {100 * failure_bound(0, fewest):.0f} % of its runs is not excluded (95 % bound)."
+    )
+
+
+def _outcomes(arm: ArmSummary) -> set[int]:
+    """Seeds whose run has finished or failed."""
+    return {*arm.failed, *(arm.score.seeds if arm.score else ())}

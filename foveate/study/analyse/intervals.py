@@ -1,44 +1,33 @@
-"""Intervals and tests over seeds. Differences are paired: one seed is one start, one data order, one augmentation."""
+"""Two arms → their comparison, and a family of comparisons → its words; the formulas are in `inference`."""
 
 import dataclasses
-import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
 
 from foveate.spec import Metric
-from foveate.summary import ALPHA, Comparison, Estimate
-
-ROUNDING = 1e-12  # relative to the values: differences below this are rounding of double precision
-EXACT_UP_TO = 16  # seeds; 2^15 sign patterns are listed in full up to here
-RANDOM_FLIPS = 99_999
+from foveate.study.analyse import inference
+from foveate.summary import ALPHA, Comparison, Estimate, Interval
 
 
-def scale_of(values: Sequence[float]) -> float:
-    """The largest absolute value: what rounding is relative to."""
-    return max(map(abs, values), default=0.0)
-
-
-def mean_and_sd(values: Sequence[float], scale: float | None = None) -> tuple[float, float | None]:
+def mean_and_sd(values: Sequence[float], scale: float = 0.0) -> tuple[float, float | None]:
     """Mean and sample standard deviation; the latter is None for one value, and 0 where the values are equal.
 
     scale: of the values that these were computed from, where they are differences of others.
     """
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return mean, None
-    sd = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
-    return mean, 0.0 if sd <= ROUNDING * (scale_of(values) if scale is None else scale) else sd
+    found = inference.evidence(values, scale=scale)
+    sd = math.sqrt(len(values) * float(found.seed_variance)) if len(values) > 1 else None
+    return math.fsum(values) / len(values), sd
 
 
-def t_interval(values: Sequence[float], scale: float | None = None) -> tuple[float, float] | None:
+def t_interval(values: Sequence[float]) -> tuple[float, float] | None:
     """95 % Student-t interval of the mean; None for fewer than two values."""
     if len(values) < 2:
         return None
-    from scipy import stats
-
-    mean, sd = mean_and_sd(values, scale)
-    assert sd is not None
-    half = float(stats.t.ppf(1 - ALPHA / 2, len(values) - 1)) * sd / math.sqrt(len(values))
+    found = inference.evidence(values)
+    half = 0.0 if found.seed_variance == 0 else float(inference.half_width(found, ALPHA))
+    mean = math.fsum(values) / len(values)
     return mean - half, mean + half
 
 
@@ -53,84 +42,152 @@ def estimate(scores: Mapping[int, float]) -> Estimate | None:
     return Estimate(mean, sd, low, high, seeds, values)
 
 
-def sign_flip_p(differences: Sequence[float], scale: float | None = None) -> float:
-    """Two-sided p of the exact sign-flip test on paired differences; never below 2/2^n.
-
-    Above 16 seeds the sign patterns are drawn (99 999, from a fixed seed) instead of listed.
-    """
-    import numpy as np
-
-    values = np.asarray(differences, dtype=float)
-    seen = abs(values.sum()) * (1 - ROUNDING) - ROUNDING * (scale_of(differences) if scale is None else scale)
-    if len(values) <= EXACT_UP_TO:
-        # the first sign may stay: turning all signs gives the same |sum|
-        signs = np.array([(1, *rest) for rest in itertools.product((1, -1), repeat=len(values) - 1)])
-        return float((abs(signs @ values) >= seen).mean())
-    signs = np.random.default_rng(0).choice((1.0, -1.0), size=(RANDOM_FLIPS, len(values)))
-    return float(((abs(signs @ values) >= seen).sum() + 1) / (RANDOM_FLIPS + 1))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment, in the order given.
-
-    Source: S. Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scand. J. Statist. 6 (1979).
-    """
-    order = sorted(range(len(p_values)), key=p_values.__getitem__)
-    adjusted, running = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = running
-    return adjusted
-
-
-def paired(ours: Mapping[int, float], theirs: Mapping[int, float], metric: Metric) -> Comparison | None:
+def paired(
+    ours: Mapping[int, float],
+    theirs: Mapping[int, float],
+    metric: Metric,
+    *,
+    failed: Collection[int] = (),
+    failed_other: Collection[int] = (),
+    item_variance: float = 0.0,
+    items: int = 0,
+) -> Comparison | None:
     """`ours - theirs` over the seeds that both have, in the values' own unit; None where they share no seed.
 
-    `p` is the paired-t p. Where every difference is the same and not zero a t interval does not exist: `low` and `high`
-    are None and `p` is the exact sign-flip p (`test` says which). All zero: interval 0 to 0 and p = 1. One seed: no
-    interval, no p. `p_holm` and `comparisons` are filled in once the family is known.
+    A failed run is an outcome, the worst one: with one there is no interval, and p is that of the signed-rank test over
+    all pairs. Where every difference is the same and not zero an interval over seeds does not exist either, and p is
+    the exact sign-flip p. All zero: interval 0 to 0 and p = 1. One seed: no interval, no p.
+
+    failed, failed_other: seeds whose run failed; they count where the other side has an outcome too.
+    item_variance, items: the items' part of the mean's variance, and their number.
     """
     seeds = tuple(sorted(set(ours) & set(theirs)))
     if not seeds:
         return None
-    scale = scale_of([scores[seed] for scores in (ours, theirs) for seed in seeds])
+    known, known_other = {*ours, *failed}, {*theirs, *failed_other}
+    lost = tuple(sorted(set(failed) & known_other))
+    lost_other = tuple(sorted(set(failed_other) & known))
+    scale = max(abs(scores[seed]) for scores in (ours, theirs) for seed in seeds)
     differences = tuple(ours[seed] - theirs[seed] for seed in seeds)
-    mean, sd = mean_and_sd(differences, scale)
-    mean = 0.0 if abs(mean) <= ROUNDING * scale else mean
-    found = Comparison(
+    found = inference.evidence(differences, item_variance, items, scale)
+    mean, many = float(found.mean), len(seeds) > 1
+    comparison = Comparison(
         seeds=seeds,
         differences=differences,
         mean=mean,
         gain=metric.gain(mean, 0.0),
-        sd=sd,
+        sd=math.sqrt(len(seeds) * float(found.seed_variance)) if many else None,
         low=None,
         high=None,
         p=None,
         test=None,
-        p_exact=sign_flip_p(differences, scale),
+        seeds_only=_interval(found.seeds_only(), ALPHA),
+        items=items,
+        item_share=float(found.item_share) if items and many and found.variance > 0 else None,
+        item_variance=item_variance,
+        p_exact=inference.sign_flip_p(differences, scale),
         p_exact_floor=min(1.0, 2.0 / 2.0 ** len(seeds)),
+        failed=lost,
+        failed_other=lost_other,
+        missing=tuple(sorted(known ^ known_other)),
     )
-    if sd is None:
-        return found
-    if sd == 0 and mean == 0:
-        return dataclasses.replace(found, low=0.0, high=0.0, p=1.0, test="none needed")
-    if sd == 0:
-        return dataclasses.replace(found, p=found.p_exact, test="exact sign flip")
-    from scipy import stats
+    if lost or lost_other:
+        test = "signed rank with failed runs as the worst"
+        nothing = Interval(None, None, None)
+        p = float(inference.signed_rank_p(_gains(comparison, metric)))
+        return dataclasses.replace(comparison, p=p, test=test, seeds_only=nothing)
+    if not many:
+        return comparison
+    whole = _interval(found, ALPHA)
+    test = "seeds and items" if items else "seeds"
+    if found.variance == 0:
+        test = "exact sign flip" if mean else "none needed"
+    return dataclasses.replace(comparison, low=whole.low, high=whole.high, p=whole.p, test=test)
 
-    low, high = t_interval(differences, scale) or (None, None)
-    statistic = abs(mean) / (sd / math.sqrt(len(seeds)))
-    p = float(2 * stats.t.sf(statistic, len(seeds) - 1))
-    return dataclasses.replace(found, low=low, high=high, p=p, test="paired t")
+
+def _interval(found: inference.Evidence, level: float) -> Interval:
+    if found.seeds < 2:
+        return Interval(None, None, None)
+    p = float(inference.p_value(found))
+    if found.variance == 0:
+        return Interval(None, None, p) if found.mean else Interval(0.0, 0.0, p)
+    half = float(inference.half_width(found, level))
+    return Interval(float(found.mean) - half, float(found.mean) + half, p)
 
 
-def adjust(family: Sequence[Comparison | None]) -> list[Comparison | None]:
-    """The comparisons of one family with `p_holm` and `comparisons`; those without a p are not part of it."""
-    members = [found.p for found in family if found is not None and found.p is not None]
-    adjusted = iter(holm(members))
-    return [
-        dataclasses.replace(found, p_holm=next(adjusted), comparisons=len(members))
-        if found is not None and found.p is not None
-        else found
-        for found in family
-    ]
+def evidence_of(found: Comparison) -> inference.Evidence:
+    """The evidence that a comparison without failed runs was made from."""
+    variance = 0.0 if found.sd is None else found.sd**2 / len(found.seeds)
+    whole = inference.evidence(found.differences, found.item_variance, found.items)
+    return dataclasses.replace(whole, mean=np.asarray(found.mean), seed_variance=np.asarray(variance))
+
+
+def _gains(found: Comparison, metric: Metric) -> list[float]:
+    """A gain for each pair; a failed run of ours is −inf, of theirs +inf, of both 0."""
+    alone, other = set(found.failed) - set(found.failed_other), set(found.failed_other) - set(found.failed)
+    gains = [metric.gain(value, 0.0) for value in found.differences]
+    both = len(set(found.failed) & set(found.failed_other))
+    return gains + [-math.inf] * len(alone) + [math.inf] * len(other) + [0.0] * both
+
+
+def judge(
+    family: Sequence[Comparison | None],
+    metrics: Sequence[Metric],
+    margins: Sequence[float | None],
+    *,
+    dropped: int = 0,
+    weight: float = 1.0,
+) -> list[Comparison | None]:
+    """The comparisons of one family with their words and corrected figures.
+
+    Claims without a finished pair, and those that were planned once and dropped, stay members of the family.
+
+    metrics, margins: of each; a margin of None: nothing can be equivalent.
+    """
+    size = len(family) + dropped
+    members = [number for number, found in enumerate(family) if found is not None]
+    judged: list[Comparison | None] = list(family)
+    if not members:
+        return judged
+    level = ALPHA * weight / size
+    gains, p, p_same = [], [], []
+    for number in members:
+        found, metric, margin = family[number], metrics[number], margins[number] or 0.0
+        assert found is not None
+        failures = bool(found.failed or found.failed_other)
+        gains.append(float(inference.median_gain(_gains(found, metric))) if failures else found.gain)
+        p.append(1.0 if found.p is None else found.p)
+        same = not failures and len(found.seeds) > 1
+        p_same.append(float(inference.equivalence_p(evidence_of(found), margin)) if same else 1.0)
+    runs = [_sure(family[number]).runs for number in members]
+    decision = inference.decide(
+        gains,
+        p,
+        p_same,
+        [margins[number] or 0.0 for number in members],
+        seeds=runs,
+        failed=[len(_sure(family[number]).failed) for number in members],
+        failed_other=[len(_sure(family[number]).failed_other) for number in members],
+        weight=weight,
+        dropped=size - len(members),
+    )
+    for place, number in enumerate(members):
+        found = _sure(family[number])
+        word = inference.WORDS[int(decision.words[place])]
+        if found.p is not None and found.sd == 0 and found.mean == 0 and not (found.failed or found.failed_other):
+            word = "identical" if word != "too few seeds" else word
+        claim = _interval(evidence_of(found), level) if found.low is not None else Interval(None, None, None)
+        judged[number] = dataclasses.replace(
+            found,
+            comparisons=size,
+            p_holm=None if found.p is None else float(decision.p_holm[place]),
+            claim_low=claim.low,
+            claim_high=claim.high,
+            word=word,
+        )
+    return judged
+
+
+def _sure(found: Comparison | None) -> Comparison:
+    assert found is not None, "members of a family have pairs"
+    return found

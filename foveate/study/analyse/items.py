@@ -1,6 +1,6 @@
-"""Scores of held-out items: on how many an arm is better than plain, worse or equal."""
+"""Scores of held-out items: on how many an arm differs from another, and the items' part of the variance."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +9,92 @@ from numpy.typing import NDArray
 
 from foveate.items import read_items
 from foveate.spec import Metric
-from foveate.study.analyse.intervals import ROUNDING
+from foveate.study.analyse.inference import ROUNDING, Array, item_variance, resampled_item_variance
 from foveate.summary import ItemComparison
 
 Items = tuple[Sequence[str], NDArray[Any]]  # names and values of one run
+Sums = tuple[Sequence[str], dict[str, NDArray[Any]]]  # names and the sums of a metric of the whole set
+Groups = Mapping[str, str]  # name of an item → its group (subject, recording); an item without one is its own
 
 
-def values_of(source: Path | Items, metric: Metric) -> Items | None:
-    """Names and values of a run's items; None where the file is missing or has no such values.
+def mean_iou(sums: Mapping[str, Array]) -> Array:
+    """Mean over the classes (last axis) with a union of the intersection over the union."""
+    there = sums["union"] > 0
+    ratio = np.where(there, sums["intersection"] / np.where(there, sums["union"], 1), 0.0)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(ratio.sum(-1) / there.sum(-1))
 
-    Metrics of the whole set, such as mIoU, have none.
+
+SET_LEVEL: dict[frozenset[str], Callable[[Mapping[str, Array]], Array]] = {
+    frozenset({"intersection", "union"}): mean_iou,
+}  # what a metric is made of → how
+
+
+def read(source: Path | Items, metric: Metric) -> Items | Sums | None:
+    """A run's values of its items, or the sums of which a metric of the whole set is made; None where it has neither.
 
     Raises: ValueError: the file is damaged.
     """
     if not isinstance(source, (str, Path)):
         return source
     found = read_items(Path(source))
-    if found is None or metric.name not in found[1]:
+    if found is None:
         return None
-    return found[0], found[1][metric.name]
+    names, arrays = found
+    if metric.name in arrays:
+        return names, arrays[metric.name]
+    start = f"{metric.name}."
+    sums = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+    return (names, sums) if frozenset(sums) in SET_LEVEL else None
 
 
-def compare_items(ours: Mapping[int, Items], theirs: Mapping[int, Items], metric: Metric) -> ItemComparison | None:
+def item_part(
+    ours: Mapping[int, Items | Sums], theirs: Mapping[int, Items | Sums], seeds: Sequence[int], groups: Groups
+) -> tuple[float, int]:
+    """The items' part of the variance of the mean difference over these seeds, and the number of items (of groups).
+
+    (0, 0) where a seed has no scores of items, or the runs have fewer than two items in common.
+    """
+    if len(seeds) < 2 or any(seed not in ours or seed not in theirs for seed in seeds):
+        return 0.0, 0
+    runs = [arm[seed] for arm in (ours, theirs) for seed in seeds]
+    if len({isinstance(values, dict) for _, values in runs}) > 1:
+        return 0.0, 0
+    places = [_places(names) for names, _ in runs]
+    common = sorted(set.intersection(*(set(of_run) for of_run in places)))
+    rows = [[of_run[name] for name in common] for of_run in places]
+    n = len(seeds)
+    if isinstance(runs[0][1], dict):
+        sums = [{kind: values[kind][row] for kind in values} for (_, values), row in zip(runs, rows, strict=True)]
+        if len(common) < 2:
+            return 0.0, 0
+        codes = _codes(common, groups)
+        value = SET_LEVEL[frozenset(sums[0])]
+
+        def differences(weights: Array) -> Array:
+            each = [value({kind: weights @ array for kind, array in of_run.items()}) for of_run in sums]
+            return np.stack([mine - other for mine, other in zip(each[:n], each[n:], strict=True)], 1)
+
+        return resampled_item_variance(differences, len(common), codes), int(codes.max()) + 1
+    table = np.array([np.asarray(values, float)[row] for (_, values), row in zip(runs, rows, strict=True)])
+    table = table.reshape(2, n, len(common))
+    known = np.isfinite(table).all((0, 1))
+    if known.sum() < 2:
+        return 0.0, 0
+    codes = _codes([name for name, there in zip(common, known, strict=True) if there], groups)
+    own = item_variance((table[0] - table[1])[:, known], codes if groups else None)
+    return float(own), int(codes.max()) + 1
+
+
+def _codes(names: Sequence[tuple[str, int]], groups: Groups) -> NDArray[np.int64]:
+    labels = [("group", groups[name], 0) if name in groups else ("item", name, number) for name, number in names]
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return np.array([numbers[label] for label in labels])
+
+
+def compare_items(
+    ours: Mapping[int, Items | Sums], theirs: Mapping[int, Items | Sums], metric: Metric
+) -> ItemComparison | None:
     """Item by item over the seeds that both arms have and the items that all of these have; None where there are none.
 
     An item's value is its mean over seeds; values that are no finite number leave the item out.
@@ -49,11 +113,18 @@ def compare_items(ours: Mapping[int, Items], theirs: Mapping[int, Items], metric
     return ItemComparison(int(known.sum()), seeds, better, worse, int(near.sum())) if known.any() else None
 
 
-def _by_name(items: Items) -> dict[tuple[str, int], float]:
-    """(name, how often it came before) → value, so that names which repeat stay apart."""
+def _by_name(items: Items | Sums) -> dict[tuple[str, int], float]:
+    names, values = items
+    if isinstance(values, dict):
+        return {}
+    return {name: float(values[place]) for name, place in _places(names).items()}
+
+
+def _places(names: Sequence[str]) -> dict[tuple[str, int], int]:
+    """(name, how often it came before) → its place, so that names which repeat stay apart."""
     seen: dict[str, int] = {}
-    table = {}
-    for name, value in zip(*items, strict=True):
+    places = {}
+    for place, name in enumerate(names):
         number = seen[name] = seen.get(name, -1) + 1
-        table[name, number] = float(value)
-    return table
+        places[name, number] = place
+    return places

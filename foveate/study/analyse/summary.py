@@ -2,35 +2,40 @@
 
 import dataclasses
 import math
-from collections import defaultdict
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from foveate.registry import nearest
 from foveate.spec import Metric
-from foveate.study.analyse.answer import answer
-from foveate.study.analyse.intervals import adjust, estimate, paired
-from foveate.study.analyse.items import Items, compare_items, values_of
+from foveate.study.analyse.answer import Judged, answer
+from foveate.study.analyse.costs import cost_change
+from foveate.study.analyse.curves import curves_of
+from foveate.study.analyse.inference import default_margin, look_weight
+from foveate.study.analyse.intervals import estimate, judge, paired
+from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, read
 from foveate.study.analyse.planner import what_seeds_can_show
-from foveate.study.analyse.words import REFERENCE, short_difference, verdict
+from foveate.study.analyse.words import REFERENCE, sentence, short_difference, verdict
 from foveate.summary import (
     SCHEMA,
     Arm,
     ArmSummary,
+    Claim,
+    Claimed,
     Comparison,
     Cost,
-    CostChange,
-    CurvePoint,
     Failure,
     ItemComparison,
     Kind,
+    Ledger,
     Logged,
-    Ratio,
+    Look,
+    Margin,
     Score,
     Setting,
     Summary,
-    Times,
+    size_of,
 )
 
 SAME = {"size": "cost", "latency": "latency", "none": "cost"}
@@ -47,24 +52,31 @@ def analyse(
     curves: Iterable[Logged] = (),
     costs: Mapping[str, Cost] | None = None,
     failed: Iterable[Failure] = (),
+    pending: Iterable[tuple[str, int]] = (),
     about: Mapping[str, Any] | None = None,
     items: Mapping[str, Mapping[int, Path | Items]] | None = None,
+    groups: Groups | None = None,
+    ledger: Ledger | None = None,
 ) -> Summary:
     """The summary of a study: what the report draws and `--json` prints.
 
-    Differences are paired over the seeds that both arms have. Holm's correction runs over three families apart: the
-    variants against plain (the verdict), the variants against their controls, and the controls against plain. Metrics
-    other than the one that is judged are described, each with its unit and direction, and carry no verdict.
+    Differences are paired over the seeds that both arms have. A study is judged by one family of claims: those of
+    `setting.compare`, else each variant against plain and against its control. Holm's correction runs over all of them
+    and those that the ledger remembers. Everything else (controls against plain, other metrics, and what `compare`
+    leaves out) is described, with its interval, and carries no verdict. Where runs are pending nothing has a verdict.
 
     Args:
         metrics: every metric that rows may name.
         rows: the scores of finished runs; a run whose score is no finite number is a failed run.
         metric: name of the one that the verdict is about; None: the first.
+        pending: label and seed of the runs that are planned and not done.
         items: label → seed → the run's file of item scores, or names and values of the judged metric.
+        groups: name of an item → its group; groups are resampled whole. None: every item stands alone.
+        ledger: what the study remembers; None: this is its first look.
 
     Raises: ValueError: a row names an arm or a metric that is not there, an arm is named twice, a result is given
         twice, there is not exactly one plain arm, two controls claim one variant, no direction of the judged metric is
-        better, or a fraction is outside 0 to 1.
+        better, a fraction is outside 0 to 1, `matters` is negative, or `compare` names what is not there.
     """
     primary = _primary(metrics, metric)
     metrics = (primary, *(one for one in metrics if one.name != primary.name))
@@ -74,16 +86,42 @@ def analyse(
     failures, notes = list(failed), list(about.get("notes", []))
     for failure in failures:
         _known(failure.label, labels, "a failed run names")
+    curves = tuple(curves)
+    for row in curves:
+        _known(row.label, labels, "a curve names")
     scores = _scores(rows, labels, metrics, failures, notes)
-    table = _Table(setting, metrics, arms, scores, costs or {}, failures, items or {})
-    summaries = table.summaries()
+    ledger, pending = ledger or Ledger(), tuple(pending)
+    table = _Table(setting, metrics, arms, scores, costs or {}, failures, items or {}, groups or {}, ledger, pending)
+    summaries, claimed = table.summaries(), table.claimed()
 
     compared = [one.against_plain for one in summaries if one.kind == "attention" and one.against_plain]
-    seeds_used = max((len(found.seeds) for found in compared), default=max(1, len(setting.seeds)))
-    variants = sum(arm.kind == "attention" for arm in arms)
-    planner = what_seeds_can_show(seeds_used, variants, _pooled_sd(compared), primary)
+    planner = what_seeds_can_show(
+        max((found.runs for found in compared), default=max(1, len(setting.seeds))),
+        table.size,
+        _pooled_sd(compared),
+        primary,
+        arms=max(1, len(compared)),
+        margin=table.margins[primary.name].value,
+        item_part=max((found.item_variance for found in compared), default=0.0),
+        weight=table.weight,
+    )
     if notes:
         about["notes"] = notes
+    judged = Judged(
+        setting=setting,
+        metric=primary,
+        margin=table.margins[primary.name],
+        arms=summaries,
+        primary=claimed,
+        planner=planner,
+        ledger=ledger,
+        verbs={label: _verb(failures, label) for label in labels},
+        runs=len(pending)
+        + len({(label, seed) for label, of_arm in scores[primary.name].items() for seed in of_arm})
+        + len({(failure.label, failure.seed) for failure in failures}),
+        pending=len(pending),
+        dropped=table.dropped,
+    )
     return Summary(
         schema=SCHEMA,
         setting=setting,
@@ -91,11 +129,17 @@ def analyse(
         metrics=metrics,
         plain=table.plain,
         arms=summaries,
-        curves=_curves(curves, labels),
+        margin=table.margins[primary.name],
+        claims=table.size,
+        primary=claimed,
+        pending=pending,
+        look=table.look,
+        weight=table.weight,
+        curves=curves_of(curves),
         seeds_can_show=planner,
         failed=tuple(failures),
         about=about,
-        answer=answer(setting, primary, summaries, planner, str(about.get("name") or about.get("data") or "")),
+        answer=answer(judged, str(about.get("name") or about.get("data") or "")),
     )
 
 
@@ -111,46 +155,164 @@ class _Table:
         costs: Mapping[str, Cost],
         failures: list[Failure],
         items: Mapping[str, Mapping[int, Path | Items]],
+        groups: Groups,
+        ledger: Ledger,
+        pending: tuple[tuple[str, int], ...],
     ) -> None:
         self.setting, self.metrics, self.metric, self.arms, self.scores = setting, metrics, metrics[0], arms, scores
-        self.failures = failures
+        self.failures, self.groups, self.pending = failures, groups, pending
         self.plain = next(arm.label for arm in arms if arm.kind == "plain")
         self.control_of = {variant: arm.label for arm in arms for variant in arm.matches}
         labels = [arm.label for arm in arms]
         for label in [*costs, *items]:
             _known(label, labels, "costs or items name")
-        self.costs = costs
-        self.items = {label: _read_items(of_arm, self.metric) for label, of_arm in items.items()}
+        self.costs, self.sources = costs, items
+        self._read: dict[tuple[str, str], dict[int, Items | Sums]] = {}
+        if setting.matters is not None and not (math.isfinite(setting.matters) and setting.matters >= 0):
+            raise ValueError(f"matters: wanted a difference of 0 or more; got {setting.matters}")
+        self.margins = {one.name: self._margin(one) for one in metrics}
+        self.claims = self._claims()
+        names = [claim.name for claim in self.claims]
+        self.dropped = tuple(name for name in ledger.claims if name not in names)
+        self.size = len(names) + len(self.dropped)
+        looks, now = list(ledger.looks), Look(len(setting.seeds), self.size)
+        looks = looks[: looks.index(now) + 1] if now in looks else [*looks, now]
+        self.look, self.weight = len(looks), look_weight([look.seeds for look in looks], ledger.most)
+        self.found = self._judged()
 
-    def summaries(self) -> tuple[ArmSummary, ...]:
-        judged = self.scores[self.metric.name]
-        to_plain = {a.label: self._against(a, self.plain, judged, self.metric) for a in self.arms}
-        to_control = {a.label: self._against(a, self.control_of.get(a.label), judged, self.metric) for a in self.arms}
-        families = [[a.label for a in self.arms if a.kind == kind] for kind in ("attention", "control")]
-        for table, family in [*((to_plain, family) for family in families), (to_control, list(to_control))]:
-            table.update(zip(family, adjust([table[label] for label in family]), strict=True))
-        return tuple(
-            self._summary(arm, self._with_text(to_plain[arm.label]), self._with_text(to_control[arm.label]))
-            for arm in self.arms
+    def _margin(self, metric: Metric) -> Margin:
+        stated = metric is self.metric and self.setting.matters is not None
+        if stated:
+            value: float | None = (self.setting.matters or 0.0) / metric.factor
+        else:
+            plain = estimate(self.scores[metric.name][self.plain])
+            percent = metric.shown == "percent" or metric.unit == "%"
+            value = default_margin(None if plain is None else plain.mean, percent)
+            value = value * 100 if value and metric.unit == "%" else value
+        return Margin(value, stated, "" if value is None else size_of(metric, value))
+
+    def _claims(self) -> tuple[Claim, ...]:
+        variants = [arm.label for arm in self.arms if arm.kind == "attention"]
+        if not self.setting.compare:
+            kinds = ("plain", "control")
+            return tuple(Claim(a, kind) for kind in kinds for a in variants if kind == "plain" or a in self.control_of)
+        labels, names = [arm.label for arm in self.arms], [metric.name for metric in self.metrics]
+        for claim in self.setting.compare:
+            _known(claim.arm, labels, "compare names")
+            if claim.against not in {"plain", "control"}:
+                _known(claim.against, labels, "compare names")
+            if claim.against == "control" and claim.arm not in self.control_of:
+                raise ValueError(f"compare: {claim.arm!r} has no equal-cost control in this study")
+            if claim.arm == self._other(claim):
+                raise ValueError(f"compare: wanted two arms; got {claim.arm!r} against itself")
+            if claim.metric is not None:
+                if claim.metric not in names:
+                    raise ValueError(
+                        f"compare: no metric {claim.metric!r} was measured; {nearest(claim.metric, names)}"
+                    )
+                if self.metrics[names.index(claim.metric)].better == "neither":
+                    raise ValueError(f"compare: metric {claim.metric!r} has no better direction")
+        return self.setting.compare
+
+    def _other(self, claim: Claim) -> str:
+        return {"plain": self.plain, "control": self.control_of.get(claim.arm, "")}.get(claim.against, claim.against)
+
+    def _metric(self, claim: Claim) -> Metric:
+        return next(one for one in self.metrics if one.name == (claim.metric or self.metric.name))
+
+    def _judged(self) -> dict[tuple[str, str, str], Comparison]:
+        """(arm, other arm, metric) → the claims' comparisons, with their words."""
+        keys = [(claim.arm, self._other(claim), self._metric(claim)) for claim in self.claims]
+        family = [self._compare(*key) for key in keys]
+        if self.pending:
+            judged = [found and dataclasses.replace(found, word="unfinished") for found in family]
+        else:
+            margins = [self.margins[metric.name].value for *_, metric in keys]
+            judged = judge(
+                family, [metric for *_, metric in keys], margins, dropped=len(self.dropped), weight=self.weight
+            )
+        return {
+            (arm, other, metric.name): self._with_text(found, metric)
+            for (arm, other, metric), found in zip(keys, judged, strict=True)
+            if found
+        }
+
+    def _compare(self, arm: str, other: str, metric: Metric) -> Comparison | None:
+        scores = self.scores[metric.name]
+        mine, theirs = self._items(arm, metric), self._items(other, metric)
+        seeds = sorted(set(scores[arm]) & set(scores[other]))
+        part, count = item_part(mine, theirs, seeds, self.groups) if mine and theirs else (0.0, 0)
+        return paired(
+            scores[arm],
+            scores[other],
+            metric,
+            failed=self._failed(arm),
+            failed_other=self._failed(other),
+            item_variance=part,
+            items=count,
         )
 
-    def _against(
-        self, arm: Arm, other: str | None, scores: dict[str, dict[int, float]], metric: Metric
-    ) -> Comparison | None:
-        return None if other in (None, arm.label) else paired(scores[arm.label], scores[str(other)], metric)
+    def _items(self, label: str, metric: Metric) -> dict[int, Items | Sums]:
+        """Scores of a run's items; in-memory ones are of the judged metric alone."""
+        if (label, metric.name) not in self._read:
+            sources = self.sources.get(label, {})
+            own = {seed: one for seed, one in sources.items() if metric is self.metric or isinstance(one, (str, Path))}
+            found = {seed: read(one, metric) for seed, one in own.items()}
+            self._read[label, metric.name] = {seed: values for seed, values in found.items() if values is not None}
+        return self._read[label, metric.name]
 
-    def _with_text(self, found: Comparison | None, metric: Metric | None = None) -> Comparison | None:
-        return found and dataclasses.replace(found, text=short_difference(found, metric or self.metric))
+    def _failed(self, label: str) -> tuple[int, ...]:
+        return tuple(sorted({failure.seed for failure in self.failures if failure.label == label}))
 
-    def _summary(self, arm: Arm, to_plain: Comparison | None, to_control: Comparison | None) -> ArmSummary:
-        label, control = arm.label, self.control_of.get(arm.label)
+    def _against(self, label: str, other: str | None, metric: Metric) -> Comparison | None:
+        """The claim, or where it is none the comparison as a description."""
+        if other is None or other == label:
+            return None
+        claim = self.found.get((label, other, metric.name))
+        return claim or self._described(self._compare(label, other, metric), metric)
+
+    def _described(self, found: Comparison | None, metric: Metric) -> Comparison | None:
+        return found and self._with_text(found, metric)
+
+    def _with_text(self, found: Comparison, metric: Metric) -> Comparison:
+        return dataclasses.replace(found, text=short_difference(found, metric))
+
+    def claimed(self) -> tuple[Claimed, ...]:
+        """The primary comparisons that the study names."""
+        result = []
+        for claim in self.setting.compare:
+            metric, other = self._metric(claim), self._other(claim)
+            found, margin = self.found.get((claim.arm, other, metric.name)), self.margins[metric.name]
+            verb = _verb(self.failures, claim.arm)
+            told = "no finished pair" if found is None else sentence(found, metric, margin, other, verb=verb)
+            result.append(Claimed(claim, metric, found, f"{claim.arm} against {other}, {metric.name}: {told}"))
+        return tuple(result)
+
+    def summaries(self) -> tuple[ArmSummary, ...]:
+        return tuple(self._summary(arm) for arm in self.arms)
+
+    def _summary(self, arm: Arm) -> ArmSummary:
+        label, control, failed = arm.label, self.control_of.get(arm.label), self._failed(arm.label)
+        to_plain = self._against(label, self.plain, self.metric)
+        to_control = self._against(label, control, self.metric)
         estimates = {one.name: estimate(self.scores[one.name][label]) for one in self.metrics}
-        others = {
-            one.name: self._with_text(self._against(arm, self.plain, self.scores[one.name], one), one)
-            for one in self.metrics[1:]
-        }
-        judged = verdict(to_plain, to_control, SAME[self.setting.control], self.metric)
-        cost = self.costs.get(label)
+        others = {one.name: self._against(label, self.plain, one) for one in self.metrics[1:]}
+        cost, smallest = self.costs.get(label), None
+        if to_plain and to_plain.sd is not None and to_plain.comparisons and not self.pending:
+            level = {"item_part": to_plain.item_variance, "weight": self.weight}
+            smallest = what_seeds_can_show(
+                to_plain.runs, self.size, to_plain.sd, self.metric, arms=1, **level
+            ).smallest_high
+        judged = verdict(
+            to_plain,
+            to_control,
+            self.metric,
+            self.margins[self.metric.name],
+            same=SAME[self.setting.control],
+            failed=len(failed),
+            verb=_verb(self.failures, label),
+            smallest=smallest,
+        )
         return ArmSummary(
             **{one.name: getattr(arm, one.name) for one in dataclasses.fields(Arm)},
             score=estimates[self.metric.name],
@@ -163,14 +325,20 @@ class _Table:
             cost_change=cost_change(cost, None if label == self.plain else self.costs.get(self.plain)),
             control=control,
             control_cost=cost_change(self.costs.get(control), cost) if control else None,
-            failed=tuple(sorted(failure.seed for failure in self.failures if failure.label == label)),
+            failed=failed,
             verdict=REFERENCE if arm.kind == "plain" else judged,
         )
 
     def _item_comparison(self, label: str) -> ItemComparison | None:
-        if label == self.plain or label not in self.items or self.plain not in self.items:
-            return None
-        return compare_items(self.items[label], self.items[self.plain], self.metric)
+        mine, theirs = self._items(label, self.metric), self._items(self.plain, self.metric)
+        return compare_items(mine, theirs, self.metric) if label != self.plain and mine and theirs else None
+
+
+def _verb(failures: list[Failure], label: str) -> str:
+    """How runs of an arm failed: "diverged" where the losses or scores were no numbers."""
+    errors = [failure.error.lower() for failure in failures if failure.label == label]
+    diverged = errors and all(re.search(r"\b(nan|inf|infinite)\b|diverge", error) for error in errors)
+    return "diverged" if diverged else "failed"
 
 
 def _primary(metrics: Sequence[Metric], name: str | None) -> Metric:
@@ -244,69 +412,8 @@ def _scores(
     return scores
 
 
-def _read_items(sources: Mapping[int, Path | Items], metric: Metric) -> dict[int, Items]:
-    found = {seed: values_of(source, metric) for seed, source in sources.items()}
-    return {seed: values for seed, values in found.items() if values is not None}
-
-
-def cost_change(ours: Cost | None, base: Cost | None) -> CostChange:
-    """What `ours` costs more than `base`.
-
-    A ratio of times is that of their ratios to the plain network, measured round by round, where both have one; it runs
-    from low/high to high/low, which is exact against the plain network itself and else wide.
-    """
-    if not ours or not base:
-        return CostChange()
-    parameters, parameters_percent = _added(ours.parameters, base.parameters)
-    macs, macs_percent = _added(ours.macs, base.macs)
-    return CostChange(
-        parameters=parameters,
-        parameters_percent=parameters_percent,
-        macs=macs,
-        macs_percent=macs_percent,
-        latency=_ratio((ours.latency_ratio, base.latency_ratio), (ours.latency_ms, base.latency_ms)),
-        train_step=_ratio((ours.train_step_ratio, base.train_step_ratio), (ours.train_step_ms, base.train_step_ms)),
-    )
-
-
-def _added(ours: int | None, base: int | None) -> tuple[int | None, float | None]:
-    if ours is None or base is None:
-        return None, None
-    return ours - base, 100 * (ours - base) / base if base else None
-
-
-def _ratio(ratios: tuple[Times | None, Times | None], times: tuple[Times | None, Times | None]) -> Ratio | None:
-    mine, other = ratios if all(ratios) else times
-    if mine is None or other is None or min(other.low, other.median) <= 0:
-        return None
-    low, high = mine.low / other.high, mine.high / other.low
-    return Ratio(mine.median / other.median, low, high, distinguishable=low > 1 or high < 1)
-
-
 def _pooled_sd(compared: list[Comparison]) -> float | None:
     """One sd of paired differences for the whole study: each variant's variance weighted by its degrees of freedom."""
     parts = [(len(found.seeds) - 1, found.sd) for found in compared if found.sd is not None]
     freedom = sum(weight for weight, _ in parts)
     return math.sqrt(sum(weight * sd**2 for weight, sd in parts) / freedom) if freedom else None
-
-
-def _curves(curves: Iterable[Logged], labels: list[str]) -> dict[str, dict[str, tuple[CurvePoint, ...]]]:
-    """label → metric → one point an epoch: the mean over seeds and the range from lowest to highest seed."""
-    gathered: dict[str, dict[str, dict[int, list[float]]]] = {
-        label: defaultdict(lambda: defaultdict(list)) for label in labels
-    }
-    for row in curves:
-        _known(row.label, labels, "a curve names")
-        if row.value is not None and math.isfinite(row.value):
-            gathered[row.label][row.metric][int(row.epoch)].append(float(row.value))
-    return {
-        label: {
-            metric: tuple(
-                CurvePoint(epoch, math.fsum(values) / len(values), min(values), max(values), len(values))
-                for epoch, values in sorted(epochs.items())
-            )
-            for metric, epochs in metrics.items()
-        }
-        for label, metrics in gathered.items()
-        if metrics
-    }

@@ -1,0 +1,56 @@
+"""What a study folder remembers of its past: every claim and seed ever planned, and every time it was judged.
+
+Kept in the store's meta under "ledger", written by the coordinator. An older folder has none: it starts now.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+from foveate.spec import Study
+from foveate.store import Store
+from foveate.summary import Arm, Claim, Ledger, Look, to_json
+
+LEDGER = "ledger"
+
+
+def read_ledger(store: Store) -> Ledger:
+    """The ledger of a folder; an empty one where nothing was planned yet."""
+    kept = store.get_meta(LEDGER)
+    if kept is None:
+        return Ledger()
+    looks = tuple(Look(**look) for look in kept["looks"])
+    return Ledger(tuple(kept["claims"]), tuple(kept["seeds"]), looks, kept["most"])
+
+
+def remember_plan(store: Store, study: Study, arms: Sequence[Arm], most: int | None = None) -> None:
+    """Add what is planned now to what was planned ever.
+
+    most: the most seeds that the study may take; counted where it is declared before the first look.
+    """
+    before = read_ledger(store)
+    claims = dict.fromkeys([*before.claims, *claims_of(study, arms)])
+    seeds = dict.fromkeys([*before.seeds, *study.seeds])
+    most = before.most if before.looks or most is None else most
+    _write(store, dataclasses.replace(before, claims=tuple(claims), seeds=tuple(seeds), most=most))
+
+
+def remember_look(store: Store, study: Study) -> None:
+    """A study whose runs are all done or failed is judged now; the same state again is no new look."""
+    before = read_ledger(store)
+    now = Look(len(study.seeds), len(before.claims))
+    if now not in before.looks:
+        _write(store, dataclasses.replace(before, looks=(*before.looks, now)))
+
+
+def claims_of(study: Study, arms: Sequence[Arm]) -> list[str]:
+    """Names of the study's claims, as `foveate.summary.Claim.name` writes them."""
+    if study.compare:
+        return [Claim(one.arm, one.against, one.metric).name for one in study.compare]
+    controlled = {variant for arm in arms for variant in arm.matches}
+    variants = [arm.label for arm in arms if arm.kind == "attention"]
+    pairs = [(label, "plain") for label in variants] + [(label, "control") for label in variants if label in controlled]
+    return [Claim(*pair).name for pair in pairs]
+
+
+def _write(store: Store, ledger: Ledger) -> None:
+    store.set_meta(LEDGER, to_json(ledger))

@@ -1,0 +1,304 @@
+"""What the analysis found, as frozen values."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from foveate.spec import Metric
+from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
+
+SCHEMA = 3
+ALPHA = 0.05  # of what a study claims, all claims and looks together; intervals are 95 %
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A metric of one arm over its seeds: mean, sample sd and 95 % Student-t interval (None with one seed)."""
+
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An interval and the p that belongs to it; None where it does not exist."""
+
+    low: float | None
+    high: float | None
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences of one metric between two arms, ours minus theirs, paired by seed.
+
+    Attributes:
+        seeds, differences: pairs that both finished.
+        gain: the mean difference, positive where ours is better.
+        low, high: 95 % interval of the mean over new seeds, and over new items where their scores are known; of this
+            comparison alone. None where it does not exist, as after failed runs.
+        p: of `test`: "seeds", "seeds and items", "exact sign flip", "signed rank with failed runs as the worst" or
+            "none needed"; None with one seed.
+        seeds_only: the same on these very items.
+        items, item_share: number of items (of groups where items have groups; 0: not known) and their share of the
+            variance.
+        p_exact, p_exact_floor: of the exact sign-flip test, and the least p that it can give with these seeds.
+        failed, failed_other: seeds that failed here and on the other side.
+        missing: seeds that only one side has, without having failed.
+        comparisons: claims of the study, those ever planned; 0: this comparison is none and is described alone.
+        p_holm: p corrected for the looks and, with Holm's method, for the claims; None where it is no claim.
+        claim_low, claim_high: interval that holds for all claims and looks at once.
+        word: better, worse, equivalent, undecided, identical, too few seeds, unfinished, or descriptive.
+        text: "+1.3 (+0.4 to +2.2)", in the unit that `metric.difference_unit` names.
+    """
+
+    seeds: tuple[int, ...]
+    differences: tuple[float, ...]
+    mean: float
+    gain: float
+    sd: float | None
+    low: float | None
+    high: float | None
+    p: float | None
+    test: str | None
+    seeds_only: Interval
+    items: int
+    item_share: float | None
+    item_variance: float
+    p_exact: float
+    p_exact_floor: float
+    failed: tuple[int, ...] = ()
+    failed_other: tuple[int, ...] = ()
+    missing: tuple[int, ...] = ()
+    comparisons: int = 0
+    p_holm: float | None = None
+    claim_low: float | None = None
+    claim_high: float | None = None
+    word: str = "descriptive"
+    text: str = ""
+
+    @property
+    def significant(self) -> bool:
+        """Is the corrected p below 0.05?"""
+        return self.p_holm is not None and self.p_holm < ALPHA
+
+    @property
+    def runs(self) -> int:
+        """Pairs whose outcome is known, failed ones included."""
+        return len({*self.seeds, *self.failed, *self.failed_other})
+
+
+@dataclass(frozen=True)
+class ItemComparison:
+    """On how many held-out items an arm is better, worse or equal to plain, each item's score averaged over seeds."""
+
+    items: int
+    seeds: tuple[int, ...]
+    better: int
+    worse: int
+    equal: int
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A time to another time; distinguishable: its range leaves out 1."""
+
+    ratio: float
+    low: float
+    high: float
+    distinguishable: bool
+
+
+@dataclass(frozen=True)
+class CostChange:
+    """What one network costs more than another."""
+
+    parameters: int | None = None
+    parameters_percent: float | None = None
+    macs: int | None = None
+    macs_percent: float | None = None
+    latency: Ratio | None = None
+    train_step: Ratio | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`word`: that of the arm's comparison with plain (of its primary one, where `[[compare]]` names it), no runs,
+    failed where every run failed, or plain for the reference itself."""
+
+    word: str
+    short: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArmSummary(Arm):
+    """An arm with what was found.
+
+    Attributes:
+        score: the metric that the verdict is about.
+        estimates: every metric that has a value, by name.
+        against_plain, against_control: of that metric; None where no seed has finished on both sides.
+        descriptive: the other metrics against plain, by name; part of no family and no verdict.
+        items: the metric's values of each item against plain; None where a study keeps none.
+        control: label of the control that has this arm's cost.
+        control_cost: what the control costs more than this arm.
+        failed: seeds whose run failed.
+    """
+
+    score: Estimate | None
+    estimates: dict[str, Estimate]
+    against_plain: Comparison | None
+    against_control: Comparison | None
+    descriptive: dict[str, Comparison]
+    items: ItemComparison | None
+    cost: Cost
+    cost_change: CostChange
+    control: str | None
+    control_cost: CostChange | None
+    failed: tuple[int, ...]
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Mean of a logged value over seeds after an epoch, lowest and highest seed, number of seeds."""
+
+    epoch: int
+    mean: float
+    low: float
+    high: float
+    seeds: int
+
+
+@dataclass(frozen=True)
+class SeedStep:
+    """The smallest true difference that this number of seeds shows in 4 studies of 5."""
+
+    seeds: int
+    smallest_sd: float
+    smallest: float | None
+
+
+@dataclass(frozen=True)
+class SeedsCanShow:
+    """What a number of paired seeds can show, before any is run.
+
+    Attributes:
+        exact_floor: 2/2^seeds, the least p of an exact sign-flip test.
+        holm_allows: comparisons that such a test allows at 0.05.
+        seeds_for_exact: seeds with which it can reach 0.05 for all comparisons.
+        smallest_sd_one, smallest_sd: smallest difference seen with 80 % power for one comparison and for all, in
+            standard deviations of the paired differences; None below two seeds.
+        sd, smallest: that standard deviation and the smallest difference, in the metric's unit; None where unknown.
+        sd_high, smallest_high: upper end of the one-sided 80 % interval of sd, and the smallest difference with it;
+            None where sd is not known from three seeds or more.
+        level: of the test of one of the comparisons.
+        needed, needed_high: seeds that show a difference that matters, with sd and with sd_high; None: not known, or
+            more than 200.
+        items_alone: a difference that the test items hide however many seeds there are.
+        useful: can a difference of this metric be large enough to be seen?
+        ladder: the same for other numbers of seeds.
+    """
+
+    seeds: int
+    comparisons: int
+    exact_floor: float
+    exact_can_reach: bool
+    holm_allows: int
+    seeds_for_exact: int
+    smallest_sd_one: float | None
+    smallest_sd: float | None
+    sd: float | None
+    sd_high: float | None
+    smallest: float | None
+    smallest_high: float | None
+    level: float
+    needed: int | None
+    needed_high: int | None
+    items_alone: float
+    useful: bool
+    ladder: tuple[SeedStep, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The study's question and its answer.
+
+    `short`: "Yes", "No", "Not detectably", "Equivalent", "Undecided" or "Too few seeds".
+
+    Attributes:
+        about: what the verdict is about and where its uncertainty comes from.
+        risk: what the number of runs leaves open about runs that fail.
+    """
+
+    question: str
+    short: str
+    text: str
+    about: str = ""
+    risk: str = ""
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The smallest difference that matters, in the metric's unit (None: unknown), whether it was stated, in words."""
+
+    value: float | None
+    stated: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """A primary comparison that `[[compare]]` names, and what came of it."""
+
+    claim: Claim
+    metric: Metric
+    found: Comparison | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Everything that is known of a study.
+
+    Attributes:
+        metric: the one that the verdict is about; the first of `metrics`.
+        plain: label of the arm that the others are compared with.
+        margin: of the metric that the verdict is about.
+        claims: number of comparisons that the study is judged by, those dropped since included.
+        primary: those that `[[compare]]` names.
+        pending: runs that are planned and not done; while there are any there is no verdict.
+        look: number of this look, counted from 1; weight: the share of the error rate that it may spend.
+        curves: arm → logged name → a point an epoch.
+        about: data, machine, versions, command, notes: shown, never computed with.
+    """
+
+    schema: int
+    setting: Setting
+    metric: Metric
+    metrics: tuple[Metric, ...]
+    plain: str
+    arms: tuple[ArmSummary, ...]
+    margin: Margin
+    claims: int
+    primary: tuple[Claimed, ...]
+    pending: tuple[tuple[str, int], ...]
+    look: int
+    weight: float
+    curves: dict[str, dict[str, tuple[CurvePoint, ...]]]
+    seeds_can_show: SeedsCanShow
+    failed: tuple[Failure, ...]
+    about: dict[str, Any]
+    answer: Answer
+
+    def arm(self, label: str) -> ArmSummary:
+        """The arm of this label. Raises: KeyError: there is none."""
+        for arm in self.arms:
+            if arm.label == label:
+                return arm
+        raise KeyError(label)
