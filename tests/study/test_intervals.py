@@ -100,7 +100,7 @@ def test_planner_speaks_the_metrics_unit_and_has_limits() -> None:
     assert plan.smallest_sd is not None
     assert plan.smallest == pytest.approx(0.004 * plan.smallest_sd)
     assert f"At a standard deviation of 0.4 points that is about {100 * plan.smallest:.1f} points; smaller" in plan.text
-    assert "At a standard deviation of 3.0 px that is about 6.7 px" in what_seeds_can_show(5, 2, 3.0, ERROR).text
+    assert "At a standard deviation of 3.0 px that is about 6.5 px" in what_seeds_can_show(5, 2, 3.0, ERROR).text
     assert "points" not in what_seeds_can_show(5, 2, 3.0, ERROR).text
     assert what_seeds_can_show(3, 0).comparisons == 0
     assert what_seeds_can_show(3, 2, sd=0.0).smallest is None
