@@ -46,7 +46,8 @@ class Progress(Watcher):
         compared = len(study.variants) - 1
         self.console.print(f"{study.network} on {data.description}")
         self.console.print(
-            f"{len(plan.arms)} networks × {len(study.seeds)} seeds × {study.train.epochs} epochs → {self.folder}"
+            f"{len(plan.arms)} networks × {_count(len(study.seeds), 'seed')} × {_count(study.train.epochs, 'epoch')} → "
+            f"{self.folder}"
         )
         for arm in plan.arms:
             if arm.kind == "control":
@@ -88,3 +89,7 @@ class Progress(Watcher):
 
     def waiting(self, who: str) -> None:
         self.console.print(f"waiting for {who} ({time.strftime('%H:%M:%S')})")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

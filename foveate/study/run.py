@@ -62,7 +62,7 @@ class Watcher:
         """The costs are about to be measured."""
 
     def estimated(self, runs: int, jobs: int, seconds: float) -> None:
-        """Training begins: so many runs, so many at a time, for about so long."""
+        """Training begins: the number of runs, how many run at a time, and the estimated time in all."""
 
     def started(self, run: Run, attempt: int) -> None:
         """A run begins, or begins again."""
@@ -113,9 +113,8 @@ def run_study(
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
     if not (out / STUDY).is_file():
-        make_plan(
-            study.model_copy(update={"control": "none"}), data, task
-        )  # mistakes end here, before a folder is made
+        # mistakes end here, before a folder is made
+        make_plan(study.model_copy(update={"control": "none"}), data, task)
     try:
         with (
             lock_folder(out, wait=wait, on_wait=watcher.waiting),
