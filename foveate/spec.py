@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from foveate.choices import Choices
 from foveate.registry import is_file_reference, nearest
 
 PLAIN = "none"
@@ -240,9 +241,16 @@ class DataSpec(Frozen):
         None, ge=2, le=MOST_ITEMS, validation_alias=AliasChoices("train_items", "train_images"), description="None: all"
     )
     test_items: int | None = Field(
-        None, ge=2, le=MOST_ITEMS, validation_alias=AliasChoices("test_items", "test_images"), description="None: all"
+        None,
+        ge=2,
+        le=MOST_ITEMS,
+        validation_alias=AliasChoices("test_items", "test_images"),
+        description="the most of a validation part of its own as well; None: all",
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="of a set without a split of its own")
+    validation_fraction: float | None = Field(
+        None, gt=0, lt=1, description="of the training part; None: a tenth, where early stopping or a list needs one"
+    )
     augment: bool = True
 
     @field_validator("size", mode="before")
@@ -255,8 +263,8 @@ class DataSpec(Frozen):
         return (value, value)
 
 
-class Training(Frozen):
-    """How one network is trained. The defaults suit a small network from scratch."""
+class Training(Choices, Frozen):
+    """How one network is trained; a list of values is a choice made on the validation part, for each arm and seed."""
 
     epochs: int = Field(10, ge=1, le=MOST)
     batch_size: int = Field(64, ge=1, le=MOST)
@@ -265,7 +273,7 @@ class Training(Frozen):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
-    early_stop: int = Field(0, ge=0, le=MOST, description="epochs without a lower held-out loss; 0: off")
+    early_stop: int = Field(0, ge=0, le=MOST, description="epochs without a lower loss on the validation part; 0: off")
     amp: bool = False
     channels_last: bool = False
     device: str = "cpu"

@@ -10,8 +10,9 @@ from rich.progress import Progress as Bars
 from foveate.data.dataset import Dataset
 from foveate.spec import Run, Study
 from foveate.study import Watcher, what_seeds_can_show
-from foveate.study.estimate import in_words
+from foveate.study.estimate import in_words as duration
 from foveate.study.plan import Plan
+from foveate.study.tuning import in_words
 
 
 class Progress(Watcher):
@@ -34,6 +35,7 @@ class Progress(Watcher):
         )
         self.fractions: dict[str, float] = {}
         self.done, self.total = 0, 0
+        self.listed: tuple[str, ...] = ()
 
     def __enter__(self) -> "Progress":
         return self
@@ -43,12 +45,16 @@ class Progress(Watcher):
             self.bars.stop()
 
     def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
-        compared = len(study.variants) - 1
+        compared, self.listed = len(study.variants) - 1, study.train.listed
         self.console.print(f"{study.network} on {data.description}")
-        self.console.print(
-            f"{len(plan.arms)} networks × {_count(len(study.seeds), 'seed')} × {_count(study.train.epochs, 'epoch')} → "
-            f"{self.folder}"
-        )
+        parts = [f"{len(plan.arms)} networks", _count(len(study.seeds), "seed")]
+        if study.train.listed:
+            parts.append(f"{len(study.train.each())} values of {' and '.join(study.train.listed)}")
+        if "epochs" not in study.train.listed:
+            most = "up to " if study.train.early_stop else ""
+            parts.append(most + _count(study.train.epochs, "epoch"))
+        runs = f": {len(plan.runs)} runs" if study.train.listed else ""
+        self.console.print(f"{' × '.join(parts)}{runs} → {self.folder}")
         for arm in plan.arms:
             if arm.kind == "control":
                 self.console.print(f"  control: {arm.label}")
@@ -65,13 +71,13 @@ class Progress(Watcher):
 
     def estimated(self, runs: int, jobs: int, seconds: float) -> None:
         at_a_time = f", {min(jobs, runs)} at a time" if jobs > 1 < runs else ""
-        self.console.print(f"training {runs} run{'s' if runs > 1 else ''}{at_a_time}: {in_words(seconds)}")
+        self.console.print(f"training {runs} run{'s' if runs > 1 else ''}{at_a_time}: {duration(seconds)}")
 
     def started(self, run: Run, attempt: int) -> None:
         self.bars.start()
         self.fractions[run.key] = 0.0
         if attempt > 1:
-            self.bars.print(f"  goes on: {run.arm}, seed {run.seed} (start {attempt})")
+            self.bars.print(f"  goes on: {run.arm}, seed {run.seed}{self._values(run)} (start {attempt})")
 
     def progressed(self, run: Run, step: int, steps: int) -> None:
         self.fractions[run.key] = min(max(step / steps, 0.0), 1.0) if steps > 0 else 0.0
@@ -85,7 +91,11 @@ class Progress(Watcher):
         self.done += 1
         self.bars.update(self.task, completed=self.done + sum(self.fractions.values()))
         if error:
-            self.bars.print(f"  failed: {run.arm}, seed {run.seed}: {error}")
+            self.bars.print(f"  failed: {run.arm}, seed {run.seed}{self._values(run)}: {error}")
+
+    def _values(self, run: Run) -> str:
+        """ ", lr 0.1", of the values that the study lists."""
+        return "".join(f", {in_words({name: getattr(run.train, name)})}" for name in self.listed)
 
     def waiting(self, who: str) -> None:
         self.console.print(f"waiting for {who} ({time.strftime('%H:%M:%S')})")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Compare attention mechanisms with paired seeds, intervals and equal-cost controls."
 )
+LISTED = "VALUE[,VALUE…]"
 Folder = Annotated[Path, typer.Argument(help="The study's folder.", show_default=False)]
 
 
@@ -55,11 +56,19 @@ def run(
     thaw: Annotated[int | None, typer.Option(help="With --freeze: train everything from this epoch on.")] = None,
     attention_lr: Annotated[float | None, typer.Option(help="Learning rate of the attention. Default: --lr.")] = None,
     seeds: Annotated[str | None, typer.Option(help="A number of seeds, or seeds parted by commas.")] = None,
-    epochs: Annotated[int | None, typer.Option()] = None,
-    batch_size: Annotated[int | None, typer.Option()] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate; cosine down to 0.")] = None,
-    weight_decay: Annotated[float | None, typer.Option()] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
+    epochs: Annotated[str | None, typer.Option(help="Of one training.", metavar=LISTED)] = None,
+    batch_size: Annotated[str | None, typer.Option(metavar=LISTED)] = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(
+            help="Highest learning rate; cosine down to 0. Of several values, as of --epochs, --batch-size, "
+            "--weight-decay and --optimizer, each is tried, and chosen on the validation part in each network and "
+            "seed.",
+            metavar=LISTED,
+        ),
+    ] = None,
+    weight_decay: Annotated[str | None, typer.Option(metavar=LISTED)] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.", metavar=LISTED)] = None,
     image_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
     train_images: Annotated[
         int | None, typer.Option("--train-images", "--train-items", help="Use only this many.")
@@ -67,7 +76,13 @@ def run(
     test_images: Annotated[
         int | None, typer.Option("--test-images", "--test-items", help="Use only this many.")
     ] = None,
-    early_stop: Annotated[int | None, typer.Option(help="Epochs without a lower held-out loss; 0: off.")] = None,
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(help="Of the training items, to stop and to choose by. Default: a tenth, where one is needed."),
+    ] = None,
+    early_stop: Annotated[
+        int | None, typer.Option(help="Epochs without a lower loss on the validation part; 0: off.")
+    ] = None,
     control: Annotated[str | None, typer.Option(help="Equal-cost control: size, latency or none.")] = None,
     metric: Annotated[str | None, typer.Option(help="Which the verdict is about. Default: the task's first.")] = None,
     better: Annotated[str | None, typer.Option(help="With --metric of your own trainer: higher or lower.")] = None,
@@ -121,11 +136,16 @@ def run(
         )
     elif at != "block" or init != "paper" or replace or freeze or thaw or attention_lr:
         raise ValueError("--at, --init, --replace, --freeze, --thaw and --attention-lr go with --attention")
-    source = {"source": data, "kind": kind, "size": image_size, "train_items": train_images, "test_items": test_images}
+    source = {
+        "source": data, "kind": kind, "size": image_size, "train_items": train_images, "test_items": test_images,
+        "validation_fraction": validation_fraction,
+    }  # fmt: skip
     if data_option:
         source["options"] = content.get("data", {}).get("options", {}) | parse.pairs(data_option, "--data-option")
-    training = {
+    listed = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "optimizer": optimizer,
+    }  # fmt: skip
+    training = parse.listed(listed) | {
         "early_stop": early_stop, "device": device, "amp": amp, "channels_last": channels_last, "threads": threads,
     }  # fmt: skip
     for name, flags in (("data", source), ("train", training)):
@@ -198,6 +218,7 @@ def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json")] = Fa
     Example: foveate study status foveate-study
     """
     from foveate.study.results import status as where
+    from foveate.study.tuning import in_words
 
     found = where(folder)
     if as_json:
@@ -208,7 +229,8 @@ def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json")] = Fa
         if run["state"] != "done":
             again = f", attempt {run['attempts']}" if run["attempts"] > 1 else ""
             why = f": {run['error']}" if run["error"] else ""
-            typer.echo(f"  {run['state']:8} {run['arm']}, seed {run['seed']}{again}{why}")
+            values = f", {in_words(run['values'])}" if run["values"] else ""
+            typer.echo(f"  {run['state']:8} {run['arm']}, seed {run['seed']}{values}{again}{why}")
 
 
 @app.command()

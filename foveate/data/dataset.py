@@ -1,4 +1,4 @@
-"""What every data set is to the rest: two splits that give batches, and what one sample and its targets are."""
+"""What every data set is to the rest: splits that give batches, and what one sample and its targets are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -96,6 +96,10 @@ class Split(ABC):
         Raises: IndexError: if the split has no such number. ValueError: if a file cannot be read any more.
         """
 
+    def groups(self) -> NDArray[np.int64] | None:
+        """(n,) items of one number have the same content and belong on one side of a split; None: not known."""
+        return None
+
     def name_of(self, item: int) -> str:
         """What the item is called in scores and galleries: its file, or its number."""
         return str(item)
@@ -117,6 +121,8 @@ class Dataset:
         inputs: (C, *S) of one sample; S is what a batch has where the samples of the set differ.
         targets: what a batch's targets hold, by name: {"label": Target("class", ("cat", "dog"))}.
         train, test: the splits.
+        validation: what training is stopped by and values are chosen on; None: `open_data` takes it out of `train`
+            where `DataSpec.validation_fraction` says so.
         fingerprint: 16 hexadecimal digits of a hash of the contents: changed data are other data.
         description: one line: what, how many, of what size.
         notes: what a person should know about the data, a line each: what is left out, what stands there twice.
@@ -135,6 +141,7 @@ class Dataset:
     about: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     prepare: Callable[[Any], Tensor] | None = None
+    validation: Split | None = None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from foveate.data.augmentation import Edge, Movement
 from foveate.data.dataset import IGNORED, Batch, Dataset, Split, Target
 from foveate.data.decode import read_image
 from foveate.data.subset import choose, positions
+from foveate.data.validation import same_content
 from foveate.spec import DataSpec
 
 Samples = tuple[NDArray[Any], Mapping[str, NDArray[Any]]]  # inputs (n, C, *S) and targets (n, …) by name
@@ -60,6 +61,9 @@ class InMemory(Split):
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def groups(self) -> NDArray[np.int64] | None:
+        return same_content(self.inputs)
 
     def name_of(self, item: int) -> str:
         return str(item if self.numbers is None else self.numbers[item])
@@ -178,6 +182,7 @@ def in_memory(
     edge: Edge = "constant",
     flip: bool = False,
     about: Mapping[str, str] | None = None,
+    validation: Samples | None = None,
 ) -> Dataset:
     """The set made of whole arrays, limited and sized as the specification says; mean and deviation are those of its
     train samples. Subsets keep the share of each class where there is one target of classes, a number a sample.
@@ -191,6 +196,7 @@ def in_memory(
         content: what the samples are, in a few words, for the description.
         shift, edge, flip: of the augmentation, as `InMemory` takes them.
         about: facts for the report.
+        validation: samples of a validation part of its own; None: there is none.
 
     Raises: ValueError: if train_items, test_items or size do not fit the arrays.
     """
@@ -200,22 +206,23 @@ def in_memory(
         raise ValueError(f"{name}: wanted a size of {len(own)} numbers, such as {list(own)}; got {list(size)}")
     classes = [key for key, kind in targets.items() if kind.kind == "class" and train[1][key].ndim == 1]
     key = classes[0] if len(classes) == 1 else None
-    splits = {}
+    splits: dict[str, InMemory] = {}
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    for option, count, (inputs, values) in (
-        ("train_items", spec.train_items, train),
-        ("test_items", spec.test_items, test),
-    ):
+    parts = [("train", "train_items", spec.train_items, train), ("test", "test_items", spec.test_items, test)]
+    if validation is not None:
+        most = None if spec.test_items is None else min(spec.test_items, len(validation[0]))
+        parts.insert(1, ("validation", "test_items", most, validation))
+    for part, option, count, (inputs, values) in parts:
         strata = values[key] if key is not None else None
         numbers = None
         if count is not None:
             numbers = choose(strata, positions(len(inputs)), count, wanted=option)
             inputs, strata = inputs[numbers], None if strata is None else strata[numbers]
             values = {key: array[numbers] for key, array in values.items()}
-        if option == "train_items":
+        if part == "train":
             mean, std = statistics(inputs)
-        splits[option] = InMemory(
+        splits[part] = InMemory(
             inputs,
             values,
             targets,
@@ -228,22 +235,23 @@ def in_memory(
             strata=strata,
             numbers=numbers,
         )
-    train_split, test_split = splits["train_items"], splits["test_items"]
-    counts = f"{len(train_split):,} train and {len(test_split):,} test {'images' if len(size) == 2 else 'samples'}"
+    *others, last = (f"{len(split):,} {part}" for part, split in splits.items())
+    counts = f"{', '.join(others)} and {last} {'images' if len(size) == 2 else 'samples'}"
     resize = "" if size == own else f", resized from {_sides(own)}"
-    parts = [f"{name}: {counts} of {_sides(size)} {'pixels' if len(size) > 1 else 'values'}{resize}"]
-    parts += [f", {len(targets[key].names)} classes"] if key is not None else []
-    parts += [f"; {content}"] if content else []
+    words = [f"{name}: {counts} of {_sides(size)} {'pixels' if len(size) > 1 else 'values'}{resize}"]
+    words += [f", {len(targets[key].names)} classes"] if key is not None else []
+    words += [f"; {content}"] if content else []
     return Dataset(
         name=name,
         inputs=(train[0].shape[1], *size),
         targets=targets,
-        train=train_split,
-        test=test_split,
+        train=splits["train"],
+        test=splits["test"],
         fingerprint=fingerprint,
-        description="".join(parts),
+        description="".join(words),
         about={"augmentation": augmentation(shift, flip), **(about or {})},
-        prepare=prepare_image(test_split) if len(size) == 2 and train[0].shape[1] in (1, 3) else None,
+        prepare=prepare_image(splits["test"]) if len(size) == 2 and train[0].shape[1] in (1, 3) else None,
+        validation=splits.get("validation"),
     )
 
 

@@ -14,6 +14,7 @@ from foveate.data.dataset import (
     register_data,
 )
 from foveate.data.source import folder_of
+from foveate.data.validation import with_validation
 from foveate.registry import error_in, is_file_reference
 from foveate.spec import DataSpec
 
@@ -35,7 +36,7 @@ def open_data(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     """
     opener = opener_of(spec)
     if not is_file_reference(spec.kind):
-        return opener(spec, progress=progress, **spec.options)
+        return with_validation(opener(spec, progress=progress, **spec.options), spec)
     try:
         data = opener(spec, progress=progress, **spec.options)
     except Exception as error:
@@ -43,7 +44,7 @@ def open_data(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
         raise ValueError(f"{spec.kind} raised {error_in(error, path)}") from error
     if not isinstance(data, Dataset):
         raise ValueError(f"{spec.kind}: wanted a foveate.data.Dataset; got {type(data).__name__}")
-    return data
+    return with_validation(data, spec)
 
 
 @register_data(AUTO)

@@ -49,15 +49,17 @@ def hold_out(
     groups: Indices | None = None,
     *,
     names: Sequence[str] | None = None,
+    purpose: str = "testing",
 ) -> tuple[Indices, Indices]:
-    """Places for training and for testing, ascending: of each class the fraction, at least one and not all.
+    """Places for training and those held out, ascending: of each class the fraction, at least one and not all.
 
     Args:
         strata: (n,) class of each item.
         keys: (n,) what decides inside a class.
-        fraction: of the items, for testing.
+        fraction: of the items, held out.
         groups: (n,) items of one number stay on one side, as copies of one photo must; None: each alone.
         names: of the classes, for the error.
+        purpose: what for, for the error.
 
     Raises: ValueError: if all items of a class are one group.
     """
@@ -73,7 +75,7 @@ def hold_out(
         if len(together) < 2:
             named = label if names is None else repr(names[label])
             got = "1 item, too few" if len(members) == 1 else f"{len(members)} copies of one item, nothing"
-            raise ValueError(f"class {named} has {got} to hold out for testing; wanted at least 2 that differ")
+            raise ValueError(f"class {named} has {got} to hold out for {purpose}; wanted at least 2 that differ")
         taken = 0
         for group in together.values():
             if taken + len(group) <= count:

@@ -17,7 +17,8 @@ from foveate.report.table import csv_text
 from foveate.summary import SCHEMA, Summary, to_json
 
 ABOUT = (
-    "data", "train_items", "test_items", "machine", "versions", "command", "toml", "latency", "seconds", "notes",
+    "data", "train_items", "validation_items", "test_items",
+    "machine", "versions", "command", "toml", "latency", "seconds", "notes",
 )  # fmt: skip
 FIGURES = ("score_latency", "paired_differences", "curves")
 

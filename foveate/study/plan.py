@@ -1,7 +1,7 @@
 """What will be run, before anything runs: every network built, every site found, every control widened."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +9,13 @@ from foveate.attention import attention_facts
 from foveate.costs import costs, macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.networks import weights_fingerprint, widen_until
-from foveate.spec import Metric, Run, Study, Variant
+from foveate.spec import DataSpec, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
 from foveate.study.checks import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
 
+VALIDATION = 0.1  # of the training items, where a validation part is needed and the study does not say how large
 SHARED = 1.03  # a control may cost this many times what its variant costs, before the variant gets one of its own
 
 
@@ -59,8 +60,15 @@ class Planner:
         self.weights = "" if study.weights is None else weights_fingerprint(study.weights)
         self.code = code_fingerprint(study)
 
-    def run(self, variant: Variant, width: float = 1.0, seed: int | None = None, **arm: Any) -> Run:
-        """One run of the study."""
+    def run(
+        self,
+        variant: Variant,
+        width: float = 1.0,
+        seed: int | None = None,
+        values: Mapping[str, Any] | None = None,
+        **arm: Any,
+    ) -> Run:
+        """One run of the study; values: of those that it lists, None: the first of each."""
         study = self.study
         return Run(
             network=study.network,
@@ -69,12 +77,12 @@ class Planner:
             variant=variant,
             task=study.task,
             task_options=study.task_options,
-            data=study.data,
+            data=opened_data(study),
             fingerprint=self.data.fingerprint,
             weights=study.weights,
             weights_fingerprint=self.weights,
             code_fingerprint=self.code,
-            train=study.train,
+            train=study.train.single(values or {}),
             trainer=study.trainer,
             trainer_options=study.trainer_options,
             metric=study.metric if isinstance(study.metric, Metric) else None,
@@ -120,6 +128,19 @@ class Planner:
         return example_inputs(example_batch(run, self.data, count), device)
 
 
+def opened_data(study: Study) -> DataSpec:
+    """The data as the study's runs open them: with a validation part where early stopping or a list of values needs it.
+
+    A trainer that reads its own data has its own way to stop early.
+    """
+    listed = bool(study.train.listed)
+    stops = any(one.get("early_stop", study.train.early_stop) for one in study.train.each())
+    if not listed and not (stops and study.data.kind != "none"):
+        return study.data
+    fraction = study.data.validation_fraction or VALIDATION
+    return study.data.model_copy(update={"validation_fraction": fraction})
+
+
 def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] | None = None) -> Plan:
     """Build every network without memory, find every site, and widen the plain network to what each variant costs.
 
@@ -150,9 +171,10 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
         label = f"plain ×{width:.3g} ({by} of {', '.join(names)})"
         arms.append(PlannedArm(label, "control", Variant(), width, tuple(names)))
     planned = [
-        planner.run(arm.variant, arm.width, seed, arm=arm.label, copy_number=arm.copy_number)
+        planner.run(arm.variant, arm.width, seed, values, arm=arm.label, copy_number=arm.copy_number)
         for seed in study.seeds
         for arm in arms
+        for values in study.train.each()
     ]
     return Plan(tuple(arms), tuple(planned), tuple(notes))
 

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from foveate.choices import validation_name
 from foveate.items import ITEMS
 from foveate.spec import Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
 from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
+from foveate.study.tuning import listed_values, standing_runs, tuning, validation_scores
 from foveate.study_file import read_study
 from foveate.summary import Arm, Claim, Cost, Failure, Logged, Score, Setting, Summary, Times
 from foveate.tasks.gallery import ATTENTION, EXAMPLES
@@ -29,17 +31,21 @@ def summarise(folder: Path) -> Summary:
             raise ValueError(f"{folder}: the study in it was never planned; run it first")
         metrics = [Metric.model_validate(row) for row in store.get_meta("metrics")]
         about, latency = store.get_meta("about"), store.get_meta("latency") or {}
-        runs = _runs_of_the_plan(store)
-        rows = [row for row in store.metrics() if row["run"] in runs]
+        planned = _runs_of_the_plan(store)
+        measured = [row for row in store.metrics() if row["run"] in planned]
+        on_validation = validation_scores(measured, metrics[0])
+        runs = standing_runs(planned, on_validation, metrics[0])
+        unjudged = {validation_name(metric.name) for metric in metrics}
+        rows = [row for row in measured if row["run"] in runs and row["metric"] not in unjudged]
         history = [row for row in store.history() if row["run"] in runs]
         costs = _costs(store.costs())
         ledger = read_ledger(store)
     finally:
         store.close()
-    about |= _about(folder, runs, rows) | {"latency": latency | {"device": study.train.device}}
+    about |= _about(folder, runs, measured) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
     summary = analyse(
-        _setting(study),
+        _setting(study, rows),
         _all_metrics(metrics, rows),
         arms,
         [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in rows],
@@ -49,7 +55,7 @@ def summarise(folder: Path) -> Summary:
         ],
         costs={label: cost for label, cost in costs.items() if label in labels},
         failed=[
-            Failure(run["arm"], run["seed"], run["error"] or "no message")
+            Failure(run["arm"], run["seed"], run["error"] or "no message")  # of listed values, every one failed
             for run in runs.values()
             if run["state"] == "failed"
         ],
@@ -58,8 +64,10 @@ def summarise(folder: Path) -> Summary:
         items=_items(folder, runs),
         ledger=ledger,
     )
-    notes = [*about.get("notes", ()), *_at_chance(summary)]
-    return replace(summary, about=summary.about | {"notes": notes})
+    chosen = tuning(planned, on_validation, metrics[0], about.get("validation_items"))
+    ends = [arm.at_an_end for arm in chosen.arms if arm.at_an_end] if chosen else []
+    notes = [*about.get("notes", ()), *ends, *_at_chance(summary)]
+    return replace(summary, about=summary.about | {"notes": notes}, tuning=chosen)
 
 
 def _at_chance(summary: Summary) -> list[str]:
@@ -78,14 +86,16 @@ def _at_chance(summary: Summary) -> list[str]:
     ]
 
 
-def _setting(study: Study) -> Setting:
-    epochs = None if study.trainer else study.train.epochs
+def _setting(study: Study, rows: list[dict[str, Any]]) -> Setting:
+    ran = [int(row["value"]) for row in rows if row["metric"] == "epochs"]
+    epochs = None if study.trainer else max(one.get("epochs", study.train.epochs) for one in study.train.each())
     return Setting(
         name=study.name,
         network=study.network,
         seeds=study.seeds,
         control=study.control,
         epochs=epochs,
+        epochs_ran=(min(ran), max(ran)) if ran and epochs else None,
         matters=study.matters,
         compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),
     )
@@ -146,13 +156,18 @@ def _costs(rows: list[dict[str, Any]]) -> dict[str, Cost]:
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """Where a study stands: {"states": {state: runs}, "runs": [{"arm", "seed", "state", "attempts", "error"}]}."""
+    """Where a study stands: {"states": {state: runs}, "runs": [{"arm", "seed", "values", "state", "attempts",
+    "error"}]}; values: those of the run that the study lists."""
     store = Store(folder / RESULTS, read_only=True)
     try:
-        runs = _runs_of_the_plan(store).values()
+        runs = _runs_of_the_plan(store)
+        values = listed_values(runs)
     finally:
         store.close()
-    rows = [{name: run[name] for name in ("arm", "seed", "state", "attempts", "error", "key")} for run in runs]
+    rows = [
+        {name: run[name] for name in ("arm", "seed", "state", "attempts", "error", "key")} | {"values": values[key]}
+        for key, run in runs.items()
+    ]
     if not is_locked(folder):  # a coordinator that was killed leaves its runs as "running"
         rows = [row | {"state": "todo"} if row["state"] == "running" else row for row in rows]
     states = {state: sum(row["state"] == state for row in rows) for state in ("done", "running", "todo", "failed")}

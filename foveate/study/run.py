@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from foveate.choices import validation_name
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
 from foveate.machine import cores
@@ -28,7 +29,7 @@ from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResu
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.ledger import remember_look, remember_plan
 from foveate.study.local import LocalProcesses
-from foveate.study.plan import Plan, make_plan
+from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
@@ -109,9 +110,14 @@ def run_study(
         )
     watcher, out = watcher or Watcher(), Path(out)
     study = check_names(study.resolved(Path.cwd()))
-    data = open_data(study.data)
+    data = open_data(opened_data(study))
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
+    if study.train.listed and metrics[0] not in task.metrics:
+        raise ValueError(
+            f"train.{study.train.listed[0]}: a list is chosen from by the task's metrics on the validation part; "
+            f"{metrics[0].name!r} is measured by the trainer alone"
+        )
     if not (out / STUDY).is_file():
         # mistakes end here, before a folder is made
         make_plan(study.model_copy(update={"control": "none"}), data, task)
@@ -271,7 +277,8 @@ class _Coordinator:
 
     def _finish(self, key: str, result: dict[str, Any]) -> str | None:
         """Store a result; the reason if it cannot stand beside the others'."""
-        names = [one["name"] for one in result["metrics"]]
+        on_validation = {validation_name(metric.name) for metric in self.metrics}
+        names = [one["name"] for one in result["metrics"] if one["name"] not in on_validation]
         before = self.store.get_meta("measured")
         if before is None:
             self.store.set_meta("measured", names)
@@ -327,6 +334,7 @@ class _Coordinator:
             "classes": len(classes) or None,
             "chance": self._chance(),
             "train_items": len(self.data.train),
+            "validation_items": None if self.data.validation is None else len(self.data.validation),
             "test_items": len(self.data.test),
             "size": list(self.data.inputs[1:]),
             "network": self.study.network,

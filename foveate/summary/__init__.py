@@ -9,6 +9,7 @@ from foveate.summary.findings import (
     SCHEMA,
     Answer,
     ArmSummary,
+    ArmTuning,
     Claimed,
     Comparison,
     CostChange,
@@ -21,6 +22,8 @@ from foveate.summary.findings import (
     SeedsCanShow,
     SeedStep,
     Summary,
+    Tried,
+    Tuning,
     Verdict,
 )
 from foveate.summary.rows import (
@@ -48,6 +51,7 @@ __all__ = [
     "Answer",
     "Arm",
     "ArmSummary",
+    "ArmTuning",
     "Claim",
     "Claimed",
     "Comparison",
@@ -70,6 +74,8 @@ __all__ = [
     "Setting",
     "Summary",
     "Times",
+    "Tried",
+    "Tuning",
     "Verdict",
     "signed",
     "size_of",

@@ -263,6 +263,49 @@ class Claimed:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One combination of listed values in one arm.
+
+    Attributes:
+        values, text: of [train], and in words.
+        score: the judged metric on the validation part, over the seeds that finished.
+        chosen: seeds in which it was the best.
+        failed: seeds in which it failed.
+    """
+
+    values: dict[str, Any]
+    text: str
+    score: Estimate | None
+    chosen: tuple[int, ...]
+    failed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ArmTuning:
+    """What was tried in an arm; `text`: what was chosen, `at_an_end`: where that is an end of its list, or ""."""
+
+    label: str
+    tried: tuple[Tried, ...]
+    text: str
+    at_an_end: str
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The choice of values that a study lists: names of [train], the metric, items of the validation part, the arms."""
+
+    names: tuple[str, ...]
+    metric: Metric
+    items: int | None
+    arms: tuple[ArmTuning, ...]
+    text: str
+
+    def of(self, label: str) -> str:
+        """What was chosen in an arm, in words."""
+        return next((arm.text for arm in self.arms if arm.label == label), "")
+
+
+@dataclass(frozen=True)
 class Summary:
     """Everything that is known of a study.
 
@@ -276,6 +319,7 @@ class Summary:
         look: number of this look, counted from 1; weight: the share of the error rate that it may spend.
         curves: arm → logged name → a point an epoch.
         about: data, machine, versions, command, notes: shown, never computed with.
+        tuning: what was chosen among listed values; None: nothing is listed.
     """
 
     schema: int
@@ -295,6 +339,7 @@ class Summary:
     failed: tuple[Failure, ...]
     about: dict[str, Any]
     answer: Answer
+    tuning: Tuning | None = None
 
     def arm(self, label: str) -> ArmSummary:
         """The arm of this label. Raises: KeyError: there is none."""

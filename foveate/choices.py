@@ -1,0 +1,87 @@
+"""Lists in place of single values: `lr = [0.003, 0.01]` stands for a choice, every combination of which is tried."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+from pydantic import (
+    BaseModel,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+MOST_CHOICES = 64  # combinations of the listed values
+MACHINE = {"device", "threads", "amp", "channels_last"}  # one for a study: its costs are measured with them
+
+
+class Choices(BaseModel):
+    """Values of which some may be given as a list. A field then has the first of its list, `each` all combinations,
+    and the model is dumped with the lists as they were given."""
+
+    _lists: dict[str, tuple[Any, ...]] = PrivateAttr(default_factory=dict)
+
+    @property
+    def listed(self) -> tuple[str, ...]:
+        """The fields that were given as lists, in their order."""
+        return tuple(self._lists)
+
+    def each(self) -> tuple[dict[str, Any], ...]:
+        """Every combination of the listed values; ({},) where nothing is listed."""
+        return tuple(dict(zip(self._lists, values, strict=True)) for values in itertools.product(*self._lists.values()))
+
+    def single(self, values: Mapping[str, Any]) -> Self:
+        """The same with one of the combinations."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | dict(values))
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _take_the_first(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        given = value if isinstance(value, Mapping) else {}
+        lists = {name: entry for name, entry in given.items() if isinstance(entry, (list, tuple))}
+        if not lists:
+            return handler(value)
+        for name, entry in lists.items():
+            if name in cls.model_fields:
+                _check_list(name, entry)
+        first = {name: entry[0] if entry else entry for name, entry in lists.items()}
+        made = handler({**given, **first})
+        for name, entry in lists.items():
+            values = [getattr(handler({**given, **first, name: one}), name) for one in entry]
+            if twice := [one for number, one in enumerate(values) if one in values[:number]]:
+                raise _error(name, f"wanted different values; got {twice[0]!r} twice", entry)
+            made._lists[name] = tuple(values)
+        count = len(made.each())
+        if count > MOST_CHOICES:
+            names = " × ".join(made.listed)
+            raise _error(list(lists)[-1], f"wanted at most {MOST_CHOICES} combinations of {names}; got {count}", entry)
+        return made
+
+    @model_serializer(mode="wrap")
+    def _with_lists(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return handler(self) | {name: list(values) for name, values in self._lists.items()}
+
+
+def validation_name(metric: str) -> str:
+    """What a run's row of this metric on the validation part is called."""
+    return f"{metric} (validation)"
+
+
+def _check_list(name: str, entry: Sequence[Any]) -> None:
+    if name in MACHINE:
+        raise _error(
+            name, f"wanted one value for all runs, as it belongs to the machine; got a list {list(entry)}", entry
+        )
+    if len(entry) < 2:
+        raise _error(name, f"wanted a value, or a list of 2 or more to choose from; got {list(entry)}", entry)
+
+
+def _error(name: str, reason: str, given: Any) -> ValidationError:
+    # braces would be read as places for values
+    kind = PydanticCustomError("value_error", "{reason}", {"reason": reason})
+    details = InitErrorDetails(type=kind, loc=(name,), input=given)
+    return ValidationError.from_exception_data("choices", [details])

@@ -1,0 +1,111 @@
+"""The validation part: what training is stopped by and values are chosen on, so that the test part decides nothing."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.data.dataset import Batch, Dataset, Split
+from foveate.data.subset import hold_out
+from foveate.spec import DataSpec
+
+
+class Chosen(Split):
+    """Some items of a split, under the numbers 0 to n - 1; what is drawn for an item is what the whole split draws.
+
+    Args:
+        whole: the split.
+        numbers: (n,) of the items in it.
+    """
+
+    def __init__(self, whole: Split, numbers: NDArray[np.int64]) -> None:
+        self.whole, self.numbers = whole, numbers
+        self.strata = None if whole.strata is None else whole.strata[numbers]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def name_of(self, item: int) -> str:
+        return self.whole.name_of(int(self.numbers[item]))
+
+    def batch(self, items: Sequence[int], augment: tuple[int, int] | None) -> Batch:
+        wanted = self.checked(items)
+        found = self.whole.batch(self.numbers[wanted].tolist(), augment)
+        return Batch(found.inputs, found.targets, found.items.new_tensor(wanted))
+
+    def groups(self) -> NDArray[np.int64] | None:
+        groups = self.whole.groups()
+        return None if groups is None else groups[self.numbers]
+
+
+def with_validation(data: Dataset, spec: DataSpec) -> Dataset:
+    """The data set with a validation part: its own, else `spec.validation_fraction` of each class of the training part.
+
+    Which items are taken depends on their names alone, so every run of a study has the same ones. Items with the same
+    content stay on one side.
+
+    Raises: ValueError: if a validation part has no item at all or none of a class, or the training part has too few
+        items of a class to take some out.
+    """
+    if data.validation is None and spec.validation_fraction is not None:
+        data = _divided(data, spec.validation_fraction)
+    if data.validation is not None:
+        _check(data, data.validation)
+    return data
+
+
+def _divided(data: Dataset, fraction: float) -> Dataset:
+    whole, count = data.train, len(data.train)
+    if count < 2:
+        raise ValueError(f"{data.name}: wanted 2 or more training items to take a validation part from; got {count}")
+    strata = np.zeros(count, np.int64) if whole.strata is None else whole.strata
+    groups = whole.groups()
+    names = _class_names(data) if whole.strata is not None else None
+    try:
+        train, held = hold_out(strata, _keys(whole), fraction, groups, names=names, purpose="validation")
+    except ValueError as error:
+        raise ValueError(f"{data.name}: {error}") from None
+    if groups is not None:  # copies of one item in two classes
+        both = np.isin(groups[held], groups[train])
+        train, held = np.sort(np.concatenate([train, held[both]])), held[~both]
+    note = f"{len(held):,} of the {count:,} training items are the validation part and are not trained on"
+    return dataclasses.replace(
+        data, train=Chosen(whole, train), validation=Chosen(whole, held), notes=(*data.notes, note)
+    )
+
+
+def _check(data: Dataset, part: Split) -> None:
+    if not len(part):
+        raise ValueError(f"{data.name}: wanted items in the validation part; got none")
+    if part.strata is None or data.train.strata is None:
+        return
+    missing = sorted(set(np.unique(data.train.strata).tolist()) - set(np.unique(part.strata).tolist()))
+    if missing:
+        names = _class_names(data)
+        named = ", ".join(repr(names[one]) if names else str(one) for one in missing[:5])
+        raise ValueError(
+            f"{data.name}: the validation part has no item of the class{'es' * (len(missing) > 1)} {named}"
+            f"{', …' * (len(missing) > 5)} that the training part has"
+        )
+
+
+def _class_names(data: Dataset) -> tuple[str, ...] | None:
+    """Of the classes that the strata are; None where the data have several targets of classes, or none."""
+    found = [target.names for target in data.targets.values() if target.kind == "class"]
+    return found[0] if len(found) == 1 and found[0] else None
+
+
+def _keys(split: Split) -> NDArray[np.uint64]:
+    """64 bits of each item's name: the same on any machine."""
+    names = (split.name_of(item).encode(errors="replace") for item in range(len(split)))
+    return np.array([int.from_bytes(hashlib.sha256(name).digest()[:8]) for name in names], np.uint64)
+
+
+def same_content(arrays: NDArray[Any]) -> NDArray[np.int64]:
+    """(n,) the number of the first of n arrays that has the same values."""
+    first: dict[bytes, int] = {}
+    digests = (hashlib.sha256(one.tobytes()).digest() for one in arrays)
+    return np.array([first.setdefault(digest, number) for number, digest in enumerate(digests)], np.int64)
