@@ -20,14 +20,14 @@ MACHINE = {"device", "threads", "amp", "channels_last"}  # one for a study: its 
 
 
 class Choices(BaseModel):
-    """Values of which some may be given as a list. A field then has the first of its list, `each` all combinations,
-    and the model is dumped with the lists as they were given."""
+    """Values of which some may be given as a list. A field then has the first of its list, `each` gives all
+    combinations, and the model is dumped with the lists."""
 
     _lists: dict[str, tuple[Any, ...]] = PrivateAttr(default_factory=dict)
 
     @property
     def listed(self) -> tuple[str, ...]:
-        """The fields that were given as lists, in their order."""
+        """The fields that were given as lists, in the order of the fields."""
         return tuple(self._lists)
 
     def each(self) -> tuple[dict[str, Any], ...]:
@@ -42,13 +42,12 @@ class Choices(BaseModel):
     @classmethod
     def _take_the_first(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         given = value if isinstance(value, Mapping) else {}
-        lists = {name: entry for name, entry in given.items() if isinstance(entry, (list, tuple))}
+        lists = {name: given[name] for name in cls.model_fields if isinstance(given.get(name), (list, tuple))}
         if not lists:
             return handler(value)
         for name, entry in lists.items():
-            if name in cls.model_fields:
-                _check_list(name, entry)
-        first = {name: entry[0] if entry else entry for name, entry in lists.items()}
+            _check_list(name, entry)
+        first = {name: entry[0] for name, entry in lists.items()}
         made = handler({**given, **first})
         for name, entry in lists.items():
             values = [getattr(handler({**given, **first, name: one}), name) for one in entry]

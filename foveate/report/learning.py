@@ -27,10 +27,10 @@ def logged_names(summary: Summary) -> list[str]:
 def curve_title(summary: Summary, name: str) -> str:
     """What a logged name is called on a page."""
     part, _, rest = name.partition("_")
-    where = f" on {part.replace('train', 'training')} items"
     if metric := _metric(summary, name):
-        return axis_title(metric) + (where if part == "validation" else "")
-    return rest + where if part in ("train", "validation") and rest else name
+        return axis_title(metric, "validation") if part == "validation" else axis_title(metric)
+    called = {"train": "training", "validation": "validation"}.get(part)
+    return f"{rest} on {called} items" if called and rest else name
 
 
 def _short_title(name: str, metric: Metric | None) -> str:

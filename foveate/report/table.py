@@ -65,8 +65,8 @@ def _choices(summary: Summary, label: str) -> dict[str, Any]:
         return {}
     metric = summary.metric
     unit = "percent" if metric.shown == "percent" else metric.unit
-    row: dict[str, Any] = {"chosen": summary.tuning.of(label)}
-    for one in next(arm.tried for arm in summary.tuning.arms if arm.label == label):
+    row: dict[str, Any] = {"chosen": summary.tuning.of(label).text}
+    for one in summary.tuning.of(label).tried:
         name = one.text.replace(", ", "_").replace(" ", "=")
         row[_heading(f"validation_{metric.name}", name, unit)] = _shown(metric, one.score.mean if one.score else None)
         row[f"seeds_chosen_{name}"] = len(one.chosen)
@@ -144,7 +144,7 @@ def _tuning(summary: Summary) -> list["RenderableType"]:
     for arm in summary.tuning.arms:
         cells = [_tried(summary.metric, one) for one in arm.tried] if few else [arm.text or numbers.NONE]
         table.add_row(*(Text(cell) for cell in (arm.label, *cells)))
-    end = "; in brackets the seeds that chose it" if few else ""
+    end = "; in brackets, the seeds that chose it" if few else ""
     return [Text(f"\n{summary.tuning.text}{end}:"), table]
 
 

@@ -88,7 +88,7 @@ def _at_chance(summary: Summary) -> list[str]:
 
 def _setting(study: Study, rows: list[dict[str, Any]]) -> Setting:
     ran = [int(row["value"]) for row in rows if row["metric"] == "epochs"]
-    epochs = None if study.trainer else max(one.get("epochs", study.train.epochs) for one in study.train.each())
+    epochs = None if study.trainer or "epochs" in study.train.listed else study.train.epochs
     return Setting(
         name=study.name,
         network=study.network,

@@ -105,7 +105,7 @@ def _told(names: tuple[str, ...], combinations: list[dict[str, Any]], metric: Me
         values = [_shown(value) for value in dict.fromkeys(one[name] for one in combinations)]
         lists.append(f"{name} from {', '.join(values[:-1])} and {values[-1]}")
     where = "the validation part" if items is None else f"{items:,} validation items"
-    return f"{' and '.join(lists)} chosen in each network and seed by {metric.name} on {where}"
+    return f"chosen in each network and seed by {metric.name} on {where}: {' and '.join(lists)}"
 
 
 def _chosen(tried: list[Tried]) -> str:

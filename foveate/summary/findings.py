@@ -300,9 +300,9 @@ class Tuning:
     arms: tuple[ArmTuning, ...]
     text: str
 
-    def of(self, label: str) -> str:
-        """What was chosen in an arm, in words."""
-        return next((arm.text for arm in self.arms if arm.label == label), "")
+    def of(self, label: str) -> ArmTuning:
+        """What was tried in an arm. Raises: KeyError: there is none of this label."""
+        return {arm.label: arm for arm in self.arms}[label]
 
 
 @dataclass(frozen=True)
