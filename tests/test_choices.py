@@ -8,10 +8,10 @@ from foveate.study_file import check_study, read_study, study_toml
 
 def test_every_combination_is_one_training():
     spec = Training.model_validate({"lr": [0.1, 0.01], "optimizer": ["sgd", "adamw"], "epochs": 3})
-    assert spec.listed == ("lr", "optimizer")
+    assert spec.listed == ("optimizer", "lr"), "in the order of the fields"
     assert (spec.lr, spec.optimizer) == (0.1, "sgd"), "where one is needed it is the first"
     assert [tuple(one.values()) for one in spec.each()] == [
-        (0.1, "sgd"), (0.1, "adamw"), (0.01, "sgd"), (0.01, "adamw"),
+        ("sgd", 0.1), ("sgd", 0.01), ("adamw", 0.1), ("adamw", 0.01),
     ]  # fmt: skip
     last = spec.single(spec.each()[-1])
     assert last == Training(lr=0.01, optimizer="adamw", epochs=3)
@@ -44,7 +44,7 @@ def test_a_study_with_lists_reads_back_the_same(tmp_path):
         ({"epochs": list(range(1, 66))}, "train.epochs: wanted at most 64 combinations of epochs; got 65"),
         (
             {"lr": [0.1, 0.2, 0.3], "epochs": list(range(1, 23))},
-            "train.epochs: wanted at most 64 combinations of lr × epochs; got 66",
+            "train.lr: wanted at most 64 combinations of epochs × lr; got 66",
         ),
     ],
 )

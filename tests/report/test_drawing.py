@@ -34,7 +34,7 @@ def test_every_logged_value_is_drawn_with_its_name() -> None:
     for title in (
         "mIoU on held-out items (%)",
         "error on held-out items (px, lower is better)",
-        "loss on items held out of training",
+        "loss on validation items",
         "loss on training items",
         "repulsion on training items",
         "grad norm",
