@@ -4,6 +4,7 @@ A run's key is the hash of its specification, so the same specification never ru
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ EMBEDDED = "embedded"
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
 MOST = 1_000_000  # of any count
 MOST_SEEDS = 10_000
+LEAST_SEEDS = 3  # with fewer there is no verdict
 MOST_ITEMS = 10**9
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 At = str | list[str] | list[dict[str, Any]]
@@ -289,6 +291,10 @@ class Study(Frozen):
         max_length=1000,
         description="the comparisons that the study is judged by; (): each variant with plain and with its control",
     )
+    until: Literal["decided"] | None = Field(
+        None, description="decided: seeds are added until every claim has its verdict, or max_seeds have been run"
+    )
+    max_seeds: int | None = Field(None, ge=LEAST_SEEDS, le=MOST_SEEDS, description="the most seeds of until = decided")
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")
@@ -336,6 +342,20 @@ class Study(Frozen):
                 if name not in names:
                     raise ValueError(f"compare: no variant is called {name!r}; {nearest(name, names)}")
         return self
+
+    @model_validator(mode="after")
+    def _seeds_fit_the_budget(self) -> "Study":
+        if (self.until is None) != (self.max_seeds is None):
+            raise ValueError('until = "decided" and max_seeds go together: when to stop, and the most seeds to spend')
+        if self.max_seeds is not None and len(self.seeds) > self.max_seeds:
+            raise ValueError(f"max_seeds: wanted at least the {len(self.seeds)} seeds of seeds; got {self.max_seeds}")
+        return self
+
+    def with_seeds(self, count: int) -> "Study":
+        """The study with as many seeds: the smallest that it does not have yet are added."""
+        more = (seed for seed in range(MOST_SEEDS + count) if seed not in self.seeds)
+        added = tuple(itertools.islice(more, max(0, count - len(self.seeds))))
+        return self.model_copy(update={"seeds": (*self.seeds, *added)})
 
     def files(self) -> tuple[str, ...]:
         """The user's own Python files that the study names, each once."""
