@@ -4,6 +4,7 @@ A run's key is the hash of its specification, so the same specification never ru
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -12,14 +13,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
 )
 
+from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
 
 PLAIN = "none"
@@ -27,15 +27,10 @@ EMBEDDED = "embedded"
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
 MOST = 1_000_000  # of any count
 MOST_SEEDS = 10_000
+LEAST_SEEDS = 3  # with fewer there is no verdict
 MOST_ITEMS = 10**9
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 At = str | list[str] | list[dict[str, Any]]
-
-
-class Frozen(BaseModel):
-    """A value: nothing may be changed, nothing unknown may be given."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _plain_values(options: dict[str, Any]) -> dict[str, Any]:
@@ -59,74 +54,6 @@ def _is_plain(value: Any) -> bool:
 Options = Annotated[
     dict[str, Any], BeforeValidator(lambda value: _plain_values(value) if isinstance(value, dict) else value)
 ]
-
-
-class Metric(Frozen):
-    """A figure that a task or a trainer measures: what it is called, its unit, which direction is better.
-
-    Attributes:
-        name: as in results and tables, such as "accuracy", "mIoU", "error".
-        unit: of the values: "fraction", "px", "m/s", "nats", …; "" for a number without one.
-        better: "higher" or "lower"; "neither" for a figure that is shown and never judged.
-        shown: "percent" multiplies by 100 wherever a person reads it, and differences are points; "plain" does not.
-            Default: "percent" for fractions.
-    """
-
-    name: str = Field(min_length=1, max_length=60, pattern=r"^[\w@./%+-][\w @./%+()\[\]:-]*$")
-    unit: str = Field("fraction", max_length=30)
-    better: Literal["higher", "lower", "neither"] = "higher"
-    shown: Literal["percent", "plain"] = "percent"
-
-    def __init__(
-        self, name: str = "", unit: str = "fraction", better: str = "higher", shown: str = "", **rest: Any
-    ) -> None:
-        shown = shown or ("percent" if unit == "fraction" else "plain")
-        super().__init__(**{"name": name, "unit": unit, "better": better, "shown": shown, **rest})
-
-    @property
-    def factor(self) -> float:
-        """What a value is multiplied by where a person reads it."""
-        return 100.0 if self.shown == "percent" else 1.0
-
-    @property
-    def shown_unit(self) -> str:
-        """Unit of a value where a person reads it: "%", "px", …"""
-        return "%" if self.shown == "percent" else "" if self.unit == "fraction" else self.unit
-
-    @property
-    def difference_unit(self) -> str:
-        """Unit of a difference where a person reads it: "points", "px", …"""
-        if self.shown == "percent" or self.unit == "%":
-            return "points"
-        return "" if self.unit == "fraction" else self.unit
-
-    def format(self, value: float) -> str:
-        """A value as a person reads it, with its unit: "84.2 %", "1.37 px"."""
-        return f"{self.number(value)} {self.shown_unit}".strip()
-
-    def number(self, value: float) -> str:
-        """The same without the unit: one decimal of a percentage, else three significant digits."""
-        value = self.factor * value
-        if self.shown == "percent":
-            return f"{value:.1f}".replace("-", "−")
-        return significant(value).replace("-", "−")
-
-    def gain(self, ours: float, theirs: float) -> float:
-        """How much better `ours` is than `theirs`, in the metric's unit: positive is better, whatever the direction."""
-        return theirs - ours if self.better == "lower" else ours - theirs
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """The value with this many digits, no exponent between 1e-4 and 1e7: 0.01234 → "0.0123", 1234.5 → "1234"."""
-    if value == 0:
-        return "0"
-    if not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{digits - 1}e}"
-    whole = len(str(int(abs(float(f"{value:.{digits - 1}e}"))))) if abs(value) >= 1 else 0
-    if whole:
-        return f"{value:.{max(digits - whole, 0)}f}"
-    text = f"{value:.{digits - 1}e}"
-    return f"{value:.{digits - 1 - int(text.partition('e')[2])}f}"
 
 
 class Insertion(Frozen):
@@ -364,6 +291,10 @@ class Study(Frozen):
         max_length=1000,
         description="the comparisons that the study is judged by; (): each variant with plain and with its control",
     )
+    until: Literal["decided"] | None = Field(
+        None, description="decided: seeds are added until every claim has its verdict, or max_seeds have been run"
+    )
+    max_seeds: int | None = Field(None, ge=LEAST_SEEDS, le=MOST_SEEDS, description="the most seeds of until = decided")
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")
@@ -411,6 +342,20 @@ class Study(Frozen):
                 if name not in names:
                     raise ValueError(f"compare: no variant is called {name!r}; {nearest(name, names)}")
         return self
+
+    @model_validator(mode="after")
+    def _seeds_fit_the_budget(self) -> "Study":
+        if (self.until is None) != (self.max_seeds is None):
+            raise ValueError('until = "decided" and max_seeds go together: when to stop, and the most seeds to spend')
+        if self.max_seeds is not None and len(self.seeds) > self.max_seeds:
+            raise ValueError(f"max_seeds: wanted at least the {len(self.seeds)} seeds of seeds; got {self.max_seeds}")
+        return self
+
+    def with_seeds(self, count: int) -> "Study":
+        """The study with as many seeds: the smallest that it does not have yet are added."""
+        more = (seed for seed in range(MOST_SEEDS + count) if seed not in self.seeds)
+        added = tuple(itertools.islice(more, max(0, count - len(self.seeds))))
+        return self.model_copy(update={"seeds": (*self.seeds, *added)})
 
     def files(self) -> tuple[str, ...]:
         """The user's own Python files that the study names, each once."""

@@ -55,6 +55,10 @@ def run(
     thaw: Annotated[int | None, typer.Option(help="With --freeze: train everything from this epoch on.")] = None,
     attention_lr: Annotated[float | None, typer.Option(help="Learning rate of the attention. Default: --lr.")] = None,
     seeds: Annotated[str | None, typer.Option(help="A number of seeds, or seeds parted by commas.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="decided: add seeds until every claim has its verdict, at most --max-seeds.")
+    ] = None,
+    max_seeds: Annotated[int | None, typer.Option(help="With --until decided: the most seeds.")] = None,
     epochs: Annotated[int | None, typer.Option()] = None,
     batch_size: Annotated[int | None, typer.Option()] = None,
     lr: Annotated[float | None, typer.Option(help="Highest learning rate; cosine down to 0.")] = None,
@@ -102,7 +106,8 @@ def run(
     if data is not None and not data.strip():
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
     content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
-    given = {"task": task, "network": network, "weights": weights, "control": control, "trainer": trainer}
+    given: dict[str, Any] = {"until": until, "max_seeds": max_seeds}
+    given |= {"task": task, "network": network, "weights": weights, "control": control, "trainer": trainer}
     given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better, unit)}
     options = {
         "network_options": network_option, "task_options": task_option, "trainer_options": trainer_option,

@@ -2,7 +2,7 @@
 
 import math
 
-from foveate.spec import Metric, significant
+from foveate.metric import Metric, significant
 from foveate.summary import Comparison, Estimate
 from foveate.summary import signed as signed_differences
 

@@ -22,11 +22,12 @@ from foveate.networks import weights_fingerprint
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
+from foveate.study.analyse import decided, next_look
 from foveate.study.checks import check_names, code_fingerprint
 from foveate.study.estimate import training_seconds
 from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
-from foveate.study.ledger import remember_look, remember_plan
+from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan
 from foveate.study.results import summarise
@@ -73,6 +74,9 @@ class Watcher:
     def ended(self, run: Run, error: str | None) -> None:
         """A run is done, or has failed with this error."""
 
+    def undecided(self, summary: Summary, seeds: int) -> None:
+        """The study has no verdict on every claim yet and goes on to this many seeds."""
+
     def waiting(self, who: str) -> None:
         """Another process works in the folder; this one waits."""
 
@@ -99,6 +103,9 @@ def run_study(
         watcher: is called as the study runs.
         executor: carries out the runs; costs are measured on this machine.
 
+    With `study.until`, seeds are added and the study is judged again until every claim has its verdict or `max_seeds`
+    have been run.
+
     Returns: the summary; `summary.failed` has the runs that failed.
     Raises: ValueError: bad data, network, variant, task or folder, before anything runs. FolderInUse (a ValueError).
         RuntimeError: if the folder's disk is full or broken; the study can go on once that is mended.
@@ -120,14 +127,29 @@ def run_study(
             lock_folder(out, wait=wait, on_wait=watcher.waiting),
             contextlib.closing(Store(out / RESULTS)) as store,
         ):
-            coordinator = _Coordinator(study, out, data, task, metrics, store, watcher)
-            coordinator.run(executor, jobs or _jobs(study), command)
-        return summarise(out)
+            study = with_seeds_added_before(study, store)
+            again: tuple[str, ...] = ("running", "failed")
+            while True:
+                coordinator = _Coordinator(study, out, data, task, metrics, store, watcher)
+                coordinator.run(executor, jobs or _jobs(study), command, again)
+                summary = summarise(out)
+                further = next_look(len(study.seeds), study.max_seeds) if study.max_seeds else None
+                if further is None or decided(summary, study.max_seeds):
+                    return summary
+                watcher.undecided(summary, further)
+                study, again = study.with_seeds(further), ("running",)
     except (OSError, sqlite3.OperationalError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RuntimeError(
             f"{out}: {reason}; once that is mended: foveate study resume {shlex.quote(str(out))}"
         ) from error
+
+
+def with_seeds_added_before(study: Study, store: Store) -> Study:
+    """A study that adds seeds by itself goes on with those that its folder has."""
+    if study.until is None:
+        return study
+    return study.model_copy(update={"seeds": tuple(dict.fromkeys([*study.seeds, *read_ledger(store).seeds]))})
 
 
 def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
@@ -153,6 +175,10 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     return metrics
 
 
+def _but_for_seeds(study: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in study.items() if key not in ("seeds", "until", "max_seeds")}
+
+
 def _jobs(study: Study) -> int:
     return max(1, cores() // study.train.threads) if study.train.device == "cpu" else 1
 
@@ -176,7 +202,7 @@ class _Coordinator:
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
         before = store.get_meta("plan")
-        same = before is not None and before["study"] == given
+        same = before is not None and _but_for_seeds(before["study"]) == _but_for_seeds(given)
         if not (out / STUDY).is_file():
             write_study(out, study)  # planning may measure latencies; killed meanwhile, the study can go on
         self.plan = make_plan(study, data, task, before["plan"] if same else None)
@@ -188,7 +214,7 @@ class _Coordinator:
         store.set_meta("metrics", [metric.model_dump() for metric in metrics])
         store.set_meta("arms", [to_json(arm.summary()) for arm in self.plan.arms])
         store.set_meta("runs", list(self.by_key))
-        remember_plan(store, study, [arm.summary() for arm in self.plan.arms])
+        remember_plan(store, study, [arm.summary() for arm in self.plan.arms], study.max_seeds)
 
     def _refuse_changes(self, content: dict[str, str]) -> None:
         """Raise ValueError where finished runs were of other data, weights or code, or a metric's direction changed."""
@@ -212,9 +238,10 @@ class _Coordinator:
                     f"there; {metric.better}, in {metric.unit!r} now); use another --out"
                 )
 
-    def run(self, executor: ExecutorFactory, jobs: int, command: str) -> None:
+    def run(self, executor: ExecutorFactory, jobs: int, command: str, again: tuple[str, ...]) -> None:
+        """Carry out the runs that are to do, and those in the states `again`."""
         self.store.plan(self.plan.runs)
-        self.store.reset(("running", "failed"))
+        self.store.reset(again)
         self._set_about(command)
         with executor(self.out, jobs) as working:
             for key in self.by_key:

@@ -234,6 +234,7 @@ class Answer:
     Attributes:
         about: what the verdict is about and where its uncertainty comes from.
         risk: what the number of runs leaves open about runs that fail.
+        looks: how often the study was judged, and what that costs.
     """
 
     question: str
@@ -241,6 +242,7 @@ class Answer:
     text: str
     about: str = ""
     risk: str = ""
+    looks: str = ""
 
 
 @dataclass(frozen=True)

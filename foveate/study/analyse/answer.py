@@ -4,11 +4,12 @@ an arm that beats plain and not its control is no "Yes"."""
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from foveate.spec import Metric
-from foveate.study.analyse.inference import LEAST_SEEDS, failure_bound
+from foveate.spec import LEAST_SEEDS, Metric
+from foveate.study.analyse.inference import failure_bound
 from foveate.study.analyse.planner import clear_answer, unseen
 from foveate.study.analyse.words import CLAIMS, advantage, difference, failures, for_all_claims, listed, suggestive
 from foveate.summary import (
+    ALPHA,
     Answer,
     ArmSummary,
     Claimed,
@@ -26,7 +27,8 @@ CONTROL = "a plain network of equal cost"
 class Judged:
     """What an answer is made of.
 
-    verbs: how the runs of an arm failed, by label. runs: planned, of all arms. pending: those not done.
+    looks: numbers of seeds at each look, this one last; weight: what this one may spend. verbs: how the runs of an arm
+    failed, by label. runs: planned, of all arms. pending: those not done.
     """
 
     setting: Setting
@@ -36,6 +38,8 @@ class Judged:
     primary: tuple[Claimed, ...]
     planner: SeedsCanShow
     ledger: Ledger
+    looks: tuple[int, ...]
+    weight: float
     verbs: Mapping[str, str]
     runs: int
     pending: int
@@ -53,7 +57,7 @@ def answer(judged: Judged, data: str = "") -> Answer:
     writer = _Writer(judged)
     short, text = writer.answer()
     parts = [text, *writer.beside()]
-    return Answer(question, short, " ".join(filter(None, parts)), _about(judged), _risk(judged))
+    return Answer(question, short, " ".join(filter(None, parts)), _about(judged), _risk(judged), _looks(judged))
 
 
 class _Writer:
@@ -380,6 +384,21 @@ def _risk(judged: Judged) -> str:
         f"No run of a variant failed; with {fewest} run{'s' if fewest > 1 else ''} each, a variant that fails or "
         f"collapses in up to {100 * failure_bound(0, fewest):.0f} % of its runs is not excluded (95 % bound)."
     )
+
+
+def _looks(judged: Judged) -> str:
+    """How often the study was judged, and what that costs; "" for a first look that nothing was declared for."""
+    most, looks = judged.ledger.most, judged.looks
+    if judged.pending or (most is None and len(looks) == 1):
+        return ""
+    spent = (
+        f"this look may spend {100 * judged.weight:.0f} % of the error rate of {ALPHA:g}, all looks together no more"
+    )
+    seen = f"judged at {listed([str(look) for look in looks])} seeds"
+    if most is None:
+        return f"Seeds or claims were added after looking, {seen}: {spent} than all of it."
+    added = "Seeds were added under a rule" if len(looks) > 1 else "Seeds are added under a rule"
+    return f"{added} that declared at most {most} seeds before the first look, {seen}: {spent} than all of it."
 
 
 def _outcomes(arm: ArmSummary) -> set[int]:

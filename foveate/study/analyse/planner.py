@@ -5,10 +5,9 @@ import math
 from bisect import bisect_left
 from functools import cache
 
-from foveate.spec import Metric
+from foveate.spec import LEAST_SEEDS, Metric
 from foveate.study.analyse.inference import (
     FIRST_LOOK,
-    LEAST_SEEDS,
     pooled_freedom,
     sd_bound,
     smallest_seen,

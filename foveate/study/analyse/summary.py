@@ -115,6 +115,8 @@ def analyse(
         primary=claimed,
         planner=planner,
         ledger=ledger,
+        looks=table.looks,
+        weight=table.weight,
         verbs={label: _verb(failures, label) for label in labels},
         runs=len(pending)
         + len({(label, seed) for label, of_arm in scores[primary.name].items() for seed in of_arm})
@@ -133,7 +135,7 @@ def analyse(
         claims=table.size,
         primary=claimed,
         pending=pending,
-        look=table.look,
+        look=len(table.looks),
         weight=table.weight,
         curves=curves_of(curves),
         seeds_can_show=planner,
@@ -177,7 +179,8 @@ class _Table:
         self.size = len(names) + len(self.dropped)
         looks, now = list(ledger.looks), Look(len(setting.seeds), self.size)
         looks = looks[: looks.index(now) + 1] if now in looks else [*looks, now]
-        self.look, self.weight = len(looks), look_weight([look.seeds for look in looks], ledger.most)
+        self.looks = tuple(look.seeds for look in looks)
+        self.weight = look_weight(self.looks, ledger.most)
         self.found = self._judged()
 
     def _margin(self, metric: Metric) -> Margin:

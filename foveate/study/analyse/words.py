@@ -12,8 +12,7 @@ failed, no runs     every run of the arm failed; nothing to judge
 Better is what the metric calls better: a lower error is better, though its difference to plain is negative.
 """
 
-from foveate.spec import Metric
-from foveate.study.analyse.inference import LEAST_SEEDS
+from foveate.spec import LEAST_SEEDS, Metric
 from foveate.study.analyse.planner import unseen
 from foveate.summary import Comparison, Margin, Verdict, signed
 
