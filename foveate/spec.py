@@ -199,6 +199,34 @@ class Training(Frozen):
     threads: int = Field(1, ge=1, le=4096, description="CPU threads of one run; part of what makes it repeatable")
 
 
+FORMS = ("conv", "wider", "block", "longer", "frozen", "shuffled")
+Form = Literal["conv", "wider", "block", "longer", "frozen", "shuffled"]
+
+
+class Layer(Frozen):
+    """Widths of one `foveate.attention.PositionwiseLayer`, which has what they mean; all 0: no layer."""
+
+    hidden: int = Field(0, ge=0, le=MOST)
+    scaled: int = Field(0, ge=0, le=MOST)
+    shifted: int = Field(0, ge=0, le=MOST)
+    grid: int = Field(0, ge=0, le=MOST)
+
+
+class Control(Frozen):
+    """What a control's network has in place of the attention of its run's variant.
+
+    Attributes:
+        form: "conv": a 1×1 layer at each site; "frozen": the attention, its weights random for ever; "shuffled": the
+            attention with channels and positions in random order; "block": one block more, and no variant.
+        layers: with "conv": one a site, in the order of the network's modules.
+        block: with "block": name of the chain of blocks that has one more.
+    """
+
+    form: Form
+    layers: tuple[Layer, ...] = ()
+    block: str = ""
+
+
 class Run(Frozen):
     """One training: a pure function of these values and of the folder it works in.
 
@@ -215,6 +243,7 @@ class Run(Frozen):
     network_options: dict[str, Any] = Field(default_factory=dict)
     width: float = Field(1.0, ge=1.0, description="the plain network widened by this factor (equal-cost control)")
     variant: Variant
+    control: Control | None = None
     task: str = "classification"
     task_options: dict[str, Any] = Field(default_factory=dict)
     data: DataSpec
@@ -249,7 +278,8 @@ class Run(Frozen):
 
 
 class Compared(Frozen):
-    """A primary comparison, [[compare]] in a study: an arm against "plain", its "control" or another arm.
+    """A primary comparison, [[compare]] in a study: an arm against "plain", its "control", its control of one of the
+    study's `controls`, or another arm.
 
     metric: None: the one that the verdict is about.
     """
@@ -270,10 +300,15 @@ class Study(Frozen):
         (Variant(), Variant.model_validate("se"), Variant.model_validate("cbam")), max_length=1000
     )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = (0, 1, 2, 3, 4)
-    control: Literal["size", "latency", "none"] = Field(
+    control: Literal["size", "macs", "latency", "none"] = Field(
         "size",
-        description="widen the plain network until it has a variant's parameters and multiply-adds (size), or its "
-        "measured latency (latency)",
+        description="what a variant's control has the same of: parameters (size), multiply-adds (macs) or measured "
+        "latency (latency)",
+    )
+    controls: tuple[Form, ...] = Field(
+        (),
+        description="forms of the controls: conv, wider, block, longer, frozen, shuffled; variants are judged against "
+        "the first; (): conv, or shuffled where the attention is smaller than any layer",
     )
     task: str = Field("classification", description="a registered task, or path.py:Class")
     task_options: Options = Field(default_factory=dict)
@@ -335,10 +370,18 @@ class Study(Frozen):
         return tuple(sorted(value, key=lambda v: not v.is_plain))
 
     @model_validator(mode="after")
+    def _controls_have_a_cost(self) -> "Study":
+        if self.control == "none" and self.controls:
+            raise ValueError("controls go with control = 'size', 'macs' or 'latency'; got control = 'none'")
+        if len(set(self.controls)) < len(self.controls):
+            raise ValueError(f"wanted each form of a control once; got {', '.join(self.controls)}")
+        return self
+
+    @model_validator(mode="after")
     def _compare_names_variants(self) -> "Study":
         names = [variant.name for variant in self.variants]
         for one in self.compare:
-            for name in (one.arm, *({one.against} - {"plain", "control"})):
+            for name in (one.arm, *({one.against} - {"plain", "control", *self.controls})):
                 if name not in names:
                     raise ValueError(f"compare: no variant is called {name!r}; {nearest(name, names)}")
         return self

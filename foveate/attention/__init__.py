@@ -1,6 +1,7 @@
 """The attention mechanisms: one paper a file, each registered under the name that `create_attention` takes."""
 
 from foveate.attention._capture import Captured, LazyAffinity, capture, record
+from foveate.attention._controls import PositionwiseLayer, Shuffled
 from foveate.attention._registry import (
     ATTENTION,
     Deviation,
@@ -22,6 +23,8 @@ __all__ = [
     "Deviation",
     "Facts",
     "LazyAffinity",
+    "PositionwiseLayer",
+    "Shuffled",
     "UnknownNameError",
     "attention_class",
     "attention_facts",

@@ -1,12 +1,14 @@
 """Whole networks by name: ours, and whatever timm, torchvision or a person's own file can build."""
 
 from foveate.networks._build import (
+    build_larger,
     build_network,
     build_wider,
     head_of,
     input_channels,
     read_own_file,
 )
+from foveate.networks._deepen import chains_of_equal_blocks
 from foveate.networks._example import check_shape, example_input, usual_classes, usual_shape
 from foveate.networks._head import Head, find_head
 from foveate.networks._origin import Origin, note_origin, origin_of
@@ -18,8 +20,10 @@ __all__ = [
     "NETWORKS",
     "Head",
     "Origin",
+    "build_larger",
     "build_network",
     "build_wider",
+    "chains_of_equal_blocks",
     "check_shape",
     "create_network",
     "example_input",

@@ -35,7 +35,7 @@ def training_seconds(
         scale = len(data.train) / batches / batch / 1000  # from milliseconds of the measured batch to seconds of one
         train = batches * (step * scale + reading)
         test = len(data.test) * (forward / batch / 1000)
-        seconds += STARTING_S + spec.epochs * (train + test) + test
+        seconds += STARTING_S + run.train.epochs * (train + test) + test
     return seconds / jobs
 
 

@@ -38,7 +38,7 @@ from foveate.summary import (
     size_of,
 )
 
-SAME = {"size": "cost", "latency": "latency", "none": "cost"}
+SAME = {"size": "cost", "macs": "cost", "latency": "latency", "none": "cost"}
 Scores = dict[str, dict[str, dict[int, float]]]  # metric → label → seed → value
 
 
@@ -164,7 +164,11 @@ class _Table:
         self.setting, self.metrics, self.metric, self.arms, self.scores = setting, metrics, metrics[0], arms, scores
         self.failures, self.groups, self.pending = failures, groups, pending
         self.plain = next(arm.label for arm in arms if arm.kind == "plain")
-        self.control_of = {variant: arm.label for arm in arms for variant in arm.matches}
+        self.controls_of: dict[str, dict[str, str]] = {}  # variant → form → label, that which it is judged against first
+        for arm in arms:
+            for variant in arm.matches:
+                self.controls_of.setdefault(variant, {})[arm.form] = arm.label
+        self.control_of = {variant: next(iter(forms.values())) for variant, forms in self.controls_of.items()}
         labels = [arm.label for arm in arms]
         for label in [*costs, *items]:
             _known(label, labels, "costs or items name")
@@ -202,7 +206,7 @@ class _Table:
         labels, names = [arm.label for arm in self.arms], [metric.name for metric in self.metrics]
         for claim in self.setting.compare:
             _known(claim.arm, labels, "compare names")
-            if claim.against not in {"plain", "control"}:
+            if claim.against not in {"plain", "control", *self.controls_of.get(claim.arm, ())}:
                 _known(claim.against, labels, "compare names")
             if claim.against == "control" and claim.arm not in self.control_of:
                 raise ValueError(f"compare: {claim.arm!r} has no equal-cost control in this study")
@@ -218,7 +222,8 @@ class _Table:
         return self.setting.compare
 
     def _other(self, claim: Claim) -> str:
-        return {"plain": self.plain, "control": self.control_of.get(claim.arm, "")}.get(claim.against, claim.against)
+        named = {"plain": self.plain, "control": self.control_of.get(claim.arm, "")}
+        return (self.controls_of.get(claim.arm, {}) | named).get(claim.against, claim.against)
 
     def _metric(self, claim: Claim) -> Metric:
         return next(one for one in self.metrics if one.name == (claim.metric or self.metric.name))
@@ -369,13 +374,12 @@ def _check(arms: Sequence[Arm], labels: list[str]) -> None:
         raise ValueError(f"wanted exactly one plain arm among {labels}; got {kinds.count('plain')}")
     if unknown := set(kinds) - set(get_args(Kind)):
         raise ValueError(f"wanted kind 'plain', 'attention' or 'control'; got {sorted(unknown)[0]!r}")
-    claimed = [variant for arm in arms for variant in arm.matches]
-    for variant in claimed:
+    claimed = [(variant, arm.form) for arm in arms for variant in arm.matches]
+    for variant, form in claimed:
         _known(variant, labels, "a control matches")
-        if claimed.count(variant) > 1:
-            raise ValueError(
-                f"wanted at most one control for each variant; got {claimed.count(variant)} for {variant!r}"
-            )
+        if claimed.count((variant, form)) > 1:
+            count = claimed.count((variant, form))
+            raise ValueError(f"wanted at most one control of a form for each variant; got {count} for {variant!r}")
 
 
 def _known(label: str, labels: list[str], where: str) -> None:
