@@ -1,6 +1,6 @@
 """Whole networks for segmentation: an encoder, a decoder of its maps, and logits as large as the image."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -39,13 +39,31 @@ class EncoderDecoder(nn.Module):
         logits = self.decoder(self.encoder(x))
         if not self.full_size:
             return logits
-        return F.interpolate(logits, x.shape[2:], mode="bilinear", align_corners=False)[..., :height, :width]
+        return resized(logits, x.shape[2:])[..., :height, :width]
 
 
 def padded(x: Float[Tensor, "n c h w"], multiple: int) -> Float[Tensor, "n c h2 w2"]:
     """The image continued below and to the right by its last pixels, to sides that are multiples."""
     below, right = (-side % multiple for side in x.shape[2:])
     return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
+
+
+def resized(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:
+    """The map at another size, bilinearly."""
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def fused(maps: Sequence[Float[Tensor, "n _ _ _"]], weight: Float[Tensor, "k c 1 1"]) -> Float[Tensor, "n k h w"]:
+    """A 1×1 convolution of maps that are resized to the last, the largest, and put side by side.
+
+    Convolution and resizing are both linear and exchanged here: each map is convolved at its own size, so that neither
+    the maps side by side are in memory nor the arithmetic is done where they only repeat themselves.
+    """
+    weights = weight.split([x.shape[1] for x in maps], 1)
+    *others, total = (F.conv2d(x, part) for x, part in zip(maps, weights, strict=True))
+    for other in others:
+        total = total + resized(other, total.shape[2:])
+    return total
 
 
 Decoder = Callable[..., nn.Module]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from foveate.attention import LazyAffinity, record
 from foveate.kernels import attend, attention_weights
 from foveate.networks._registry import register_network
-from foveate.networks._segmentation import ADE20K, PHOTO, build, register_pairs
+from foveate.networks._segmentation import ADE20K, PHOTO, build, fused, register_pairs, resized
 from foveate.networks._transformer import DropPath, Map, MixFeedForward, start
 
 FORMS = ("ade20k", "cityscapes")
@@ -241,12 +241,10 @@ class UMixFormerDecoder(nn.Module):
                 raise ValueError(f"umixformer: {option} must be one of {', '.join(map(repr, known))}; got {value!r}")
         deep = tuple(widths)[::-1]
         if heads is None:
-            heads = [
-                max(h for h in range(1, most + 1) if width % h == 0) for most, width in zip(HEADS, deep, strict=True)
-            ]
+            heads = [divisor(width, most) for width, most in zip(deep, HEADS, strict=True)]
         if not len(deep) == len(heads) == len(ratios) == 4:
             raise ValueError(f"umixformer: wanted four widths, heads and ratios; got {widths}, {heads}, {ratios}")
-        self.variant, self.kv, self.widths = variant, kv, deep
+        self.variant, self.kv = variant, kv
         self.ratios = tuple(ratio * (2 if form == "cityscapes" else 1) for ratio in ratios)
         attention = HalfMixAttention if form == "cityscapes" else MixAttention
         self.pooled, self.blocks = nn.ModuleList(), nn.ModuleList()
@@ -287,18 +285,15 @@ class UMixFormerDecoder(nn.Module):
         return self.classify(self.dropout(F.relu(self.fuse_norm(self._fused(decoded)))))
 
     def _fused(self, maps: list[Map]) -> Map:
-        size = maps[-1].shape[2:]
         if self.variant == "official":
-            return self.fuse(torch.cat([*(_resized(x, size) for x in maps[:-1]), maps[-1]], 1))
-        weights = self.fuse.weight.split(self.widths, 1)
-        *others, total = (F.conv2d(x, weight) for x, weight in zip(maps, weights, strict=True))
-        for other in others:
-            total = total + _resized(other, size)
-        return total
+            size = maps[-1].shape[2:]
+            return self.fuse(torch.cat([*(resized(x, size) for x in maps[:-1]), maps[-1]], 1))
+        return fused(maps, self.fuse.weight)
 
 
-def _resized(x: Map, size: Sequence[int]) -> Map:
-    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+def divisor(width: int, most: int) -> int:
+    """The largest divisor of the width that is at most `most`."""
+    return max(number for number in range(1, most + 1) if width % number == 0)
 
 
 def _unused(mixed: Sequence[int], width: int, num_classes: int, form: str) -> nn.ModuleDict:
@@ -321,6 +316,9 @@ def umixformer(
     kv: str = "mix",
     embed: int | None = None,
     heads: Sequence[int] | None = None,
+    ratios: Sequence[int] = RATIOS,
+    dropout: float = 0.1,
+    unused: int = 256,
     full_size: bool = True,
 ) -> nn.Module:
     """The decoder over an encoder by name; options as `UMixFormerDecoder` has them.
@@ -345,6 +343,9 @@ def umixformer(
         kv=kv,
         embed=embed,
         heads=heads,
+        ratios=ratios,
+        dropout=dropout,
+        unused=unused,
     )
 
 
