@@ -110,6 +110,7 @@ class AttentionFound:
         without_gradient: how many of them have weights that got no gradient in the first `batches` of training.
         constant: how many of them have a gate that is the same for every item.
         off: do all change the features by less than `NEGLIGIBLE`?
+        strength_text: "0.0041 (0.0003 to 0.014)"; "" without an identity start.
         text: what is to be said beside the verdict; "" where there is nothing.
     """
 
@@ -122,4 +123,5 @@ class AttentionFound:
     batches: int
     constant: int
     off: bool
+    strength_text: str
     text: str
