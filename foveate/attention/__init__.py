@@ -4,6 +4,7 @@ from foveate.attention._capture import Captured, LazyAffinity, capture, record
 from foveate.attention._controls import PositionwiseLayer, Shuffled
 from foveate.attention._registry import (
     ATTENTION,
+    LEAST_UNITS,
     Deviation,
     Facts,
     attention_class,
@@ -13,12 +14,14 @@ from foveate.attention._registry import (
     create_attention,
     list_attention,
     register_attention,
+    too_narrow,
 )
 from foveate.attention.drsn import soft_threshold
 from foveate.registry import UnknownNameError
 
 __all__ = [
     "ATTENTION",
+    "LEAST_UNITS",
     "Captured",
     "Deviation",
     "Facts",
@@ -36,4 +39,5 @@ __all__ = [
     "record",
     "register_attention",
     "soft_threshold",
+    "too_narrow",
 ]

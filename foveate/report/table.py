@@ -49,6 +49,12 @@ def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
         row |= _differences(other, f"{other.name}_difference_to_plain", arm.descriptive.get(other.name))
     for verb in ("better", "worse", "equal"):
         row[f"items_{verb}"] = arm.items and getattr(arm.items, verb)
+    found = arm.attention
+    for name in ("strength", "change"):
+        span = found and getattr(found, name)
+        row |= {f"attention_{name}_{end}": span and getattr(span, end) for end in ENDS}
+    for name in ("gates", "without_gradient", "constant"):
+        row[f"attention_{name}"] = found and getattr(found, name)
     row["parameters"], row["multiply_adds"] = cost.parameters, cost.macs
     for key, time in (("latency_ms", cost.latency_ms), ("train_step_ms", cost.train_step_ms)):
         row |= {f"{key}_{end}": time and getattr(time, end) for end in ("median", "low", "high")}
@@ -123,6 +129,7 @@ def _notes(summary: Summary) -> list[str]:
         notes.append(f"Multiply-adds: of one item; latency: of a batch of {batch}.")
     if len(summary.metrics) > 1:
         notes.append(f"Also measured: {', '.join(one.name for one in summary.metrics[1:])}; in the report.")
+    notes += [f"{arm.label}: {arm.attention.text}." for arm in summary.arms if arm.attention and arm.attention.text]
     notes += [f"Note: {note}." for note in summary.about.get("notes", [])]
     if summary.failed:
         many = len(summary.failed) > 1
@@ -133,7 +140,8 @@ def _notes(summary: Summary) -> list[str]:
 
 def _cells(metric: Metric, arm: ArmSummary, costed: bool) -> list[str]:
     mean, half = numbers.estimate(metric, arm.score)
-    cells = [arm.label, f"{mean} ± {half}" if half else mean]
+    strength = f"\nstrength {arm.attention.strength_text}" if arm.attention and arm.attention.strength else ""
+    cells = [arm.label + strength, f"{mean} ± {half}" if half else mean]
     cells.append(arm.against_plain.text.replace(" (", "\n(") if arm.against_plain else numbers.NONE)
     if costed:
         times = arm.cost.latency_ms

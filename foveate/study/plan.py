@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from foveate.attention import attention_facts
-from foveate.costs import macs, parameters
+from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
+from foveate.costs import costs, macs, parameters
 from foveate.data.dataset import Batch, Dataset
+from foveate.insertion import insertions
 from foveate.networks import weights_fingerprint
 from foveate.spec import Control, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
@@ -62,6 +63,7 @@ class Planner:
         self.study, self.data, self.task = study, data, task
         self.weights = "" if study.weights is None else weights_fingerprint(study.weights)
         self.code = code_fingerprint(study)
+        self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
 
     def run(self, variant: Variant, width: float = 1.0, seed: int | None = None, **arm: Any) -> Run:
         """One run of the study."""
@@ -96,6 +98,7 @@ class Planner:
         """
         try:
             model = self.build(run).eval()
+            self.narrow += _narrow_notes(name, insertions(model))
             if run.trainer is None or len(self.data.train):
                 self.task.check(model, self.batch(run))
                 self.task.loss(model.train(), self.batch(run))  # auxiliary outputs and modules' losses come in training
@@ -146,6 +149,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
         if study.control != "none":
             controls, more = choose_controls(planner, runs, sizes)
             notes += more
+        notes += planner.narrow
     arms += [_control_arm(one) for one in controls]
     planned = [
         _with_epochs(
@@ -192,6 +196,23 @@ def _replacement_notes(study: Study) -> list[str]:
                     f"replaces the {facts.replaces} (replace = true, with at = the layers it replaces)"
                 )
     return list(dict.fromkeys(notes))
+
+
+def _narrow_notes(name: str, inserted: list[dict[str, Any]]) -> list[str]:
+    """For a variant with gates of a single hidden unit."""
+    narrow = [
+        one["site"]["channels"]
+        for one in inserted
+        if too_narrow(one["attention"], one["site"]["channels"], one["options"])
+    ]
+    if not narrow:
+        return []
+    widths = " and ".join(map(str, sorted(set(narrow))))
+    return [
+        f"{name}: one hidden unit at {len(narrow)} of {len(inserted)} sites, of {widths} channels; a gate whose only "
+        f"unit is off for every item gets no gradient (reduction = {min(narrow) // LEAST_UNITS} gives it "
+        f"{LEAST_UNITS})"
+    ]
 
 
 def _freezing_notes(study: Study) -> list[str]:

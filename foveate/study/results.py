@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from foveate.files import read_json
 from foveate.items import ITEMS
 from foveate.spec import Metric, Study
 from foveate.store import Store
@@ -12,8 +13,9 @@ from foveate.study.analyse import analyse
 from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
 from foveate.study_file import read_study
-from foveate.summary import Arm, Claim, Cost, Failure, Logged, Score, Setting, Summary, Times
+from foveate.summary import Arm, AttentionState, Claim, Cost, Failure, Logged, Score, Setting, Summary, Times
 from foveate.tasks.gallery import ATTENTION, EXAMPLES
+from foveate.train.attention_state import STATE
 
 
 def summarise(folder: Path) -> Summary:
@@ -57,6 +59,7 @@ def summarise(folder: Path) -> Summary:
         about=about,
         items=_items(folder, runs),
         ledger=ledger,
+        attention=_attention(folder, runs),
     )
     notes = [*about.get("notes", ()), *_at_chance(summary)]
     return replace(summary, about=summary.about | {"notes": notes})
@@ -132,6 +135,11 @@ def _items(folder: Path, runs: dict[str, dict[str, Any]]) -> dict[str, dict[int,
         if run["state"] == "done" and path.is_file():
             items.setdefault(run["arm"], {})[run["seed"]] = path
     return items
+
+
+def _attention(folder: Path, runs: dict[str, dict[str, Any]]) -> list[AttentionState]:
+    paths = {(run["arm"], run["seed"]): folder / "runs" / run["key"] / STATE for run in runs.values()}
+    return [AttentionState.of(*name, read_json(path)) for name, path in paths.items() if path.is_file()]
 
 
 def _costs(rows: list[dict[str, Any]]) -> dict[str, Cost]:

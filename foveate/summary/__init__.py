@@ -4,6 +4,7 @@ Scores and differences are in the metric's own unit, ours minus theirs; times ar
 or `short` is ready to print. None stands for a number that does not exist.
 """
 
+from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
 from foveate.summary.findings import (
     ALPHA,
     SCHEMA,
@@ -44,10 +45,13 @@ from foveate.summary.shown import (
 
 __all__ = [
     "ALPHA",
+    "NEGLIGIBLE",
     "SCHEMA",
     "Answer",
     "Arm",
     "ArmSummary",
+    "AttentionFound",
+    "AttentionState",
     "Claim",
     "Claimed",
     "Comparison",
@@ -56,6 +60,7 @@ __all__ = [
     "CurvePoint",
     "Estimate",
     "Failure",
+    "GateState",
     "Interval",
     "ItemComparison",
     "Kind",
@@ -68,6 +73,8 @@ __all__ = [
     "SeedStep",
     "SeedsCanShow",
     "Setting",
+    "SiteState",
+    "Span",
     "Summary",
     "Times",
     "Verdict",

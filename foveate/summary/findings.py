@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.spec import Metric
+from foveate.summary.attention import AttentionFound
 from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
 
 SCHEMA = 3
@@ -147,6 +148,7 @@ class ArmSummary(Arm):
         control: label of the control that has this arm's cost.
         control_cost: what the control costs more than this arm.
         failed: seeds whose run failed.
+        attention: its state at the end of training; None for an arm without, and where no run kept it.
     """
 
     score: Estimate | None
@@ -161,6 +163,7 @@ class ArmSummary(Arm):
     control_cost: CostChange | None
     failed: tuple[int, ...]
     verdict: Verdict
+    attention: AttentionFound | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from foveate.spec import LEAST_SEEDS, Metric
+from foveate.study.analyse.attention import stayed_off
 from foveate.study.analyse.inference import failure_bound
 from foveate.study.analyse.planner import clear_answer, unseen
 from foveate.study.analyse.words import CLAIMS, advantage, difference, failures, for_all_claims, listed, suggestive
@@ -266,6 +267,7 @@ class _Writer:
                 told.append(f"{name} {failures(len(arm.failed), count, self.all.verbs.get(arm.label, 'failed'))}.")
         if self.all.pending:
             return told
+        told += [stayed_off(arm.label, arm.attention, self.plain) for arm in self.variants if arm.attention]
         for arm in self.variants:
             found = arm.against_plain
             if found and found.missing:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 from foveate.registry import nearest
 from foveate.spec import Metric
 from foveate.study.analyse.answer import Judged, answer
+from foveate.study.analyse.attention import attention_found, with_attention
 from foveate.study.analyse.costs import cost_change
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
@@ -21,6 +22,7 @@ from foveate.summary import (
     SCHEMA,
     Arm,
     ArmSummary,
+    AttentionState,
     Claim,
     Claimed,
     Comparison,
@@ -57,6 +59,7 @@ def analyse(
     items: Mapping[str, Mapping[int, Path | Items]] | None = None,
     groups: Groups | None = None,
     ledger: Ledger | None = None,
+    attention: Iterable[AttentionState] = (),
 ) -> Summary:
     """The summary of a study: what the report draws and `--json` prints.
 
@@ -73,6 +76,7 @@ def analyse(
         items: label → seed → the run's file of item scores, or names and values of the judged metric.
         groups: name of an item → its group; groups are resampled whole. None: every item stands alone.
         ledger: what the study remembers; None: this is its first look.
+        attention: the state of the attention at the end of the runs that kept it.
 
     Raises: ValueError: a row names an arm or a metric that is not there, an arm is named twice, a result is given
         twice, there is not exactly one plain arm, two controls claim one variant, no direction of the judged metric is
@@ -91,7 +95,9 @@ def analyse(
         _known(row.label, labels, "a curve names")
     scores = _scores(rows, labels, metrics, failures, notes)
     ledger, pending = ledger or Ledger(), tuple(pending)
-    table = _Table(setting, metrics, arms, scores, costs or {}, failures, items or {}, groups or {}, ledger, pending)
+    table = _Table(
+        setting, metrics, arms, scores, costs or {}, failures, items or {}, groups or {}, ledger, pending, attention
+    )
     summaries, claimed = table.summaries(), table.claimed()
 
     compared = [one.against_plain for one in summaries if one.kind == "attention" and one.against_plain]
@@ -160,6 +166,7 @@ class _Table:
         groups: Groups,
         ledger: Ledger,
         pending: tuple[tuple[str, int], ...],
+        attention: Iterable[AttentionState],
     ) -> None:
         self.setting, self.metrics, self.metric, self.arms, self.scores = setting, metrics, metrics[0], arms, scores
         self.failures, self.groups, self.pending = failures, groups, pending
@@ -173,6 +180,7 @@ class _Table:
         for label in [*costs, *items]:
             _known(label, labels, "costs or items name")
         self.costs, self.sources = costs, items
+        self.states = tuple(attention)
         self._read: dict[tuple[str, str], dict[int, Items | Sums]] = {}
         if setting.matters is not None and not (math.isfinite(setting.matters) and setting.matters >= 0):
             raise ValueError(f"matters: wanted a difference of 0 or more; got {setting.matters}")
@@ -321,6 +329,7 @@ class _Table:
             verb=_verb(self.failures, label),
             smallest=smallest,
         )
+        attention = attention_found([state for state in self.states if state.label == label])
         return ArmSummary(
             **{one.name: getattr(arm, one.name) for one in dataclasses.fields(Arm)},
             score=estimates[self.metric.name],
@@ -334,7 +343,8 @@ class _Table:
             control=control,
             control_cost=cost_change(self.costs.get(control), cost) if control else None,
             failed=failed,
-            verdict=REFERENCE if arm.kind == "plain" else judged,
+            verdict=REFERENCE if arm.kind == "plain" else with_attention(judged, attention),
+            attention=attention,
         )
 
     def _item_comparison(self, label: str) -> ItemComparison | None:
