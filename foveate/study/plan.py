@@ -9,7 +9,7 @@ from foveate.attention import attention_facts
 from foveate.costs import costs, macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.networks import weights_fingerprint, widen_until
-from foveate.spec import Metric, Run, Study, Variant
+from foveate.spec import DRAWS, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
 from foveate.study.checks import code_fingerprint
 from foveate.summary import Arm, Kind
@@ -132,6 +132,8 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     runs = {variant.name: planner.run(variant) for variant in study.variants}
     sizes = {name: planner.check(name, run) for name, run in runs.items()}
     arms = [_arm(number, variant, study) for number, variant in enumerate(study.variants)]
+    if study.null_check:
+        arms += [PlannedArm(f"copy {number}", "attention", Variant()) for number in range(1, study.null_check)]
     widths: dict[float, list[str]] = {}
     notes: list[str] = []
     if earlier is not None:
@@ -150,9 +152,15 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
         label = f"plain ×{width:.3g} ({by} of {', '.join(names)})"
         arms.append(PlannedArm(label, "control", Variant(), width, tuple(names)))
     planned = [
-        planner.run(arm.variant, arm.width, seed, arm=arm.label, copy_number=arm.copy_number)
+        planner.run(
+            arm.variant,
+            arm.width,
+            seed + (number * DRAWS if study.null_check else 0),
+            arm=arm.label,
+            copy_number=arm.copy_number,
+        )
         for seed in study.seeds
-        for arm in arms
+        for number, arm in enumerate(arms)
     ]
     return Plan(tuple(arms), tuple(planned), tuple(notes))
 

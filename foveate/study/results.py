@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from foveate.items import ITEMS
-from foveate.spec import Metric, Study
+from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
+from foveate.study.analyse.items import read
+from foveate.study.analyse.null_check import null_check
 from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
 from foveate.study_file import read_study
-from foveate.summary import Arm, Claim, Cost, Failure, Logged, Score, Setting, Summary, Times
+from foveate.summary import Arm, Claim, Cost, Failure, Logged, NullCheck, Score, Setting, Summary, Times
 from foveate.tasks.gallery import ATTENTION, EXAMPLES
 
 
@@ -31,6 +33,9 @@ def summarise(folder: Path) -> Summary:
         about, latency = store.get_meta("about"), store.get_meta("latency") or {}
         runs = _runs_of_the_plan(store)
         rows = [row for row in store.metrics() if row["run"] in runs]
+        if study.null_check:  # seeds of their own are paired in their order
+            runs = {key: run | {"seed": run["seed"] % DRAWS} for key, run in runs.items()}
+            rows = [row | {"seed": row["seed"] % DRAWS} for row in rows]
         history = [row for row in store.history() if row["run"] in runs]
         costs = _costs(store.costs())
         ledger = read_ledger(store)
@@ -59,7 +64,19 @@ def summarise(folder: Path) -> Summary:
         ledger=ledger,
     )
     notes = [*about.get("notes", ()), *_at_chance(summary)]
-    return replace(summary, about=summary.about | {"notes": notes})
+    return replace(
+        summary,
+        about=summary.about | {"notes": notes},
+        null_check=_null_check(summary, _items(folder, runs)) if study.null_check else None,
+    )
+
+
+def _null_check(summary: Summary, items: dict[str, dict[int, Path]]) -> NullCheck:
+    """Of every finished run of a study whose arms are one network."""
+    found = [(arm.label, seed, value) for arm in summary.arms if arm.score for seed, value in arm.score.of_seeds()]
+    paths = [items.get(label, {}).get(seed) for label, seed, _ in found]
+    values = [None if path is None else read(path, summary.metric) for path in paths]
+    return null_check([value for *_, value in found], values, arms=len(summary.arms))
 
 
 def _at_chance(summary: Summary) -> list[str]:
@@ -86,6 +103,7 @@ def _setting(study: Study) -> Setting:
         seeds=study.seeds,
         control=study.control,
         epochs=epochs,
+        question=f"Do copies of {study.network} differ?" if study.null_check else "",
         matters=study.matters,
         compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),
     )

@@ -21,6 +21,9 @@ class Estimate:
     seeds: tuple[int, ...]
     values: tuple[float, ...]
 
+    def of_seeds(self) -> list[tuple[int, float]]:
+        return list(zip(self.seeds, self.values, strict=True))
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -265,6 +268,35 @@ class Claimed:
 
 
 @dataclass(frozen=True)
+class NullRate:
+    """How often studies of two arms of one network claim a difference: the rate among the drawn studies with this many
+    seeds, and its 95 % interval over new runs."""
+
+    seeds: int
+    studies: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class NullCheck:
+    """What a study of identical arms shows.
+
+    Attributes:
+        arms, runs: of the study.
+        expected: the rate of a first look.
+        rates: by number of seeds; () where there are too few runs.
+    """
+
+    arms: int
+    runs: int
+    expected: float
+    rates: tuple[NullRate, ...]
+    text: str
+
+
+@dataclass(frozen=True)
 class Summary:
     """Everything that is known of a study.
 
@@ -278,6 +310,7 @@ class Summary:
         look: number of this look, counted from 1; weight: the share of the error rate that it may spend.
         curves: arm → logged name → a point an epoch.
         about: data, machine, versions, command, notes: shown, never computed with.
+        null_check: of a study whose arms are all the plain network.
     """
 
     schema: int
@@ -297,6 +330,7 @@ class Summary:
     failed: tuple[Failure, ...]
     about: dict[str, Any]
     answer: Answer
+    null_check: NullCheck | None = None
 
     def arm(self, label: str) -> ArmSummary:
         """The arm of this label. Raises: KeyError: there is none."""
