@@ -171,6 +171,9 @@ class DataSpec(Frozen):
         None, ge=2, le=MOST_ITEMS, validation_alias=AliasChoices("test_items", "test_images"), description="None: all"
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="of a set without a split of its own")
+    split: int | None = Field(
+        None, ge=0, lt=2**63, description="draw of a division of training and test items together; None: the set's own"
+    )
     augment: bool = True
 
     @field_validator("size", mode="before")
@@ -299,6 +302,9 @@ class Study(Frozen):
         description="this many arms of the plain network, each with seeds of its own, in place of variants: how often "
         "is a difference found where there is none?",
     )
+    resplit: bool = Field(
+        False, description="each seed draws its own division of training and test items; the verdict is about these too"
+    )
     until: Literal["decided"] | None = Field(
         None, description="decided: seeds are added until every claim has its verdict, or max_seeds have been run"
     )
@@ -349,6 +355,12 @@ class Study(Frozen):
             for name in (one.arm, *({one.against} - {"plain", "control"})):
                 if name not in names:
                     raise ValueError(f"compare: no variant is called {name!r}; {nearest(name, names)}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_division_or_many(self) -> "Study":
+        if self.resplit and self.data.split is not None:
+            raise ValueError(f"resplit draws a division for each seed; got data.split = {self.data.split} as well")
         return self
 
     @model_validator(mode="after")

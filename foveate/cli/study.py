@@ -60,6 +60,9 @@ def run(
     until: Annotated[
         str | None, typer.Option(help="decided: add seeds until every claim has its verdict, at most --max-seeds.")
     ] = None,
+    resplit: Annotated[
+        bool | None, typer.Option("--resplit", help="Each seed draws its own division of training and test items.")
+    ] = None,
     null_check: Annotated[
         bool,
         typer.Option("--null-check", help="Copies of the plain network in place of the variants, as `study aa` does."),
@@ -112,7 +115,7 @@ def run(
     if data is not None and not data.strip():
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
     content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
-    given: dict[str, Any] = {"until": until, "max_seeds": max_seeds}
+    given: dict[str, Any] = {"until": until, "max_seeds": max_seeds, "resplit": resplit}
     given |= {"task": task, "network": network, "weights": weights, "control": control, "trainer": trainer}
     given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better, unit)}
     options = {

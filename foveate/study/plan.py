@@ -62,6 +62,7 @@ class Planner:
     def run(self, variant: Variant, width: float = 1.0, seed: int | None = None, **arm: Any) -> Run:
         """One run of the study."""
         study = self.study
+        seed = study.seeds[0] if seed is None else seed
         return Run(
             network=study.network,
             network_options=study.network_options,
@@ -69,7 +70,7 @@ class Planner:
             variant=variant,
             task=study.task,
             task_options=study.task_options,
-            data=study.data,
+            data=study.data.model_copy(update={"split": seed}) if study.resplit else study.data,
             fingerprint=self.data.fingerprint,
             weights=study.weights,
             weights_fingerprint=self.weights,
@@ -79,7 +80,7 @@ class Planner:
             trainer_options=study.trainer_options,
             metric=study.metric if isinstance(study.metric, Metric) else None,
             imports=study.imports,
-            seed=study.seeds[0] if seed is None else seed,
+            seed=seed,
             **arm,
         )
 

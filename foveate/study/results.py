@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foveate.items import ITEMS
+from foveate.items import ITEMS, read_groups
 from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
@@ -43,8 +43,9 @@ def summarise(folder: Path) -> Summary:
         store.close()
     about |= _about(folder, runs, rows) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
+    items = _items(folder, runs)
     summary = analyse(
-        _setting(study),
+        _setting(study, about),
         _all_metrics(metrics, rows),
         arms,
         [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in rows],
@@ -60,14 +61,15 @@ def summarise(folder: Path) -> Summary:
         ],
         pending=[(run["arm"], run["seed"]) for run in runs.values() if run["state"] in ("todo", "running")],
         about=about,
-        items=_items(folder, runs),
+        items=items,
+        groups=_groups(items),
         ledger=ledger,
     )
     notes = [*about.get("notes", ()), *_at_chance(summary)]
     return replace(
         summary,
         about=summary.about | {"notes": notes},
-        null_check=_null_check(summary, _items(folder, runs)) if study.null_check else None,
+        null_check=_null_check(summary, items) if study.null_check else None,
     )
 
 
@@ -76,7 +78,7 @@ def _null_check(summary: Summary, items: dict[str, dict[int, Path]]) -> NullChec
     found = [(arm.label, seed, value) for arm in summary.arms if arm.score for seed, value in arm.score.of_seeds()]
     paths = [items.get(label, {}).get(seed) for label, seed, _ in found]
     values = [None if path is None else read(path, summary.metric) for path in paths]
-    return null_check([value for *_, value in found], values, arms=len(summary.arms))
+    return null_check([value for *_, value in found], values, _groups(items), arms=len(summary.arms))
 
 
 def _at_chance(summary: Summary) -> list[str]:
@@ -95,7 +97,7 @@ def _at_chance(summary: Summary) -> list[str]:
     ]
 
 
-def _setting(study: Study) -> Setting:
+def _setting(study: Study, about: dict[str, Any]) -> Setting:
     epochs = None if study.trainer else study.train.epochs
     return Setting(
         name=study.name,
@@ -105,6 +107,7 @@ def _setting(study: Study) -> Setting:
         epochs=epochs,
         question=f"Do copies of {study.network} differ?" if study.null_check else "",
         matters=study.matters,
+        overlap=about["test_items"] / about["train_items"] if study.resplit else 0.0,
         compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),
     )
 
@@ -150,6 +153,15 @@ def _items(folder: Path, runs: dict[str, dict[str, Any]]) -> dict[str, dict[int,
         if run["state"] == "done" and path.is_file():
             items.setdefault(run["arm"], {})[run["seed"]] = path
     return items
+
+
+def _groups(items: dict[str, dict[int, Path]]) -> dict[str, str]:
+    """What each item belongs to, where the data say it."""
+    groups: dict[str, str] = {}
+    for of_arm in items.values():
+        for path in of_arm.values():
+            groups |= read_groups(path)
+    return groups
 
 
 def _costs(rows: list[dict[str, Any]]) -> dict[str, Cost]:

@@ -43,11 +43,13 @@ class Comparison:
         gain: the mean difference, positive where ours is better.
         low, high: 95 % interval of the mean over new seeds, and over new items where their scores are known; of this
             comparison alone. None where it does not exist, as after failed runs.
-        p: of `test`: "seeds", "seeds and items", "exact sign flip", "signed rank with failed runs as the worst" or
-            "none needed"; None with one seed.
+        p: of `test`: "seeds", "seeds and items", "seeds and divisions", "exact sign flip", "none needed" or "signed
+            rank with failed runs as the worst"; None with one seed.
         seeds_only: the same on these very items.
         items, item_share: number of items (of groups where items have groups; 0: not known) and their share of the
             variance.
+        overlap: test over training items, where each seed has its own division of them; else 0.
+        sampled_share: share of the seeds' variance that drawing a division's test items explains; None: not known.
         p_exact, p_exact_floor: of the exact sign-flip test, and the least p that it can give with these seeds.
         failed, failed_other: seeds that failed here and on the other side.
         missing: seeds that only one side has, without having failed.
@@ -73,6 +75,8 @@ class Comparison:
     item_variance: float
     p_exact: float
     p_exact_floor: float
+    overlap: float = 0.0
+    sampled_share: float | None = None
     failed: tuple[int, ...] = ()
     failed_other: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()

@@ -179,7 +179,7 @@ class _Loop:
         save_model(self.model, self.folder)
         try:
             names = [self.data.test.name_of(item) for item in range(len(self.data.test))]
-            write_items(self.folder / ITEMS, names, scores.items)
+            write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups)
             self._draw_examples()
         except OSError as error:
             raise TrainingFailed(str(error)) from None

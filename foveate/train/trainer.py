@@ -157,7 +157,7 @@ def train_with(
     save_model(model, folder)
     if items:
         names = [data.test.name_of(item) for item in range(len(data.test))]
-        write_items(folder / ITEMS, names, items)
+        write_items(folder / ITEMS, names, items, data.test.groups)
     known = {metric.name: metric for metric in declared_metrics(run, task)}
     metrics = [
         {**known.get(key, Metric(key, "", "neither")).model_dump(exclude={"shown"}), "value": value}
