@@ -27,6 +27,7 @@ EMBEDDED = "embedded"
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
 MOST = 1_000_000  # of any count
 MOST_SEEDS = 10_000
+DRAWS = 1_000_000  # the seeds of an arm of a null check are those of the one before it, and this
 LEAST_SEEDS = 3  # with fewer there is no verdict
 MOST_ITEMS = 10**9
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -170,6 +171,9 @@ class DataSpec(Frozen):
         None, ge=2, le=MOST_ITEMS, validation_alias=AliasChoices("test_items", "test_images"), description="None: all"
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="of a set without a split of its own")
+    split: int | None = Field(
+        None, ge=0, lt=2**63, description="draw of a division of training and test items together; None: the set's own"
+    )
     augment: bool = True
 
     @field_validator("size", mode="before")
@@ -326,6 +330,16 @@ class Study(Frozen):
         max_length=1000,
         description="the comparisons that the study is judged by; (): each variant with plain and with its control",
     )
+    null_check: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="this many arms of the plain network, each with seeds of its own, in place of variants: how often "
+        "is a difference found where there is none?",
+    )
+    resplit: bool = Field(
+        False, description="each seed draws its own division of training and test items; the verdict is about these too"
+    )
     until: Literal["decided"] | None = Field(
         None, description="decided: seeds are added until every claim has its verdict, or max_seeds have been run"
     )
@@ -387,11 +401,32 @@ class Study(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _one_division_or_many(self) -> "Study":
+        if self.resplit and self.data.split is not None:
+            raise ValueError(f"resplit draws a division for each seed; got data.split = {self.data.split} as well")
+        return self
+
+    @model_validator(mode="after")
     def _seeds_fit_the_budget(self) -> "Study":
         if (self.until is None) != (self.max_seeds is None):
             raise ValueError('until = "decided" and max_seeds go together: when to stop, and the most seeds to spend')
         if self.max_seeds is not None and len(self.seeds) > self.max_seeds:
             raise ValueError(f"max_seeds: wanted at least the {len(self.seeds)} seeds of seeds; got {self.max_seeds}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_null_check_is_of_the_plain_network(self) -> "Study":
+        if self.null_check is None:
+            return self
+        if len(self.variants) > 1:
+            raise ValueError(
+                f'null_check: wanted the plain network alone, variants = ["none"]; got {len(self.variants)}'
+            )
+        for name, usual in (("control", "none"), ("compare", ()), ("until", None)):
+            if getattr(self, name) != usual:
+                raise ValueError(f"null_check goes without {name}; got {getattr(self, name)!r}")
+        if max(self.seeds) >= DRAWS:
+            raise ValueError(f"null_check: wanted seeds below {DRAWS:,}; got {max(self.seeds)}")
         return self
 
     def with_seeds(self, count: int) -> "Study":

@@ -79,9 +79,14 @@ class Split(ABC):
 
     Attributes:
         strata: (n,) what a subset keeps in proportion, such as class numbers; None: nothing.
+        groups: (n,) what each item belongs to, such as a subject or a recording: items of one group stay on one side of
+            a division and are resampled whole; None: each stands alone.
+        contents_alike: (n,) equal numbers for copies of one item, in both splits of a set; None: not known.
     """
 
     strata: NDArray[np.int64] | None = None
+    groups: NDArray[np.str_] | None = None
+    contents_alike: NDArray[np.int64] | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -123,6 +128,8 @@ class Dataset:
         about: facts for the report, such as {"augmentation": "shift by up to 2 pixels, mirror images"}.
         prepare: from a file of the user's (or an opened PIL image) to one sample (C, *S) as the test split gives it;
             None: not for this kind.
+        fixed_parts: why train and test items must not be mixed, such as "its test digits are of other writers"; "":
+            they may be.
     """
 
     name: str
@@ -135,6 +142,7 @@ class Dataset:
     about: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     prepare: Callable[[Any], Tensor] | None = None
+    fixed_parts: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class InMemory(Split):
         flip: half of the samples are mirrored along their last axis.
         strata: (n,) what a subset keeps in proportion.
         numbers: (n,) the samples' numbers in the set that they were chosen from; None: 0 to n - 1.
+        groups: (n,) what each sample belongs to.
     """
 
     def __init__(
@@ -48,11 +49,12 @@ class InMemory(Split):
         flip: bool = False,
         strata: NDArray[np.int64] | None = None,
         numbers: NDArray[np.int64] | None = None,
+        groups: NDArray[np.str_] | None = None,
     ) -> None:
         self.inputs, self.targets, self.kinds = inputs, dict(targets), dict(kinds)
         self.size = tuple(inputs.shape[2:] if size is None else size)
         self.shift, self.edge, self.flip = shift, edge, flip
-        self.strata, self.numbers = strata, numbers
+        self.strata, self.numbers, self.groups = strata, numbers, groups
         rank = (1,) * len(self.size)
         levels = 255 if inputs.dtype == np.uint8 else 1
         self._offset = torch.tensor(mean).view(1, -1, *rank) * levels
@@ -178,6 +180,8 @@ def in_memory(
     edge: Edge = "constant",
     flip: bool = False,
     about: Mapping[str, str] | None = None,
+    groups: tuple[NDArray[np.str_], NDArray[np.str_]] | None = None,
+    fixed_parts: str = "",
 ) -> Dataset:
     """The set made of whole arrays, limited and sized as the specification says; mean and deviation are those of its
     train samples. Subsets keep the share of each class where there is one target of classes, a number a sample.
@@ -191,6 +195,8 @@ def in_memory(
         content: what the samples are, in a few words, for the description.
         shift, edge, flip: of the augmentation, as `InMemory` takes them.
         about: facts for the report.
+        groups: what each train and each test sample belongs to.
+        fixed_parts: as `Dataset` takes it.
 
     Raises: ValueError: if train_items, test_items or size do not fit the arrays.
     """
@@ -203,9 +209,9 @@ def in_memory(
     splits = {}
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    for option, count, (inputs, values) in (
-        ("train_items", spec.train_items, train),
-        ("test_items", spec.test_items, test),
+    for option, count, (inputs, values), belonging in (
+        ("train_items", spec.train_items, train, groups and groups[0]),
+        ("test_items", spec.test_items, test, groups and groups[1]),
     ):
         strata = values[key] if key is not None else None
         numbers = None
@@ -213,6 +219,7 @@ def in_memory(
             numbers = choose(strata, positions(len(inputs)), count, wanted=option)
             inputs, strata = inputs[numbers], None if strata is None else strata[numbers]
             values = {key: array[numbers] for key, array in values.items()}
+            belonging = None if belonging is None else belonging[numbers]
         if option == "train_items":
             mean, std = statistics(inputs)
         splits[option] = InMemory(
@@ -227,6 +234,7 @@ def in_memory(
             flip=flip,
             strata=strata,
             numbers=numbers,
+            groups=belonging,
         )
     train_split, test_split = splits["train_items"], splits["test_items"]
     counts = f"{len(train_split):,} train and {len(test_split):,} test {'images' if len(size) == 2 else 'samples'}"
@@ -244,6 +252,7 @@ def in_memory(
         description="".join(parts),
         about={"augmentation": augmentation(shift, flip), **(about or {})},
         prepare=prepare_image(test_split) if len(size) == 2 and train[0].shape[1] in (1, 3) else None,
+        fixed_parts=fixed_parts,
     )
 
 

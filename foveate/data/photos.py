@@ -45,6 +45,7 @@ class Photos(Split):
         channels: 3, or 1 for grey.
         was_checked: are they of a study, whose files were all checked? Errors say so, and evaluation, which comes again
             after each epoch, keeps what it decoded, up to 128 MB.
+        groups, contents_alike: as `Split` has them.
     """
 
     def __init__(
@@ -56,9 +57,12 @@ class Photos(Split):
         names: Sequence[str],
         channels: int = 3,
         was_checked: bool = False,
+        groups: NDArray[np.str_] | None = None,
+        contents_alike: NDArray[np.int64] | None = None,
     ) -> None:
         self.contents, self.names, self.preprocessing = contents, names, preprocessing
         self.channels, self.was_checked = channels, was_checked
+        self.groups, self.contents_alike = groups, contents_alike
         self.labels = self.strata = np.asarray(labels, np.int64)
         side = preprocessing.image_size
         self._room = KEPT_BYTES // (side * side * channels) if was_checked else 0

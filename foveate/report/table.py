@@ -118,6 +118,7 @@ def terminal_table(summary: Summary) -> "Group":
 
 def _notes(summary: Summary) -> list[str]:
     notes = [line for line in (summary.answer.about, summary.answer.risk, summary.answer.looks) if line]
+    notes += [f"{summary.null_check.text}."] if summary.null_check else []
     notes.append("Intervals: 95 %, of one comparison; differences paired by seed.")
     claims = "1 comparison" if summary.claims == 1 else f"{summary.claims} comparisons"
     look = "" if summary.look == 1 else f" and look {summary.look}"

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
-from foveate.costs import costs, macs, parameters
+from foveate.costs import macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insertions
 from foveate.networks import weights_fingerprint
-from foveate.spec import Control, Metric, Run, Study, Variant
+from foveate.spec import DRAWS, Control, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
 from foveate.study.checks import code_fingerprint
 from foveate.study.controls import Chosen, choose_controls
@@ -68,6 +68,7 @@ class Planner:
     def run(self, variant: Variant, width: float = 1.0, seed: int | None = None, **arm: Any) -> Run:
         """One run of the study."""
         study = self.study
+        seed = study.seeds[0] if seed is None else seed
         return Run(
             network=study.network,
             network_options=study.network_options,
@@ -75,7 +76,7 @@ class Planner:
             variant=variant,
             task=study.task,
             task_options=study.task_options,
-            data=study.data,
+            data=study.data.model_copy(update={"split": seed}) if study.resplit else study.data,
             fingerprint=self.data.fingerprint,
             weights=study.weights,
             weights_fingerprint=self.weights,
@@ -85,7 +86,7 @@ class Planner:
             trainer_options=study.trainer_options,
             metric=study.metric if isinstance(study.metric, Metric) else None,
             imports=study.imports,
-            seed=study.seeds[0] if seed is None else seed,
+            seed=seed,
             **arm,
         )
 
@@ -139,7 +140,10 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     runs = {variant.name: planner.run(variant) for variant in study.variants}
     sizes = {name: planner.check(name, run) for name, run in runs.items()}
     arms = [_arm(number, variant, study) for number, variant in enumerate(study.variants)]
+    if study.null_check:
+        arms += [PlannedArm(f"copy {number}", "attention", Variant()) for number in range(1, study.null_check)]
     controls: list[Chosen] = []
+    notes: list[str] = []
     if earlier is not None:
         controls, notes = [Chosen.from_json(one) for one in earlier["controls"]], earlier["notes"]
     else:
@@ -154,12 +158,17 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     planned = [
         _with_epochs(
             planner.run(
-                arm.variant, arm.width, seed, control=arm.control, arm=arm.label, copy_number=arm.copy_number
+                arm.variant,
+                arm.width,
+                seed + (number * DRAWS if study.null_check else 0),
+                control=arm.control,
+                arm=arm.label,
+                copy_number=arm.copy_number,
             ),
             arm.epochs,
         )
         for seed in study.seeds
-        for arm in arms
+        for number, arm in enumerate(arms)
     ]
     return Plan(tuple(arms), tuple(planned), tuple(notes), tuple(controls))
 

@@ -6,14 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from foveate.files import read_json
-from foveate.items import ITEMS
-from foveate.spec import Metric, Study
+from foveate.items import ITEMS, read_groups
+from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
+from foveate.study.analyse.items import read
+from foveate.study.analyse.null_check import null_check
 from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
 from foveate.study_file import read_study
-from foveate.summary import Arm, AttentionState, Claim, Cost, Failure, Logged, Score, Setting, Summary, Times
+from foveate.summary import (
+    Arm,
+    AttentionState,
+    Claim,
+    Cost,
+    Failure,
+    Logged,
+    NullCheck,
+    Score,
+    Setting,
+    Summary,
+    Times,
+)
 from foveate.tasks.gallery import ATTENTION, EXAMPLES
 from foveate.train.attention_state import STATE
 
@@ -33,6 +47,9 @@ def summarise(folder: Path) -> Summary:
         about, latency = store.get_meta("about"), store.get_meta("latency") or {}
         runs = _runs_of_the_plan(store)
         rows = [row for row in store.metrics() if row["run"] in runs]
+        if study.null_check:  # seeds of their own are paired in their order
+            runs = {key: run | {"seed": run["seed"] % DRAWS} for key, run in runs.items()}
+            rows = [row | {"seed": row["seed"] % DRAWS} for row in rows]
         history = [row for row in store.history() if row["run"] in runs]
         costs = _costs(store.costs())
         ledger = read_ledger(store)
@@ -40,8 +57,9 @@ def summarise(folder: Path) -> Summary:
         store.close()
     about |= _about(folder, runs, rows) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
+    items = _items(folder, runs)
     summary = analyse(
-        _setting(study),
+        _setting(study, about),
         _all_metrics(metrics, rows),
         arms,
         [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in rows],
@@ -57,12 +75,25 @@ def summarise(folder: Path) -> Summary:
         ],
         pending=[(run["arm"], run["seed"]) for run in runs.values() if run["state"] in ("todo", "running")],
         about=about,
-        items=_items(folder, runs),
+        items=items,
+        groups=_groups(items),
         ledger=ledger,
         attention=_attention(folder, runs),
     )
     notes = [*about.get("notes", ()), *_at_chance(summary)]
-    return replace(summary, about=summary.about | {"notes": notes})
+    return replace(
+        summary,
+        about=summary.about | {"notes": notes},
+        null_check=_null_check(summary, items) if study.null_check else None,
+    )
+
+
+def _null_check(summary: Summary, items: dict[str, dict[int, Path]]) -> NullCheck:
+    """Of every finished run of a study whose arms are one network."""
+    found = [(arm.label, seed, value) for arm in summary.arms if arm.score for seed, value in arm.score.of_seeds()]
+    paths = [items.get(label, {}).get(seed) for label, seed, _ in found]
+    values = [None if path is None else read(path, summary.metric) for path in paths]
+    return null_check([value for *_, value in found], values, _groups(items), arms=len(summary.arms))
 
 
 def _at_chance(summary: Summary) -> list[str]:
@@ -81,7 +112,7 @@ def _at_chance(summary: Summary) -> list[str]:
     ]
 
 
-def _setting(study: Study) -> Setting:
+def _setting(study: Study, about: dict[str, Any]) -> Setting:
     epochs = None if study.trainer else study.train.epochs
     return Setting(
         name=study.name,
@@ -89,7 +120,9 @@ def _setting(study: Study) -> Setting:
         seeds=study.seeds,
         control=study.control,
         epochs=epochs,
+        question=f"Do copies of {study.network} differ?" if study.null_check else "",
         matters=study.matters,
+        overlap=about["test_items"] / about["train_items"] if study.resplit else 0.0,
         compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),
     )
 
@@ -140,6 +173,15 @@ def _items(folder: Path, runs: dict[str, dict[str, Any]]) -> dict[str, dict[int,
 def _attention(folder: Path, runs: dict[str, dict[str, Any]]) -> list[AttentionState]:
     paths = {(run["arm"], run["seed"]): folder / "runs" / run["key"] / STATE for run in runs.values()}
     return [AttentionState.of(*name, read_json(path)) for name, path in paths.items() if path.is_file()]
+
+
+def _groups(items: dict[str, dict[int, Path]]) -> dict[str, str]:
+    """What each item belongs to, where the data say it."""
+    groups: dict[str, str] = {}
+    for of_arm in items.values():
+        for path in of_arm.values():
+            groups |= read_groups(path)
+    return groups
 
 
 def _costs(rows: list[dict[str, Any]]) -> dict[str, Cost]:

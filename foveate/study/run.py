@@ -17,6 +17,7 @@ import numpy as np
 
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
+from foveate.data.resplit import resplit
 from foveate.machine import cores
 from foveate.networks import weights_fingerprint
 from foveate.registry import nearest
@@ -117,6 +118,8 @@ def run_study(
     watcher, out = watcher or Watcher(), Path(out)
     study = check_names(study.resolved(Path.cwd()))
     data = open_data(study.data)
+    if study.resplit:
+        resplit(data, study.seeds[0])  # refused here, before a folder is made
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
     if not (out / STUDY).is_file():

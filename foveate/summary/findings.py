@@ -22,6 +22,9 @@ class Estimate:
     seeds: tuple[int, ...]
     values: tuple[float, ...]
 
+    def of_seeds(self) -> list[tuple[int, float]]:
+        return list(zip(self.seeds, self.values, strict=True))
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -41,11 +44,13 @@ class Comparison:
         gain: the mean difference, positive where ours is better.
         low, high: 95 % interval of the mean over new seeds, and over new items where their scores are known; of this
             comparison alone. None where it does not exist, as after failed runs.
-        p: of `test`: "seeds", "seeds and items", "exact sign flip", "signed rank with failed runs as the worst" or
-            "none needed"; None with one seed.
+        p: of `test`: "seeds", "seeds and items", "seeds and divisions", "exact sign flip", "none needed" or "signed
+            rank with failed runs as the worst"; None with one seed.
         seeds_only: the same on these very items.
         items, item_share: number of items (of groups where items have groups; 0: not known) and their share of the
             variance.
+        overlap: test over training items, where each seed has its own division of them; else 0.
+        sampled_share: share of the seeds' variance that drawing a division's test items explains; None: not known.
         p_exact, p_exact_floor: of the exact sign-flip test, and the least p that it can give with these seeds.
         failed, failed_other: seeds that failed here and on the other side.
         missing: seeds that only one side has, without having failed.
@@ -71,6 +76,8 @@ class Comparison:
     item_variance: float
     p_exact: float
     p_exact_floor: float
+    overlap: float = 0.0
+    sampled_share: float | None = None
     failed: tuple[int, ...] = ()
     failed_other: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
@@ -268,6 +275,35 @@ class Claimed:
 
 
 @dataclass(frozen=True)
+class NullRate:
+    """How often studies of two arms of one network claim a difference: the rate among the drawn studies with this many
+    seeds, and its 95 % interval over new runs."""
+
+    seeds: int
+    studies: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class NullCheck:
+    """What a study of identical arms shows.
+
+    Attributes:
+        arms, runs: of the study.
+        expected: the rate of a first look.
+        rates: by number of seeds; () where there are too few runs.
+    """
+
+    arms: int
+    runs: int
+    expected: float
+    rates: tuple[NullRate, ...]
+    text: str
+
+
+@dataclass(frozen=True)
 class Summary:
     """Everything that is known of a study.
 
@@ -281,6 +317,7 @@ class Summary:
         look: number of this look, counted from 1; weight: the share of the error rate that it may spend.
         curves: arm → logged name → a point an epoch.
         about: data, machine, versions, command, notes: shown, never computed with.
+        null_check: of a study whose arms are all the plain network.
     """
 
     schema: int
@@ -300,6 +337,7 @@ class Summary:
     failed: tuple[Failure, ...]
     about: dict[str, Any]
     answer: Answer
+    null_check: NullCheck | None = None
 
     def arm(self, label: str) -> ArmSummary:
         """The arm of this label. Raises: KeyError: there is none."""

@@ -80,6 +80,7 @@ class Setting:
         question: title of the page; empty: made from the network and the data.
         reference: what sentences call the plain arm.
         matters: the smallest difference that matters, as a person reads the metric (points, px); None: by the metric.
+        overlap: test over training items, where each seed has its own division of them; 0: one division for all.
         compare: the primary comparisons, named before the runs; (): each variant with plain and with its control.
     """
 
@@ -91,6 +92,7 @@ class Setting:
     question: str = ""
     reference: str = "the plain network"
     matters: float | None = None
+    overlap: float = 0.0
     compare: tuple["Claim", ...] = ()
 
 

@@ -160,7 +160,7 @@ def train_with(
     save_model(model, folder)
     if items:
         names = [data.test.name_of(item) for item in range(len(data.test))]
-        write_items(folder / ITEMS, names, items)
+        write_items(folder / ITEMS, names, items, data.test.groups)
     write_attention(watch, model, task, data, run, folder)
     known = {metric.name: metric for metric in declared_metrics(run, task)}
     metrics = [

@@ -44,7 +44,7 @@ def judged(rows: Rows, *, controls: dict[str, Sequence[float]] | None = None, **
         for seed, value in enumerate(values)
         if value is not None
     ]
-    fields = {name: more.pop(name) for name in ("matters", "compare") if name in more}
+    fields = {name: more.pop(name) for name in ("matters", "compare", "overlap") if name in more}
     seeds = tuple(range(max(map(len, table.values()))))
     setting = Setting(network="net", seeds=seeds, control="size" if controls else "none", **fields)
     return analyse(setting, [RATE], arms, scores, **more)
@@ -399,6 +399,26 @@ def test_groups_of_items_are_resampled_whole() -> None:
     assert whole is not None
     assert (single.items, whole.items) == (60, 6)
     assert whole.item_variance > 4 * single.item_variance
+    about = judged(rows, items=items, groups=whose).answer.about
+    assert "new seeds and new groups of test items alike" in about
+    assert "% from the 6 groups of items" in about
+
+
+def test_divisions_of_each_seed_are_corrected_for_their_overlap() -> None:
+    items = items_of(np.random.default_rng(4), 5, 60, 0.02)
+    rows: Rows = {label: [float(of_run[1].mean()) for of_run in of_arm.values()] for label, of_arm in items.items()}
+    once, anew = judged(rows), judged(rows, items=items, overlap=0.25)
+    before, found = once.arm("se").against_plain, anew.arm("se").against_plain
+    assert before is not None
+    assert found is not None
+    assert (found.test, found.items) == ("seeds and divisions", 0)
+    assert found.high - found.low == pytest.approx((before.high - before.low) * (1 + 5 * 0.25) ** 0.5)  # type: ignore[operator]
+    assert anew.seeds_can_show.smallest == pytest.approx(once.seeds_can_show.smallest * 1.5)  # type: ignore[operator]
+    assert anew.answer.about.startswith("The verdict is about new seeds, new divisions and new items alike")
+    assert "drawn at once, " in anew.answer.about
+    assert "and 56 % is added for what divisions of the same items share" in anew.answer.about
+    bare = judged(rows, overlap=0.25).answer.about
+    assert "44 % of the variance of its differences comes from seeds, training and test items, drawn at once" in bare
 
 
 def test_items_that_do_not_match_leave_the_verdict_to_the_seeds() -> None:

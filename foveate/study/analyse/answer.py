@@ -1,50 +1,20 @@
 """The study's answer, made from the verdicts and nothing else. Where arms have an equal-cost control, that comes first:
 an arm that beats plain and not its control is no "Yes"."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from foveate.spec import LEAST_SEEDS, Metric
+from foveate.spec import LEAST_SEEDS
 from foveate.study.analyse.attention import stayed_off
-from foveate.study.analyse.inference import failure_bound
+from foveate.study.analyse.beside import Judged, about, looks, outcomes, risk
 from foveate.study.analyse.planner import clear_answer, unseen
 from foveate.study.analyse.words import CLAIMS, advantage, difference, failures, for_all_claims, listed, suggestive
 from foveate.summary import (
-    ALPHA,
     Answer,
     ArmSummary,
-    Claimed,
     Comparison,
-    Ledger,
-    Margin,
-    SeedsCanShow,
-    Setting,
 )
 
 CONTROL = "a plain network of equal cost"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What an answer is made of.
-
-    looks: numbers of seeds at each look, this one last; weight: what this one may spend. verbs: how the runs of an arm
-    failed, by label. runs: planned, of all arms. pending: those not done.
-    """
-
-    setting: Setting
-    metric: Metric
-    margin: Margin
-    arms: tuple[ArmSummary, ...]
-    primary: tuple[Claimed, ...]
-    planner: SeedsCanShow
-    ledger: Ledger
-    looks: tuple[int, ...]
-    weight: float
-    verbs: Mapping[str, str]
-    runs: int
-    pending: int
-    dropped: tuple[str, ...]
 
 
 def answer(judged: Judged, data: str = "") -> Answer:
@@ -58,7 +28,7 @@ def answer(judged: Judged, data: str = "") -> Answer:
     writer = _Writer(judged)
     short, text = writer.answer()
     parts = [text, *writer.beside()]
-    return Answer(question, short, " ".join(filter(None, parts)), _about(judged), _risk(judged), _looks(judged))
+    return Answer(question, short, " ".join(filter(None, parts)), about(judged), risk(judged), looks(judged))
 
 
 class _Writer:
@@ -262,7 +232,7 @@ class _Writer:
         ]
         for arm in self.all.arms:
             if arm.failed:
-                count = len(_outcomes(arm))
+                count = len(outcomes(arm))
                 name = arm.label if arm.kind != "plain" else f"{self.plain[0].upper()}{self.plain[1:]}"
                 told.append(f"{name} {failures(len(arm.failed), count, self.all.verbs.get(arm.label, 'failed'))}.")
         if self.all.pending:
@@ -343,66 +313,3 @@ def _percent(value: float) -> str:
     if value and abs(value) < 0.05:
         return f"less than 0.1 % {'more' if value > 0 else 'fewer'}"
     return f"{value:+.1f} %".replace("-", "−")
-
-
-def _about(judged: Judged) -> str:
-    """One sentence: which population the verdict is about, and what share of the variance each source has."""
-    found = [one for arm in judged.arms if arm.kind == "attention" for one in (arm.against_plain,) if one]
-    if not found or judged.pending:
-        return ""
-    items = max(one.items for one in found)
-    if not items:
-        return (
-            "The verdict is about new seeds on these very test items: there are no scores of single items, so what "
-            "other items would change is not known."
-        )
-    shares = [one.item_share for one in found if one.item_share is not None]
-    whence = ""
-    if shares:
-        low, high = round(100 * min(shares)), round(100 * max(shares))
-        of_items = f"{low}" if low == high else f"{low} to {high}"
-        of_seeds = f"{100 - low}" if low == high else f"{100 - high} to {100 - low}"
-        whence = (
-            f"; {of_seeds} % of the variance of its differences comes from seeds, {of_items} % from the {items:,} items"
-        )
-    some = "" if all(one.items for one in found if one.runs >= LEAST_SEEDS) else ", where their scores are known"
-    return f"The verdict is about new seeds and new test items alike{some}{whence}."
-
-
-def _risk(judged: Judged) -> str:
-    """The rule of three: what the number of runs leaves open about runs that fail."""
-    ran = [(arm, len(runs)) for arm in judged.arms if arm.kind == "attention" and (runs := _outcomes(arm))]
-    if not ran or judged.pending:
-        return ""
-    worst, count = max(ran, key=lambda one: len(one[0].failed))
-    if worst.failed:
-        bound = failure_bound(len(worst.failed), count)
-        share = "all" if bound >= 1 else f"up to {100 * bound:.0f} %"
-        return (
-            f"Of {count} runs of {worst.label} {len(worst.failed)} failed: {share} of its runs may fail (95 % bound)."
-        )
-    fewest = min(count for _, count in ran)
-    return (
-        f"No run of a variant failed; with {fewest} run{'s' if fewest > 1 else ''} each, a variant that fails or "
-        f"collapses in up to {100 * failure_bound(0, fewest):.0f} % of its runs is not excluded (95 % bound)."
-    )
-
-
-def _looks(judged: Judged) -> str:
-    """How often the study was judged, and what that costs; "" for a first look that nothing was declared for."""
-    most, looks = judged.ledger.most, judged.looks
-    if judged.pending or (most is None and len(looks) == 1):
-        return ""
-    spent = (
-        f"this look may spend {100 * judged.weight:.0f} % of the error rate of {ALPHA:g}, all looks together no more"
-    )
-    seen = f"judged at {listed([str(look) for look in looks])} seeds"
-    if most is None:
-        return f"Seeds or claims were added after looking, {seen}: {spent} than all of it."
-    added = "Seeds were added under a rule" if len(looks) > 1 else "Seeds are added under a rule"
-    return f"{added} that declared at most {most} seeds before the first look, {seen}: {spent} than all of it."
-
-
-def _outcomes(arm: ArmSummary) -> set[int]:
-    """Seeds whose run has finished or failed."""
-    return {*arm.failed, *(arm.score.seeds if arm.score else ())}

@@ -42,7 +42,7 @@ class Evidence:
     Attributes:
         mean: of the differences over seeds.
         seeds, items: number of seeds and of items (of groups, where items have groups); items 0: none are known.
-        seed_variance, item_variance: the two terms of the mean's variance.
+        seed_variance, item_variance, overlap_variance: terms of the mean's variance, the last by divisions' overlap.
     """
 
     mean: Array
@@ -50,10 +50,11 @@ class Evidence:
     seed_variance: Array
     items: NDArray[np.int64]
     item_variance: Array
+    overlap_variance: Array | float = 0.0
 
     @property
     def variance(self) -> Array:
-        return self.seed_variance + self.item_variance
+        return self.seed_variance + self.item_variance + self.overlap_variance
 
     @property
     def item_share(self) -> Array:
@@ -62,15 +63,23 @@ class Evidence:
             return self.item_variance / self.variance
 
     def seeds_only(self) -> "Evidence":
-        """The same on these very items: no variance of theirs."""
+        """The same on these very items and divisions: no variance of theirs."""
         nothing = np.zeros_like(self.mean)
         return Evidence(self.mean, self.seeds, self.seed_variance, np.zeros_like(self.items), nothing)
 
 
 def evidence(
-    differences: ArrayLike, item_variance: ArrayLike = 0.0, items: ArrayLike = 0, scale: ArrayLike = 0.0
+    differences: ArrayLike,
+    item_variance: ArrayLike = 0.0,
+    items: ArrayLike = 0,
+    scale: ArrayLike = 0.0,
+    overlap: float = 0.0,
 ) -> Evidence:
-    """Evidence from differences (..., n), one a seed, paired; scale: the largest value they were computed from."""
+    """Evidence from differences (..., n), one a seed, paired; scale: the largest value they were computed from.
+
+    overlap: test over training items, where each seed divides the same items anew: the mean's variance is then (1/n +
+    overlap) sd². Source: C. Nadeau and Y. Bengio, Inference for the Generalization Error, Mach. Learn. 52 (2003).
+    """
     values = np.asarray(differences, dtype=float)
     n, shape = values.shape[-1], values.shape[:-1]
     mean = values.mean(-1)
@@ -84,6 +93,7 @@ def evidence(
         seed_variance=sd**2 / n,
         items=np.broadcast_to(np.asarray(items), shape),
         item_variance=np.broadcast_to(np.asarray(item_variance, dtype=float), shape),
+        overlap_variance=overlap * sd**2 if overlap else 0.0,
     )
 
 

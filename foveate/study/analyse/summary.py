@@ -9,13 +9,14 @@ from typing import Any, get_args
 
 from foveate.registry import nearest
 from foveate.spec import Metric
-from foveate.study.analyse.answer import Judged, answer
+from foveate.study.analyse.answer import answer
 from foveate.study.analyse.attention import attention_found, with_attention
+from foveate.study.analyse.beside import Judged
 from foveate.study.analyse.costs import cost_change
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
 from foveate.study.analyse.intervals import estimate, judge, paired
-from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, read
+from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, read, sampled_variance
 from foveate.study.analyse.planner import what_seeds_can_show
 from foveate.study.analyse.words import REFERENCE, sentence, short_difference, verdict
 from foveate.summary import (
@@ -110,6 +111,7 @@ def analyse(
         margin=table.margins[primary.name].value,
         item_part=max((found.item_variance for found in compared), default=0.0),
         weight=table.weight,
+        overlap=setting.overlap,
     )
     if notes:
         about["notes"] = notes
@@ -123,6 +125,7 @@ def analyse(
         ledger=ledger,
         looks=table.looks,
         weight=table.weight,
+        grouped=bool(groups),
         verbs={label: _verb(failures, label) for label in labels},
         runs=len(pending)
         + len({(label, seed) for label, of_arm in scores[primary.name].items() for seed in of_arm})
@@ -171,7 +174,9 @@ class _Table:
         self.setting, self.metrics, self.metric, self.arms, self.scores = setting, metrics, metrics[0], arms, scores
         self.failures, self.groups, self.pending = failures, groups, pending
         self.plain = next(arm.label for arm in arms if arm.kind == "plain")
-        self.controls_of: dict[str, dict[str, str]] = {}  # variant → form → label, that which it is judged against first
+        self.controls_of: dict[
+            str, dict[str, str]
+        ] = {}  # variant → form → label, that which it is judged against first
         for arm in arms:
             for variant in arm.matches:
                 self.controls_of.setdefault(variant, {})[arm.form] = arm.label
@@ -257,8 +262,9 @@ class _Table:
         scores = self.scores[metric.name]
         mine, theirs = self._items(arm, metric), self._items(other, metric)
         seeds = sorted(set(scores[arm]) & set(scores[other]))
-        part, count = item_part(mine, theirs, seeds, self.groups) if mine and theirs else (0.0, 0)
-        return paired(
+        overlap = self.setting.overlap
+        part, count = item_part(mine, theirs, seeds, self.groups) if mine and theirs and not overlap else (0.0, 0)
+        found = paired(
             scores[arm],
             scores[other],
             metric,
@@ -266,7 +272,12 @@ class _Table:
             failed_other=self._failed(other),
             item_variance=part,
             items=count,
+            overlap=overlap,
         )
+        if not (found and found.sd and overlap):
+            return found
+        sampled = sampled_variance(mine, theirs, seeds, self.groups)
+        return dataclasses.replace(found, sampled_share=None if sampled is None else min(1.0, sampled / found.sd**2))
 
     def _items(self, label: str, metric: Metric) -> dict[int, Items | Sums]:
         """Scores of a run's items; in-memory ones are of the judged metric alone."""
@@ -315,7 +326,7 @@ class _Table:
         others = {one.name: self._against(label, self.plain, one) for one in self.metrics[1:]}
         cost, smallest = self.costs.get(label), None
         if to_plain and to_plain.sd is not None and to_plain.comparisons and not self.pending:
-            level = {"item_part": to_plain.item_variance, "weight": self.weight}
+            level = {"item_part": to_plain.item_variance, "weight": self.weight, "overlap": to_plain.overlap}
             smallest = what_seeds_can_show(
                 to_plain.runs, self.size, to_plain.sd, self.metric, arms=1, **level
             ).smallest_high
