@@ -149,9 +149,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     arms += [_control_arm(one) for one in controls]
     planned = [
         _with_epochs(
-            planner.run(
-                arm.variant, arm.width, seed, control=arm.control, arm=arm.label, copy_number=arm.copy_number
-            ),
+            planner.run(arm.variant, arm.width, seed, control=arm.control, arm=arm.label, copy_number=arm.copy_number),
             arm.epochs,
         )
         for seed in study.seeds

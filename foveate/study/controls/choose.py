@@ -61,9 +61,7 @@ class Chosen:
         return cls(**{**content, "matches": tuple(content["matches"]), "variant": variant, "control": control})
 
 
-def choose_controls(
-    planner: "Planner", runs: dict[str, Run], sizes: dict[str, Size]
-) -> tuple[list[Chosen], list[str]]:
+def choose_controls(planner: "Planner", runs: dict[str, Run], sizes: dict[str, Size]) -> tuple[list[Chosen], list[str]]:
     """The controls in the order of the study's forms and variants, and notes on those that cannot be.
 
     Variants whose controls are the same network share one.
@@ -219,7 +217,9 @@ class _Chooser:
 
     def _chain(self, name: str) -> str:
         """The chain whose block adds nearest to what the variant adds."""
-        axis = 1 if self.study.control == "latency" else self.axis  # the nearest in multiply-adds is measured in the end
+        axis = (
+            1 if self.study.control == "latency" else self.axis
+        )  # the nearest in multiply-adds is measured in the end
         added = self.sizes[name][axis] - self.sizes[self.plain][axis]
         chains = chains_of_equal_blocks(self.planner.build(self.runs[self.plain]))
         more = {chain: self.size(1.0, chain)[axis] - self.sizes[self.plain][axis] for chain in chains}

@@ -88,5 +88,7 @@ def _parts(shares: Sequence[int], total: int) -> list[int]:
     if sum(shares) == total:
         return list(shares)
     whole = sum(shares)
-    ends = [round(total * (sum(shares[: i + 1]) / whole if whole else (i + 1) / len(shares))) for i in range(len(shares))]
+    ends = [
+        round(total * (sum(shares[: i + 1]) / whole if whole else (i + 1) / len(shares))) for i in range(len(shares))
+    ]
     return [end - before for before, end in zip([0, *ends], ends, strict=False)]
