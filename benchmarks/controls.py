@@ -3,7 +3,7 @@
     python benchmarks/controls.py [--networks GLOB] [--out results/controls]
 
 Everything is counted without memory. A row: a network, a mechanism, what is matched; what the mechanism adds, what the
-control adds, and the mismatch. The widened plain network, which has one factor for all widths, stands beside it.
+control adds, and the mismatch. The plain network with wider layers stands beside it.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from foveate.data import open_data
 from foveate.files import write_whole
 from foveate.machine import versions
 from foveate.spec import DataSpec, Study, Training, Variant
-from foveate.study.controls import choose_controls
+from foveate.study.controls import Chosen, choose_controls
 from foveate.study.plan import Planner
 from foveate.tasks import create_task
 
@@ -24,9 +24,9 @@ NETWORKS = {  # name: side of the image
     "foveate:resnet8": 32,
     "foveate:resnet20": 32,
     "foveate:preact_resnet20": 32,
-    "foveate:wrn16_4": 32,
+    "foveate:wide_resnet16_8": 32,
     "foveate:mobilenet_v1": 64,
-    "foveate:shufflenet_v2": 64,
+    "foveate:shufflenet_v1": 64,
     "foveate:unet_small": 32,
     "timm:resnet18": 64,
     "timm:resnet50": 64,
@@ -55,7 +55,7 @@ def rows(network: str, side: int) -> list[str]:
         variants=variants,
         seeds=(0,),
         task="segmentation" if segments else "classification",
-        data=DataSpec(train_items=8, test_items=4, size=(side, side)),
+        data=DataSpec(train_items=20, test_items=20, size=(side, side)),
         train=Training(batch_size=2),
     )
     data = open_data(study.data)
@@ -68,12 +68,12 @@ def rows(network: str, side: int) -> list[str]:
             runs[variant.name] = run
         except ValueError as error:
             lines.append(f"| {network} | {variant.name} | | | | {error} |")
-    widths = {}
+    widths: dict[str, Chosen] = {}
     for control in ("size", "macs"):
         planner.study = study.model_copy(update={"control": control})
         found, _ = choose_controls(planner, runs, sizes)
         planner.study = planner.study.model_copy(update={"controls": ("wider",)})
-        wider, notes = choose_controls(planner, runs, sizes) if control == "size" else ([], [])
+        wider = choose_controls(planner, runs, sizes)[0] if control == "size" else []
         widths |= {name: one for one in wider for name in one.matches}
         axis = int(control == "macs")
         for name in [name for name in runs if name != "none"]:
@@ -88,7 +88,7 @@ def rows(network: str, side: int) -> list[str]:
             mismatch = f"{100 * (ours - added) / added:+.2f} %" if added else "–"
             line = f"| {network} | {name} | {what} | {added:,} | {own.form} {ours:,} | {mismatch} |"
             if control == "size" and name in widths:
-                got = planner.size(planner.run(Variant(), widths[name].width))
+                got = planner.size(planner.run(Variant(), widths[name].width, control=widths[name].control))
                 more = got[0] - sizes["none"][0]
                 line += f" {more:,} ({100 * (more - added) / added:+,.1f} %) |"
             elif control == "size":
@@ -107,7 +107,7 @@ def main() -> None:
         "",
         f"`python benchmarks/controls.py`, torch {versions()['torch']}; counted, images of 32 to 224 pixels a side.",
         "",
-        "| network | mechanism | matched | it adds | its control adds | mismatch | widened by one factor |",
+        "| network | mechanism | matched | it adds | its control adds | mismatch | wider layers add |",
         "|---|---|---|---|---|---|---|",
     ]
     for network, side in NETWORKS.items():
