@@ -31,6 +31,7 @@ _FORBIDDEN = frozenset({"pretrained", "checkpoint", "weights", "cfg", "url", "fi
 
 Text = Annotated[str, StringConstraints(max_length=500)]
 Number = Annotated[int, Field(ge=1, le=MOST_NUMBER)]
+Count = Annotated[int, Field(ge=0, le=MOST_NUMBER)]
 
 
 class NetworkPart(Frozen):
@@ -41,6 +42,7 @@ class NetworkPart(Frozen):
     in_channels: int = Field(3, ge=1, le=4096)
     options: dict[Text, Any] = Field(default_factory=dict, max_length=100)
     width: float = Field(1.0, ge=1.0, le=16.0)
+    layers: tuple[tuple[Count, Count, Count], ...] = Field((), max_length=10_000)
     block: Text = ""
 
 

@@ -221,13 +221,16 @@ class Control(Frozen):
 
     Attributes:
         form: "conv": a 1×1 layer at each site; "frozen": the attention, its weights random for ever; "shuffled": the
-            attention with channels and positions in random order; "block": one block more, and no variant.
+            attention with channels and positions in random order; "wider" and "block": no attention, and wider layers
+            or one block more.
         layers: with "conv": one a site, in the order of the network's modules.
+        widths: with "wider": number of a layer in the order of construction, channels more that it takes and gives.
         block: with "block": name of the chain of blocks that has one more.
     """
 
     form: Form
     layers: tuple[Layer, ...] = ()
+    widths: tuple[tuple[int, int, int], ...] = ()
     block: str = ""
 
 

@@ -88,7 +88,8 @@ class PositionwiseLayer(nn.Module):
         if max(sizes) == 1:
             return x.mean(axes(x), keepdim=True)
         pool: Any = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)[self.spatial_dims - 1]
-        return pool(x, sizes)  # type: ignore[no-any-return]
+        averaged: Tensor = pool(x, sizes)
+        return averaged
 
     def extra_repr(self) -> str:
         return f"{self.channels}, hidden={self.hidden}, grid={self.grid}"

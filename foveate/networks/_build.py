@@ -13,7 +13,7 @@ from foveate.networks._deepen import append_block
 from foveate.networks._head import Head, find_head
 from foveate.networks._origin import Origin, note_origin, origin_of
 from foveate.networks._registry import create_network
-from foveate.networks._widen import fixed_widths, widened
+from foveate.networks._widen import fixed_widths, widened, widened_layers
 from foveate.registry import check_options, error_in, is_file_reference, nearest, read_from_file, run_file
 
 SOURCES = ("foveate", "timm", "torchvision")
@@ -66,17 +66,26 @@ def build_wider(name: str, factor: float, *, num_classes: int, in_channels: int,
 
 
 def build_larger(origin: Origin) -> nn.Module:
-    """The network as its origin says: that of `build_network`, wider or with one block more.
+    """The network as its origin says: that of `build_network`, wider, with wider layers or with one block more.
 
     Raises: as `build_wider`. ValueError: no block can be put there.
     """
     options: dict[str, Any] = {"num_classes": origin.num_classes, "in_channels": origin.in_channels, **origin.options}
-    network = build_wider(origin.name, origin.width, **options)
+
+    def build() -> nn.Module:
+        if not origin.layers:
+            return build_wider(origin.name, origin.width, **options)
+        with widened_layers({number: (taken, given) for number, taken, given in origin.layers}):
+            return build_network(origin.name, **options)
+
+    network = build()
     if origin.block:
-        append_block(network, origin.block, build_wider(origin.name, origin.width, **options))
+        append_block(network, origin.block, build())
     noted = origin_of(network)
     assert noted is not None
-    return note_origin(network, dataclasses.replace(noted, width=origin.width, block=origin.block))
+    return note_origin(
+        network, dataclasses.replace(noted, width=origin.width, layers=origin.layers, block=origin.block)
+    )
 
 
 def _by_classes(name: str, in_channels: int, options: dict[str, Any]) -> Callable[[int], nn.Module]:

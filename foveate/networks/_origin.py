@@ -14,6 +14,7 @@ class Origin:
 
     Attributes:
         width: factor of every width.
+        layers: number of a layer in the order of construction, channels more that it takes, and that it gives.
         block: name of the `nn.Sequential` that has one block more; "": none has.
     """
 
@@ -22,6 +23,7 @@ class Origin:
     in_channels: int = 3
     options: dict[str, Any] = field(default_factory=dict)
     width: float = 1.0
+    layers: tuple[tuple[int, int, int], ...] = ()
     block: str = ""
 
 

@@ -44,6 +44,10 @@ def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
         row |= {f"{name}_p": one and one.p, f"{name}_p_holm": one and one.p_holm}
         row |= {f"{name}_verdict": one and one.word}
     row["control"] = _no_formula(arm.control or "")
+    match = next((one for one in arm.cost_matches if one.matched), None)
+    row |= {"control_form": arm.form, "control_of": _no_formula(", ".join(arm.matches))}
+    row |= {"control_match": match and match.what, "control_added": match and match.added}
+    row |= {"control_added_by_variant": match and match.wanted, "control_mismatch_percent": match and match.percent}
     for other in summary.metrics[1:]:
         row |= _values(other, arm)
         row |= _differences(other, f"{other.name}_difference_to_plain", arm.descriptive.get(other.name))
@@ -131,6 +135,7 @@ def _notes(summary: Summary) -> list[str]:
     if len(summary.metrics) > 1:
         notes.append(f"Also measured: {', '.join(one.name for one in summary.metrics[1:])}; in the report.")
     notes += [f"{arm.label}: {arm.attention.text}." for arm in summary.arms if arm.attention and arm.attention.text]
+    notes += [f"{line}." for line in numbers.controls(summary)]
     notes += [f"Note: {note}." for note in summary.about.get("notes", [])]
     if summary.failed:
         many = len(summary.failed) > 1

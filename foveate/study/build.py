@@ -39,8 +39,8 @@ def build_variant(run: Run, *, num_classes: int, in_channels: int, example: Any)
     variant = run.variant
     with torch.random.fork_rng(devices=[]), _device(example):
         torch.manual_seed(run.seed)
-        block = run.control.block if run.control else ""
-        model = build_larger(Origin(run.network, num_classes, in_channels, run.network_options, run.width, block))
+        larger = (run.control.widths, run.control.block) if run.control else ((), "")
+        model = build_larger(Origin(run.network, num_classes, in_channels, run.network_options, run.width, *larger))
         if run.weights is not None:
             _start_from(run, run.weights, model, num_classes, in_channels)
         for number, part in enumerate(variant.insert):
@@ -63,8 +63,8 @@ def build_variant(run: Run, *, num_classes: int, in_channels: int, example: Any)
 
 
 def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_channels: int) -> None:
-    if run.width != 1 or (run.control and run.control.block):
-        larger = "widened" if run.width != 1 else "with one more block"
+    if run.width != 1 or (run.control and (run.control.widths or run.control.block)):
+        larger = "with one more block" if run.control and run.control.block else "widened"
         raise ValueError(f"weights {weights} are those of the plain network; they do not fit one {larger}")
     if run.weights_fingerprint not in ("", weights_fingerprint(weights)):
         raise ValueError(f"weights {weights} changed since the study was planned; run the study again")

@@ -206,7 +206,7 @@ class _Loop:
                 pictures = self.task.draw(batch.to("cpu"), self.model(batch.inputs))
         if pictures:
             write_whole(self.folder / EXAMPLES, png(sheet(pictures)))
-        if self.run.variant.is_plain or len(self.data.inputs) != 3:
+        if self.run.variant.is_plain or self.run.control is not None or len(self.data.inputs) != 3:
             return
         with self._autocast():
             for batch in self._batches(self.data.test, [items[:: max(1, len(items) // ATTENDED)][:ATTENDED]], None):

@@ -242,10 +242,12 @@ def test_a_study_from_weights_is_planned_and_kept(state, tmp_path):
     data = open_data(SMALL)
     task = create_task("classification", data)
     plan = make_plan(study, data, task)
-    assert [arm.kind for arm in plan.arms] == ["plain", "attention"]
-    assert plan.notes == (
-        f"every network starts from the weights in {path} ({weights_fingerprint(path)})",
-        "no equal-cost control: these weights do not fit a widened network",
+    assert [arm.label for arm in plan.arms] == ["none", "se", "conv control of se"]
+    assert plan.notes == (f"every network starts from the weights in {path} ({weights_fingerprint(path)})",)
+    notes = make_plan(study.model_copy(update={"controls": ("wider", "block")}), data, task).notes[1:]
+    assert notes == (
+        "no wider control for se: these weights do not fit a wider network",
+        "no block control for se: these weights do not fit a deeper network",
     )
     assert {(r.weights, r.weights_fingerprint) for r in plan.runs} == {(str(path), weights_fingerprint(path))}
     assert check_study({}) != study

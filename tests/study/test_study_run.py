@@ -11,13 +11,9 @@ import time
 
 import pytest
 
-from foveate.costs import macs, parameters
-from foveate.data import open_data
 from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study import Watcher, run_study, status, summarise
-from foveate.study.plan import Planner, make_plan
 from foveate.study_file import read_study
-from foveate.tasks import create_task
 
 SMALL = DataSpec(train_items=128, test_items=50)
 
@@ -181,38 +177,6 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):
         run_study(small_study(), tmp_path / "file" / "study")
-
-
-def test_the_control_costs_what_the_variant_costs():
-    study = small_study("se", "cbam", control="size")
-    data = open_data(study.data)
-    task = create_task(study.task, data)
-    plan = make_plan(study, data, task)
-    controls = [arm for arm in plan.arms if arm.kind == "control"]
-    assert {name for arm in controls for name in arm.matches} == {"se", "cbam"}
-    assert len(plan.runs) == len(plan.arms) * 2
-    assert len({run.key for run in plan.runs}) == len(plan.runs)
-    assert make_plan(study, data, task, plan.to_json()).arms == plan.arms
-    planner = Planner(study, data, task)
-
-    def size(arm):
-        run = planner.run(arm.variant, arm.width)
-        return parameters(planner.build(run)), macs(planner.build(run), planner.example(run))
-
-    sizes = {arm.label: size(arm) for arm in plan.arms}
-    for arm in controls:
-        for name in arm.matches:
-            assert all(c >= v for c, v in zip(sizes[arm.label], sizes[name], strict=True))
-            assert all(c <= 1.08 * v for c, v in zip(sizes[arm.label], sizes[name], strict=True))
-
-
-def test_a_network_that_cannot_be_widened_is_said():
-    study = small_study("se", control="size", network="timm:densenet121")
-    study = study.model_copy(update={"data": SMALL.model_copy(update={"size": (32, 32)})})
-    data = open_data(study.data)
-    plan = make_plan(study, data, create_task(study.task, data))
-    assert [arm.kind for arm in plan.arms] == ["plain", "attention"]
-    assert "cannot be widened" in plan.notes[0]
 
 
 def test_a_result_cut_short_or_results_taken_away_do_not_end_a_study(tmp_path):

@@ -12,7 +12,7 @@ from foveate.spec import Metric
 from foveate.study.analyse.answer import answer
 from foveate.study.analyse.attention import attention_found, with_attention
 from foveate.study.analyse.beside import Judged
-from foveate.study.analyse.costs import cost_change
+from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
 from foveate.study.analyse.intervals import estimate, judge, paired
@@ -41,7 +41,15 @@ from foveate.summary import (
     size_of,
 )
 
-SAME = {"size": "cost", "macs": "cost", "latency": "latency", "none": "cost"}
+CONTROLS = {
+    "": "a plain network widened to the same cost",
+    "conv": "1×1 layers of the same cost in its place",
+    "wider": "a plain network widened to the same cost",
+    "block": "a plain network with one block more",
+    "longer": "the plain network trained for the same time",
+    "frozen": "the same attention with random weights",
+    "shuffled": "the same attention with channels and positions shuffled",
+}
 Scores = dict[str, dict[str, dict[int, float]]]  # metric → label → seed → value
 
 
@@ -174,9 +182,9 @@ class _Table:
         self.setting, self.metrics, self.metric, self.arms, self.scores = setting, metrics, metrics[0], arms, scores
         self.failures, self.groups, self.pending = failures, groups, pending
         self.plain = next(arm.label for arm in arms if arm.kind == "plain")
-        self.controls_of: dict[
-            str, dict[str, str]
-        ] = {}  # variant → form → label, that which it is judged against first
+        self.form_of = {arm.label: arm.form for arm in arms if arm.kind == "control"}
+        # variant → form → label, that which it is judged against first
+        self.controls_of: dict[str, dict[str, str]] = {}
         for arm in arms:
             for variant in arm.matches:
                 self.controls_of.setdefault(variant, {})[arm.form] = arm.label
@@ -335,7 +343,7 @@ class _Table:
             to_control,
             self.metric,
             self.margins[self.metric.name],
-            same=SAME[self.setting.control],
+            network=CONTROLS[self.form_of.get(control or "", "")],
             failed=len(failed),
             verb=_verb(self.failures, label),
             smallest=smallest,
@@ -347,12 +355,18 @@ class _Table:
             estimates={name: found for name, found in estimates.items() if found},
             against_plain=to_plain,
             against_control=to_control,
+            against_controls={
+                other: found
+                for other in self.controls_of.get(label, {}).values()
+                if (found := self._against(label, other, self.metric))
+            },
             descriptive={name: found for name, found in others.items() if found},
             items=self._item_comparison(label),
             cost=cost or Cost(),
             cost_change=cost_change(cost, None if label == self.plain else self.costs.get(self.plain)),
             control=control,
             control_cost=cost_change(self.costs.get(control), cost) if control else None,
+            cost_matches=cost_matches(arm, self.costs, self.plain, self.setting),
             failed=failed,
             verdict=REFERENCE if arm.kind == "plain" else with_attention(judged, attention),
             attention=attention,

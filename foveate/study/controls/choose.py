@@ -11,9 +11,25 @@ from foveate.attention import attention_class
 from foveate.costs import costs, macs, parameters
 from foveate.counting import count
 from foveate.insertion import inserted, insertions
-from foveate.networks import chains_of_equal_blocks, widen_until
+from foveate.networks import (
+    InnerWidth,
+    build_larger,
+    chains_of_blocks,
+    extra_layers,
+    grown_as_told,
+    inner_widths,
+    origin_of,
+    widen_until,
+)
 from foveate.spec import Control, Form, Layer, Run, Variant
-from foveate.study.controls.match import MOST_SHARE, Place, layers_of_macs, layers_of_parameters, layers_of_share
+from foveate.study.controls.match import (
+    MOST_SHARE,
+    Place,
+    channels_more,
+    layers_of_macs,
+    layers_of_parameters,
+    layers_of_share,
+)
 
 if TYPE_CHECKING:
     from foveate.study.plan import Planner
@@ -110,7 +126,7 @@ class _Chooser:
         self.plain = next(name for name, run in runs.items() if run.variant.is_plain)
         self.axis = 1 if self.study.control == "macs" else 0
         self.what = ("parameters", "multiply-adds")[self.axis]
-        self.size = cache(self._size)
+        self.size, self.inner = cache(self._size), cache(self._inner_widths)
 
     def choose(self, form: Form, name: str) -> Chosen:
         """Raises: NoControl: with the reason."""
@@ -125,7 +141,7 @@ class _Chooser:
             larger = "wider" if form == "wider" else "deeper"
             raise NoControl(f"these weights do not fit a {larger} network")
         if form == "wider":
-            return Chosen(form, (name,), Variant(), width=self._width(name))
+            return self._wider(name)
         return Chosen(form, (name,), Variant(), control=Control(form=form, block=self._chain(name)))
 
     def _added(self, name: str) -> int:
@@ -190,6 +206,38 @@ class _Chooser:
             raise NoControl(f"even layers {MOST_SHARE:g} times as wide as their maps are faster")
         return layers(best)
 
+    def _wider(self, name: str) -> Chosen:
+        """Inner widths, each by its own number of channels, where the network has any; else one factor for all."""
+        if self.study.control != "latency" and (widths := self.inner()):
+            more = channels_more([(w.channels, (w.parameters, w.macs)[self.axis]) for w in widths], self._added(name))
+            control = Control(form="wider", widths=extra_layers(widths, more))
+            if control.widths:
+                return Chosen("wider", (name,), Variant(), control=control)
+        return Chosen("wider", (name,), Variant(), width=self._width(name))
+
+    def _inner_widths(self) -> list[InnerWidth]:
+        """Of the plain network; only those that bring what they are to bring where they are one channel wider."""
+        run = self.runs[self.plain]
+        plain, example = self.planner.build(run), self.planner.example(run, count=1)
+        origin = origin_of(plain)
+        assert origin is not None
+        try:
+            widths = inner_widths(lambda: build_larger(origin), example)
+        except Exception:  # a network of a person's own may raise anything; its widths are not known
+            return []
+
+        def bring(some: list[InnerWidth]) -> bool:
+            more = [1] * len(some)
+            wider = self.planner.run(Variant(), control=Control(form="wider", widths=extra_layers(some, more)))
+            try:
+                model = self.planner.build(wider)
+                macs(model.eval(), example)
+            except Exception:  # the constructor or the forward pass has that width written elsewhere, too
+                return False
+            return grown_as_told(plain, model, some, more)
+
+        return widths if not widths or bring(widths) else [width for width in widths if bring([width])]
+
     def _width(self, name: str) -> float:
         if self.study.control == "latency":
             slower = self._slower(name)
@@ -221,10 +269,10 @@ class _Chooser:
             1 if self.study.control == "latency" else self.axis
         )  # the nearest in multiply-adds is measured in the end
         added = self.sizes[name][axis] - self.sizes[self.plain][axis]
-        chains = chains_of_equal_blocks(self.planner.build(self.runs[self.plain]))
+        chains = chains_of_blocks(self.planner.build(self.runs[self.plain]), self.planner.example(self.runs[name]))
         more = {chain: self.size(1.0, chain)[axis] - self.sizes[self.plain][axis] for chain in chains}
         if not more:
-            raise NoControl("the network has no chain of equal blocks that could have one more")
+            raise NoControl("the network has no chain of blocks that could have one more")
         return min(more, key=lambda chain: abs(more[chain] - added))
 
     def _epochs(self, name: str) -> int:

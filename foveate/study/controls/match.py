@@ -55,6 +55,29 @@ def layers_of_share(places: Sequence[Place], share: float) -> tuple[Layer, ...]:
     return tuple(Layer(hidden=int(share * place.channels + i / count)) for i, place in enumerate(places))
 
 
+def channels_more(widths: Sequence[tuple[int, int]], total: int) -> list[int]:
+    """How many channels more each width of (channels, cost of one more) gets, so that they cost about `total` together.
+
+    All grow in proportion, as far as whole channels allow; what is left open goes to the one or two widths, a few
+    channels each, that come nearest.
+    """
+    share = total / sum(channels * cost for channels, cost in widths)
+    more = [int(share * channels) for channels, _ in widths]
+    costs = [cost for _, cost in widths]
+    left = total - sum(n * cost for n, cost in zip(more, costs, strict=True))
+    best: tuple[float, tuple[tuple[int, int], ...]] = (abs(left), ())
+    for i, first in enumerate(costs):
+        for a in range(left // first + 2):
+            rest = left - a * first
+            for j, second in enumerate(costs[i + 1 :], i + 1):
+                b = max(0, round(rest / second))
+                best = min(best, (abs(rest - b * second), ((i, a), (j, b))))
+            best = min(best, (abs(rest), ((i, a),)))
+    for i, n in best[1]:
+        more[i] += n
+    return more
+
+
 def _layer(place: Place, macs: int, *, closely: bool) -> tuple[Layer, int]:
     """A layer with at most these multiply-adds, and how many are left; `closely` tries every grid."""
     best: tuple[Layer, int] | None = None
