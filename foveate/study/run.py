@@ -24,7 +24,7 @@ from foveate.spec import Metric, Run, Study
 from foveate.store import Store
 from foveate.study.checks import check_names, code_fingerprint
 from foveate.study.estimate import training_seconds
-from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
+from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.ledger import remember_look, remember_plan
 from foveate.study.local import LocalProcesses
@@ -37,6 +37,7 @@ from foveate.tasks.classification import Classification
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
 LATENCY_BATCH = 32
+LATENCY_ROUNDS = 60
 COSTS = "costs"  # key of the job that measures them
 WORKING = "FOVEATE_WORKER"  # set in the environment of a worker
 _OPERATIONS = (
@@ -224,7 +225,7 @@ class _Coordinator:
                     working.clear(key)
             done = sum(self.store.state(key) == "done" for key in self.by_key)
             self.watcher.planned(self.study, self.data, self.plan, done)
-            self._measure_costs()
+            self._measure_costs(working)
             waiting = deque(key for key in self.by_key if self.store.state(key) == "todo")
             self._estimate([self.by_key[key] for key in waiting], jobs)
             for ended in working.work(lambda: self._begin(waiting.popleft()) if waiting else None, self._progress):
@@ -284,7 +285,7 @@ class _Coordinator:
         self.store.finish(key, result)
         return None
 
-    def _measure_costs(self) -> None:
+    def _measure_costs(self, working: Executor) -> None:
         """All arms in one process on this machine, one after another in turns, while nothing else of the study runs."""
         labels = [arm.label for arm in self.plan.arms]
         if {row["arm"] for row in self.store.costs()} == set(labels):
@@ -295,12 +296,14 @@ class _Coordinator:
         content: dict[str, Any] = {
             "runs": {label: run.model_dump(mode="json") for label, run in first.items()},
             "batch_size": batch_size,
-            "repeats": 60,
+            "repeats": LATENCY_ROUNDS,
             "budget_s": 1.0 + len(labels),
         }
         jobs = deque([Job(COSTS, "costs", content, self.study.train.threads)])
-        with LocalProcesses(self.out) as alone:
-            ended = next(alone.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
+        with (
+            contextlib.nullcontext(working) if isinstance(working, LocalProcesses) else LocalProcesses(self.out) as here
+        ):
+            ended = next(here.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
         if ended.result is None:
             raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash}")
         result = ended.result
