@@ -11,7 +11,7 @@ from foveate.data.dataset import Batch, Dataset
 from foveate.networks import weights_fingerprint, widen_until
 from foveate.spec import Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
-from foveate.study.checks import code_fingerprint
+from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
 

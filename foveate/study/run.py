@@ -22,7 +22,7 @@ from foveate.networks import weights_fingerprint
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
-from foveate.study.checks import check_names, code_fingerprint
+from foveate.study.checks import check_names
 from foveate.study.estimate import training_seconds
 from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
@@ -30,6 +30,7 @@ from foveate.study.ledger import remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan
 from foveate.study.results import summarise
+from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
@@ -199,7 +200,7 @@ class _Coordinator:
         whats = {
             "data": f"the data in {self.study.data.source}",
             "weights": f"the weights in {self.study.weights}",
-            "code": ", ".join(Path(file).name for file in self.study.files()) or "code",
+            "code": ", ".join(file.name for file in code_files(self.study)) or "code",
         }
         for part, what in whats.items():
             if before[part] != content[part]:
