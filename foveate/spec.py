@@ -68,12 +68,13 @@ class Insertion(Frozen):
 
     @property
     def name(self) -> str:
-        """The attention's name and whatever differs from the defaults."""
+        """The attention's name and whatever differs from the defaults; what cannot be printed is escaped."""
         parts = [f"{key}={value}" for key, value in sorted(self.options.items())]
         parts += [] if self.at == "block" else [f"at={self.at}"]
         parts += ["replacing"] if self.replace else []
         parts += [] if self.init == "paper" else [self.init]
-        return self.attention + (f" ({', '.join(parts)})" if parts else "")
+        name = self.attention + (f" ({', '.join(parts)})" if parts else "")
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
 SHORT_FORM = tuple(Insertion.model_fields)

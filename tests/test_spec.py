@@ -252,3 +252,8 @@ def write_and_return(path, text):
 def test_text_with_any_character_reads_back_the_same(tmp_path):
     study = Study(network_options={"a": 'quote " \\ \x7f \x01 tab\t line\n ü 🙂', "b": [[1, 2.5], {"c": True}]})
     assert read_study(write_and_return(tmp_path / "s.toml", study_toml(study))) == study
+
+
+def test_an_arm_made_of_option_text_can_be_printed():
+    variant = Variant.model_validate({"attention": "se", "options": {"gate": "a\x1b[31m\nb é"}})
+    assert variant.name == r"se (gate=a\x1b[31m\nb é)"

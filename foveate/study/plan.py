@@ -10,8 +10,8 @@ from foveate.insertion import insertions
 from foveate.networks import weights_fingerprint
 from foveate.spec import DRAWS, Control, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
-from foveate.study.checks import code_fingerprint
 from foveate.study.controls import Chosen, choose_controls
+from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
 
