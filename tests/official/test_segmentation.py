@@ -1,19 +1,24 @@
 """Encoders, decoders and whole networks for segmentation against the released code's numbers, and their keys."""
 
 import pytest
-import torch
 from conftest import golden_files
 from golden import assert_golden, numbered, part, read
 from torch import nn
 
 import foveate
-from foveate.networks import list_networks, origin_of
 from foveate.networks._transformer import DropPath
 from foveate.official._conversions import _find, to_ours
 
 UMIX = "julian-klitzing/u-mixformer"
 PATHS = golden_files(
-    "mit_*", "lvt_*", "mscan_*", "umixformer_full_*", "umixformer_head*", "segformer_head*", "feedformer_head*"
+    "mit_*",
+    "lvt_*",
+    "mscan_*",
+    "umixformer_full_*",
+    "umixformer_head*",
+    "segformer_head*",
+    "feedformer_head*",
+    "attention_unet3d_*",
 )
 HEADS = ("APFormerHead2", "APFormerHeadCity", "SegFormerHead", "FeedFormerHead")
 
