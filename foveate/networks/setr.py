@@ -95,7 +95,8 @@ class SETR(nn.Module):
             image's grid.
         encoder_options: of its constructor.
         decoder: "naive", "pup" or "mla".
-        embed: channels of the decoder. None: 256, with "mla" half the transformer's.
+        embed: channels of the decoder; "mla" ends with half of them. The paper halves that of the transformer, the
+            published number of parameters is that of 256.
 
     Shape: (N, in_channels, H, W) → (N, num_classes, H, W).
     Raises: LookupError: no such network. ValueError: it is no vision transformer; an unknown decoder.
@@ -109,7 +110,7 @@ class SETR(nn.Module):
         encoder: str = "timm:vit_large_patch16_384",
         encoder_options: Mapping[str, Any] | None = None,
         decoder: str = "pup",
-        embed: int | None = None,
+        embed: int = 256,
     ) -> None:
         super().__init__()
         if decoder not in DECODERS:
@@ -123,7 +124,6 @@ class SETR(nn.Module):
         self.layers = [len(blocks) * (level + 1) // count - 1 for level in range(count)]
         self.patch = max(self.encoder.patch_embed.patch_size)
         width = self.encoder.embed_dim
-        embed = embed or (width // 2 if decoder == "mla" else 256)
         self.decoder = _CLASSES[decoder](width, num_classes, embed)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
