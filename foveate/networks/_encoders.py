@@ -5,20 +5,20 @@ four maps, shallow to deep. Ours round the sides of each map up, so they take im
 others the sides must be a `multiple` of 32.
 """
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from foveate.networks._head import build_without_memory
 from foveate.networks._transformer import ChannelNorm, start
 from foveate.registry import Registry, check_options
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 ENCODERS: Registry[Callable[..., nn.Module]] = Registry("encoder", "foveate.networks")
 STRIDES = (4, 8, 16, 32)
-PROBE = 224  # side of the image that a foreign network is asked for its levels with
+PROBE = 256  # side of the image that shows a foreign network's levels; poolings to 7×7 are no level of it
 
 
 def register_encoder(name: str) -> Callable[[Builder], Builder]:
@@ -116,12 +116,7 @@ class TorchvisionEncoder(nn.Module):
 
         super().__init__()
         network = build_network(f"torchvision:{name}", num_classes=2, in_channels=in_channels, **options)
-        empty = build_without_memory(
-            lambda: build_network(f"torchvision:{name}", num_classes=2, in_channels=in_channels, **options)
-        )
-        found = _levels(empty)
-        if missing := [stride for stride in STRIDES if stride not in found]:
-            raise ValueError(f"torchvision:{name} gives no map at stride {missing[0]}; wanted 4, 8, 16 and 32")
+        found = _levels(name, network)
         self.network = create_feature_extractor(network, {found[s][0]: str(s) for s in STRIDES})
         self.widths = tuple(found[stride][1] for stride in STRIDES)
         self.axes = tuple(found[stride][2] for stride in STRIDES)
@@ -131,27 +126,28 @@ class TorchvisionEncoder(nn.Module):
         return [m.movedim(axis, 1) for m, axis in zip(maps, self.axes, strict=True)]
 
 
-def _levels(network: nn.Module) -> dict[int, tuple[str, int, int]]:
-    """Stride → the last module that gives a map at this stride, its channels and their axis."""
+def _levels(name: str, network: nn.Module) -> dict[int, tuple[str, int, int]]:
+    """Stride → the last of the outermost modules that give a map at this stride, its channels and their axis."""
     found: dict[int, tuple[str, int, int]] = {}
 
-    def look(name: str) -> Callable[..., None]:
+    def look(path: str) -> Callable[..., None]:
         def seen(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not isinstance(output, Tensor) or output.dim() != 4:
-                return
-            for stride in STRIDES:
-                side = PROBE // stride
-                if tuple(output.shape[2:]) == (side, side):
-                    found[stride] = name, output.shape[1], 1
-                elif tuple(output.shape[1:3]) == (side, side):
-                    found[stride] = name, output.shape[3], 3
+            for stride in STRIDES if isinstance(output, Tensor) and output.dim() == 4 else ():
+                sides = (PROBE // stride,) * 2
+                axis = 1 if tuple(output.shape[2:]) == sides else 3 if tuple(output.shape[1:3]) == sides else 0
+                if axis and (stride not in found or path.count(".") <= found[stride][0].count(".")):
+                    found[stride] = path, output.shape[axis], axis
 
         return seen
 
-    handles = [module.register_forward_hook(look(name)) for name, module in network.named_modules() if name]
-    device = next(network.parameters()).device
-    with torch.no_grad():
-        network.eval()(torch.zeros(1, 3, PROBE, PROBE, device=device))
-    for handle in handles:
-        handle.remove()
+    empty = copy.deepcopy(network).to("meta").eval()
+    for path, module in empty.named_modules():
+        if path:
+            module.register_forward_hook(look(path))
+    try:
+        empty(torch.empty(1, 3, PROBE, PROBE, device="meta"))
+    except Exception as error:  # a network may raise anything at a size that it does not take
+        raise ValueError(f"torchvision:{name} does not take an image of {PROBE}×{PROBE}: {error}") from error
+    if missing := [stride for stride in STRIDES if stride not in found]:
+        raise ValueError(f"torchvision:{name} gives no map at stride {missing[0]}; wanted 4, 8, 16 and 32")
     return found

@@ -42,10 +42,12 @@ class EncoderDecoder(nn.Module):
         return resized(logits, x.shape[2:])[..., :height, :width]
 
 
-def padded(x: Float[Tensor, "n c h w"], multiple: int) -> Float[Tensor, "n c h2 w2"]:
-    """The image continued below and to the right by its last pixels, to sides that are multiples."""
-    below, right = (-side % multiple for side in x.shape[2:])
-    return F.pad(x, (0, right, 0, below), mode="replicate") if below or right else x
+def padded(x: Float[Tensor, "n c *s"], multiple: int) -> Float[Tensor, "n c *t"]:
+    """The image continued at the far end of each axis by its last values, to sides that are multiples."""
+    missing = [-side % multiple for side in x.shape[2:]]
+    if not any(missing):
+        return x
+    return F.pad(x, [size for extra in reversed(missing) for size in (0, extra)], mode="replicate")
 
 
 def resized(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:

@@ -17,7 +17,12 @@ from foveate.networks.umixformer import MixAttention, MixBlock, divisor
 
 HEADS = (8, 5, 2)  # deep to shallow
 WINDOWS = (8, 4, 2)  # deep to shallow
-ENCODERS = ("mit_b0", "mit_b1", "mit_b2", "mit_b3", "mit_b4", "mit_b5", "lvt")
+ENCODERS = {
+    "mit_b0": 128,
+    "mit_b1": 128,
+    **{f"mit_b{i}": 768 for i in (2, 3, 4, 5)},
+    "lvt": 128,
+}  # channels that are fused
 
 
 class FeedAttention(MixAttention):
@@ -95,12 +100,12 @@ def feedformer(
     in_channels: int = 3,
     encoder: str = "mit_b0",
     encoder_options: Mapping[str, Any] | None = None,
-    embed: int = 128,
+    embed: int | None = None,
     heads: Sequence[int] | None = None,
     dropout: float = 0.1,
     full_size: bool = True,
 ) -> nn.Module:
-    """The decoder over an encoder by name; options as `FeedFormerDecoder` has them."""
+    """The decoder over an encoder by name; options as `FeedFormerDecoder` has them. embed: None: as published."""
     return build(
         FeedFormerDecoder,
         num_classes=num_classes,
@@ -108,7 +113,7 @@ def feedformer(
         encoder=encoder,
         encoder_options=encoder_options,
         full_size=full_size,
-        embed=embed,
+        embed=ENCODERS.get(encoder, 128) if embed is None else embed,
         heads=heads,
         dropout=dropout,
     )

@@ -197,7 +197,7 @@ def _describe_feed(channels: int, params: dict[str, Any]) -> tuple[dict[str, Any
     keys = dict(FUSION)
     for i, block in enumerate(("attn_c4_c1", "attn_c3_c1", "attn_c2_c1")):
         keys |= below(block, BLOCK, f"blocks.{i}") | below(f"{block}.attn", inside, f"blocks.{i}.attention")
-    return {"heads": [8, 5, 2]}, keys
+    return {"heads": [8, 5, 2], "embed": 128}, keys
 
 
 HEADS = {  # class there: how it is described
@@ -235,12 +235,16 @@ def _named(state: State) -> dict[str, Tensor]:
 
 
 def _read(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Form, classes and widths of a whole network's state dict."""
+    """Classes and width of a whole network's state dict."""
     if "decode_head.linear_pred.bias" not in state:
         return {}
-    form = "cityscapes" if "decode_head.attn_c4.attn.sr2.weight" in state else "ade20k"
     embed, classes = len(state["decode_head.linear_fuse.conv.weight"]), len(state["decode_head.linear_pred.bias"])
-    return {"form": form, "embed": embed, "num_classes": classes}
+    return {"embed": embed, "num_classes": classes}
+
+
+def _read_form(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """And the form."""
+    return _read(state) | {"form": "cityscapes" if "decode_head.attn_c4.attn.sr2.weight" in state else "ade20k"}
 
 
 def _whole(encoder: str, num_classes: int = 150, form: str = "ade20k", embed: int | None = None) -> Built:
@@ -251,15 +255,13 @@ def _whole(encoder: str, num_classes: int = 150, form: str = "ade20k", embed: in
     return network, whole_keys(_encoder_keys(encoder), _decoder_keys(form))
 
 
-def _whole_feed(encoder: str, num_classes: int = 150) -> Built:
-    options = {"encoder_options": {"eps": 1e-6}} if encoder.startswith("mit") else {}
+def _whole_feed(encoder: str, num_classes: int = 150, embed: int | None = None) -> Built:
+    options: dict[str, Any] = {"embed": embed} | ({"encoder_options": {"eps": 1e-6}} if "mit" in encoder else {})
     network = create_network(f"feedformer_{encoder}", num_classes=num_classes, **options)
     return network, whole_keys(_encoder_keys(encoder), _describe_feed(0, {})[1])
 
 
 for _name in ENCODERS:
-    official(SOURCE, f"umixformer_{_name}", decode=_named, infer=_read)(partial(_whole, _name))
+    official(SOURCE, f"umixformer_{_name}", decode=_named, infer=_read_form)(partial(_whole, _name))
 for _name in FED:
-    official(SOURCE, f"feedformer_{_name}", decode=_without_classifier, infer=segformer.classes)(
-        partial(_whole_feed, _name)
-    )
+    official(SOURCE, f"feedformer_{_name}", decode=_without_classifier, infer=_read)(partial(_whole_feed, _name))

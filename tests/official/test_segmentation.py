@@ -11,7 +11,14 @@ from foveate.official._conversions import _find, to_ours
 
 UMIX = "julian-klitzing/u-mixformer"
 PATHS = golden_files(
-    "mit_*", "lvt_*", "mscan_*", "umixformer_full_*", "umixformer_head*", "segformer_head*", "feedformer_head*"
+    "mit_*",
+    "lvt_*",
+    "mscan_*",
+    "umixformer_full_*",
+    "umixformer_head*",
+    "segformer_head*",
+    "feedformer_head*",
+    "attention_unet3d_*",
 )
 HEADS = ("APFormerHead2", "APFormerHeadCity", "SegFormerHead", "FeedFormerHead")
 
