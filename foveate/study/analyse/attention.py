@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from foveate.spec import significant
+from foveate.metric import significant
 from foveate.summary import NEGLIGIBLE, AttentionFound, AttentionState, Span, Verdict
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from foveate.spec import significant
+from foveate.metric import significant
 from foveate.summary import Arm, Cost, CostChange, CostMatch, Ratio, Setting, Times
 
 MATCHED = {"size": "parameters", "macs": "multiply-adds", "latency": "latency"}
