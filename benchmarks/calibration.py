@@ -8,22 +8,22 @@ new seeds and new items. `analyse` itself judges the rows marked "engine".
 """
 
 import argparse
-import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from calibration_rows import Row, markdown, row
+from calibration_runs import __doc__ as EXPLAINED
+from calibration_runs import real
 from numpy.typing import NDArray
 
 from foveate.files import write_json, write_whole
-from foveate.items import ITEMS, read_items
 from foveate.machine import versions
 from foveate.spec import Metric
-from foveate.store import Store
 from foveate.study.analyse import analyse, inference
 from foveate.study.analyse.inference import BETTER, EQUIVALENT, FIRST_LOOK, TOO_FEW, WORSE
 from foveate.study.analyse.items import item_part
@@ -32,40 +32,6 @@ from foveate.summary import ALPHA, Arm, Score, Setting
 Array = NDArray[Any]
 LADDER, EVERY = (3, 5, 8, 10, 15, 20), tuple(range(3, 21))
 RATE = Metric("accuracy")
-
-
-@dataclass(frozen=True)
-class Row:
-    """A line of the table: how often it happened in how many studies, and what is wanted: "at most 5 %", …"""
-
-    part: str
-    case: str
-    happened: int
-    studies: int
-    wanted: str
-    low: float
-    high: float
-    holds: bool | None
-
-    @property
-    def rate(self) -> float:
-        return self.happened / self.studies
-
-
-def row(part: str, case: str, happened: Array, wanted: str) -> Row:
-    """wanted: "≤ 5 %" holds where the interval ends at 6 % or below; "93 to 97 %" where it reaches into that."""
-    from scipy import special
-
-    k, n = int(np.sum(happened)), int(np.size(happened))
-    low = 0.0 if k == 0 else float(special.betaincinv(k, n - k + 1, 0.025))
-    high = 1.0 if k == n else float(special.betaincinv(k + 1, n - k, 0.975))
-    numbers = [float(word) / 100 for word in wanted.replace("≤", "").replace("%", "").split() if word != "to"]
-    holds = None
-    if wanted.startswith("≤"):
-        holds = high <= numbers[0] + 0.01
-    elif numbers:
-        holds = low <= numbers[-1] and high >= numbers[0]
-    return Row(part, case, k, n, wanted, low, high, holds)
 
 
 # -- studies ----------------------------------------------------------------------------------------------------------
@@ -193,6 +159,35 @@ def grouped_items(draw: np.random.Generator, studies: int) -> Iterator[Row]:
                 "" if codes is None else "≤ 5 %",
             )
             yield row("groups of items: false claim at 0.05", case, inference.p_value(found) < ALPHA, wanted)
+
+
+def divisions(draw: np.random.Generator, studies: int) -> Iterator[Row]:
+    """Each seed divides 250 items anew and trains two nearest-mean classifiers, each on four features of its own: equal
+    over all such data sets, not on one."""
+    total, count, classes = max(100, studies), 250, 2
+    for seeds in (3, 5, 10, 20):
+        for share in (0.1, 0.2, 0.5):
+            wrong, without = np.zeros(total, bool), np.zeros(total, bool)
+            tested = round(share * count)
+            overlap = tested / (count - tested)
+            for study in range(total):
+                labels = draw.integers(0, classes, count)
+                features = draw.normal(size=(2, count, 4)) + 0.5 * labels[None, :, None]
+                order = np.argsort(draw.random((seeds, count)), 1)
+                train = np.zeros((seeds, count), bool)
+                np.put_along_axis(train, order[:, tested:], True, 1)
+                score = np.zeros((2, seeds))
+                for arm, x in enumerate(features):
+                    means = [(train * (labels == k)) @ x / (train * (labels == k)).sum(1)[:, None] for k in (0, 1)]
+                    away = [((x[None] - mean[:, None]) ** 2).sum(-1) for mean in means]
+                    right = (away[1] < away[0]) == labels
+                    score[arm] = (right & ~train).sum(1) / tested
+                found = inference.evidence(score[1] - score[0], overlap=overlap, scale=1.0)
+                wrong[study] = inference.p_value(found) < ALPHA
+                without[study] = inference.p_value(found.seeds_only()) < ALPHA
+            case = f"{count} items, {100 * share:.0f} % for testing, {seeds} seeds"
+            yield row("each seed its own division: false claim at 0.05", case, wrong, "≤ 5 %")
+            yield row("the same without the correction for overlap", case, without, "")
 
 
 def set_level(draw: np.random.Generator, studies: int) -> Iterator[Row]:
@@ -340,78 +335,13 @@ def _engine(scores: Array) -> str:
 PARTS: dict[str, Callable[[np.random.Generator, int], Iterator[Row]]] = {
     part.__name__: part
     for part in (
-        one_look, one_family, looks, dropping, items, grouped_items, set_level, failures, collapse, largest, hair,
-        equivalence, power, control_first,
+        one_look, one_family, looks, dropping, items, grouped_items, divisions, set_level, failures, collapse, largest,
+        hair, equivalence, power, control_first,
     )
 }  # fmt: skip
 
 
-# -- real runs --------------------------------------------------------------------------------------------------------
-
-
-def real(folder: Path, studies: int) -> tuple[list[Row], dict[str, float]]:
-    """A/A studies drawn from the runs of each arm of a study (two sets of seeds, half of the items, no difference), and
-    the correlation of each pair of arms over their seeds: what pairing gains. Few runs say little: take 40 or more."""
-    store = Store(folder / "results.db", read_only=True)
-    try:
-        runs = {run["key"]: run for run in store.runs() if run["state"] == "done"}
-    finally:
-        store.close()
-    by_arm: dict[str, dict[int, Array]] = {}
-    metric = ""
-    for key, run in runs.items():
-        kept = read_items(folder / "runs" / key / ITEMS)
-        if kept is not None:
-            metric = metric or next((name for name, array in kept[1].items() if array.ndim == 1), "")
-            if metric in kept[1]:
-                by_arm.setdefault(run["arm"], {})[run["seed"]] = kept[1][metric].astype(float)
-    draw, rows = np.random.default_rng(0), []
-    for arm, values in by_arm.items():
-        table = np.stack(list(values.values()))
-        for seeds in (n for n in (3, 5, 8, 10, 20) if 4 * n <= len(table)):
-            both, alone = np.zeros(studies, bool), np.zeros(studies, bool)
-            for study in range(studies):
-                order = draw.permutation(len(table))[: 2 * seeds]
-                chosen = draw.permutation(table.shape[1])[: table.shape[1] // 2]
-                each = table[order[:seeds]][:, chosen] - table[order[seeds:]][:, chosen]
-                found = inference.evidence(each.mean(1), inference.item_variance(each), len(chosen))
-                both[study] = inference.p_value(found) < ALPHA
-                alone[study] = inference.p_value(found.seeds_only()) < ALPHA
-            case = f"{folder.name}, {arm}: {len(table)} runs, {seeds} seeds, {metric}"
-            rows.append(row("real runs, A/A: false claim at 0.05", case, both, "≤ 5 %"))
-            rows.append(row("the same by seeds alone", case, alone, ""))
-    if not rows:
-        raise ValueError(f"{folder}: wanted an arm with 12 finished runs or more and scores of their items; got none")
-    pairing = {}
-    for one, other in itertools.combinations(by_arm, 2):
-        seeds = sorted(set(by_arm[one]) & set(by_arm[other]))
-        means = [[by_arm[arm][seed].mean() for seed in seeds] for arm in (one, other)]
-        if len(seeds) > 2:
-            pairing[f"{one} and {other}"] = float(np.corrcoef(means)[0, 1])
-    return rows, pairing
-
-
 # -- what is written --------------------------------------------------------------------------------------------------
-
-
-def markdown(rows: list[Row], about: dict[str, Any]) -> str:
-    lines = [
-        "# Calibration of the verdicts",
-        "",
-        f"`{about['command']}`: {about['studies']:,} simulated studies a row unless the count says otherwise, "
-        f"{about['seconds']:.0f} s. Rates in percent with their exact 95 % interval; what a row is required to be, if "
-        "anything, stands beside it. The other rows show what each rule is there for.",
-        "",
-    ]
-    for part in dict.fromkeys(one.part for one in rows):
-        lines += [f"## {part[0].upper()}{part[1:]}", "", "| case | rate, % | interval | studies | required | |"]
-        lines.append("|---|---|---|---|---|---|")
-        for one in (one for one in rows if one.part == part):
-            mark = {True: "holds", False: "**does not hold**", None: ""}[one.holds]
-            numbers = f"{100 * one.rate:.1f} | {100 * one.low:.1f} to {100 * one.high:.1f} | {one.studies:,}"
-            lines.append(f"| {one.case} | {numbers} | {one.wanted} | {mark} |")
-        lines.append("")
-    return "\n".join(lines)
 
 
 def main() -> None:
@@ -424,9 +354,12 @@ def main() -> None:
     given = parser.parse_args()
     studies = given.studies // (10 if given.quick else 1)
     began, rows, pairing = time.process_time(), list[Row](), dict[str, float]()
+    notes = [f"{studies:,} simulated studies a row unless the count says otherwise."]
     if given.real:
-        rows, pairing = real(given.real, max(200, studies // 10))
-        print(f"correlation of paired arms: {pairing}")
+        rows, pairing = real(given.real, 2 * studies)
+        gains = [f"Correlation of the paired runs of {arms}: {value:.2f}." for arms, value in pairing.items()]
+        notes = [*EXPLAINED.strip().splitlines(), "", *gains]
+        print("\n".join(gains))
     else:
         for number, (name, part) in enumerate(PARTS.items()):
             if given.only in (None, name):
@@ -435,6 +368,7 @@ def main() -> None:
     command = "python benchmarks/calibration.py" + (" --real FOLDER" if given.real else "")
     about = {"command": command, "studies": studies, "seconds": time.process_time() - began, "versions": versions()}
     about |= {"pairing": pairing} if pairing else {}
+    about["notes"] = notes
     text = markdown(rows, about)
     if given.out is None:
         print(text)

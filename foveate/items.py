@@ -3,6 +3,7 @@
 A NumPy archive without pickles:
 
     names                  (n,) text: the items' files or numbers
+    :groups                (n,) text, where items belong together: what each belongs to, such as a subject
     <metric>               (n,) the metric's value of each item, for metrics that are means over items
     <metric>.<sum>         (n, …) what a metric of the whole set is made of, a row an item, such as mIoU.intersection
 """
@@ -19,15 +20,22 @@ from numpy.typing import NDArray
 from foveate.files import write_whole
 
 ITEMS = "items.npz"
+GROUPS = ":groups"  # no metric is called so
 
 
-def write_items(path: Path, names: Sequence[str], arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write the scores of n items. Raises: ValueError: if an array has no row for each item; OSError."""
+def write_items(
+    path: Path, names: Sequence[str], arrays: Mapping[str, NDArray[Any]], groups: NDArray[np.str_] | None = None
+) -> None:
+    """Write the scores of n items, and what each belongs to.
+
+    Raises: ValueError: if an array has no row for each item; OSError.
+    """
+    arrays = dict(arrays) if groups is None else {**arrays, GROUPS: groups}
     for name, array in arrays.items():
         if len(array) != len(names):
             raise ValueError(f"items: wanted {len(names)} rows of {name!r}, one an item; got {len(array)}")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, names=np.array(list(names), np.str_), **dict(arrays))
+    np.savez_compressed(buffer, allow_pickle=False, names=np.array(list(names), np.str_), **arrays)
     write_whole(path, buffer.getvalue())
 
 
@@ -35,9 +43,20 @@ def read_items(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]] | None:
     """Names and scores; None where there is no such file. Raises: ValueError: if it is damaged."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
-            arrays = {name: kept[name] for name in kept.files}
+            arrays = {name: kept[name] for name in kept.files if name != GROUPS}
         return [str(name) for name in arrays.pop("names")], arrays
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: no scores of items ({error})") from None
+
+
+def read_groups(path: Path) -> dict[str, str]:
+    """Item → what it belongs to; {} where no item belongs to anything, or there is no such file."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
+            if GROUPS not in kept.files:
+                return {}
+            return dict(zip(map(str, kept["names"]), map(str, kept[GROUPS]), strict=True))
+    except FileNotFoundError:
+        return {}

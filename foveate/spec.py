@@ -4,6 +4,7 @@ A run's key is the hash of its specification, so the same specification never ru
 """
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -12,31 +13,25 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AliasChoices,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
 )
 
-from foveate.choices import Choices
+from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
+from foveate.training import MOST, Training
 
 PLAIN = "none"
 EMBEDDED = "embedded"
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
-MOST = 1_000_000  # of any count
 MOST_SEEDS = 10_000
+DRAWS = 1_000_000  # the seeds of an arm of a null check are those of the one before it, and this
+LEAST_SEEDS = 3  # with fewer there is no verdict
 MOST_ITEMS = 10**9
 PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 At = str | list[str] | list[dict[str, Any]]
-
-
-class Frozen(BaseModel):
-    """A value: nothing may be changed, nothing unknown may be given."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def _plain_values(options: dict[str, Any]) -> dict[str, Any]:
@@ -62,74 +57,6 @@ Options = Annotated[
 ]
 
 
-class Metric(Frozen):
-    """A figure that a task or a trainer measures: what it is called, its unit, which direction is better.
-
-    Attributes:
-        name: as in results and tables, such as "accuracy", "mIoU", "error".
-        unit: of the values: "fraction", "px", "m/s", "nats", …; "" for a number without one.
-        better: "higher" or "lower"; "neither" for a figure that is shown and never judged.
-        shown: "percent" multiplies by 100 wherever a person reads it, and differences are points; "plain" does not.
-            Default: "percent" for fractions.
-    """
-
-    name: str = Field(min_length=1, max_length=60, pattern=r"^[\w@./%+-][\w @./%+()\[\]:-]*$")
-    unit: str = Field("fraction", max_length=30)
-    better: Literal["higher", "lower", "neither"] = "higher"
-    shown: Literal["percent", "plain"] = "percent"
-
-    def __init__(
-        self, name: str = "", unit: str = "fraction", better: str = "higher", shown: str = "", **rest: Any
-    ) -> None:
-        shown = shown or ("percent" if unit == "fraction" else "plain")
-        super().__init__(**{"name": name, "unit": unit, "better": better, "shown": shown, **rest})
-
-    @property
-    def factor(self) -> float:
-        """What a value is multiplied by where a person reads it."""
-        return 100.0 if self.shown == "percent" else 1.0
-
-    @property
-    def shown_unit(self) -> str:
-        """Unit of a value where a person reads it: "%", "px", …"""
-        return "%" if self.shown == "percent" else "" if self.unit == "fraction" else self.unit
-
-    @property
-    def difference_unit(self) -> str:
-        """Unit of a difference where a person reads it: "points", "px", …"""
-        if self.shown == "percent" or self.unit == "%":
-            return "points"
-        return "" if self.unit == "fraction" else self.unit
-
-    def format(self, value: float) -> str:
-        """A value as a person reads it, with its unit: "84.2 %", "1.37 px"."""
-        return f"{self.number(value)} {self.shown_unit}".strip()
-
-    def number(self, value: float) -> str:
-        """The same without the unit: one decimal of a percentage, else three significant digits."""
-        value = self.factor * value
-        if self.shown == "percent":
-            return f"{value:.1f}".replace("-", "−")
-        return significant(value).replace("-", "−")
-
-    def gain(self, ours: float, theirs: float) -> float:
-        """How much better `ours` is than `theirs`, in the metric's unit: positive is better, whatever the direction."""
-        return theirs - ours if self.better == "lower" else ours - theirs
-
-
-def significant(value: float, digits: int = 3) -> str:
-    """The value with this many digits, no exponent between 1e-4 and 1e7: 0.01234 → "0.0123", 1234.5 → "1234"."""
-    if value == 0:
-        return "0"
-    if not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{digits - 1}e}"
-    whole = len(str(int(abs(float(f"{value:.{digits - 1}e}"))))) if abs(value) >= 1 else 0
-    if whole:
-        return f"{value:.{max(digits - whole, 0)}f}"
-    text = f"{value:.{digits - 1}e}"
-    return f"{value:.{digits - 1 - int(text.partition('e')[2])}f}"
-
-
 class Insertion(Frozen):
     """One `foveate.insert`: a mechanism, its options, where it goes, how it starts, whether it replaces a module."""
 
@@ -141,12 +68,13 @@ class Insertion(Frozen):
 
     @property
     def name(self) -> str:
-        """The attention's name and whatever differs from the defaults."""
+        """The attention's name and whatever differs from the defaults; what cannot be printed is escaped."""
         parts = [f"{key}={value}" for key, value in sorted(self.options.items())]
         parts += [] if self.at == "block" else [f"at={self.at}"]
         parts += ["replacing"] if self.replace else []
         parts += [] if self.init == "paper" else [self.init]
-        return self.attention + (f" ({', '.join(parts)})" if parts else "")
+        name = self.attention + (f" ({', '.join(parts)})" if parts else "")
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
 SHORT_FORM = tuple(Insertion.model_fields)
@@ -251,6 +179,9 @@ class DataSpec(Frozen):
     validation_fraction: float | None = Field(
         None, gt=0, lt=1, description="of the training part; None: a tenth, where early stopping or a list needs one"
     )
+    split: int | None = Field(
+        None, ge=0, lt=2**63, description="draw of a division of training and test items together; None: the set's own"
+    )
     augment: bool = True
 
     @field_validator("size", mode="before")
@@ -263,21 +194,35 @@ class DataSpec(Frozen):
         return (value, value)
 
 
-class Training(Choices, Frozen):
-    """How one network is trained; a list of values is a choice made on the validation part, for each arm and seed."""
+FORMS = ("conv", "wider", "block", "longer", "frozen", "shuffled")
+Form = Literal["conv", "wider", "block", "longer", "frozen", "shuffled"]
 
-    epochs: int = Field(10, ge=1, le=MOST)
-    batch_size: int = Field(64, ge=1, le=MOST)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(0.1, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    warmup_epochs: float = Field(1.0, ge=0)
-    early_stop: int = Field(0, ge=0, le=MOST, description="epochs without a lower loss on the validation part; 0: off")
-    amp: bool = False
-    channels_last: bool = False
-    device: str = "cpu"
-    threads: int = Field(1, ge=1, le=4096, description="CPU threads of one run; part of what makes it repeatable")
+
+class Layer(Frozen):
+    """Widths of one `foveate.attention.PositionwiseLayer`, which has what they mean; all 0: no layer."""
+
+    hidden: int = Field(0, ge=0, le=MOST)
+    scaled: int = Field(0, ge=0, le=MOST)
+    shifted: int = Field(0, ge=0, le=MOST)
+    grid: int = Field(0, ge=0, le=MOST)
+
+
+class Control(Frozen):
+    """What a control's network has in place of the attention of its run's variant.
+
+    Attributes:
+        form: "conv": a 1×1 layer at each site; "frozen": the attention, its weights random for ever; "shuffled": the
+            attention with channels and positions in random order; "wider" and "block": no attention, and wider layers
+            or one block more.
+        layers: with "conv": one a site, in the order of the network's modules.
+        widths: with "wider": number of a layer in the order of construction, channels more that it takes and gives.
+        block: with "block": name of the chain of blocks that has one more.
+    """
+
+    form: Form
+    layers: tuple[Layer, ...] = ()
+    widths: tuple[tuple[int, int, int], ...] = ()
+    block: str = ""
 
 
 class Run(Frozen):
@@ -296,6 +241,7 @@ class Run(Frozen):
     network_options: dict[str, Any] = Field(default_factory=dict)
     width: float = Field(1.0, ge=1.0, description="the plain network widened by this factor (equal-cost control)")
     variant: Variant
+    control: Control | None = None
     task: str = "classification"
     task_options: dict[str, Any] = Field(default_factory=dict)
     data: DataSpec
@@ -330,7 +276,8 @@ class Run(Frozen):
 
 
 class Compared(Frozen):
-    """A primary comparison, [[compare]] in a study: an arm against "plain", its "control" or another arm.
+    """A primary comparison, [[compare]] in a study: an arm against "plain", its "control", its control of one of the
+    study's `controls`, or another arm.
 
     metric: None: the one that the verdict is about.
     """
@@ -351,10 +298,15 @@ class Study(Frozen):
         (Variant(), Variant.model_validate("se"), Variant.model_validate("cbam")), max_length=1000
     )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = (0, 1, 2, 3, 4)
-    control: Literal["size", "latency", "none"] = Field(
+    control: Literal["size", "macs", "latency", "none"] = Field(
         "size",
-        description="widen the plain network until it has a variant's parameters and multiply-adds (size), or its "
-        "measured latency (latency)",
+        description="what a variant's control has the same of: parameters (size), multiply-adds (macs) or measured "
+        "latency (latency)",
+    )
+    controls: tuple[Form, ...] = Field(
+        (),
+        description="forms of the controls: conv, wider, block, longer, frozen, shuffled; variants are judged against "
+        "the first; (): conv, or shuffled where the attention is smaller than any layer",
     )
     task: str = Field("classification", description="a registered task, or path.py:Class")
     task_options: Options = Field(default_factory=dict)
@@ -372,6 +324,20 @@ class Study(Frozen):
         max_length=1000,
         description="the comparisons that the study is judged by; (): each variant with plain and with its control",
     )
+    null_check: int | None = Field(
+        None,
+        ge=2,
+        le=100,
+        description="this many arms of the plain network, each with seeds of its own, in place of variants: how often "
+        "is a difference found where there is none?",
+    )
+    resplit: bool = Field(
+        False, description="each seed draws its own division of training and test items; the verdict is about these too"
+    )
+    until: Literal["decided"] | None = Field(
+        None, description="decided: seeds are added until every claim has its verdict, or max_seeds have been run"
+    )
+    max_seeds: int | None = Field(None, ge=LEAST_SEEDS, le=MOST_SEEDS, description="the most seeds of until = decided")
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")
@@ -412,13 +378,58 @@ class Study(Frozen):
         return tuple(sorted(value, key=lambda v: not v.is_plain))
 
     @model_validator(mode="after")
+    def _controls_have_a_cost(self) -> "Study":
+        if self.control == "none" and self.controls:
+            raise ValueError("controls go with control = 'size', 'macs' or 'latency'; got control = 'none'")
+        if "longer" in self.controls and "epochs" in self.train.listed:
+            raise ValueError("the control 'longer' wanted one number of epochs; got a list of them")
+        if len(set(self.controls)) < len(self.controls):
+            raise ValueError(f"wanted each form of a control once; got {', '.join(self.controls)}")
+        return self
+
+    @model_validator(mode="after")
     def _compare_names_variants(self) -> "Study":
         names = [variant.name for variant in self.variants]
         for one in self.compare:
-            for name in (one.arm, *({one.against} - {"plain", "control"})):
+            for name in (one.arm, *({one.against} - {"plain", "control", *self.controls})):
                 if name not in names:
                     raise ValueError(f"compare: no variant is called {name!r}; {nearest(name, names)}")
         return self
+
+    @model_validator(mode="after")
+    def _one_division_or_many(self) -> "Study":
+        if self.resplit and self.data.split is not None:
+            raise ValueError(f"resplit draws a division for each seed; got data.split = {self.data.split} as well")
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_fit_the_budget(self) -> "Study":
+        if (self.until is None) != (self.max_seeds is None):
+            raise ValueError('until = "decided" and max_seeds go together: when to stop, and the most seeds to spend')
+        if self.max_seeds is not None and len(self.seeds) > self.max_seeds:
+            raise ValueError(f"max_seeds: wanted at least the {len(self.seeds)} seeds of seeds; got {self.max_seeds}")
+        return self
+
+    @model_validator(mode="after")
+    def _a_null_check_is_of_the_plain_network(self) -> "Study":
+        if self.null_check is None:
+            return self
+        if len(self.variants) > 1:
+            raise ValueError(
+                f'null_check: wanted the plain network alone, variants = ["none"]; got {len(self.variants)}'
+            )
+        for name, usual in (("control", "none"), ("compare", ()), ("until", None)):
+            if getattr(self, name) != usual:
+                raise ValueError(f"null_check goes without {name}; got {getattr(self, name)!r}")
+        if max(self.seeds) >= DRAWS:
+            raise ValueError(f"null_check: wanted seeds below {DRAWS:,}; got {max(self.seeds)}")
+        return self
+
+    def with_seeds(self, count: int) -> "Study":
+        """The study with as many seeds: the smallest that it does not have yet are added."""
+        more = (seed for seed in range(MOST_SEEDS + count) if seed not in self.seeds)
+        added = tuple(itertools.islice(more, max(0, count - len(self.seeds))))
+        return self.model_copy(update={"seeds": (*self.seeds, *added)})
 
     def files(self) -> tuple[str, ...]:
         """The user's own Python files that the study names, each once."""

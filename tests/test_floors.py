@@ -9,8 +9,8 @@ import pytest
 import foveate
 
 FLOORS = [
-    {"devices", "files", "machine", "registry"},  # device check, whole-file writes, machine facts, names
-    {"choices"},  # lists in place of single values
+    {"devices", "files", "machine", "metric", "registry"},  # device check, whole-file writes, machine facts, names
+    {"training"},  # how a network is trained
     {"spec"},  # facts: what a run is
     {"study_file", "items", "summary"},  # a study as TOML; scores of each item; what was found
     {"store"},  # facts: where results are kept
@@ -27,7 +27,7 @@ FLOORS = [
     {"cli"},  # door
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
-WITHOUT_TORCH = {"files", "registry", "choices", "spec", "study_file", "items", "summary", "store", "report"}
+WITHOUT_TORCH = {"files", "metric", "registry", "training", "spec", "study_file", "items", "summary", "store", "report"}
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]
 

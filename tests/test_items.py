@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foveate.items import read_items, write_items
+from foveate.items import read_groups, read_items, write_items
 
 
 def test_names_and_arrays_of_any_rank_come_back_as_they_were(tmp_path):
@@ -40,3 +40,13 @@ def test_pickled_objects_are_neither_written_nor_read(tmp_path):
     np.savez(tmp_path / "items.npz", names=np.array([print], object))
     with pytest.raises(ValueError, match="no scores of items"):
         read_items(tmp_path / "items.npz")
+
+
+def test_what_items_belong_to_stands_beside_their_scores(tmp_path):
+    path = tmp_path / "items.npz"
+    assert read_groups(path) == {}
+    write_items(path, ["a", "b"], {"error": np.zeros(2)}, np.array(["s1", "s2"]))
+    assert read_groups(path) == {"a": "s1", "b": "s2"}
+    assert list(read_items(path)[1]) == ["error"]
+    write_items(path, ["a"], {"error": np.zeros(1)})
+    assert read_groups(path) == {}

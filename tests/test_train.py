@@ -14,12 +14,14 @@ import safetensors.torch
 import torch
 
 from foveate.data import open_data
+from foveate.files import read_json
 from foveate.items import read_items
 from foveate.spec import DataSpec, Run, Training, Variant
 from foveate.study.build import build_for
 from foveate.tasks import create_task
 from foveate.train import CHECKPOINT, TrainingFailed, batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.train import train as train_network
+from foveate.train.attention_state import STATE
 
 
 def make_run(attention="se", seed=0, task_options=None, **training):
@@ -109,6 +111,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_weights_of_an_unbr
     steps = []
     again = train(run, digits, tmp_path / "killed", on_progress=lambda step, *_: steps.append(step))
     assert 1 < steps[0] <= 15, "it went on from a checkpoint"
+    assert read_json(tmp_path / "killed" / STATE) == read_json(tmp_path / "whole" / STATE)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert again["history"] == whole["history"]
 

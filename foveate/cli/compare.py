@@ -35,6 +35,16 @@ def compare(
     item: Annotated[
         str | None, typer.Option(help="Column that names the item of a row; a seed's score is the mean of its items.")
     ] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Column of what an item belongs to (subject, recording): resampled whole.")
+    ] = None,
+    resplit: Annotated[
+        float | None,
+        typer.Option(
+            help="Each seed has its own division of the data: test items over training items, such as 0.25.",
+            metavar="RATIO",
+        ),
+    ] = None,
     matters: Annotated[
         float | None,
         typer.Option(
@@ -61,9 +71,20 @@ def compare(
     judged = _judged(metric, unit, better)
     if matters is not None and not (math.isfinite(matters) and matters >= 0):
         raise ValueError(f"--matters: wanted a difference of 0 or more; got {matters:g}")
+    if resplit is not None and not (math.isfinite(resplit) and resplit > 0):
+        raise ValueError(f"--resplit: wanted test items over training items, such as 0.25; got {resplit:g}")
     command = shlex.join(["foveate", *sys.argv[1:]])
     summary = compare_table(
-        file, judged, plain=plain, variant=variant, seed=seed, item=item, matters=matters, command=command
+        file,
+        judged,
+        plain=plain,
+        variant=variant,
+        seed=seed,
+        item=item,
+        group=group,
+        overlap=resplit or 0.0,
+        matters=matters,
+        command=command,
     )
     folder = out or (None if as_json else Path(f"{file.stem}-report"))
     page = write_report(summary, folder) if folder else None

@@ -13,6 +13,7 @@ from foveate.study import Watcher, what_seeds_can_show
 from foveate.study.estimate import in_words as duration
 from foveate.study.plan import Plan
 from foveate.study.tuning import in_words
+from foveate.summary import Summary
 
 
 class Progress(Watcher):
@@ -64,7 +65,10 @@ class Progress(Watcher):
         if done:
             self.console.print(f"{done} of {len(plan.runs)} runs are finished already")
         self.done, self.total = done, len(plan.runs)
-        self.task = self.bars.add_task("training", total=self.total, completed=done)
+        if self.bars.task_ids:
+            self.bars.update(self.bars.task_ids[0], total=self.total, completed=done)
+        else:
+            self.bars.add_task("training", total=self.total, completed=done)
 
     def measuring(self) -> None:
         self.console.print("measuring the costs …")
@@ -83,19 +87,24 @@ class Progress(Watcher):
         self.fractions[run.key] = min(max(step / steps, 0.0), 1.0) if steps > 0 else 0.0
         running = ", ".join(f"{100 * f:.0f} %" for f in self.fractions.values())
         self.bars.update(
-            self.task, description=f"training ({running})", completed=self.done + sum(self.fractions.values())
+            self.bars.task_ids[0],
+            description=f"training ({running})",
+            completed=self.done + sum(self.fractions.values()),
         )
 
     def ended(self, run: Run, error: str | None) -> None:
         self.fractions.pop(run.key, None)
         self.done += 1
-        self.bars.update(self.task, completed=self.done + sum(self.fractions.values()))
+        self.bars.update(self.bars.task_ids[0], completed=self.done + sum(self.fractions.values()))
         if error:
             self.bars.print(f"  failed: {run.arm}, seed {run.seed}{self._values(run)}: {error}")
 
     def _values(self, run: Run) -> str:
         """ ", lr 0.1", of the values that the study lists."""
         return "".join(f", {in_words({name: getattr(run.train, name)})}" for name in self.listed)
+
+    def undecided(self, summary: Summary, seeds: int) -> None:
+        self.console.print(f"{summary.answer.short} with {len(summary.setting.seeds)} seeds: goes on to {seeds}")
 
     def waiting(self, who: str) -> None:
         self.console.print(f"waiting for {who} ({time.strftime('%H:%M:%S')})")

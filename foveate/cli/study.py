@@ -1,8 +1,10 @@
 """foveate study run | status | resume | report."""
 
+import inspect
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +58,17 @@ def run(
     thaw: Annotated[int | None, typer.Option(help="With --freeze: train everything from this epoch on.")] = None,
     attention_lr: Annotated[float | None, typer.Option(help="Learning rate of the attention. Default: --lr.")] = None,
     seeds: Annotated[str | None, typer.Option(help="A number of seeds, or seeds parted by commas.")] = None,
+    until: Annotated[
+        str | None, typer.Option(help="decided: add seeds until every claim has its verdict, at most --max-seeds.")
+    ] = None,
+    resplit: Annotated[
+        bool | None, typer.Option("--resplit", help="Each seed draws its own division of training and test items.")
+    ] = None,
+    null_check: Annotated[
+        bool,
+        typer.Option("--null-check", help="Copies of the plain network in place of the variants, as `study aa` does."),
+    ] = False,
+    max_seeds: Annotated[int | None, typer.Option(help="With --until decided: the most seeds.")] = None,
     epochs: Annotated[str | None, typer.Option(help="Of one training.", metavar=LISTED)] = None,
     batch_size: Annotated[str | None, typer.Option(metavar=LISTED)] = None,
     lr: Annotated[
@@ -83,7 +96,13 @@ def run(
     early_stop: Annotated[
         int | None, typer.Option(help="Epochs without a lower loss on the validation part; 0: off.")
     ] = None,
-    control: Annotated[str | None, typer.Option(help="Equal-cost control: size, latency or none.")] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="What controls have the same of (size, macs, latency, none), and their forms after a colon: "
+            "size:conv,wider,block,longer,frozen,shuffled."
+        ),
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="Which the verdict is about. Default: the task's first.")] = None,
     better: Annotated[str | None, typer.Option(help="With --metric of your own trainer: higher or lower.")] = None,
     unit: Annotated[str | None, typer.Option(help="With --better: the metric's unit. Default: fraction.")] = None,
@@ -117,7 +136,9 @@ def run(
     if data is not None and not data.strip():
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
     content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
-    given = {"task": task, "network": network, "weights": weights, "control": control, "trainer": trainer}
+    given: dict[str, Any] = {"until": until, "max_seeds": max_seeds, "resplit": resplit}
+    given |= {"task": task, "network": network, "weights": weights, "trainer": trainer}
+    given |= parse.control(control)
     given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better, unit)}
     options = {
         "network_options": network_option, "task_options": task_option, "trainer_options": trainer_option,
@@ -150,10 +171,39 @@ def run(
     }  # fmt: skip
     for name, flags in (("data", source), ("train", training)):
         content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
+    if null_check:
+        if until or max_seeds or control:
+            raise ValueError("--until, --max-seeds and --control go with variants; a null check has none")
+        content |= {"null_check": max(2, len(content["variants"])), "variants": ["none"], "control": "none"}
+        content |= {"compare": (), "until": None, "max_seeds": None}
     study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file)
-    folder = out or Path(file.stem if file else "foveate-study")
+    folder = out or Path(f"{file.stem if file else 'foveate'}{'-aa' if null_check else '' if file else '-study'}")
     command = shlex.join(["foveate", *sys.argv[1:]])
     carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json)
+
+
+def _with_the_flags_of(command: Callable[..., None], but: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator: typer reads another command's flags for this one."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        parameters = [one for name, one in inspect.signature(command).parameters.items() if name != but]
+        function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        function.__annotations__ = {one.name: one.annotation for one in parameters}
+        return function
+
+    return decorate
+
+
+@app.command()
+@_with_the_flags_of(run, but="null_check")
+def aa(**flags: Any) -> None:
+    """A null check: arms of the plain network, as many as the study has variants, each with seeds of its own.
+
+    No difference between them is true. From 12 runs on the rate of false claims is told, from 40 on more precisely.
+
+    Example: foveate study aa --data embedded --network foveate:resnet8 --attention none,se --seeds 20 --epochs 3
+    """
+    run(**flags, null_check=True)
 
 
 def carry_out(study: Study, folder: Path, *, jobs: int | None, wait: bool, command: str, as_json: bool = False) -> None:

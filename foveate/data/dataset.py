@@ -79,9 +79,14 @@ class Split(ABC):
 
     Attributes:
         strata: (n,) what a subset keeps in proportion, such as class numbers; None: nothing.
+        groups: (n,) what each item belongs to, such as a subject or a recording: items of one group stay on one side of
+            a division and are resampled whole; None: each stands alone.
+        contents_alike: (n,) equal numbers for copies of one item, in both splits of a set; None: not known.
     """
 
     strata: NDArray[np.int64] | None = None
+    groups: NDArray[np.str_] | None = None
+    contents_alike: NDArray[np.int64] | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -95,10 +100,6 @@ class Split(ABC):
 
         Raises: IndexError: if the split has no such number. ValueError: if a file cannot be read any more.
         """
-
-    def groups(self) -> NDArray[np.int64] | None:
-        """(n,) items of one number have the same content and belong on one side of a split; None: not known."""
-        return None
 
     def name_of(self, item: int) -> str:
         """What the item is called in scores and galleries: its file, or its number."""
@@ -129,6 +130,8 @@ class Dataset:
         about: facts for the report, such as {"augmentation": "shift by up to 2 pixels, mirror images"}.
         prepare: from a file of the user's (or an opened PIL image) to one sample (C, *S) as the test split gives it;
             None: not for this kind.
+        fixed_parts: why train and test items must not be mixed, such as "its test digits are of other writers"; "":
+            they may be.
     """
 
     name: str
@@ -142,6 +145,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     prepare: Callable[[Any], Tensor] | None = None
     validation: Split | None = None
+    fixed_parts: str = ""
 
 
 @dataclass(frozen=True)

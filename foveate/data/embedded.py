@@ -61,6 +61,7 @@ def open_embedded(spec: DataSpec, *, progress: Progress | None = None) -> Datase
         content="a handwritten digit among cut pieces of others, with noise",
         shift=size[0] // 16,
         edge="reflect",
+        fixed_parts="its test digits are of other writers than its training digits",
     )
 
 

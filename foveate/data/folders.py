@@ -1,7 +1,9 @@
 """Kind "folders": photos of any size and kind in class folders, with train, val and test folders or without."""
 
+import hashlib
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -15,7 +17,7 @@ from foveate.data.listing import Listing, list_photos, list_test_photos
 from foveate.data.photos import AUGMENTATION, Photos
 from foveate.data.problems import Problem, complain
 from foveate.data.source import folder_of
-from foveate.data.subset import choose, hold_out
+from foveate.data.subset import choose, hold_out, together
 from foveate.data.transforms import CROP, MEAN, STD, Preprocessing
 from foveate.spec import DataSpec
 
@@ -53,6 +55,7 @@ def open_folders(
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
     bgr: bool = False,
+    group: str | None = None,
 ) -> Dataset:
     """Photos as root/<class>/… or root/train/<class>/…, root/val/<class>/… (or valid, validation), root/test/<class>/….
 
@@ -65,13 +68,33 @@ def open_folders(
         progress: called with (files checked, files in all) while the photos are checked for the first time.
         skip_bad: leave files out that cannot be used, instead of refusing the folder.
         crop_pct, interpolation, mean, std, bgr: of `Preprocessing`.
+        group: a regular expression whose first group, in a photo's path below its class folder, says what it belongs
+            to, such as "^([^/]+)/" for a folder of each subject; photos of one group stay on one side.
 
     Raises: ValueError: if files or folders cannot be used, each by its path, or size, train_items or test_items do not
         fit.
     """
     folder = folder_of(spec.source)
     preprocessing = Preprocessing.square(folder, spec.size, crop_pct, interpolation, mean, std, bgr)
-    return open_listing(list_photos(folder), spec, preprocessing, progress=progress, skip_bad=skip_bad)
+    listing = list_photos(folder)
+    groups = None if group is None else _groups(listing, group)
+    return open_listing(listing, spec, preprocessing, progress=progress, skip_bad=skip_bad, groups=groups)
+
+
+def _groups(listing: Listing, pattern: str) -> dict[Path, str]:
+    try:
+        search = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"group: wanted a regular expression; got {pattern!r} ({error})") from None
+    if search.groups != 1:
+        raise ValueError(f"group: wanted a regular expression with one group in brackets; got {pattern!r}")
+    found = {}
+    for photo in listing.photos:
+        match = search.search(photo.name)
+        if match is None or not match[1]:
+            raise ValueError(f"group: {pattern!r} finds no group in {photo.name!r}, of class {photo.label!r}")
+        found[photo.path] = match[1]
+    return found
 
 
 def problems_of(listing: Listing, progress: Progress | None, skip_bad: bool) -> list[Problem]:
@@ -81,9 +104,17 @@ def problems_of(listing: Listing, progress: Progress | None, skip_bad: bool) -> 
 
 
 def open_listing(
-    listing: Listing, spec: DataSpec, preprocessing: Preprocessing, *, progress: Progress | None, skip_bad: bool
+    listing: Listing,
+    spec: DataSpec,
+    preprocessing: Preprocessing,
+    *,
+    progress: Progress | None,
+    skip_bad: bool,
+    groups: Mapping[Path, str] | None = None,
 ) -> Dataset:
     """The photos of a listing as a data set: checked, divided where they are not yet, limited as `spec` says.
+
+    groups: what each photo belongs to.
 
     Raises: ValueError: as `open_folders`.
     """
@@ -94,7 +125,7 @@ def open_listing(
     complain(folder, problems, len(listing.photos))
     notes = [problem.reason if problem.path == folder else str(problem) for problem in problems]
     notes += [problem.reason for problem in note_copies(listing, checked.copies)]
-    train, validation, test = _divided(listing, checked, spec, preprocessing)
+    train, validation, test = _divided(listing, checked, spec, preprocessing, groups)
     counts = f"{len(train):,} train and {len(test):,} test photos at {side}×{side} pixels"
     if validation is not None:
         counts = f"{len(train):,} train, {len(validation):,} validation and {len(test):,} test photos"
@@ -109,7 +140,7 @@ def open_listing(
         targets={"label": Target("class", listing.classes)},
         train=train,
         test=test,
-        fingerprint=checked.fingerprint,
+        fingerprint=checked.fingerprint if groups is None else _with_groups(checked.fingerprint, listing, groups),
         description=f"{name}: {counts}, {len(listing.classes)} classes",
         about=about,
         notes=tuple(notes),
@@ -142,16 +173,26 @@ def _usable(listing: Listing, progress: Progress | None, skip_bad: bool) -> tupl
     return listing, checked, problems
 
 
+def _with_groups(fingerprint: str, listing: Listing, groups: Mapping[Path, str]) -> str:
+    text = "\n".join([fingerprint, *(groups[photo.path] for photo in listing.photos)])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def _divided(
-    listing: Listing, checked: Checked, spec: DataSpec, preprocessing: Preprocessing
+    listing: Listing,
+    checked: Checked,
+    spec: DataSpec,
+    preprocessing: Preprocessing,
+    groups: Mapping[Path, str] | None,
 ) -> tuple[Photos, Photos | None, Photos]:
     """The training part, the validation part that the folder has of its own, and the test part."""
     number = {name: place for place, name in enumerate(listing.classes)}
     labels = np.array([number[photo.label] for photo in listing.photos], np.int64)
     keys = np.array([photo.key for photo in listing.photos], np.uint64)
-    groups = np.arange(len(labels))
+    alike = np.arange(len(labels))
     for numbers in checked.copies:
-        groups[list(numbers)] = numbers[0]
+        alike[list(numbers)] = numbers[0]
+    belonging = None if groups is None else np.array([groups[photo.path] for photo in listing.photos], np.str_)
     validation = None
     if len(listing.parts) > 1:
         parts = np.array([photo.split for photo in listing.photos])
@@ -162,7 +203,9 @@ def _divided(
             validation = validation[choose(labels[validation], keys[validation], most, wanted="test_items")]
     else:
         try:
-            train, test = hold_out(labels, keys, spec.test_fraction, groups, names=listing.classes)
+            whole = together(alike, belonging)
+            what = "copies of one item" if belonging is None else "items of one group"
+            train, test = hold_out(labels, keys, spec.test_fraction, whole, names=listing.classes, alike=what)
         except ValueError as error:
             raise ValueError(f"{listing.root}: {error}") from None
     train = train[choose(labels[train], keys[train], spec.train_items, wanted="train_items")]
@@ -171,7 +214,14 @@ def _divided(
     def split(places: NDArray[np.int64]) -> Photos:
         photos = [listing.photos[place] for place in places]
         names = [photo.path.relative_to(listing.root).as_posix() for photo in photos]
-        paths = [photo.path for photo in photos]
-        return Photos(paths, labels[places], preprocessing, names=names, was_checked=True, groups=groups[places])
+        return Photos(
+            [photo.path for photo in photos],
+            labels[places],
+            preprocessing,
+            names=names,
+            was_checked=True,
+            groups=None if belonging is None else belonging[places],
+            contents_alike=alike[places],
+        )
 
     return split(train), None if validation is None else split(validation), split(test)

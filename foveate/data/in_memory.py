@@ -12,7 +12,6 @@ from foveate.data.augmentation import Edge, Movement
 from foveate.data.dataset import IGNORED, Batch, Dataset, Split, Target
 from foveate.data.decode import read_image
 from foveate.data.subset import choose, positions
-from foveate.data.validation import same_content
 from foveate.spec import DataSpec
 
 Samples = tuple[NDArray[Any], Mapping[str, NDArray[Any]]]  # inputs (n, C, *S) and targets (n, …) by name
@@ -33,6 +32,7 @@ class InMemory(Split):
         flip: half of the samples are mirrored along their last axis.
         strata: (n,) what a subset keeps in proportion.
         numbers: (n,) the samples' numbers in the set that they were chosen from; None: 0 to n - 1.
+        groups: (n,) what each sample belongs to.
     """
 
     def __init__(
@@ -49,11 +49,12 @@ class InMemory(Split):
         flip: bool = False,
         strata: NDArray[np.int64] | None = None,
         numbers: NDArray[np.int64] | None = None,
+        groups: NDArray[np.str_] | None = None,
     ) -> None:
         self.inputs, self.targets, self.kinds = inputs, dict(targets), dict(kinds)
         self.size = tuple(inputs.shape[2:] if size is None else size)
         self.shift, self.edge, self.flip = shift, edge, flip
-        self.strata, self.numbers = strata, numbers
+        self.strata, self.numbers, self.groups = strata, numbers, groups
         rank = (1,) * len(self.size)
         levels = 255 if inputs.dtype == np.uint8 else 1
         self._offset = torch.tensor(mean).view(1, -1, *rank) * levels
@@ -61,9 +62,6 @@ class InMemory(Split):
 
     def __len__(self) -> int:
         return len(self.inputs)
-
-    def groups(self) -> NDArray[np.int64] | None:
-        return same_content(self.inputs)
 
     def name_of(self, item: int) -> str:
         return str(item if self.numbers is None else self.numbers[item])
@@ -183,6 +181,8 @@ def in_memory(
     flip: bool = False,
     about: Mapping[str, str] | None = None,
     validation: Samples | None = None,
+    groups: tuple[NDArray[np.str_], NDArray[np.str_]] | None = None,
+    fixed_parts: str = "",
 ) -> Dataset:
     """The set made of whole arrays, limited and sized as the specification says; mean and deviation are those of its
     train samples. Subsets keep the share of each class where there is one target of classes, a number a sample.
@@ -197,6 +197,8 @@ def in_memory(
         shift, edge, flip: of the augmentation, as `InMemory` takes them.
         about: facts for the report.
         validation: samples of a validation part of its own; None: there is none.
+        groups: what each train and each test sample belongs to.
+        fixed_parts: as `Dataset` takes it.
 
     Raises: ValueError: if train_items, test_items or size do not fit the arrays.
     """
@@ -209,17 +211,21 @@ def in_memory(
     splits: dict[str, InMemory] = {}
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    parts = [("train", "train_items", spec.train_items, train), ("test", "test_items", spec.test_items, test)]
+    parts: list[tuple[str, str, int | None, Samples, NDArray[np.str_] | None]] = [
+        ("train", "train_items", spec.train_items, train, groups and groups[0]),
+        ("test", "test_items", spec.test_items, test, groups and groups[1]),
+    ]
     if validation is not None:
         most = None if spec.test_items is None else min(spec.test_items, len(validation[0]))
-        parts.insert(1, ("validation", "test_items", most, validation))
-    for part, option, count, (inputs, values) in parts:
+        parts.insert(1, ("validation", "test_items", most, validation, None))
+    for part, option, count, (inputs, values), belonging in parts:
         strata = values[key] if key is not None else None
         numbers = None
         if count is not None:
             numbers = choose(strata, positions(len(inputs)), count, wanted=option)
             inputs, strata = inputs[numbers], None if strata is None else strata[numbers]
             values = {key: array[numbers] for key, array in values.items()}
+            belonging = None if belonging is None else belonging[numbers]
         if part == "train":
             mean, std = statistics(inputs)
         splits[part] = InMemory(
@@ -234,6 +240,7 @@ def in_memory(
             flip=flip,
             strata=strata,
             numbers=numbers,
+            groups=belonging,
         )
     *others, last = (f"{len(split):,} {part}" for part, split in splits.items())
     counts = f"{', '.join(others)} and {last} {'images' if len(size) == 2 else 'samples'}"
@@ -252,6 +259,7 @@ def in_memory(
         about={"augmentation": augmentation(shift, flip), **(about or {})},
         prepare=prepare_image(splits["test"]) if len(size) == 2 and train[0].shape[1] in (1, 3) else None,
         validation=splits.get("validation"),
+        fixed_parts=fixed_parts,
     )
 
 

@@ -12,6 +12,7 @@ from foveate.data.listing import Listing, Photo
 from foveate.data.problems import Problem, complain, one_line
 from foveate.data.source import folder_of
 from foveate.data.transforms import CROP, MEAN, STD, Preprocessing
+from foveate.registry import nearest
 from foveate.spec import DataSpec
 
 LABELS = "labels.json"
@@ -135,16 +136,31 @@ def open_listed(
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
     bgr: bool = False,
+    group: str | None = None,
 ) -> Dataset:
     """Photos of a list; test_fraction of each class is held out. Otherwise as kind "folders".
 
     Args:
         labels: the list, as `read_labels` takes it; None: labels.json in the folder.
         skip_bad, crop_pct, interpolation, mean, std, bgr: as kind "folders" takes them.
+        group: key of the list's rows, such as "subject", that says what an image belongs to.
 
     Raises: ValueError: if the list or a file of it cannot be used.
     """
     folder = folder_of(spec.source)
     preprocessing = Preprocessing.square(folder, spec.size, crop_pct, interpolation, mean, std, bgr)
-    listing, _ = _listing(folder, _file(folder, labels))
-    return open_listing(listing, spec, preprocessing, progress=progress, skip_bad=skip_bad)
+    file = _file(folder, labels)
+    listing, _ = _listing(folder, file)
+    groups = None if group is None else {folder / name: value for name, value in _groups(file, group).items()}
+    return open_listing(listing, spec, preprocessing, progress=progress, skip_bad=skip_bad, groups=groups)
+
+
+def _groups(file: Path, key: str) -> dict[str, str]:
+    """File → what it belongs to. Raises: ValueError: if a row does not say it, or the list is of another form."""
+    content = json.loads(file.read_text(encoding="utf-8")) if file.suffix.lower() == ".json" else None
+    if not isinstance(content, list):
+        raise ValueError(f'{file}: group: wanted a JSON list of rows {{"file": …, "index": …, "{key}": …}}')
+    for row in content:
+        if not isinstance(row.get(key), (str, int)) or row[key] == "":
+            raise ValueError(f"{file}: group: {row['file']!r} has no {key!r}; {nearest(key, list(row))}")
+    return {row["file"]: str(row[key]) for row in content}

@@ -1,7 +1,10 @@
 """Opens a data source of any kind; finds the kind by looking at the source where the specification does not name it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from foveate.data.dataset import (
     EVALUATION,
@@ -13,6 +16,7 @@ from foveate.data.dataset import (
     opener_of,
     register_data,
 )
+from foveate.data.resplit import resplit
 from foveate.data.source import folder_of
 from foveate.data.validation import with_validation
 from foveate.registry import error_in, is_file_reference
@@ -34,9 +38,31 @@ def open_data(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     Raises: LookupError: if there is no such kind. TypeError: if the kind has no such option. ValueError: if the data
         cannot be used, in one line (a list of files where several cannot).
     """
+    if spec.split is not None or spec.validation_fraction is not None:
+        whole = spec.model_copy(update={"split": None, "validation_fraction": None})
+        data = open_data(whole, progress=progress)
+        data = data if spec.split is None else resplit(data, spec.split)
+        return with_validation(data, spec.validation_fraction)
+    data = _opened(spec, progress)
+    return data if spec.kind == AUTO else with_validation(_with_a_note_on_groups(data), None)
+
+
+def _with_a_note_on_groups(data: Dataset) -> Dataset:
+    """Groups that are in both parts let a network know test items from training."""
+    if data.train.groups is None or data.test.groups is None:
+        return data
+    both = np.intersect1d(data.train.groups, data.test.groups)
+    if not len(both):
+        return data
+    named = ", ".join(map(repr, both[:3].tolist())) + ", …" * (len(both) > 3)
+    note = f"{len(both):,} group{'s' * (len(both) > 1)} of items both in the training and in the test part: {named}"
+    return replace(data, notes=(*data.notes, note))
+
+
+def _opened(spec: DataSpec, progress: Progress | None) -> Dataset:
     opener = opener_of(spec)
     if not is_file_reference(spec.kind):
-        return with_validation(opener(spec, progress=progress, **spec.options), spec)
+        return opener(spec, progress=progress, **spec.options)
     try:
         data = opener(spec, progress=progress, **spec.options)
     except Exception as error:
@@ -44,7 +70,7 @@ def open_data(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
         raise ValueError(f"{spec.kind} raised {error_in(error, path)}") from error
     if not isinstance(data, Dataset):
         raise ValueError(f"{spec.kind}: wanted a foveate.data.Dataset; got {type(data).__name__}")
-    return with_validation(data, spec)
+    return data
 
 
 @register_data(AUTO)

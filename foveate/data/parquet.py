@@ -22,6 +22,7 @@ from foveate.data.in_memory import in_memory
 from foveate.data.problems import one_line
 from foveate.data.source import folder_of
 from foveate.data.transforms import SMALL
+from foveate.registry import nearest
 from foveate.spec import DataSpec
 
 PARTS = ("train", "validation", "test")
@@ -69,8 +70,10 @@ def evaluation_images(folder: Path) -> LabelledImages:
 
 
 @register_data("parquet", recognises=_is_parquet, evaluation_images=evaluation_images)
-def open_parquet(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
+def open_parquet(spec: DataSpec, *, progress: Progress | None = None, group: str | None = None) -> Dataset:
     """The set in these shards, decoded once and then cached. Augmentation: a shift by up to an eighth, mirror images.
+
+    group: a column, such as "subject", that says what a row belongs to.
 
     Raises: ValueError: if there is no pyarrow or no shard of a split, or a shard has other columns or a damaged image
         (shard and row).
@@ -99,12 +102,28 @@ def open_parquet(spec: DataSpec, *, progress: Progress | None = None) -> Dataset
         content=", ".join(["parquet shards", *missing]),
         shift=max(kept["train_images"].shape[2] // 8, 1),
         flip=True,
+        groups=None if group is None else (_belonging(shards["train"], group), _belonging(shards["test"], group)),
         validation=parts.get("validation"),
     )
     if not shards["test"][0].name.startswith("test-"):
         note = f"{shards['test'][0].name.partition('-')[0]} is the test part, as there are no test shards"
         data = dataclasses.replace(data, notes=(*data.notes, note))
     return data
+
+
+def _belonging(shards: Sequence[Path], column: str) -> NDArray[np.str_]:
+    """What each row belongs to."""
+    found: list[str] = []
+    for shard in shards:
+        with _reading(shard) as table:
+            if column not in table.schema_arrow.names:
+                raise ValueError(f"group: has no column {column!r}; {nearest(column, table.schema_arrow.names)}")
+            values = table.read(columns=[column])[column].to_pylist()
+            for row, value in enumerate(values):
+                if value is None or value == "":
+                    raise ValueError(f"row {row}: column {column!r}: wanted what the row belongs to; got nothing")
+            found += map(str, values)
+    return np.array(found, np.str_)
 
 
 def _decoded(shards: Mapping[str, Sequence[Path]]) -> Arrays:

@@ -45,7 +45,7 @@ class Photos(Split):
         channels: 3, or 1 for grey.
         was_checked: are they of a study, whose files were all checked? Errors say so, and evaluation, which comes again
             after each epoch, keeps what it decoded, up to 128 MB.
-        groups: (n,) photos of one number are copies of one another; None: not known.
+        groups, contents_alike: as `Split` has them.
     """
 
     def __init__(
@@ -57,10 +57,12 @@ class Photos(Split):
         names: Sequence[str],
         channels: int = 3,
         was_checked: bool = False,
-        groups: NDArray[np.int64] | None = None,
+        groups: NDArray[np.str_] | None = None,
+        contents_alike: NDArray[np.int64] | None = None,
     ) -> None:
         self.contents, self.names, self.preprocessing = contents, names, preprocessing
-        self.channels, self.was_checked, self._groups = channels, was_checked, groups
+        self.channels, self.was_checked = channels, was_checked
+        self.groups, self.contents_alike = groups, contents_alike
         self.labels = self.strata = np.asarray(labels, np.int64)
         side = preprocessing.image_size
         self._room = KEPT_BYTES // (side * side * channels) if was_checked else 0
@@ -70,9 +72,6 @@ class Photos(Split):
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def groups(self) -> NDArray[np.int64] | None:
-        return self._groups
 
     def name_of(self, item: int) -> str:
         return self.names[item]

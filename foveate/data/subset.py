@@ -1,5 +1,6 @@
 """Which items are used, where not all are: every class keeps its share, and the order of a listing changes nothing."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -50,6 +51,7 @@ def hold_out(
     *,
     names: Sequence[str] | None = None,
     purpose: str = "testing",
+    alike: str = "copies of one item",
 ) -> tuple[Indices, Indices]:
     """Places for training and those held out, ascending: of each class the fraction, at least one and not all.
 
@@ -57,30 +59,63 @@ def hold_out(
         strata: (n,) class of each item.
         keys: (n,) what decides inside a class.
         fraction: of the items, held out.
-        groups: (n,) items of one number stay on one side, as copies of one photo must; None: each alone.
-        names: of the classes, for the error.
-        purpose: what for, for the error.
+        groups: (n,) items of one number stay on one side, as copies of one photo must, also where they are of several
+            classes; None: each alone.
+        names: of the classes, alike: what items of one group are, and purpose: what for, for the error.
 
     Raises: ValueError: if all items of a class are one group.
     """
     groups = np.arange(len(strata)) if groups is None else groups
+    members_of: dict[int, list[int]] = {}
+    for item, group in enumerate(groups.tolist()):
+        members_of.setdefault(group, []).append(item)
     tested = np.zeros(len(strata), bool)
-    for label in np.unique(strata):
+    sizes = {label: int(count) for label, count in zip(*np.unique(strata, return_counts=True), strict=True)}
+    room = {label: min(max(round(fraction * size), 1), size - 1) for label, size in sizes.items()}
+    decided: set[int] = set()
+
+    def take(group: int) -> None:
+        tested[members_of[group]] = True
+        for item in members_of[group]:
+            room[strata[item]] -= 1
+
+    for label in sizes:
         members = np.flatnonzero(strata == label)
         ranked = members[np.argsort(keys[members], kind="stable")]
-        count = min(max(round(fraction * len(members)), 1), len(members) - 1)
-        together: dict[int, list[int]] = {}
-        for item in ranked.tolist():
-            together.setdefault(int(groups[item]), []).append(item)
+        together = list(dict.fromkeys(groups[ranked].tolist()))
         if len(together) < 2:
             named = label if names is None else repr(names[label])
-            got = "1 item, too few" if len(members) == 1 else f"{len(members)} copies of one item, nothing"
+            got = "1 item, too few" if len(members) == 1 else f"{len(members)} {alike}, nothing"
             raise ValueError(f"class {named} has {got} to hold out for {purpose}; wanted at least 2 that differ")
-        taken = 0
-        for group in together.values():
-            if taken + len(group) <= count:
-                tested[group] = True
-                taken += len(group)
-        if not taken:  # every group is larger than the share
-            tested[min(together.values(), key=len)] = True
+        for group in together:
+            if group not in decided:
+                decided.add(group)
+                counts = Counter(strata[members_of[group]].tolist())
+                if all(count <= room[other] for other, count in counts.items()):
+                    take(group)
+        if not tested[members].any():  # every group is larger than the share
+            take(min(together, key=lambda group: len(members_of[group])))
     return np.flatnonzero(~tested), np.flatnonzero(tested)
+
+
+def together(copies: Indices, groups: NDArray[np.str_] | None) -> Indices:
+    """One number for all items that stay on one side: copies of one another, items of one group, and both in turn.
+
+    copies: (n,) equal for copies. groups: (n,) what each item belongs to; None: each stands alone.
+    """
+    _, numbers = np.unique(copies, return_inverse=True)
+    if groups is None:
+        return numbers
+    _, codes = np.unique(groups, return_inverse=True)
+    while True:  # the least number is passed on until none changes
+        passed = _least(_least(numbers, codes), numbers)
+        if np.array_equal(passed, numbers):
+            return numbers
+        numbers = passed
+
+
+def _least(numbers: Indices, codes: Indices) -> Indices:
+    """For each item the least number among those of its code."""
+    least = np.full(int(codes.max()) + 1, len(numbers))
+    np.minimum.at(least, codes, numbers)
+    return least[codes]

@@ -3,14 +3,13 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.dataset import Batch, Dataset, Split
-from foveate.data.subset import hold_out
-from foveate.spec import DataSpec
+from foveate.data.resplit import copies_in
+from foveate.data.subset import hold_out, together
 
 
 class Chosen(Split):
@@ -24,6 +23,8 @@ class Chosen(Split):
     def __init__(self, whole: Split, numbers: NDArray[np.int64]) -> None:
         self.whole, self.numbers = whole, numbers
         self.strata = None if whole.strata is None else whole.strata[numbers]
+        self.groups = None if whole.groups is None else whole.groups[numbers]
+        self.contents_alike = None if whole.contents_alike is None else whole.contents_alike[numbers]
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -36,22 +37,18 @@ class Chosen(Split):
         found = self.whole.batch(self.numbers[wanted].tolist(), augment)
         return Batch(found.inputs, found.targets, found.items.new_tensor(wanted))
 
-    def groups(self) -> NDArray[np.int64] | None:
-        groups = self.whole.groups()
-        return None if groups is None else groups[self.numbers]
 
+def with_validation(data: Dataset, fraction: float | None) -> Dataset:
+    """The data set with a validation part: its own, else this fraction of each class of the training part (None: none).
 
-def with_validation(data: Dataset, spec: DataSpec) -> Dataset:
-    """The data set with a validation part: its own, else `spec.validation_fraction` of each class of the training part.
-
-    Which items are taken depends on their names alone, so every run of a study has the same ones. Items with the same
-    content stay on one side.
+    Which items are taken depends on their names alone, so every run of a study has the same ones. Copies of one
+    item, and items of one group, stay on one side.
 
     Raises: ValueError: if a validation part has no item at all or none of a class, or the training part has too few
         items of a class to take some out.
     """
-    if data.validation is None and spec.validation_fraction is not None:
-        data = _divided(data, spec.validation_fraction)
+    if data.validation is None and fraction is not None:
+        data = _divided(data, fraction)
     if data.validation is not None:
         _check(data, data.validation)
     return data
@@ -62,15 +59,16 @@ def _divided(data: Dataset, fraction: float) -> Dataset:
     if count < 2:
         raise ValueError(f"{data.name}: wanted 2 or more training items to take a validation part from; got {count}")
     strata = np.zeros(count, np.int64) if whole.strata is None else whole.strata
-    groups = whole.groups()
+    copies = copies_in((whole,))
+    belonging = together(np.arange(count) if copies is None else copies, whole.groups)
+    alike = "copies of one item" if whole.groups is None else "items of one group"
     names = _class_names(data) if whole.strata is not None else None
     try:
-        train, held = hold_out(strata, _keys(whole), fraction, groups, names=names, purpose="validation")
+        train, held = hold_out(
+            strata, _keys(whole), fraction, belonging, names=names, alike=alike, purpose="validation"
+        )
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
-    if groups is not None:  # copies of one item in two classes
-        both = np.isin(groups[held], groups[train])
-        train, held = np.sort(np.concatenate([train, held[both]])), held[~both]
     note = f"{len(held):,} of the {count:,} training items are the validation part and are not trained on"
     return dataclasses.replace(
         data, train=Chosen(whole, train), validation=Chosen(whole, held), notes=(*data.notes, note)
@@ -102,10 +100,3 @@ def _keys(split: Split) -> NDArray[np.uint64]:
     """64 bits of each item's name: the same on any machine."""
     names = (split.name_of(item).encode(errors="replace") for item in range(len(split)))
     return np.array([int.from_bytes(hashlib.sha256(name).digest()[:8]) for name in names], np.uint64)
-
-
-def same_content(arrays: NDArray[Any]) -> NDArray[np.int64]:
-    """(n,) the number of the first of n arrays that has the same values."""
-    first: dict[bytes, int] = {}
-    digests = (hashlib.sha256(one.tobytes()).digest() for one in arrays)
-    return np.array([first.setdefault(digest, number) for number, digest in enumerate(digests)], np.int64)

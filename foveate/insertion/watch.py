@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType, MethodType
 from typing import Any
@@ -353,7 +353,12 @@ def settle_all(model: nn.Module) -> None:
 
 
 def keep_attention(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load hook: a checkpoint without any attention key is the plain network's and leaves the attention unchanged."""
+    """Load hook: a checkpoint without any attention key is the plain network's and leaves the attention unchanged.
+
+    Attention whose host another tool has just replaced is moved first; the next forward pass names what cannot be.
+    """
+    with suppress(ValueError):
+        settle_all(module)
     attention = {
         f"{prefix}{name}.{CHILD}.{key}".removeprefix("."): value
         for name, host in hosts(module)

@@ -5,17 +5,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from foveate.choices import validation_name
-from foveate.items import ITEMS
-from foveate.spec import Metric, Study
+from foveate.files import read_json
+from foveate.items import ITEMS, read_groups
+from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
+from foveate.study.analyse.items import read
+from foveate.study.analyse.null_check import null_check
 from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
 from foveate.study.tuning import listed_values, standing_runs, tuning, validation_scores
 from foveate.study_file import read_study
-from foveate.summary import Arm, Claim, Cost, Failure, Logged, Score, Setting, Summary, Times
+from foveate.summary import (
+    Arm,
+    AttentionState,
+    Claim,
+    Cost,
+    Failure,
+    Logged,
+    NullCheck,
+    Score,
+    Setting,
+    Summary,
+    Times,
+)
 from foveate.tasks.gallery import ATTENTION, EXAMPLES
+from foveate.train.attention_state import STATE
+from foveate.training import validation_name
 
 
 def summarise(folder: Path) -> Summary:
@@ -33,6 +49,9 @@ def summarise(folder: Path) -> Summary:
         about, latency = store.get_meta("about"), store.get_meta("latency") or {}
         planned = _runs_of_the_plan(store)
         measured = [row for row in store.metrics() if row["run"] in planned]
+        if study.null_check:  # seeds of their own are paired in their order
+            planned = {key: run | {"seed": run["seed"] % DRAWS} for key, run in planned.items()}
+            measured = [row | {"seed": row["seed"] % DRAWS} for row in measured]
         on_validation = validation_scores(measured, metrics[0])
         runs = standing_runs(planned, on_validation, metrics[0])
         unjudged = {validation_name(metric.name) for metric in metrics}
@@ -44,8 +63,9 @@ def summarise(folder: Path) -> Summary:
         store.close()
     about |= _about(folder, runs, measured) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
+    items = _items(folder, runs)
     summary = analyse(
-        _setting(study, rows),
+        _setting(study, about, arms, rows),
         _all_metrics(metrics, rows),
         arms,
         [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in rows],
@@ -61,13 +81,28 @@ def summarise(folder: Path) -> Summary:
         ],
         pending=[(run["arm"], run["seed"]) for run in runs.values() if run["state"] in ("todo", "running")],
         about=about,
-        items=_items(folder, runs),
+        items=items,
+        groups=_groups(items),
         ledger=ledger,
+        attention=_attention(folder, runs),
     )
-    chosen = tuning(planned, on_validation, metrics[0], about.get("validation_items"))
+    chosen = tuning(study.train.listed, planned, on_validation, metrics[0], about.get("validation_items"))
     ends = [arm.at_an_end for arm in chosen.arms if arm.at_an_end] if chosen else []
     notes = [*about.get("notes", ()), *ends, *_at_chance(summary)]
-    return replace(summary, about=summary.about | {"notes": notes}, tuning=chosen)
+    return replace(
+        summary,
+        about=summary.about | {"notes": notes},
+        tuning=chosen,
+        null_check=_null_check(summary, items) if study.null_check else None,
+    )
+
+
+def _null_check(summary: Summary, items: dict[str, dict[int, Path]]) -> NullCheck:
+    """Of every finished run of a study whose arms are one network."""
+    found = [(arm.label, seed, value) for arm in summary.arms if arm.score for seed, value in arm.score.of_seeds()]
+    paths = [items.get(label, {}).get(seed) for label, seed, _ in found]
+    values = [None if path is None else read(path, summary.metric) for path in paths]
+    return null_check([value for *_, value in found], values, _groups(items), arms=len(summary.arms))
 
 
 def _at_chance(summary: Summary) -> list[str]:
@@ -86,8 +121,9 @@ def _at_chance(summary: Summary) -> list[str]:
     ]
 
 
-def _setting(study: Study, rows: list[dict[str, Any]]) -> Setting:
-    ran = [int(row["value"]) for row in rows if row["metric"] == "epochs"]
+def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[dict[str, Any]]) -> Setting:
+    own = {arm.label for arm in arms if arm.epochs is not None}  # controls that train longer
+    ran = [int(row["value"]) for row in rows if row["metric"] == "epochs" and row["arm"] not in own]
     epochs = None if study.trainer or "epochs" in study.train.listed else study.train.epochs
     return Setting(
         name=study.name,
@@ -96,7 +132,9 @@ def _setting(study: Study, rows: list[dict[str, Any]]) -> Setting:
         control=study.control,
         epochs=epochs,
         epochs_ran=(min(ran), max(ran)) if ran and epochs else None,
+        question=f"Do copies of {study.network} differ?" if study.null_check else "",
         matters=study.matters,
+        overlap=about["test_items"] / about["train_items"] if study.resplit else 0.0,
         compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),
     )
 
@@ -144,6 +182,20 @@ def _items(folder: Path, runs: dict[str, dict[str, Any]]) -> dict[str, dict[int,
     return items
 
 
+def _attention(folder: Path, runs: dict[str, dict[str, Any]]) -> list[AttentionState]:
+    paths = {(run["arm"], run["seed"]): folder / "runs" / run["key"] / STATE for run in runs.values()}
+    return [AttentionState.of(*name, read_json(path)) for name, path in paths.items() if path.is_file()]
+
+
+def _groups(items: dict[str, dict[int, Path]]) -> dict[str, str]:
+    """What each item belongs to, where the data say it."""
+    groups: dict[str, str] = {}
+    for of_arm in items.values():
+        for path in of_arm.values():
+            groups |= read_groups(path)
+    return groups
+
+
 def _costs(rows: list[dict[str, Any]]) -> dict[str, Cost]:
     costs: dict[str, dict[str, Any]] = {}
     for row in rows:
@@ -161,7 +213,8 @@ def status(folder: Path) -> dict[str, Any]:
     store = Store(folder / RESULTS, read_only=True)
     try:
         runs = _runs_of_the_plan(store)
-        values = listed_values(runs)
+        listed = read_study(folder / STUDY).train.listed
+        values = listed_values(listed, runs)
     finally:
         store.close()
     rows = [

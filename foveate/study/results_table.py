@@ -45,6 +45,7 @@ class _Columns:
     seed: str
     value: str
     item: str | None
+    group: str | None
     state: str | None
     others: list[str] = field(default_factory=list)
 
@@ -57,6 +58,7 @@ class _Runs:
     failed: list[Failure] = field(default_factory=list)
     pending: dict[tuple[str, int], str] = field(default_factory=dict)  # and the state
     notes: list[str] = field(default_factory=list)
+    groups: dict[str, str] = field(default_factory=dict)  # item → what it belongs to
 
 
 def compare(
@@ -67,6 +69,8 @@ def compare(
     variant: str | None = None,
     seed: str | None = None,
     item: str | None = None,
+    group: str | None = None,
+    overlap: float = 0.0,
     matters: float | None = None,
     command: str = "",
 ) -> Summary:
@@ -78,6 +82,8 @@ def compare(
         plain: the variant that the others are compared with; None: the one called "plain" or "none".
         variant, seed: names of these columns; None: as the rules above say.
         item: column that names the held-out item of a row; a seed's score is then the mean over its items.
+        group: column that says what an item belongs to, such as a subject; groups are resampled whole.
+        overlap: test over training items, where each seed was trained on a division of its own; 0: one for all.
         matters: the smallest difference that matters, in points of a percentage or the metric's unit; None: half a
             point, else 1 % of plain's mean.
         command: what a person would type to do this again, for the page.
@@ -94,7 +100,7 @@ def compare(
     if not rows:
         raise ValueError(f"{place}: wanted a row for each variant and seed; got none")
     rows = [_opened(row) for row in rows]
-    columns = _columns(rows, metric.name, variant, seed, item, place)
+    columns = _columns(rows, metric.name, variant, seed, item, group, place)
     metrics = [metric, *(Metric(name, unit="", better="neither") for name in columns.others)]
     runs = _gathered(rows, columns, metrics)
     reference = _plain_of(list(runs.values), plain, place)
@@ -116,13 +122,22 @@ def compare(
         question=_question(labels, metric),
         reference="the plain network" if reference in PLAIN_NAMES else reference,
         matters=matters,
+        overlap=overlap,
     )
     about: dict[str, Any] = {"data": f"{name}: {len(rows):,} rows, {len(labels)} variants", "notes": runs.notes}
     if command:
         about["command"] = command
     arms = [Arm(label, "plain" if label == reference else "attention") for label in labels]
     return analyse(
-        setting, metrics, arms, scores, failed=runs.failed, pending=list(runs.pending), about=about, items=items
+        setting,
+        metrics,
+        arms,
+        scores,
+        failed=runs.failed,
+        pending=list(runs.pending),
+        about=about,
+        items=items,
+        groups=runs.groups,
     )
 
 
@@ -173,7 +188,13 @@ def _opened(row: _Row) -> _Row:
 
 
 def _columns(
-    rows: Sequence[_Row], metric: str, variant: str | None, seed: str | None, item: str | None, place: str
+    rows: Sequence[_Row],
+    metric: str,
+    variant: str | None,
+    seed: str | None,
+    item: str | None,
+    group: str | None,
+    place: str,
 ) -> _Columns:
     known = list(dict.fromkeys(column for row in rows for column in row.cells))
     exported = any(name.startswith(("metrics.", "params.", "summary.", "config.")) for name in known)
@@ -191,9 +212,12 @@ def _columns(
         seed=find("seed", seed, "seed", "params.seed", "tags.seed", "config.seed"),
         value=find("metric", None, metric, f"metrics.{metric}", f"summary.{metric}"),
         item=find("item", item) if item else None,
+        group=find("group", group) if group else None,
         state=next((name for name in ("status", "State", "state") if exported and name in known), None),
     )
-    taken = {found.variant, found.seed, found.value, found.item}
+    if group and not item:
+        raise ValueError(f"{place}: --group says what an item belongs to; wanted --item COLUMN as well")
+    taken = {found.variant, found.seed, found.value, found.item, found.group}
     if not exported:
         found.others = [name for name in known if _is_name(name) and name not in taken and _all_numbers(rows, name)]
     return found
@@ -240,6 +264,14 @@ def _gathered(rows: Sequence[_Row], columns: _Columns, metrics: Sequence[Metric]
             hint = "" if columns.item else "; rows of single items need --item COLUMN"
             raise ValueError(f"{row.where}: {what} was given before, in {_line(first)}{hint}")
         seen[label, seed, item] = row.where
+        if columns.group:
+            group = str(row.cells.get(columns.group) or "").strip()
+            if not group:
+                raise ValueError(f"{row.where}: column {columns.group!r}: wanted what the item belongs to; got nothing")
+            if runs.groups.setdefault(item, group) != group:
+                raise ValueError(
+                    f"{row.where}: item {item!r} belongs to {runs.groups[item]!r} in another row and to {group!r} here"
+                )
         values = {one.name: _number(row, name) for one, name in zip(metrics, names, strict=True)}
         if state in FAILED:
             failure = Failure(label, seed, f"its state is {state}")

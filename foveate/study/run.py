@@ -15,29 +15,34 @@ from typing import Any
 
 import numpy as np
 
-from foveate.choices import validation_name
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
+from foveate.data.resplit import resplit
+from foveate.data.validation import with_validation
 from foveate.machine import cores
 from foveate.networks import weights_fingerprint
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
-from foveate.study.checks import check_names, code_fingerprint
+from foveate.study.analyse import decided, next_look
+from foveate.study.checks import check_names
 from foveate.study.estimate import training_seconds
-from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
+from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
-from foveate.study.ledger import remember_look, remember_plan
+from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
+from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
 from foveate.tasks.classification import Classification
+from foveate.training import validation_name
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
 LATENCY_BATCH = 32
+LATENCY_ROUNDS = 60
 COSTS = "costs"  # key of the job that measures them
 WORKING = "FOVEATE_WORKER"  # set in the environment of a worker
 _OPERATIONS = (
@@ -74,6 +79,9 @@ class Watcher:
     def ended(self, run: Run, error: str | None) -> None:
         """A run is done, or has failed with this error."""
 
+    def undecided(self, summary: Summary, seeds: int) -> None:
+        """The study has no verdict on every claim yet and goes on to this many seeds."""
+
     def waiting(self, who: str) -> None:
         """Another process works in the folder; this one waits."""
 
@@ -100,6 +108,9 @@ def run_study(
         watcher: is called as the study runs.
         executor: carries out the runs; costs are measured on this machine.
 
+    With `study.until`, seeds are added and the study is judged again until every claim has its verdict or `max_seeds`
+    have been run.
+
     Returns: the summary; `summary.failed` has the runs that failed.
     Raises: ValueError: bad data, network, variant, task or folder, before anything runs. FolderInUse (a ValueError).
         RuntimeError: if the folder's disk is full or broken; the study can go on once that is mended.
@@ -110,7 +121,11 @@ def run_study(
         )
     watcher, out = watcher or Watcher(), Path(out)
     study = check_names(study.resolved(Path.cwd()))
-    data = open_data(opened_data(study))
+    spec = opened_data(study)
+    data = open_data(spec.model_copy(update={"validation_fraction": None}))
+    if study.resplit:
+        resplit(data, study.seeds[0])  # refused here, before a folder is made
+    data = with_validation(data, spec.validation_fraction)
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
     if study.train.listed and metrics[0] not in task.metrics:
@@ -126,14 +141,29 @@ def run_study(
             lock_folder(out, wait=wait, on_wait=watcher.waiting),
             contextlib.closing(Store(out / RESULTS)) as store,
         ):
-            coordinator = _Coordinator(study, out, data, task, metrics, store, watcher)
-            coordinator.run(executor, jobs or _jobs(study), command)
-        return summarise(out)
+            study = with_seeds_added_before(study, store)
+            again: tuple[str, ...] = ("running", "failed")
+            while True:
+                coordinator = _Coordinator(study, out, data, task, metrics, store, watcher)
+                coordinator.run(executor, jobs or _jobs(study), command, again)
+                summary = summarise(out)
+                further = next_look(len(study.seeds), study.max_seeds) if study.max_seeds else None
+                if further is None or decided(summary, study.max_seeds):
+                    return summary
+                watcher.undecided(summary, further)
+                study, again = study.with_seeds(further), ("running",)
     except (OSError, sqlite3.OperationalError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise RuntimeError(
             f"{out}: {reason}; once that is mended: foveate study resume {shlex.quote(str(out))}"
         ) from error
+
+
+def with_seeds_added_before(study: Study, store: Store) -> Study:
+    """A study that adds seeds by itself goes on with those that its folder has."""
+    if study.until is None:
+        return study
+    return study.model_copy(update={"seeds": tuple(dict.fromkeys([*study.seeds, *read_ledger(store).seeds]))})
 
 
 def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
@@ -159,6 +189,10 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     return metrics
 
 
+def _but_for_seeds(study: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in study.items() if key not in ("seeds", "until", "max_seeds")}
+
+
 def _jobs(study: Study) -> int:
     return max(1, cores() // study.train.threads) if study.train.device == "cpu" else 1
 
@@ -182,7 +216,7 @@ class _Coordinator:
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
         before = store.get_meta("plan")
-        same = before is not None and before["study"] == given
+        same = before is not None and _but_for_seeds(before["study"]) == _but_for_seeds(given)
         if not (out / STUDY).is_file():
             write_study(out, study)  # planning may measure latencies; killed meanwhile, the study can go on
         self.plan = make_plan(study, data, task, before["plan"] if same else None)
@@ -194,7 +228,7 @@ class _Coordinator:
         store.set_meta("metrics", [metric.model_dump() for metric in metrics])
         store.set_meta("arms", [to_json(arm.summary()) for arm in self.plan.arms])
         store.set_meta("runs", list(self.by_key))
-        remember_plan(store, study, [arm.summary() for arm in self.plan.arms])
+        remember_plan(store, study, [arm.summary() for arm in self.plan.arms], study.max_seeds)
 
     def _refuse_changes(self, content: dict[str, str]) -> None:
         """Raise ValueError where finished runs were of other data, weights or code, or a metric's direction changed."""
@@ -204,7 +238,7 @@ class _Coordinator:
         whats = {
             "data": f"the data in {self.study.data.source}",
             "weights": f"the weights in {self.study.weights}",
-            "code": ", ".join(Path(file).name for file in self.study.files()) or "code",
+            "code": ", ".join(file.name for file in code_files(self.study)) or "code",
         }
         for part, what in whats.items():
             if before[part] != content[part]:
@@ -218,9 +252,10 @@ class _Coordinator:
                     f"there; {metric.better}, in {metric.unit!r} now); use another --out"
                 )
 
-    def run(self, executor: ExecutorFactory, jobs: int, command: str) -> None:
+    def run(self, executor: ExecutorFactory, jobs: int, command: str, again: tuple[str, ...]) -> None:
+        """Carry out the runs that are to do, and those in the states `again`."""
         self.store.plan(self.plan.runs)
-        self.store.reset(("running", "failed"))
+        self.store.reset(again)
         self._set_about(command)
         with executor(self.out, jobs) as working:
             for key in self.by_key:
@@ -230,7 +265,7 @@ class _Coordinator:
                     working.clear(key)
             done = sum(self.store.state(key) == "done" for key in self.by_key)
             self.watcher.planned(self.study, self.data, self.plan, done)
-            self._measure_costs()
+            self._measure_costs(working)
             waiting = deque(key for key in self.by_key if self.store.state(key) == "todo")
             self._estimate([self.by_key[key] for key in waiting], jobs)
             for ended in working.work(lambda: self._begin(waiting.popleft()) if waiting else None, self._progress):
@@ -291,7 +326,7 @@ class _Coordinator:
         self.store.finish(key, result)
         return None
 
-    def _measure_costs(self) -> None:
+    def _measure_costs(self, working: Executor) -> None:
         """All arms in one process on this machine, one after another in turns, while nothing else of the study runs."""
         labels = [arm.label for arm in self.plan.arms]
         if {row["arm"] for row in self.store.costs()} == set(labels):
@@ -302,12 +337,14 @@ class _Coordinator:
         content: dict[str, Any] = {
             "runs": {label: run.model_dump(mode="json") for label, run in first.items()},
             "batch_size": batch_size,
-            "repeats": 60,
+            "repeats": LATENCY_ROUNDS,
             "budget_s": 1.0 + len(labels),
         }
         jobs = deque([Job(COSTS, "costs", content, self.study.train.threads)])
-        with LocalProcesses(self.out) as alone:
-            ended = next(alone.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
+        with (
+            contextlib.nullcontext(working) if isinstance(working, LocalProcesses) else LocalProcesses(self.out) as here
+        ):
+            ended = next(here.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
         if ended.result is None:
             raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash}")
         result = ended.result

@@ -10,24 +10,24 @@ ideal estimator repeats the choice of hyperparameters with each seed; one made o
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from foveate.choices import validation_name
-from foveate.spec import Metric, Training
+from foveate.spec import Metric
 from foveate.study.analyse.intervals import estimate
 from foveate.summary import ArmTuning, Tried, Tuning
+from foveate.training import validation_name
 
 Rows = Mapping[str, Mapping[str, Any]]  # key of a run → its row of the store
 ENDED = ("done", "failed")
 
 
-def listed_values(runs: Rows) -> dict[str, dict[str, Any]]:
-    """Key → the values of [train] that differ between the runs of a study, which are those given as lists."""
-    trained = {key: Training.model_validate(json.loads(run["spec"])["train"]) for key, run in runs.items()}
-    found = {name: {getattr(one, name) for one in trained.values()} for name in Training.model_fields}
-    names = [name for name, values in found.items() if len(values) > 1]
-    return {key: {name: getattr(one, name) for name in names} for key, one in trained.items()}
+def listed_values(names: Sequence[str], runs: Rows) -> dict[str, dict[str, Any]]:
+    """Key → a run's values of these names of [train], which the study lists."""
+    if not names:
+        return {key: {} for key in runs}
+    trained = {key: json.loads(run["spec"])["train"] for key, run in runs.items()}
+    return {key: {name: one[name] for name in names} for key, one in trained.items()}
 
 
 def in_words(values: Mapping[str, Any]) -> str:
@@ -61,15 +61,19 @@ def validation_scores(rows: Iterable[Mapping[str, Any]], metric: Metric) -> dict
     return {row["run"]: row["value"] for row in rows if row["metric"] == name}
 
 
-def tuning(runs: Rows, scores: Mapping[str, float], metric: Metric, items: int | None) -> Tuning | None:
-    """What was tried in each arm and what was chosen; None where nothing is listed. Arguments as of `standing_runs`.
+def tuning(
+    names: Sequence[str], runs: Rows, scores: Mapping[str, float], metric: Metric, items: int | None
+) -> Tuning | None:
+    """What was tried in each arm and what was chosen; None where nothing is listed.
 
-    items: of the validation part.
+    Args:
+        names: of [train], that the study lists.
+        runs, scores, metric: as of `standing_runs`.
+        items: of the validation part.
     """
-    values = listed_values(runs)
-    names = next((tuple(one) for one in values.values()), ())
     if not names:
         return None
+    values = listed_values(names, runs)
     standing = set(standing_runs(runs, scores, metric))
     combinations = list({json.dumps(one): one for one in values.values()}.values())
     labels = dict.fromkeys(run["arm"] for run in runs.values())
@@ -89,7 +93,7 @@ def tuning(runs: Rows, scores: Mapping[str, float], metric: Metric, items: int |
                 )
             )
         arms.append(ArmTuning(label, tuple(tried), _chosen(tried), _at_an_end(label, names, tried)))
-    return Tuning(names, metric, items, tuple(arms), _told(names, combinations, metric, items))
+    return Tuning(tuple(names), metric, items, tuple(arms), _told(names, combinations, metric, items))
 
 
 def _by_arm_and_seed(runs: Rows) -> dict[tuple[str, int], list[str]]:
@@ -99,7 +103,7 @@ def _by_arm_and_seed(runs: Rows) -> dict[tuple[str, int], list[str]]:
     return found
 
 
-def _told(names: tuple[str, ...], combinations: list[dict[str, Any]], metric: Metric, items: int | None) -> str:
+def _told(names: Sequence[str], combinations: list[dict[str, Any]], metric: Metric, items: int | None) -> str:
     lists = []
     for name in names:
         values = [_shown(value) for value in dict.fromkeys(one[name] for one in combinations)]
@@ -115,7 +119,7 @@ def _chosen(tried: list[Tried]) -> str:
     return ", ".join(f"{one.text} ({len(one.chosen)} of {seeds} seed{'s' * (seeds > 1)})" for one in taken)
 
 
-def _at_an_end(label: str, names: tuple[str, ...], tried: list[Tried]) -> str:
+def _at_an_end(label: str, names: Sequence[str], tried: list[Tried]) -> str:
     """A line for each number whose chosen value is mostly the smallest or largest of its list; "" where none is."""
     seeds = sum(len(one.chosen) for one in tried)
     lines = []

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.spec import Metric
+from foveate.summary.attention import AttentionFound
 from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
 
 SCHEMA = 3
@@ -20,6 +21,9 @@ class Estimate:
     high: float | None
     seeds: tuple[int, ...]
     values: tuple[float, ...]
+
+    def of_seeds(self) -> list[tuple[int, float]]:
+        return list(zip(self.seeds, self.values, strict=True))
 
 
 @dataclass(frozen=True)
@@ -40,11 +44,13 @@ class Comparison:
         gain: the mean difference, positive where ours is better.
         low, high: 95 % interval of the mean over new seeds, and over new items where their scores are known; of this
             comparison alone. None where it does not exist, as after failed runs.
-        p: of `test`: "seeds", "seeds and items", "exact sign flip", "signed rank with failed runs as the worst" or
-            "none needed"; None with one seed.
+        p: of `test`: "seeds", "seeds and items", "seeds and divisions", "exact sign flip", "none needed" or "signed
+            rank with failed runs as the worst"; None with one seed.
         seeds_only: the same on these very items.
         items, item_share: number of items (of groups where items have groups; 0: not known) and their share of the
             variance.
+        overlap: test over training items, where each seed has its own division of them; else 0.
+        sampled_share: share of the seeds' variance that drawing a division's test items explains; None: not known.
         p_exact, p_exact_floor: of the exact sign-flip test, and the least p that it can give with these seeds.
         failed, failed_other: seeds that failed here and on the other side.
         missing: seeds that only one side has, without having failed.
@@ -70,6 +76,8 @@ class Comparison:
     item_variance: float
     p_exact: float
     p_exact_floor: float
+    overlap: float = 0.0
+    sampled_share: float | None = None
     failed: tuple[int, ...] = ()
     failed_other: tuple[int, ...] = ()
     missing: tuple[int, ...] = ()
@@ -125,6 +133,29 @@ class CostChange:
 
 
 @dataclass(frozen=True)
+class CostMatch:
+    """What a control adds to the plain network, and what the variant adds that it is for.
+
+    Attributes:
+        variant: label of the variant.
+        what: "parameters", "multiply-adds" (of one item), "latency" (ms a batch) or "training time" (times that of the
+            plain network in the study's epochs).
+        added, wanted: by the control and by the variant.
+        percent: by how much `added` differs from `wanted`; None where that is 0.
+        matched: is this what the control is to have the same of?
+        text: "+1,024 parameters for +1,032, −0.8 %"; the percentage where it is matched.
+    """
+
+    variant: str
+    what: str
+    added: float
+    wanted: float
+    percent: float | None
+    matched: bool
+    text: str
+
+
+@dataclass(frozen=True)
 class Verdict:
     """`word`: that of the arm's comparison with plain (of its primary one, where `[[compare]]` names it), no runs,
     failed where every run failed, or plain for the reference itself."""
@@ -142,25 +173,31 @@ class ArmSummary(Arm):
         score: the metric that the verdict is about.
         estimates: every metric that has a value, by name.
         against_plain, against_control: of that metric; None where no seed has finished on both sides.
+        against_controls: by label, of all controls of this arm; those beyond the first are described.
         descriptive: the other metrics against plain, by name; part of no family and no verdict.
         items: the metric's values of each item against plain; None where a study keeps none.
         control: label of the control that has this arm's cost.
         control_cost: what the control costs more than this arm.
+        cost_matches: of a control: how far its cost is from that of each variant that it is for, what is matched first.
         failed: seeds whose run failed.
+        attention: its state at the end of training; None for an arm without, and where no run kept it.
     """
 
     score: Estimate | None
     estimates: dict[str, Estimate]
     against_plain: Comparison | None
     against_control: Comparison | None
+    against_controls: dict[str, Comparison]
     descriptive: dict[str, Comparison]
     items: ItemComparison | None
     cost: Cost
     cost_change: CostChange
     control: str | None
     control_cost: CostChange | None
+    cost_matches: tuple[CostMatch, ...]
     failed: tuple[int, ...]
     verdict: Verdict
+    attention: AttentionFound | None = None
 
 
 @dataclass(frozen=True)
@@ -234,6 +271,7 @@ class Answer:
     Attributes:
         about: what the verdict is about and where its uncertainty comes from.
         risk: what the number of runs leaves open about runs that fail.
+        looks: how often the study was judged, and what that costs.
     """
 
     question: str
@@ -241,6 +279,7 @@ class Answer:
     text: str
     about: str = ""
     risk: str = ""
+    looks: str = ""
 
 
 @dataclass(frozen=True)
@@ -306,6 +345,35 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class NullRate:
+    """How often studies of two arms of one network claim a difference: the rate among the drawn studies with this many
+    seeds, and its 95 % interval over new runs."""
+
+    seeds: int
+    studies: int
+    rate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class NullCheck:
+    """What a study of identical arms shows.
+
+    Attributes:
+        arms, runs: of the study.
+        expected: the rate of a first look.
+        rates: by number of seeds; () where there are too few runs.
+    """
+
+    arms: int
+    runs: int
+    expected: float
+    rates: tuple[NullRate, ...]
+    text: str
+
+
+@dataclass(frozen=True)
 class Summary:
     """Everything that is known of a study.
 
@@ -320,6 +388,7 @@ class Summary:
         curves: arm → logged name → a point an epoch.
         about: data, machine, versions, command, notes: shown, never computed with.
         tuning: what was chosen among listed values; None: nothing is listed.
+        null_check: of a study whose arms are all the plain network.
     """
 
     schema: int
@@ -340,6 +409,7 @@ class Summary:
     about: dict[str, Any]
     answer: Answer
     tuning: Tuning | None = None
+    null_check: NullCheck | None = None
 
     def arm(self, label: str) -> ArmSummary:
         """The arm of this label. Raises: KeyError: there is none."""

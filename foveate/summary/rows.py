@@ -8,7 +8,7 @@ Kind = Literal["plain", "attention", "control"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of the report: the plain network, a variant, or a widened plain network as control.
+    """One row of the report: the plain network, a variant, or a control.
 
     Attributes:
         label: unique within a study.
@@ -16,7 +16,9 @@ class Arm:
             insertions.
         variant: what is inserted and how it is trained, as plain values.
         width: factor by which the plain network is widened.
-        matches: labels of the variants whose cost a control has.
+        matches: labels of the variants that a control is for.
+        form: of a control: conv, wider, block, longer, frozen or shuffled, as `foveate.spec.Study.controls` has them.
+        epochs: of a control that trains longer than the study says.
     """
 
     label: str
@@ -24,6 +26,8 @@ class Arm:
     variant: dict[str, Any] = field(default_factory=dict)
     width: float = 1.0
     matches: tuple[str, ...] = ()
+    form: str = ""
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,17 +81,19 @@ class Setting:
         question: title of the page; empty: made from the network and the data.
         reference: what sentences call the plain arm.
         matters: the smallest difference that matters, as a person reads the metric (points, px); None: by the metric.
+        overlap: test over training items, where each seed has its own division of them; 0: one division for all.
         compare: the primary comparisons, named before the runs; (): each variant with plain and with its control.
     """
 
     name: str = "study"
     network: str = ""
     seeds: tuple[int, ...] = ()
-    control: Literal["size", "latency", "none"] = "none"
+    control: Literal["size", "macs", "latency", "none"] = "none"
     epochs: int | None = None
     question: str = ""
     reference: str = "the plain network"
     matters: float | None = None
+    overlap: float = 0.0
     compare: tuple["Claim", ...] = ()
     epochs_ran: tuple[int, int] | None = None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from foveate.spec import Metric, significant
+from foveate.metric import Metric, significant
 
 
 def to_json(value: Any) -> Any:

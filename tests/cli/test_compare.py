@@ -307,3 +307,25 @@ def test_the_documents_table_is_that_of_its_script() -> None:
         rows = list(csv.DictReader(file))
     assert {row["variant"] for row in rows} == {"plain", "se", "eca"}
     assert len(rows) == 3 * 8 * 60
+
+
+# -- groups of items, divisions of their own --------------------------------------------------------------------------
+
+
+def test_groups_of_items_and_divisions_reach_the_table(tmp_path: Path) -> None:
+    lines = [
+        f"{label},{seed},{item},s{item // 4},{0.5 + gain * (1 + item // 4 + 0.1 * seed) + 0.01 * ((seed * item) % 3)}"
+        for label, gain in (("plain", 0), ("se", 0.1))
+        for seed in range(4)
+        for item in range(12)
+    ]
+    path = write(tmp_path, "variant,seed,image,subject,map50", *lines)
+    found = compare(path, MAP, item="image", group="subject").arm("se").against_plain
+    assert found is not None
+    assert found.items == 3
+    assert compare(path, MAP, item="image", overlap=0.25).arm("se").against_plain.test == "seeds and divisions"  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="wanted --item COLUMN as well"):
+        compare(path, MAP, group="subject")
+    path = write(tmp_path, "variant,seed,image,subject,map50", *lines, "se,5,0,s9,0.5")
+    with pytest.raises(ValueError, match="item '0' belongs to 's0' in another row and to 's9' here"):
+        compare(path, MAP, item="image", group="subject")

@@ -35,7 +35,7 @@ def test_it_has_the_share_of_each_class_and_is_the_same_on_every_machine():
 
 
 def test_samples_of_one_content_stay_on_one_side():
-    data = with_validation(made([0] * 20 + [1] * 20, copies=True), DataSpec(validation_fraction=0.3))
+    data = with_validation(made([0] * 20 + [1] * 20, copies=True), 0.3)
     held = {int(data.validation.name_of(item)) for item in range(len(data.validation))}
     assert len(held) == 12
     assert {number ^ 1 for number in held} == held
@@ -58,4 +58,4 @@ def test_samples_of_one_content_stay_on_one_side():
 )
 def test_a_part_without_items_or_without_a_class_is_refused(data, reason):
     with pytest.raises(ValueError, match=reason):
-        with_validation(data, DataSpec(validation_fraction=0.5))
+        with_validation(data, 0.5)

@@ -8,7 +8,21 @@ import pytest
 
 from foveate.spec import Metric
 from foveate.study.analyse import analyse, decided, next_look
-from foveate.summary import Arm, Claim, Cost, Failure, Ledger, Look, Score, Setting, Summary, Times
+from foveate.summary import (
+    Arm,
+    AttentionState,
+    Claim,
+    Cost,
+    Failure,
+    GateState,
+    Ledger,
+    Look,
+    Score,
+    Setting,
+    SiteState,
+    Summary,
+    Times,
+)
 
 RATE = Metric("mIoU")
 PLAIN = [0.80, 0.82, 0.81, 0.83, 0.80, 0.82, 0.81, 0.84]
@@ -30,10 +44,14 @@ def judged(rows: Rows, *, controls: dict[str, Sequence[float]] | None = None, **
         for seed, value in enumerate(values)
         if value is not None
     ]
-    fields = {name: more.pop(name) for name in ("matters", "compare") if name in more}
+    fields = {name: more.pop(name) for name in ("matters", "compare", "overlap") if name in more}
     seeds = tuple(range(max(map(len, table.values()))))
     setting = Setting(network="net", seeds=seeds, control="size" if controls else "none", **fields)
     return analyse(setting, [RATE], arms, scores, **more)
+
+
+def state_of(label: str, seed: int, *sites: SiteState) -> AttentionState:
+    return AttentionState(label, seed, 20, 64, sites)
 
 
 def plus(gains: Sequence[float], seeds: int = 5) -> list[float]:
@@ -381,6 +399,26 @@ def test_groups_of_items_are_resampled_whole() -> None:
     assert whole is not None
     assert (single.items, whole.items) == (60, 6)
     assert whole.item_variance > 4 * single.item_variance
+    about = judged(rows, items=items, groups=whose).answer.about
+    assert "new seeds and new groups of test items alike" in about
+    assert "% from the 6 groups of items" in about
+
+
+def test_divisions_of_each_seed_are_corrected_for_their_overlap() -> None:
+    items = items_of(np.random.default_rng(4), 5, 60, 0.02)
+    rows: Rows = {label: [float(of_run[1].mean()) for of_run in of_arm.values()] for label, of_arm in items.items()}
+    once, anew = judged(rows), judged(rows, items=items, overlap=0.25)
+    before, found = once.arm("se").against_plain, anew.arm("se").against_plain
+    assert before is not None
+    assert found is not None
+    assert (found.test, found.items) == ("seeds and divisions", 0)
+    assert found.high - found.low == pytest.approx((before.high - before.low) * (1 + 5 * 0.25) ** 0.5)  # type: ignore[operator]
+    assert anew.seeds_can_show.smallest == pytest.approx(once.seeds_can_show.smallest * 1.5)  # type: ignore[operator]
+    assert anew.answer.about.startswith("The verdict is about new seeds, new divisions and new items alike")
+    assert "drawn at once, " in anew.answer.about
+    assert "and 56 % is added for what divisions of the same items share" in anew.answer.about
+    bare = judged(rows, overlap=0.25).answer.about
+    assert "44 % of the variance of its differences comes from seeds, training and test items, drawn at once" in bare
 
 
 def test_items_that_do_not_match_leave_the_verdict_to_the_seeds() -> None:
@@ -403,3 +441,43 @@ def test_failed_runs_are_named_once_however_they_are_told() -> None:
     found = summary.arm("se").against_plain
     assert found is not None
     assert (found.failed, found.low, found.missing) == ((1, 2), None, ())
+
+
+OFF = (SiteState("a", "SE", strength=0.0004, change=0.0002), SiteState("b", "SE", strength=-0.002, change=0.0019))
+ON = SiteState("a", "SE", strength=0.1, change=0.05)
+BLIND = SiteState("b", "SE", change=0.5, blind=True, gates={"channel": GateState(0.5, 0.0, 0.0, True)})
+
+
+def test_attention_that_stayed_off_is_told_in_the_answer_and_beside_the_verdict() -> None:
+    states = [state_of("se", 0, *OFF), state_of("se", 1, *OFF)]
+    summary = judged({"none": plain(), "se": SAME}, attention=states)
+    assert summary.answer.text.endswith(
+        "The attention of se stayed off: it changes the features by less than 0.2 % at every site; its strength ends "
+        "at 0.0020 at most, so it is the plain network that was compared with itself."
+    )
+    arm = summary.arm("se")
+    assert arm.verdict.short == "equivalent; attention stayed off"
+    assert arm.verdict.text.endswith(
+        "; attention stayed off (it changes the features by less than 0.2 % at every site; its strength ends at 0.0020 "
+        "at most)"
+    )
+    assert arm.attention is not None
+    assert arm.attention.strength_text == "0.0012 (0.00040 to 0.0020)"
+    assert summary.arm("none").attention is None
+
+
+def test_one_site_that_works_is_enough_to_be_on() -> None:
+    summary = judged({"none": plain(), "se": SAME}, attention=[state_of("se", 0, *OFF), state_of("se", 1, ON, OFF[1])])
+    assert "stayed off" not in summary.answer.text
+    assert summary.arm("se").verdict.short == "equivalent"
+
+
+def test_gates_without_gradient_and_constant_ones_stand_beside_the_verdict() -> None:
+    summary = judged({"none": plain(), "se": SAME}, attention=[state_of("se", 0, ON, BLIND), state_of("se", 1, ON, ON)])
+    assert summary.arm("se").verdict.text.endswith(
+        "; weights of 1 of 4 gates (2 in each of 2 seeds) got no gradient in the first 20 batches; 1 of 4 gates (2 in "
+        "each of 2 seeds) is constant over the test items at the end"
+    )
+    assert "gates" not in summary.answer.text
+    one = judged({"none": plain(), "se": SAME}, attention=[state_of("se", 0, ON, BLIND)])
+    assert "; weights of 1 of 2 gates got no gradient" in one.arm("se").verdict.text

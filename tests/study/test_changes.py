@@ -6,9 +6,11 @@ import pytest
 from in_process import InProcess, run, small
 
 from foveate.data import make_embedded
+from foveate.items import read_items
 from foveate.spec import DataSpec, Metric, Training
 from foveate.store import Store
 from foveate.study import run_study, status
+from foveate.study.user_code import code_files, code_fingerprint
 
 OWN = """import torch
 from torch import nn
@@ -76,6 +78,27 @@ def test_code_that_moved_is_the_same_study_and_changed_code_is_refused(tmp_path)
     assert "\n" not in str(error.value)
 
 
+def test_what_a_file_imports_from_beside_it_is_code_of_the_study(tmp_path):
+    (tmp_path / "package").mkdir()
+    texts = {
+        "own.py": OWN + "\n\ndef later():\n    from helper import value\n",
+        "helper.py": "import package.part\nimport own\nvalue = 1\n",
+        "package/__init__.py": "",
+        "package/part.py": "",
+        "unrelated.py": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    study = own_study(tmp_path / "own.py")
+    assert [file.name for file in code_files(study)] == ["own.py", "helper.py", "__init__.py", "part.py"]
+    before = code_fingerprint(study)
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text + "# changed\n")
+        assert (code_fingerprint(study) == before) == (name == "unrelated.py")
+        (tmp_path / name).write_text(text)
+    assert code_fingerprint(small()) == ""
+
+
 def test_a_metric_of_another_direction_than_before_is_refused(tmp_path):
     (tmp_path / "own_direction.py").write_text(OWN)
     run(own_study(tmp_path / "own_direction.py"), tmp_path / "study")
@@ -131,3 +154,23 @@ def test_status_says_running_only_while_a_process_works_in_the_folder(tmp_path):
 
     with lock_folder(tmp_path):
         assert status(tmp_path)["states"] == {"done": 0, "running": 1, "todo": 0, "failed": 0}
+
+
+@pytest.mark.slow
+def test_each_seed_divides_the_photos_anew_and_groups_reach_the_verdict(tmp_path):
+    make_embedded(tmp_path / "digits", 60, test_images=30)
+    data = DataSpec(source=str(tmp_path / "digits"), size=16, options={"group": r"(\d)\d\.png$"})
+    study = small("se", seeds=3, data=data, resplit=True)
+    summary = run(study, tmp_path / "out")
+    assert summary.setting.overlap == pytest.approx(0.5)
+    assert summary.arm("se").against_plain.test == "seeds and divisions"
+    assert "new seeds, new divisions and new items" in summary.answer.about
+    tested = [set(read_items(path)[0]) for path in (tmp_path / "out" / "runs").glob("*/items.npz")]
+    assert len({frozenset(one) for one in tested}) == 3
+    with pytest.raises(ValueError, match="resplit: True there, False now"):
+        run(study.model_copy(update={"resplit": False}), tmp_path / "out")
+    fixed = run(study.model_copy(update={"resplit": False}), tmp_path / "fixed")
+    assert fixed.arm("se").against_plain.items == 3
+    assert "3 groups of items" in fixed.answer.about
+    with pytest.raises(ValueError, match="its test digits are of other writers"):
+        run(small("se", seeds=3, resplit=True), tmp_path / "none")

@@ -6,13 +6,13 @@ import pytest
 from in_process import run, small
 
 from foveate import load
-from foveate.choices import validation_name
 from foveate.report import numbers, write_report
 from foveate.spec import Metric, Training
 from foveate.store import Store
 from foveate.study import status, summarise
 from foveate.study.trained import load_run
 from foveate.study.tuning import listed_values, standing_runs, tuning
+from foveate.training import validation_name
 
 ACCURACY, ERROR = Metric("accuracy"), Metric("error", "px", "lower")
 LISTED = (0.001, 0.01, 0.1)
@@ -40,7 +40,7 @@ def test_the_best_on_the_validation_part_stands_for_its_arm_and_seed_and_the_fir
     scores |= {"none0-0.01": 0.7, "none1-0.1": 0.6, "se0-0.1": 0.9}
     assert list(standing_runs(runs, scores, ACCURACY)) == ["none0-0.01", "none1-0.1", "se0-0.1", "se1-0.001"]
     assert list(standing_runs(runs, scores, ERROR))[:2] == ["none0-0.001", "none1-0.001"]
-    assert listed_values(runs)["se0-0.1"] == {"lr": 0.1}
+    assert listed_values(["lr"], runs)["se0-0.1"] == {"lr": 0.1}
 
 
 def test_nothing_is_chosen_before_every_value_was_tried_and_where_all_failed_the_seed_failed():
@@ -53,14 +53,14 @@ def test_nothing_is_chosen_before_every_value_was_tried_and_where_all_failed_the
 def test_a_study_without_lists_has_one_run_for_each_arm_and_seed_whatever_its_state():
     runs = {key: row for key, row in rows({"none0-0.01": "todo", "se1-0.01": "failed"}).items() if "0.01" in key}
     assert list(standing_runs(runs, {}, ACCURACY)) == list(runs)
-    assert tuning(runs, {}, ACCURACY, 10) is None
+    assert tuning((), runs, {}, ACCURACY, 10) is None
 
 
 def test_what_was_tried_is_told_with_choices_at_an_end_of_the_list():
     runs = rows({"se1-0.1": "failed"})
     scores = {key: 0.5 for key in runs if runs[key]["state"] == "done"}
     scores |= {"none0-0.1": 0.9, "none1-0.1": 0.8, "se0-0.01": 0.7, "se1-0.001": 0.6}
-    found = tuning(runs, scores, ACCURACY, 40)
+    found = tuning(["lr"], runs, scores, ACCURACY, 40)
     assert found.text == (
         "chosen in each network and seed by accuracy on 40 validation items: lr from 0.001, 0.01 and 0.1"
     )

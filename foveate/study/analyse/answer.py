@@ -1,45 +1,23 @@
 """The study's answer, made from the verdicts and nothing else. Where arms have an equal-cost control, that comes first:
 an arm that beats plain and not its control is no "Yes"."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from foveate.spec import Metric
-from foveate.study.analyse.inference import LEAST_SEEDS, failure_bound
+from foveate.spec import LEAST_SEEDS
+from foveate.study.analyse.attention import stayed_off
+from foveate.study.analyse.beside import Judged, about, looks, outcomes, risk
 from foveate.study.analyse.planner import clear_answer, unseen
 from foveate.study.analyse.words import CLAIMS, advantage, difference, failures, for_all_claims, listed, suggestive
 from foveate.summary import (
     Answer,
     ArmSummary,
-    Claimed,
     Comparison,
-    Ledger,
-    Margin,
-    SeedsCanShow,
-    Setting,
 )
 
 CONTROL = "a plain network of equal cost"
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What an answer is made of.
-
-    verbs: how the runs of an arm failed, by label. runs: planned, of all arms. pending: those not done.
-    """
-
-    setting: Setting
-    metric: Metric
-    margin: Margin
-    arms: tuple[ArmSummary, ...]
-    primary: tuple[Claimed, ...]
-    planner: SeedsCanShow
-    ledger: Ledger
-    verbs: Mapping[str, str]
-    runs: int
-    pending: int
-    dropped: tuple[str, ...]
+LONGER = "the plain network trained for the same time"
+PLACEBO = "a placebo of equal cost"
+PLACEBOS = {"frozen", "shuffled"}
 
 
 def answer(judged: Judged, data: str = "") -> Answer:
@@ -53,7 +31,7 @@ def answer(judged: Judged, data: str = "") -> Answer:
     writer = _Writer(judged)
     short, text = writer.answer()
     parts = [text, *writer.beside()]
-    return Answer(question, short, " ".join(filter(None, parts)), _about(judged), _risk(judged))
+    return Answer(question, short, " ".join(filter(None, parts)), about(judged), risk(judged), looks(judged))
 
 
 class _Writer:
@@ -62,6 +40,10 @@ class _Writer:
         self.plain = judged.setting.reference
         self.variants = [arm for arm in judged.arms if arm.kind == "attention"]
         self.judged = [arm for arm in self.variants if _claims(arm)]
+        forms = {arm.form for arm in judged.arms if any(arm.label == one.control for one in self.judged)}
+        self.placebo = bool(forms) and forms <= PLACEBOS
+        kinds = {PLACEBO if form in PLACEBOS else LONGER if form == "longer" else CONTROL for form in forms}
+        self.control = kinds.pop() if len(kinds) == 1 else "a control of equal cost" if kinds else CONTROL
 
     def answer(self) -> tuple[str, str]:
         if not self.variants:
@@ -95,12 +77,12 @@ class _Writer:
         yes = sorted(yes, key=lambda arm: -_first(arm).gain)
         best, count = yes[0], len(self.judged)
         controlled = [arm for arm in yes if _control(arm)]
-        both = f"{CONTROL} and {self.plain}" if len(controlled) == len(yes) else self.plain
-        both = both if any(_plain(arm) for arm in yes) else CONTROL
+        both = f"{self.control} and {self.plain}" if len(controlled) == len(yes) else self.plain
+        both = both if any(_plain(arm) for arm in yes) else self.control
         gain = advantage(_first(best), self.metric)
         if count == 1:
             second = _plain(best) if _control(best) else None
-            text = f"{best.label} beats {CONTROL if _control(best) else self.plain} by {gain}"
+            text = f"{best.label} beats {self.control if _control(best) else self.plain} by {gain}"
             text += f", and {self.plain} by {advantage(second, self.metric)}." if second else "."
         else:
             beats = "beats" if len(yes) == 1 else "beat"
@@ -130,10 +112,11 @@ class _Writer:
             it = "it" if len(arms) == 1 else "they"
             beat = "beats" if len(arms) == 1 else "beat"
             of = "" if len(arms) == 1 else f"{first.label} "
+            who = listed([arm.label for arm in arms])
             parts.append(
-                f"{listed([arm.label for arm in arms])} {is_} {told} {CONTROL}: {amounts}; {it} {beat} {self.plain}"
+                f"{who} {is_} {told} {self.control}: {amounts}; {it} {beat} {self.plain}"
                 f"{',' if of else ''} {of}by {advantage(_sure(_plain(first)), self.metric)}, "
-                "so the gain may be mere size."
+                f"so the gain may be {'what any such module brings' if self.placebo else 'mere size'}."
             )
         return " ".join(parts)
 
@@ -141,7 +124,7 @@ class _Writer:
         told = [arm for arm in worse if _word(_plain(arm)) == "worse" or _word(_control(arm)) == "worse"]
         told = [arm for arm in told if _word(_plain(arm)) != "better"]
         parts = []
-        for choose, other in ((_control, CONTROL), (_plain, self.plain)):
+        for choose, other in ((_control, self.control), (_plain, self.plain)):
             arms = [arm for arm in told if _word(choose(arm)) == "worse"]
             if choose is _control:
                 arms = [arm for arm in arms if _word(_plain(arm)) != "worse"]
@@ -188,7 +171,7 @@ class _Writer:
         if hopeful:
             first = max(hopeful, key=lambda arm: _hint(arm).gain)
             found = _hint(first)
-            other = self.plain if found is _plain(first) else CONTROL
+            other = self.plain if found is _plain(first) else self.control
             amount = difference(found, self.metric)
             if found.significant:
                 why = f"but that is less than the {self.all.margin.text} that matters"
@@ -257,11 +240,12 @@ class _Writer:
         ]
         for arm in self.all.arms:
             if arm.failed:
-                count = len(_outcomes(arm))
+                count = len(outcomes(arm))
                 name = arm.label if arm.kind != "plain" else f"{self.plain[0].upper()}{self.plain[1:]}"
                 told.append(f"{name} {failures(len(arm.failed), count, self.all.verbs.get(arm.label, 'failed'))}.")
         if self.all.pending:
             return told
+        told += [stayed_off(arm.label, arm.attention, self.plain) for arm in self.variants if arm.attention]
         for arm in self.variants:
             found = arm.against_plain
             if found and found.missing:
@@ -337,51 +321,3 @@ def _percent(value: float) -> str:
     if value and abs(value) < 0.05:
         return f"less than 0.1 % {'more' if value > 0 else 'fewer'}"
     return f"{value:+.1f} %".replace("-", "−")
-
-
-def _about(judged: Judged) -> str:
-    """One sentence: which population the verdict is about, and what share of the variance each source has."""
-    found = [one for arm in judged.arms if arm.kind == "attention" for one in (arm.against_plain,) if one]
-    if not found or judged.pending:
-        return ""
-    items = max(one.items for one in found)
-    if not items:
-        return (
-            "The verdict is about new seeds on these very test items: there are no scores of single items, so what "
-            "other items would change is not known."
-        )
-    shares = [one.item_share for one in found if one.item_share is not None]
-    whence = ""
-    if shares:
-        low, high = round(100 * min(shares)), round(100 * max(shares))
-        of_items = f"{low}" if low == high else f"{low} to {high}"
-        of_seeds = f"{100 - low}" if low == high else f"{100 - high} to {100 - low}"
-        whence = (
-            f"; {of_seeds} % of the variance of its differences comes from seeds, {of_items} % from the {items:,} items"
-        )
-    some = "" if all(one.items for one in found if one.runs >= LEAST_SEEDS) else ", where their scores are known"
-    return f"The verdict is about new seeds and new test items alike{some}{whence}."
-
-
-def _risk(judged: Judged) -> str:
-    """The rule of three: what the number of runs leaves open about runs that fail."""
-    ran = [(arm, len(runs)) for arm in judged.arms if arm.kind == "attention" and (runs := _outcomes(arm))]
-    if not ran or judged.pending:
-        return ""
-    worst, count = max(ran, key=lambda one: len(one[0].failed))
-    if worst.failed:
-        bound = failure_bound(len(worst.failed), count)
-        share = "all" if bound >= 1 else f"up to {100 * bound:.0f} %"
-        return (
-            f"Of {count} runs of {worst.label} {len(worst.failed)} failed: {share} of its runs may fail (95 % bound)."
-        )
-    fewest = min(count for _, count in ran)
-    return (
-        f"No run of a variant failed; with {fewest} run{'s' if fewest > 1 else ''} each, a variant that fails or "
-        f"collapses in up to {100 * failure_bound(0, fewest):.0f} % of its runs is not excluded (95 % bound)."
-    )
-
-
-def _outcomes(arm: ArmSummary) -> set[int]:
-    """Seeds whose run has finished or failed."""
-    return {*arm.failed, *(arm.score.seeds if arm.score else ())}

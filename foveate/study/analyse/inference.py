@@ -22,12 +22,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from foveate.spec import LEAST_SEEDS
 from foveate.summary import ALPHA
 
 Array = NDArray[np.float64]
-LEAST_SEEDS = 3  # with fewer there is no verdict
 FIRST_LOOK = 0.8  # share of the error rate that an undeclared first look spends
 SPENDING_POWER = 2.0  # of a study that declares its largest number of seeds
+DECLARED = 0.95  # share of the error rate that such a study spends by then; the rest is for looks after all
 RESAMPLES = 1000
 ROUNDING = 1e-12  # relative to the values: differences below this are rounding of double precision
 WORDS = ("undecided", "better", "worse", "equivalent", "too few seeds")
@@ -41,7 +42,7 @@ class Evidence:
     Attributes:
         mean: of the differences over seeds.
         seeds, items: number of seeds and of items (of groups, where items have groups); items 0: none are known.
-        seed_variance, item_variance: the two terms of the mean's variance.
+        seed_variance, item_variance, overlap_variance: terms of the mean's variance, the last by divisions' overlap.
     """
 
     mean: Array
@@ -49,10 +50,11 @@ class Evidence:
     seed_variance: Array
     items: NDArray[np.int64]
     item_variance: Array
+    overlap_variance: Array | float = 0.0
 
     @property
     def variance(self) -> Array:
-        return self.seed_variance + self.item_variance
+        return self.seed_variance + self.item_variance + self.overlap_variance
 
     @property
     def item_share(self) -> Array:
@@ -61,15 +63,23 @@ class Evidence:
             return self.item_variance / self.variance
 
     def seeds_only(self) -> "Evidence":
-        """The same on these very items: no variance of theirs."""
+        """The same on these very items and divisions: no variance of theirs."""
         nothing = np.zeros_like(self.mean)
         return Evidence(self.mean, self.seeds, self.seed_variance, np.zeros_like(self.items), nothing)
 
 
 def evidence(
-    differences: ArrayLike, item_variance: ArrayLike = 0.0, items: ArrayLike = 0, scale: ArrayLike = 0.0
+    differences: ArrayLike,
+    item_variance: ArrayLike = 0.0,
+    items: ArrayLike = 0,
+    scale: ArrayLike = 0.0,
+    overlap: float = 0.0,
 ) -> Evidence:
-    """Evidence from differences (..., n), one a seed, paired; scale: the largest value they were computed from."""
+    """Evidence from differences (..., n), one a seed, paired; scale: the largest value they were computed from.
+
+    overlap: test over training items, where each seed divides the same items anew: the mean's variance is then (1/n +
+    overlap) sd². Source: C. Nadeau and Y. Bengio, Inference for the Generalization Error, Mach. Learn. 52 (2003).
+    """
     values = np.asarray(differences, dtype=float)
     n, shape = values.shape[-1], values.shape[:-1]
     mean = values.mean(-1)
@@ -83,6 +93,7 @@ def evidence(
         seed_variance=sd**2 / n,
         items=np.broadcast_to(np.asarray(items), shape),
         item_variance=np.broadcast_to(np.asarray(item_variance, dtype=float), shape),
+        overlap_variance=overlap * sd**2 if overlap else 0.0,
     )
 
 
@@ -296,8 +307,9 @@ def look_weight(looks: Sequence[int], most: int | None = None) -> float:
 
     A claim of a look is made at 0.05 times its share, so that some false claim in any look has a chance of at most 0.05
     (Bonferroni's bound; no assumption about how the looks depend on each other, the data or the test). A study that
-    declares the most seeds that it may take, N, has spent (n/N)² of the rate by n seeds; one that does not spends 0.8
-    at its first look and half of the rest at each further one.
+    declares the most seeds that it may take, N, has spent 0.95 (n/N)² of the rate by n seeds. One that does not spends
+    0.8 at its first look; it, and one that looks in another way than it declared, spends half of the rest at each
+    further one.
 
     looks: numbers of seeds at each look so far, this one last.
 
@@ -305,12 +317,16 @@ def look_weight(looks: Sequence[int], most: int | None = None) -> float:
     D. DeMets, Design and Analysis of Group Sequential Tests Based on the Type I Error Spending Rate Function,
     Biometrika 74 (1987), for the power family.
     """
-    seen = list(looks)
-    if most is not None and seen == sorted(set(seen)) and seen[-1] <= most:
-        before = seen[-2] if len(seen) > 1 else 0
-        return (seen[-1] / most) ** SPENDING_POWER - (before / most) ** SPENDING_POWER
-    number = len(seen) + (most is not None)  # a broken promise costs a look
-    return FIRST_LOOK if number == 1 else (1 - FIRST_LOOK) * 0.5 ** (number - 1)
+    spent, share, before = 0.0, 0.0, 0
+    for number, seeds in enumerate(looks):
+        if most is not None and before < seeds <= most:
+            share = DECLARED * ((seeds / most) ** SPENDING_POWER - (before / most) ** SPENDING_POWER)
+            before = seeds
+        else:
+            most = None  # from here on as if nothing had been declared
+            share = FIRST_LOOK if number == 0 else (1 - spent) / 2
+        spent += share
+    return share
 
 
 # -- the decision -----------------------------------------------------------------------------------------------------

@@ -51,6 +51,7 @@ def paired(
     failed_other: Collection[int] = (),
     item_variance: float = 0.0,
     items: int = 0,
+    overlap: float = 0.0,
 ) -> Comparison | None:
     """`ours - theirs` over the seeds that both have, in the values' own unit; None where they share no seed.
 
@@ -60,6 +61,7 @@ def paired(
 
     failed, failed_other: seeds whose run failed; they count where the other side has an outcome too.
     item_variance, items: the items' part of the mean's variance, and their number.
+    overlap: test over training items, where each seed has its own division of them.
     """
     seeds = tuple(sorted(set(ours) & set(theirs)))
     if not seeds:
@@ -69,7 +71,7 @@ def paired(
     lost_other = tuple(sorted(set(failed_other) & known))
     scale = max(abs(scores[seed]) for scores in (ours, theirs) for seed in seeds)
     differences = tuple(ours[seed] - theirs[seed] for seed in seeds)
-    found = inference.evidence(differences, item_variance, items, scale)
+    found = inference.evidence(differences, item_variance, items, scale, overlap)
     mean, many = float(found.mean), len(seeds) > 1
     comparison = Comparison(
         seeds=seeds,
@@ -85,6 +87,7 @@ def paired(
         items=items,
         item_share=float(found.item_share) if items and many and found.variance > 0 else None,
         item_variance=item_variance,
+        overlap=overlap,
         p_exact=inference.sign_flip_p(differences, scale),
         p_exact_floor=min(1.0, 2.0 / 2.0 ** len(seeds)),
         failed=lost,
@@ -99,7 +102,7 @@ def paired(
     if not many:
         return comparison
     whole = _interval(found, ALPHA)
-    test = "seeds and items" if items else "seeds"
+    test = "seeds and divisions" if overlap else "seeds and items" if items else "seeds"
     if found.variance == 0:
         test = "exact sign flip" if mean else "none needed"
     return dataclasses.replace(comparison, low=whole.low, high=whole.high, p=whole.p, test=test)
@@ -119,7 +122,12 @@ def evidence_of(found: Comparison) -> inference.Evidence:
     """The evidence that a comparison without failed runs was made from."""
     variance = 0.0 if found.sd is None else found.sd**2 / len(found.seeds)
     whole = inference.evidence(found.differences, found.item_variance, found.items)
-    return dataclasses.replace(whole, mean=np.asarray(found.mean), seed_variance=np.asarray(variance))
+    return dataclasses.replace(
+        whole,
+        mean=np.asarray(found.mean),
+        seed_variance=np.asarray(variance),
+        overlap_variance=found.overlap * len(found.seeds) * variance,
+    )
 
 
 def _gains(found: Comparison, metric: Metric) -> list[float]:

@@ -86,6 +86,42 @@ def item_part(
     return float(own), int(codes.max()) + 1
 
 
+def sampled_variance(
+    ours: Mapping[int, Items | Sums], theirs: Mapping[int, Items | Sums], seeds: Sequence[int], groups: Groups
+) -> float | None:
+    """Variance of one seed's difference by the draw of its test items, mean over seeds; None where it is not known."""
+    found = []
+    for seed in seeds:
+        mine, other = (_by_name(arm[seed]) if seed in arm else {} for arm in (ours, theirs))
+        names = [name for name in mine if name in other]
+        gains = np.array([mine[name] - other[name] for name in names])
+        known = np.isfinite(gains)
+        if known.sum() < 2:
+            return None
+        codes = _codes([name for name, there in zip(names, known, strict=True) if there], groups)
+        sums = np.bincount(codes, gains[known] - gains[known].mean())
+        if len(sums) < 2:
+            return None
+        found.append(len(sums) / (len(sums) - 1) * float((sums**2).sum()) / int(known.sum()) ** 2)
+    return float(np.mean(found)) if found else None
+
+
+def shared_values(runs: Sequence[Items | Sums | None], groups: Groups) -> tuple[Array, int] | None:
+    """What is left of the items' values beside each run's mean, summed over groups, (runs, groups), and the number of
+    items; None where a run has no values of its own items, or they have fewer than two items in common."""
+    tables = [_by_name(items) if items is not None else {} for items in runs]
+    names = sorted(set.intersection(*map(set, tables))) if tables else []
+    values = np.array([[table[name] for name in names] for table in tables], dtype=float)
+    known = np.isfinite(values).all(0)
+    if known.sum() < 2:
+        return None
+    codes = _codes([name for name, there in zip(names, known, strict=True) if there], groups)
+    values = values[:, known] - values[:, known].mean(1, keepdims=True)
+    summed = np.zeros((len(values), int(codes.max()) + 1))
+    np.add.at(summed.T, codes, values.T)
+    return summed, int(known.sum())
+
+
 def _codes(names: Sequence[tuple[str, int]], groups: Groups) -> NDArray[np.int64]:
     labels = [("group", groups[name], 0) if name in groups else ("item", name, number) for name, number in names]
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}

@@ -5,10 +5,9 @@ import math
 from bisect import bisect_left
 from functools import cache
 
-from foveate.spec import Metric
+from foveate.spec import LEAST_SEEDS, Metric
 from foveate.study.analyse.inference import (
     FIRST_LOOK,
-    LEAST_SEEDS,
     pooled_freedom,
     sd_bound,
     smallest_seen,
@@ -56,6 +55,7 @@ def what_seeds_can_show(
     margin: float | None = None,
     item_part: float = 0.0,
     weight: float = FIRST_LOOK,
+    overlap: float = 0.0,
 ) -> SeedsCanShow:
     """What `n_seeds` paired seeds can show about `comparisons` claims; `text` says it in words.
 
@@ -68,6 +68,7 @@ def what_seeds_can_show(
         margin: the smallest difference that matters: how many seeds show it.
         item_part: the test items' part of the variance of a mean difference.
         weight: share of the error rate that this look may spend.
+        overlap: test over training items, where each seed has its own division of them.
 
     Raises: ValueError: fewer than one seed, a negative number of comparisons, or an sd that is no number ≥ 0.
     """
@@ -85,7 +86,8 @@ def what_seeds_can_show(
 
     def seen(n: int, spread: float) -> float | None:
         size = smallest_in_sd(n, comparisons, weight)
-        return None if size is None else with_items(size * spread, item_part, level)
+        wider = math.sqrt(1 + n * overlap)
+        return None if size is None else with_items(size * wider * spread, item_part, level)
 
     def needed(spread: float | None) -> int | None:
         if spread is None or not margin:

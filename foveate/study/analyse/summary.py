@@ -9,18 +9,21 @@ from typing import Any, get_args
 
 from foveate.registry import nearest
 from foveate.spec import Metric
-from foveate.study.analyse.answer import Judged, answer
-from foveate.study.analyse.costs import cost_change
+from foveate.study.analyse.answer import answer
+from foveate.study.analyse.attention import attention_found, with_attention
+from foveate.study.analyse.beside import Judged
+from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
 from foveate.study.analyse.intervals import estimate, judge, paired
-from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, read
+from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, read, sampled_variance
 from foveate.study.analyse.planner import what_seeds_can_show
 from foveate.study.analyse.words import REFERENCE, sentence, short_difference, verdict
 from foveate.summary import (
     SCHEMA,
     Arm,
     ArmSummary,
+    AttentionState,
     Claim,
     Claimed,
     Comparison,
@@ -38,7 +41,15 @@ from foveate.summary import (
     size_of,
 )
 
-SAME = {"size": "cost", "latency": "latency", "none": "cost"}
+CONTROLS = {
+    "": "a plain network widened to the same cost",
+    "conv": "1×1 layers of the same cost in its place",
+    "wider": "a plain network widened to the same cost",
+    "block": "a plain network with one block more",
+    "longer": "the plain network trained for the same time",
+    "frozen": "the same attention with random weights",
+    "shuffled": "the same attention with channels and positions shuffled",
+}
 Scores = dict[str, dict[str, dict[int, float]]]  # metric → label → seed → value
 
 
@@ -57,6 +68,7 @@ def analyse(
     items: Mapping[str, Mapping[int, Path | Items]] | None = None,
     groups: Groups | None = None,
     ledger: Ledger | None = None,
+    attention: Iterable[AttentionState] = (),
 ) -> Summary:
     """The summary of a study: what the report draws and `--json` prints.
 
@@ -73,6 +85,7 @@ def analyse(
         items: label → seed → the run's file of item scores, or names and values of the judged metric.
         groups: name of an item → its group; groups are resampled whole. None: every item stands alone.
         ledger: what the study remembers; None: this is its first look.
+        attention: the state of the attention at the end of the runs that kept it.
 
     Raises: ValueError: a row names an arm or a metric that is not there, an arm is named twice, a result is given
         twice, there is not exactly one plain arm, two controls claim one variant, no direction of the judged metric is
@@ -91,7 +104,9 @@ def analyse(
         _known(row.label, labels, "a curve names")
     scores = _scores(rows, labels, metrics, failures, notes)
     ledger, pending = ledger or Ledger(), tuple(pending)
-    table = _Table(setting, metrics, arms, scores, costs or {}, failures, items or {}, groups or {}, ledger, pending)
+    table = _Table(
+        setting, metrics, arms, scores, costs or {}, failures, items or {}, groups or {}, ledger, pending, attention
+    )
     summaries, claimed = table.summaries(), table.claimed()
 
     compared = [one.against_plain for one in summaries if one.kind == "attention" and one.against_plain]
@@ -104,6 +119,7 @@ def analyse(
         margin=table.margins[primary.name].value,
         item_part=max((found.item_variance for found in compared), default=0.0),
         weight=table.weight,
+        overlap=setting.overlap,
     )
     if notes:
         about["notes"] = notes
@@ -115,6 +131,9 @@ def analyse(
         primary=claimed,
         planner=planner,
         ledger=ledger,
+        looks=table.looks,
+        weight=table.weight,
+        grouped=bool(groups),
         verbs={label: _verb(failures, label) for label in labels},
         runs=len(pending)
         + len({(label, seed) for label, of_arm in scores[primary.name].items() for seed in of_arm})
@@ -133,7 +152,7 @@ def analyse(
         claims=table.size,
         primary=claimed,
         pending=pending,
-        look=table.look,
+        look=len(table.looks),
         weight=table.weight,
         curves=curves_of(curves),
         seeds_can_show=planner,
@@ -158,15 +177,23 @@ class _Table:
         groups: Groups,
         ledger: Ledger,
         pending: tuple[tuple[str, int], ...],
+        attention: Iterable[AttentionState],
     ) -> None:
         self.setting, self.metrics, self.metric, self.arms, self.scores = setting, metrics, metrics[0], arms, scores
         self.failures, self.groups, self.pending = failures, groups, pending
         self.plain = next(arm.label for arm in arms if arm.kind == "plain")
-        self.control_of = {variant: arm.label for arm in arms for variant in arm.matches}
+        self.form_of = {arm.label: arm.form for arm in arms if arm.kind == "control"}
+        # variant → form → label, that which it is judged against first
+        self.controls_of: dict[str, dict[str, str]] = {}
+        for arm in arms:
+            for variant in arm.matches:
+                self.controls_of.setdefault(variant, {})[arm.form] = arm.label
+        self.control_of = {variant: next(iter(forms.values())) for variant, forms in self.controls_of.items()}
         labels = [arm.label for arm in arms]
         for label in [*costs, *items]:
             _known(label, labels, "costs or items name")
         self.costs, self.sources = costs, items
+        self.states = tuple(attention)
         self._read: dict[tuple[str, str], dict[int, Items | Sums]] = {}
         if setting.matters is not None and not (math.isfinite(setting.matters) and setting.matters >= 0):
             raise ValueError(f"matters: wanted a difference of 0 or more; got {setting.matters}")
@@ -177,7 +204,8 @@ class _Table:
         self.size = len(names) + len(self.dropped)
         looks, now = list(ledger.looks), Look(len(setting.seeds), self.size)
         looks = looks[: looks.index(now) + 1] if now in looks else [*looks, now]
-        self.look, self.weight = len(looks), look_weight([look.seeds for look in looks], ledger.most)
+        self.looks = tuple(look.seeds for look in looks)
+        self.weight = look_weight(self.looks, ledger.most)
         self.found = self._judged()
 
     def _margin(self, metric: Metric) -> Margin:
@@ -199,7 +227,7 @@ class _Table:
         labels, names = [arm.label for arm in self.arms], [metric.name for metric in self.metrics]
         for claim in self.setting.compare:
             _known(claim.arm, labels, "compare names")
-            if claim.against not in {"plain", "control"}:
+            if claim.against not in {"plain", "control", *self.controls_of.get(claim.arm, ())}:
                 _known(claim.against, labels, "compare names")
             if claim.against == "control" and claim.arm not in self.control_of:
                 raise ValueError(f"compare: {claim.arm!r} has no equal-cost control in this study")
@@ -215,7 +243,8 @@ class _Table:
         return self.setting.compare
 
     def _other(self, claim: Claim) -> str:
-        return {"plain": self.plain, "control": self.control_of.get(claim.arm, "")}.get(claim.against, claim.against)
+        named = {"plain": self.plain, "control": self.control_of.get(claim.arm, "")}
+        return (self.controls_of.get(claim.arm, {}) | named).get(claim.against, claim.against)
 
     def _metric(self, claim: Claim) -> Metric:
         return next(one for one in self.metrics if one.name == (claim.metric or self.metric.name))
@@ -241,8 +270,9 @@ class _Table:
         scores = self.scores[metric.name]
         mine, theirs = self._items(arm, metric), self._items(other, metric)
         seeds = sorted(set(scores[arm]) & set(scores[other]))
-        part, count = item_part(mine, theirs, seeds, self.groups) if mine and theirs else (0.0, 0)
-        return paired(
+        overlap = self.setting.overlap
+        part, count = item_part(mine, theirs, seeds, self.groups) if mine and theirs and not overlap else (0.0, 0)
+        found = paired(
             scores[arm],
             scores[other],
             metric,
@@ -250,7 +280,12 @@ class _Table:
             failed_other=self._failed(other),
             item_variance=part,
             items=count,
+            overlap=overlap,
         )
+        if not (found and found.sd and overlap):
+            return found
+        sampled = sampled_variance(mine, theirs, seeds, self.groups)
+        return dataclasses.replace(found, sampled_share=None if sampled is None else min(1.0, sampled / found.sd**2))
 
     def _items(self, label: str, metric: Metric) -> dict[int, Items | Sums]:
         """Scores of a run's items; in-memory ones are of the judged metric alone."""
@@ -299,7 +334,7 @@ class _Table:
         others = {one.name: self._against(label, self.plain, one) for one in self.metrics[1:]}
         cost, smallest = self.costs.get(label), None
         if to_plain and to_plain.sd is not None and to_plain.comparisons and not self.pending:
-            level = {"item_part": to_plain.item_variance, "weight": self.weight}
+            level = {"item_part": to_plain.item_variance, "weight": self.weight, "overlap": to_plain.overlap}
             smallest = what_seeds_can_show(
                 to_plain.runs, self.size, to_plain.sd, self.metric, arms=1, **level
             ).smallest_high
@@ -308,25 +343,33 @@ class _Table:
             to_control,
             self.metric,
             self.margins[self.metric.name],
-            same=SAME[self.setting.control],
+            network=CONTROLS[self.form_of.get(control or "", "")],
             failed=len(failed),
             verb=_verb(self.failures, label),
             smallest=smallest,
         )
+        attention = attention_found([state for state in self.states if state.label == label])
         return ArmSummary(
             **{one.name: getattr(arm, one.name) for one in dataclasses.fields(Arm)},
             score=estimates[self.metric.name],
             estimates={name: found for name, found in estimates.items() if found},
             against_plain=to_plain,
             against_control=to_control,
+            against_controls={
+                other: found
+                for other in self.controls_of.get(label, {}).values()
+                if (found := self._against(label, other, self.metric))
+            },
             descriptive={name: found for name, found in others.items() if found},
             items=self._item_comparison(label),
             cost=cost or Cost(),
             cost_change=cost_change(cost, None if label == self.plain else self.costs.get(self.plain)),
             control=control,
             control_cost=cost_change(self.costs.get(control), cost) if control else None,
+            cost_matches=cost_matches(arm, self.costs, self.plain, self.setting),
             failed=failed,
-            verdict=REFERENCE if arm.kind == "plain" else judged,
+            verdict=REFERENCE if arm.kind == "plain" else with_attention(judged, attention),
+            attention=attention,
         )
 
     def _item_comparison(self, label: str) -> ItemComparison | None:
@@ -366,13 +409,12 @@ def _check(arms: Sequence[Arm], labels: list[str]) -> None:
         raise ValueError(f"wanted exactly one plain arm among {labels}; got {kinds.count('plain')}")
     if unknown := set(kinds) - set(get_args(Kind)):
         raise ValueError(f"wanted kind 'plain', 'attention' or 'control'; got {sorted(unknown)[0]!r}")
-    claimed = [variant for arm in arms for variant in arm.matches]
-    for variant in claimed:
+    claimed = [(variant, arm.form) for arm in arms for variant in arm.matches]
+    for variant, form in claimed:
         _known(variant, labels, "a control matches")
-        if claimed.count(variant) > 1:
-            raise ValueError(
-                f"wanted at most one control for each variant; got {claimed.count(variant)} for {variant!r}"
-            )
+        if claimed.count((variant, form)) > 1:
+            count = claimed.count((variant, form))
+            raise ValueError(f"wanted at most one control of a form for each variant; got {count} for {variant!r}")
 
 
 def _known(label: str, labels: list[str], where: str) -> None:

@@ -1,11 +1,12 @@
-"""Lists in place of single values: `lr = [0.003, 0.01]` stands for a choice, every combination of which is tried."""
+"""How one network is trained. A list in place of a value (`lr = [0.003, 0.01]`) is a choice: each is tried."""
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    Field,
     ModelWrapValidatorHandler,
     PrivateAttr,
     SerializerFunctionWrapHandler,
@@ -15,6 +16,9 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from foveate.metric import Frozen
+
+MOST = 1_000_000  # of any count
 MOST_CHOICES = 64  # combinations of the listed values
 MACHINE = {"device", "threads", "amp", "channels_last"}  # one for a study: its costs are measured with them
 
@@ -63,6 +67,23 @@ class Choices(BaseModel):
     @model_serializer(mode="wrap")
     def _with_lists(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return handler(self) | {name: list(values) for name, values in self._lists.items()}
+
+
+class Training(Choices, Frozen):
+    """How one network is trained; a list of values is a choice made on the validation part, for each arm and seed."""
+
+    epochs: int = Field(10, ge=1, le=MOST)
+    batch_size: int = Field(64, ge=1, le=MOST)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    warmup_epochs: float = Field(1.0, ge=0)
+    early_stop: int = Field(0, ge=0, le=MOST, description="epochs without a lower loss on the validation part; 0: off")
+    amp: bool = False
+    channels_last: bool = False
+    device: str = "cpu"
+    threads: int = Field(1, ge=1, le=4096, description="CPU threads of one run; part of what makes it repeatable")
 
 
 def validation_name(metric: str) -> str:
