@@ -24,6 +24,13 @@ def logged_names(summary: Summary) -> list[str]:
     return [name for name in order if name in names] + sorted(names - set(order))
 
 
+def watched_part(summary: Summary) -> str:
+    """The part of the data that the metrics were logged on: "validation", "test", or "" where none was."""
+    names = logged_names(summary)
+    found = (part for part in PARTS if any(f"{part}_{metric.name}" in names for metric in summary.metrics))
+    return next(found, "")
+
+
 def curve_title(summary: Summary, name: str) -> str:
     """What a logged name is called on a page."""
     part, _, rest = name.partition("_")
