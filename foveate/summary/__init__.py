@@ -4,6 +4,7 @@ Scores and differences are in the metric's own unit, ours minus theirs; times ar
 or `short` is ready to print. None stands for a number that does not exist.
 """
 
+from foveate.summary.across import Across, Effect, RankedArm
 from foveate.summary.findings import (
     ALPHA,
     SCHEMA,
@@ -47,6 +48,7 @@ from foveate.summary.shown import (
 __all__ = [
     "ALPHA",
     "SCHEMA",
+    "Across",
     "Answer",
     "Arm",
     "ArmSummary",
@@ -56,6 +58,7 @@ __all__ = [
     "Cost",
     "CostChange",
     "CurvePoint",
+    "Effect",
     "Estimate",
     "Failure",
     "Interval",
@@ -67,6 +70,7 @@ __all__ = [
     "Margin",
     "NullCheck",
     "NullRate",
+    "RankedArm",
     "Ratio",
     "Score",
     "SeedStep",
