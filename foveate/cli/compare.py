@@ -48,6 +48,15 @@ def compare(
             metavar="RATIO",
         ),
     ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            help="Primary comparison, named before the runs; all else is described. ARM alone: with plain; again for "
+            "another.",
+            metavar="ARM[:OTHER]",
+        ),
+    ] = None,
     dataset: Annotated[
         str | None, typer.Option(help="Column of data sets: each judged alone, and the variants ranked over all.")
     ] = None,
@@ -73,7 +82,7 @@ def compare(
     from foveate.report import terminal_table, write_report
     from foveate.study.results_table import compare as compare_table
     from foveate.study.results_table import compare_datasets
-    from foveate.summary import to_json
+    from foveate.summary import Claim, to_json
 
     judged = _judged(metric, unit, better)
     if matters is not None and not (math.isfinite(matters) and matters >= 0):
@@ -83,6 +92,7 @@ def compare(
     command = shlex.join(["foveate", *sys.argv[1:]])
     options: dict[str, Any] = {"plain": plain, "variant": variant, "seed": seed, "item": item, "group": group}
     options |= {"overlap": resplit or 0.0, "matters": matters, "command": command}
+    options["claims"] = [Claim(arm, other or "plain") for arm, _, other in (one.partition(":") for one in claim or [])]
     folder = out or (None if as_json else Path(f"{file.stem}-report"))
     if dataset is not None:
         print_across(compare_datasets(file, judged, dataset=dataset, **options), folder, as_json=as_json)

@@ -23,7 +23,7 @@ import numpy as np
 from foveate.registry import nearest
 from foveate.spec import Metric
 from foveate.study.analyse import analyse
-from foveate.summary import Arm, Failure, Score, Setting, Summary
+from foveate.summary import Arm, Claim, Failure, Score, Setting, Summary
 
 PLAIN_NAMES = ("plain", "none")
 MISSING = {"", "nan", "none", "null", "n/a", "na"}
@@ -71,6 +71,7 @@ def compare(
     item: str | None = None,
     group: str | None = None,
     overlap: float = 0.0,
+    claims: Sequence[Claim] = (),
     matters: float | None = None,
     command: str = "",
 ) -> Summary:
@@ -84,6 +85,7 @@ def compare(
         item: column that names the held-out item of a row; a seed's score is then the mean over its items.
         group: column that says what an item belongs to, such as a subject; groups are resampled whole.
         overlap: test over training items, where each seed was trained on a division of its own; 0: one for all.
+        claims: the primary comparisons, named before the runs; (): each variant with plain.
         matters: the smallest difference that matters, in points of a percentage or the metric's unit; None: half a
             point, else 1 % of plain's mean.
         command: what a person would type to do this again, for the page.
@@ -95,7 +97,7 @@ def compare(
         comes twice, text in place of a number, no such column (with the nearest), no plain variant. OSError.
     """
     rows, name, place = _read(results)
-    options = (plain, variant, seed, item, group, overlap, matters, command)
+    options = (plain, variant, seed, item, group, overlap, claims, matters, command)
     return _compared(rows, name, place, metric, *options)
 
 
@@ -110,6 +112,7 @@ def compare_datasets(
     item: str | None = None,
     group: str | None = None,
     overlap: float = 0.0,
+    claims: Sequence[Claim] = (),
     matters: float | None = None,
     command: str = "",
 ) -> dict[str, Summary]:
@@ -118,7 +121,7 @@ def compare_datasets(
     dataset: column of the data sets' names. Everything else as `compare` takes it. Raises: ValueError: as `compare`.
     """
     rows, _, place = _read(results)
-    options = (plain, variant, seed, item, group, overlap, matters, command)
+    options = (plain, variant, seed, item, group, overlap, claims, matters, command)
     known = list(dict.fromkeys(column for row in rows for column in row.cells))
     if dataset not in known:
         raise ValueError(f"{place}: has no column {dataset!r}; {nearest(dataset, known)}")
@@ -155,6 +158,7 @@ def _compared(
     item: str | None,
     group: str | None,
     overlap: float,
+    claims: Sequence[Claim],
     matters: float | None,
     command: str,
 ) -> Summary:
@@ -181,6 +185,7 @@ def _compared(
         reference="the plain network" if reference in PLAIN_NAMES else reference,
         matters=matters,
         overlap=overlap,
+        compare=tuple(claims),
     )
     about: dict[str, Any] = {"data": f"{name}: {len(rows):,} rows, {len(labels)} variants", "notes": runs.notes}
     if command:

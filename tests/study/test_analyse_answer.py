@@ -188,13 +188,27 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "unfinished": (
         {"rows": {"none": plain(), "se": [*BETTER[:3], None, None]}, "pending": [("se", 3), ("se", 4)]},
         "Undecided",
-        "Unfinished: 8 of 10 runs are done. There is no verdict before all are.",
+        "Unfinished: 8 of 10 runs are done; still to do: se at seeds 3 and 4. There is no verdict before all are.",
     ),
     "missing pairs": (
         {"rows": {"none": plain(), "se": [*BETTER[:4], None]}},
         "Yes",
         "se beats the plain network by +1.4 points (95 % interval +1.1 to +1.6). The pair of se and the plain network "
         "lacks seed 4.",
+    ),
+    "many runs missing": (
+        {
+            "rows": {"none": plain(3), "se": BETTER[:3]},
+            "pending": [*(("none", seed) for seed in range(3, 12)), ("se", 3)],
+        },
+        "Undecided",
+        "Unfinished: 6 of 16 runs are done; still to do: none at seeds 3, 4, 5, 6, 7 and 4 more, se at seed 3. There "
+        "is no verdict before all are.",
+    ),
+    "seeds that differ": (
+        {"rows": {"none": [*plain(3), None, None, None], "se": [None, None, None, *BETTER[:3]]}},
+        "Too few seeds",
+        "Differences are paired by seed, and se and the plain network have no seed in common.",
     ),
     "no variant": (
         {"rows": {"none": plain()}},
@@ -384,6 +398,14 @@ def test_groups_of_items_are_resampled_whole() -> None:
     about = judged(rows, items=items, groups=whose).answer.about
     assert "new seeds and new groups of test items alike" in about
     assert "% from the 6 groups of items" in about
+
+
+def test_one_item_is_told() -> None:
+    rows: Rows = {"none": plain(), "se": BETTER}
+    one = {label: {seed: (["a"], np.array([v])) for seed, v in enumerate(of_arm)} for label, of_arm in rows.items()}
+    assert judged(rows, items=one).answer.about == (
+        "The verdict is about new seeds on this one test item: what other items would change is not known."
+    )
 
 
 def test_divisions_of_each_seed_are_corrected_for_their_overlap() -> None:

@@ -4,7 +4,7 @@ an arm that beats plain and not its control is no "Yes"."""
 from dataclasses import replace
 
 from foveate.spec import LEAST_SEEDS
-from foveate.study.analyse.beside import Judged, about, looks, outcomes, risk
+from foveate.study.analyse.beside import Judged, about, looks, outcomes, risk, to_do
 from foveate.study.analyse.planner import clear_answer, unseen
 from foveate.study.analyse.words import CLAIMS, advantage, difference, failures, for_all_claims, listed, suggestive
 from foveate.summary import (
@@ -41,11 +41,9 @@ class _Writer:
         if not self.variants:
             return "Undecided", f"This study has no variant to compare with {self.plain}."
         if self.all.pending:
-            done = self.all.runs - self.all.pending
-            return (
-                "Undecided",
-                f"Unfinished: {done} of {self.all.runs} runs are done. There is no verdict before all are.",
-            )
+            done = self.all.runs - len(self.all.pending)
+            text = f"Unfinished: {done} of {self.all.runs} runs are done; still to do: {to_do(self.all.pending)}."
+            return "Undecided", f"{text} There is no verdict before all are."
         if not self.judged:
             return self._without_arms()
         yes = [arm for arm in self.judged if all(found.word == "better" for found in _claims(arm))]
@@ -198,6 +196,11 @@ class _Writer:
                     "Undecided",
                     f"No seed has finished both on a variant and on {self.plain}: there is nothing to judge.",
                 )
+            plain = next(arm for arm in self.all.arms if arm.kind == "plain")
+            ran = [arm.label for arm in self.variants if arm.score]
+            if plain.score and ran:
+                text = f"Differences are paired by seed, and {listed(ran)} and {self.plain} have no seed in common."
+                return "Too few seeds", text
             return "Too few seeds", f"No seed has finished both on a variant and on {self.plain}."
         few = [arm for arm in self.variants if arm.against_plain and arm.against_plain.word == "too few seeds"]
         if not few:
