@@ -231,6 +231,16 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "se beats the plain network by +1.3 points (95 % interval +1.2 to +1.5). Planned once and dropped since: eca "
         "against plain; the correction still counts it.",
     ),
+    "the largest without spread": (
+        {"rows": {"none": plain(8), "se": plus([0.03] * 8, 8), "eca": plus(GAIN, 8)}},
+        "Yes",
+        "Both variants beat the plain network; the largest gain is se's, +3.0 points.",
+    ),
+    "nothing finished of what compare names": (
+        {"rows": {"none": plain(), "se": BETTER, "eca": [None] * 5}, "compare": (Claim("se", "eca"),)},
+        "Undecided",
+        "Nothing that this study asks has a finished pair of runs. Se against eca, mIoU: no finished pair.",
+    ),
     "named in compare": (
         {"rows": {"none": plain(), "se": BETTER, "eca": OPEN}, "compare": (Claim("se", "eca"),)},
         "Yes",
@@ -255,6 +265,40 @@ def test_a_cheaper_arm_that_is_as_good_is_told() -> None:
     times = Times(2.0, 1.9, 2.1)
     costs = {"none": Cost(latency_ms=times), "se": Cost(latency_ms=Times(1.0, 0.9, 1.1))}
     assert judged({"none": plain(), "se": SAME}, costs=costs).answer.text.endswith(". se is faster.")
+
+
+def test_a_variant_that_helps_has_its_price_told() -> None:
+    rows: Rows = {"none": plain(), "se": BETTER}
+    costs = {
+        "none": Cost(100, 100_000, latency_ratio=Times(1.0, 1.0, 1.0), latency_ms=Times(5.0, 4.9, 5.1)),
+        "se": Cost(110, 100_020, latency_ratio=Times(1.2, 1.1, 1.3), latency_ms=Times(6.0, 5.9, 6.1)),
+    }
+    assert judged(rows, costs=costs).answer.text.endswith(
+        "se costs less than 0.1 % more multiply-adds and 1.20 times the latency."
+    )
+    costs["se"] = Cost(110, 103_000, latency_ratio=Times(1.02, 0.98, 1.06), latency_ms=Times(5.1, 4.9, 5.3))
+    assert judged(rows, costs=costs).answer.text.endswith(
+        "se costs +3.0 % multiply-adds and 1.02 times the latency (not distinguishable from plain)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("gains", "control", "short"),
+    [
+        (GAIN, GAIN, "identical against control"),
+        (GAIN, NOISE, "better than control"),
+        (NOISE, GAIN, "worse than control"),
+        ([0.0004, -0.0003, 0.0001, 0.0002, -0.0004], [0.0] * 5, "equivalent to control"),
+        (NOISE, [0.0] * 5, "undecided against control"),
+    ],
+)
+def test_where_the_control_alone_is_a_claim_the_short_form_says_so(
+    gains: list[float], control: list[float], short: str
+) -> None:
+    summary = judged(
+        {"none": plain(), "se": plus(gains)}, controls={"se": plus(control)}, compare=(Claim("se", "control"),)
+    )
+    assert summary.arm("se").verdict.short == short
 
 
 def test_the_risk_line_follows_the_number_of_runs() -> None:

@@ -172,8 +172,6 @@ class _Writer:
             return "Not detectably", " ".join(
                 filter(None, [head, alike, "No other variant is detectably better." if told else ""])
             )
-        if not told:
-            return "Not detectably", alike
         count = len(self.judged)
         none = f"None of the {count} variants differs" if count > 1 else f"{told[0].label} does not differ"
         if alike:
