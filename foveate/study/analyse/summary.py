@@ -138,7 +138,7 @@ def analyse(
         runs=len(pending)
         + len({(label, seed) for label, of_arm in scores[primary.name].items() for seed in of_arm})
         + len({(failure.label, failure.seed) for failure in failures}),
-        pending=len(pending),
+        pending=pending,
         dropped=table.dropped,
     )
     return Summary(
