@@ -187,6 +187,28 @@ def test_a_longer_training_takes_the_time_of_the_variants(monkeypatch):
     )
 
 
+def test_layers_are_as_slow_as_the_attention_by_what_was_measured(monkeypatch):
+    class Ratio:
+        def __init__(self, median):
+            self.median = median
+
+    class Found:
+        def __init__(self, seconds, of):
+            self.latency_ratio = Ratio(seconds / of)
+
+    def by_parameters(models, x, **_):
+        seconds = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
+        return {name: Found(one, seconds["variant"]) for name, one in seconds.items()}
+
+    monkeypatch.setattr("foveate.study.controls.choose.costs", by_parameters)
+    sizes, *_ = planned("nl", control="latency")
+    assert abs(sizes["conv control of nl"][0] / sizes["nl"][0] - 1) <= 0.01
+    monkeypatch.setattr(
+        "foveate.study.controls.choose.costs", lambda models, x, **_: dict.fromkeys(models, Found(1, 1))
+    )
+    assert "its latency is not measurably above the plain network's" in planned("nl", control="latency")[1].notes[0]
+
+
 def test_controls_as_flags_and_as_toml():
     assert parse.control(None) == {}
     assert parse.control("latency") == {"control": "latency", "controls": []}
