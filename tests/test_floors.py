@@ -9,7 +9,7 @@ import pytest
 import foveate
 
 FLOORS = [
-    {"devices", "files", "machine", "registry"},  # device check, whole-file writes, machine facts, names
+    {"controls", "devices", "files", "machine", "registry"},  # what a control is, device check, whole-file writes, …
     {"spec"},  # facts: what a run is
     {"study_file", "items", "summary"},  # a study as TOML; scores of each item; what was found
     {"store"},  # facts: where results are kept
@@ -26,7 +26,7 @@ FLOORS = [
     {"cli"},  # door
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
-WITHOUT_TORCH = {"files", "registry", "spec", "study_file", "items", "summary", "store", "report"}
+WITHOUT_TORCH = {"controls", "files", "registry", "spec", "study_file", "items", "summary", "store", "report"}
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]
 

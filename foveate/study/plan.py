@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.attention import attention_facts
+from foveate.controls import Control
 from foveate.costs import macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.networks import weights_fingerprint
-from foveate.spec import Control, Metric, Run, Study, Variant
+from foveate.spec import Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
 from foveate.study.checks import code_fingerprint
 from foveate.study.controls import Chosen, choose_controls

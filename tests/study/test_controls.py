@@ -8,10 +8,11 @@ import torch
 import foveate
 from foveate.attention import PositionwiseLayer, Shuffled
 from foveate.cli import parse
+from foveate.controls import Control, Layer
 from foveate.counting import count
 from foveate.data import open_data
 from foveate.insertion import inserted
-from foveate.spec import Control, DataSpec, Layer, Study, Training, Variant
+from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study.build import build_for
 from foveate.study.controls.match import (
     Place,
@@ -44,9 +45,7 @@ def planned(*variants, network="foveate:resnet8", **changes):
 @pytest.mark.parametrize("total", [1, 48, 791, 30_000])
 def test_layers_have_the_parameters_to_the_last_one(total):
     layers = layers_of_parameters(PLACES, total)
-    built = [
-        PositionwiseLayer(place.channels, **layer.model_dump()) for place, layer in zip(PLACES, layers, strict=True)
-    ]
+    built = [PositionwiseLayer(place.channels, **vars(layer)) for place, layer in zip(PLACES, layers, strict=True)]
     assert sum(p.numel() for layer in built for p in layer.parameters()) == total
 
 
@@ -55,7 +54,7 @@ def test_layers_have_the_multiply_adds_to_a_hundredth(total):
     layers = layers_of_macs(PLACES, total)
     found = 0
     for place, layer in zip(PLACES, layers, strict=True):
-        built = PositionwiseLayer(place.channels, **layer.model_dump())
+        built = PositionwiseLayer(place.channels, **vars(layer))
         found += count(built, torch.zeros(1, place.channels, *place.shape), kept=False).macs
     assert abs(found - total) <= 0.01 * total
 
