@@ -11,6 +11,7 @@ from foveate.data.dataset import Dataset
 from foveate.spec import Run, Study
 from foveate.study import Watcher, what_seeds_can_show
 from foveate.study.estimate import in_words
+from foveate.study.ledger import claims_of
 from foveate.study.plan import Plan
 from foveate.summary import Summary
 
@@ -44,7 +45,7 @@ class Progress(Watcher):
             self.bars.stop()
 
     def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
-        compared = len(study.variants) - 1
+        compared = len(claims_of(study, [arm.summary() for arm in plan.arms]))
         self.console.print(f"{study.network} on {data.description}")
         self.console.print(
             f"{len(plan.arms)} networks × {_count(len(study.seeds), 'seed')} × {_count(study.train.epochs, 'epoch')} → "

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
+from foveate.controls import Control
 from foveate.costs import macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insertions
 from foveate.networks import weights_fingerprint
-from foveate.spec import DRAWS, Control, Metric, Run, Study, Variant
+from foveate.spec import DRAWS, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
 from foveate.study.controls import Chosen, choose_controls
 from foveate.study.user_code import code_fingerprint
