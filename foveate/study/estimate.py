@@ -16,7 +16,8 @@ def training_seconds(
     """Seconds until these runs are trained, `jobs` at a time; None for a trainer of one's own, which nobody timed.
 
     Every batch of every epoch costs a training step and its reading, every test item a forward pass after each epoch
-    and once more at the end. Optimiser, checkpoints and all that slows a run down are not in it: runs beside it, other programs.
+    and once more at the end. Optimiser, checkpoints and what slows a run down (runs beside it, other programs) are not
+    in it.
 
     Args:
         runs: those not done yet.
