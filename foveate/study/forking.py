@@ -158,5 +158,6 @@ def _fork() -> int:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3])
+    with socket.socket(fileno=int(sys.argv[2])) as channel:
+        serve(channel, sys.argv[3])
     os._exit(0)  # libraries that complain as they are taken down say nothing in a run's log
