@@ -49,7 +49,7 @@ class ConvolutionalSelfAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Map) -> Map:
-        (channels, *size), h = x.shape[1:], self.heads
+        channels, size, h = x.shape[1], x.shape[2:], self.heads
         means = F.avg_pool2d(x, 2, 2, ceil_mode=True)
         grid = means.shape[2:]
         logits = self.weigh(means.flatten(2).mT).unflatten(2, (h, TAPS, TAPS)) * (channels // h) ** -0.5
@@ -58,7 +58,7 @@ class ConvolutionalSelfAttention(nn.Module):
         values = self.value(windows.flatten(1, 2).unflatten(2, grid)).flatten(2)
         values = values.unflatten(1, (TAPS, h, channels // h)).permute(0, 4, 2, 1, 3)
         mixed = (weights @ values).permute(0, 2, 4, 3, 1).flatten(1, 3)  # N, head × channel × tap, window
-        return self.out(F.fold(mixed, size, 3, padding=1, stride=2).flatten(2).mT).mT.unflatten(2, size)
+        return self.out(F.fold(mixed, tuple(size), 3, padding=1, stride=2).flatten(2).mT).mT.unflatten(2, size)
 
 
 class RecursiveAtrousSelfAttention(nn.Module):

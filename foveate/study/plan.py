@@ -10,7 +10,7 @@ from foveate.costs import costs, macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.networks import weights_fingerprint, widen_until
 from foveate.spec import Metric, Run, Study, Variant
-from foveate.study.build import build_for, example_batch, example_inputs
+from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.checks import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
@@ -58,6 +58,7 @@ class Planner:
         self.study, self.data, self.task = study, data, task
         self.weights = "" if study.weights is None else weights_fingerprint(study.weights)
         self.code = code_fingerprint(study)
+        self.started = ""
 
     def run(self, variant: Variant, width: float = 1.0, seed: int | None = None, **arm: Any) -> Run:
         """One run of the study."""
@@ -92,6 +93,7 @@ class Planner:
         """
         try:
             model = self.build(run).eval()
+            self.started = how_it_started(model)
             if run.trainer is None or len(self.data.train):
                 self.task.check(model, self.batch(run))
                 self.task.loss(model.train(), self.batch(run))  # auxiliary outputs and modules' losses come in training
@@ -139,7 +141,8 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     else:
         notes = _replacement_notes(study) + _freezing_notes(study)
         if study.weights is not None:
-            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights})")
+            what = f": {planner.started}" if planner.started else ""
+            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights}){what}")
             if study.control != "none":
                 notes.append("no equal-cost control: these weights do not fit a widened network")
         elif study.control != "none":
