@@ -215,12 +215,15 @@ def _checked(content: Any, where: str) -> Recipe:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "recipe"
         raise ValueError(f"{where}: {place}: {first['msg']}; got {str(first['input'])[:80]!r}") from None
-    tables = {"attention_options"} if recipe.network.name.rpartition(":")[0] in ("", "foveate") else set()
+    tables = (
+        {"attention_options", "encoder_options"} if recipe.network.name.rpartition(":")[0] in ("", "foveate") else set()
+    )
     for options in (recipe.network.options, *(entry.options for entry in recipe.insertions)):
         for key, value in options.items():
             if not _is_plain(value, tables=key in tables and options is recipe.network.options):
                 raise ValueError(f"{where}: option {key!r}: wanted numbers, words or lists of them; got {value!r:.80}")
-    for key in recipe.network.options:
+    encoder = recipe.network.options.get("encoder_options")
+    for key in (*recipe.network.options, *(encoder if isinstance(encoder, dict) else ())):
         if _FORBIDDEN & set(key.lower().split("_")):
             raise ValueError(f"{where}: option {key!r} of the network would open other files; it cannot be in a recipe")
     return recipe

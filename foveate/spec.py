@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from foveate.controls import Control, Form
 from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
 from foveate.training import MOST, Training
@@ -194,37 +195,6 @@ class DataSpec(Frozen):
         return (value, value)
 
 
-FORMS = ("conv", "wider", "block", "longer", "frozen", "shuffled")
-Form = Literal["conv", "wider", "block", "longer", "frozen", "shuffled"]
-
-
-class Layer(Frozen):
-    """Widths of one `foveate.attention.PositionwiseLayer`, which has what they mean; all 0: no layer."""
-
-    hidden: int = Field(0, ge=0, le=MOST)
-    scaled: int = Field(0, ge=0, le=MOST)
-    shifted: int = Field(0, ge=0, le=MOST)
-    grid: int = Field(0, ge=0, le=MOST)
-
-
-class Control(Frozen):
-    """What a control's network has in place of the attention of its run's variant.
-
-    Attributes:
-        form: "conv": a 1×1 layer at each site; "frozen": the attention, its weights random for ever; "shuffled": the
-            attention with channels and positions in random order; "wider" and "block": no attention, and wider layers
-            or one block more.
-        layers: with "conv": one a site, in the order of the network's modules.
-        widths: with "wider": number of a layer in the order of construction, channels more that it takes and gives.
-        block: with "block": name of the chain of blocks that has one more.
-    """
-
-    form: Form
-    layers: tuple[Layer, ...] = ()
-    widths: tuple[tuple[int, int, int], ...] = ()
-    block: str = ""
-
-
 class Run(Frozen):
     """One training: a pure function of these values and of the folder it works in.
 
@@ -299,14 +269,10 @@ class Study(Frozen):
     )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = (0, 1, 2, 3, 4)
     control: Literal["size", "macs", "latency", "none"] = Field(
-        "size",
-        description="what a variant's control has the same of: parameters (size), multiply-adds (macs) or measured "
-        "latency (latency)",
+        "size", description="what controls have the same of: parameters, multiply-adds or measured latency"
     )
     controls: tuple[Form, ...] = Field(
-        (),
-        description="forms of the controls: conv, wider, block, longer, frozen, shuffled; variants are judged against "
-        "the first; (): conv, or shuffled where the attention is smaller than any layer",
+        (), description="their forms, the first judged; (): conv, or shuffled where the attention is below any layer"
     )
     task: str = Field("classification", description="a registered task, or path.py:Class")
     task_options: Options = Field(default_factory=dict)
@@ -378,17 +344,13 @@ class Study(Frozen):
         return tuple(sorted(value, key=lambda v: not v.is_plain))
 
     @model_validator(mode="after")
-    def _controls_have_a_cost(self) -> "Study":
+    def _parts_fit(self) -> "Study":
         if self.control == "none" and self.controls:
             raise ValueError("controls go with control = 'size', 'macs' or 'latency'; got control = 'none'")
         if "longer" in self.controls and "epochs" in self.train.listed:
             raise ValueError("the control 'longer' wanted one number of epochs; got a list of them")
         if len(set(self.controls)) < len(self.controls):
             raise ValueError(f"wanted each form of a control once; got {', '.join(self.controls)}")
-        return self
-
-    @model_validator(mode="after")
-    def _compare_names_variants(self) -> "Study":
         names = [variant.name for variant in self.variants]
         for one in self.compare:
             for name in (one.arm, *({one.against} - {"plain", "control", *self.controls})):

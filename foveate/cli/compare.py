@@ -5,12 +5,15 @@ import math
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
 from foveate.spec import Metric
+
+if TYPE_CHECKING:
+    from foveate.summary import Summary
 
 
 def compare(
@@ -45,6 +48,18 @@ def compare(
             metavar="RATIO",
         ),
     ] = None,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare",
+            help="Primary comparison, named before the runs; all else is described. ARM alone: with plain; again for "
+            "another.",
+            metavar="ARM[:OTHER]",
+        ),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="Column of data sets: each judged alone, and the variants ranked over all.")
+    ] = None,
     matters: Annotated[
         float | None,
         typer.Option(
@@ -66,7 +81,8 @@ def compare(
 
     from foveate.report import terminal_table, write_report
     from foveate.study.results_table import compare as compare_table
-    from foveate.summary import to_json
+    from foveate.study.results_table import compare_datasets
+    from foveate.summary import Claim, to_json
 
     judged = _judged(metric, unit, better)
     if matters is not None and not (math.isfinite(matters) and matters >= 0):
@@ -74,25 +90,39 @@ def compare(
     if resplit is not None and not (math.isfinite(resplit) and resplit > 0):
         raise ValueError(f"--resplit: wanted test items over training items, such as 0.25; got {resplit:g}")
     command = shlex.join(["foveate", *sys.argv[1:]])
-    summary = compare_table(
-        file,
-        judged,
-        plain=plain,
-        variant=variant,
-        seed=seed,
-        item=item,
-        group=group,
-        overlap=resplit or 0.0,
-        matters=matters,
-        command=command,
-    )
+    options: dict[str, Any] = {"plain": plain, "variant": variant, "seed": seed, "item": item, "group": group}
+    options |= {"overlap": resplit or 0.0, "matters": matters, "command": command}
+    options["claims"] = [Claim(arm, other or "plain") for arm, _, other in (one.partition(":") for one in claim or [])]
     folder = out or (None if as_json else Path(f"{file.stem}-report"))
+    if dataset is not None:
+        print_across(compare_datasets(file, judged, dataset=dataset, **options), folder, as_json=as_json)
+        return
+    summary = compare_table(file, judged, **options)
     page = write_report(summary, folder) if folder else None
     if as_json:
         typer.echo(json.dumps(to_json(summary), indent=1, allow_nan=False))
         return
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(terminal_table(summary))
+    if page:
+        console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
+
+
+def print_across(datasets: "dict[str, Summary]", folder: Path | None, *, as_json: bool) -> None:
+    """What several data sets say together: the page, where there is a folder for it, and the table or JSON."""
+    from rich.console import Console
+
+    from foveate.report import across_table, write_across
+    from foveate.study.analyse import across
+    from foveate.summary import to_json
+
+    found = across(datasets)
+    page = write_across(found, folder) if folder else None
+    if as_json:
+        typer.echo(json.dumps(to_json(found), indent=1, allow_nan=False))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print(across_table(found))
     if page:
         console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
 

@@ -11,6 +11,7 @@ from foveate.data.dataset import Dataset
 from foveate.spec import Run, Study
 from foveate.study import Watcher, what_seeds_can_show
 from foveate.study.estimate import in_words as duration
+from foveate.study.ledger import claims_of
 from foveate.study.plan import Plan
 from foveate.study.tuning import in_words
 from foveate.summary import Summary
@@ -46,7 +47,8 @@ class Progress(Watcher):
             self.bars.stop()
 
     def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
-        compared, self.listed = len(study.variants) - 1, study.train.listed
+        compared = len(claims_of(study, [arm.summary() for arm in plan.arms]))
+        self.listed = study.train.listed
         self.console.print(f"{study.network} on {data.description}")
         parts = [f"{len(plan.arms)} networks", _count(len(study.seeds), "seed")]
         if study.train.listed:
@@ -75,7 +77,8 @@ class Progress(Watcher):
 
     def estimated(self, runs: int, jobs: int, seconds: float) -> None:
         at_a_time = f", {min(jobs, runs)} at a time" if jobs > 1 < runs else ""
-        self.console.print(f"training {runs} run{'s' if runs > 1 else ''}{at_a_time}: {duration(seconds)}")
+        time = f"{duration(seconds)} on an idle machine"
+        self.console.print(f"training {runs} run{'s' if runs > 1 else ''}{at_a_time}: {time}")
 
     def started(self, run: Run, attempt: int) -> None:
         self.bars.start()

@@ -285,12 +285,28 @@ def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json")] = Fa
 
 @app.command()
 def report(
-    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False
+    folders: Annotated[
+        list[Path], typer.Argument(help="The study's folder; of several, one a data set.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="With several folders: of the page over all. Default: across-report.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Draw the report again from what is finished, without running anything.
+    """Draw the report again from what is finished, without running anything; rank the variants over several data sets.
 
     Example: foveate study report foveate-study
     """
+    from foveate.cli.compare import print_across
     from foveate.study import summarise
 
-    write_and_print(summarise(folder), folder, as_json=as_json)
+    if len(folders) > 1:
+        names = [str(folder) for folder in folders]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"wanted each folder once; got {twice[0]} twice")
+        found = {name: summarise(folder) for name, folder in zip(names, folders, strict=True)}
+        print_across(found, out or Path("across-report"), as_json=as_json)
+        return
+    if out is not None:
+        raise ValueError("--out goes with several folders; the report of one study lies in its own")
+    write_and_print(summarise(folders[0]), folders[0], as_json=as_json)

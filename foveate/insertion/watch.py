@@ -152,11 +152,14 @@ def _refuse_counters(root: nn.Module) -> None:
         frame = frame.f_back
 
 
-@torch.compiler.assume_constant_result
 def _is_settled_now(root: nn.Module) -> bool:
     """While a compiler traces: the attention is moved where it must be, but not watched running."""
     is_settled(root)
     return True
+
+
+# As torch.compiler.assume_constant_result does, which would import the compiler: two seconds that few need.
+vars(_is_settled_now)["_dynamo_marked_constant"] = True
 
 
 def is_settled(root: nn.Module) -> bool:

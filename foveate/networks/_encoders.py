@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from foveate.networks._head import build_without_memory
 from foveate.networks._transformer import ChannelNorm, start
 from foveate.registry import Registry, check_options
 
@@ -60,7 +61,7 @@ class EncoderClassifier(nn.Module):
     Shape: (N, in_channels, H, W) → (N, num_classes).
     """
 
-    def __init__(self, encoder: nn.Module, num_classes: int, *, norm: bool = False) -> None:
+    def __init__(self, encoder: Any, num_classes: int, *, norm: bool = False) -> None:
         super().__init__()
         self.encoder = encoder
         self.norm = ChannelNorm(encoder.widths[-1]) if norm else None
@@ -83,21 +84,22 @@ class TimmEncoder(nn.Module):
         from foveate.networks._build import build_network
 
         super().__init__()
-        with torch.device("meta"):
-            build_network(
-                f"timm:{name}", num_classes=2, in_channels=in_channels, **options
-            )  # its errors name what fits
+        # an unknown name or option is named by this
+        build_without_memory(lambda: build_network(f"timm:{name}", num_classes=2, in_channels=in_channels, **options))
         try:
-            levels = timm.create_model(name, features_only=True, in_chans=in_channels, **options).feature_info
-            reductions = list(levels.reduction())
+            levels: Any = build_without_memory(
+                lambda: timm.create_model(name, features_only=True, in_chans=in_channels, **options)
+            )
+            reductions = list(levels.feature_info.reduction())
             chosen = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
         except (ValueError, RuntimeError, AttributeError, TypeError) as error:
             raise ValueError(f"timm:{name} gives no maps at strides 4, 8, 16 and 32 ({error})") from None
-        extra = {"strict_img_size": False} if "swin" in name else {}
-        self.network = timm.create_model(
+        extra: dict[str, Any] = {"strict_img_size": False} if "swin" in name else {}
+        network: Any = timm.create_model(
             name, features_only=True, out_indices=chosen, in_chans=in_channels, **extra, **options
         )
-        self.widths = tuple(self.network.feature_info.channels())
+        self.network: nn.Module = network
+        self.widths = tuple(network.feature_info.channels())
 
     def forward(self, x: Tensor) -> list[Tensor]:
         maps = self.network(x)

@@ -75,6 +75,14 @@ class MixFeedForward(nn.Module):
         return self.reduce(F.gelu(self.depthwise(grid).flatten(2).mT))
 
 
+class MapFeedForward(MixFeedForward):
+    """The same on a map. Shape: (N, C, H, W) → (N, C, H, W)."""
+
+    def forward(self, x: Map) -> Map:  # type: ignore[override]
+        size = x.shape[2:]
+        return super().forward(x.flatten(2).mT, size).mT.unflatten(2, size)
+
+
 def start(network: nn.Module) -> None:
     """First weights: linear layers truncated normal 0.02, convolutions normal √(2 / fan out), biases 0."""
     for layer in network.modules():

@@ -14,9 +14,10 @@ from foveate.kernels import attend, attention_weights
 from foveate.networks._encoders import EncoderClassifier, register_encoder
 from foveate.networks._registry import register_network
 from foveate.networks._transformer import (
+    ChannelNorm,
     DropPath,
     Map,
-    MixFeedForward,
+    MapFeedForward,
     OverlapEmbedding,
     check_stages,
     drop_rates,
@@ -48,7 +49,7 @@ class ConvolutionalSelfAttention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, x: Map) -> Map:
-        (channels, *size), h = x.shape[1:], self.heads
+        channels, size, h = x.shape[1], x.shape[2:], self.heads
         means = F.avg_pool2d(x, 2, 2, ceil_mode=True)
         grid = means.shape[2:]
         logits = self.weigh(means.flatten(2).mT).unflatten(2, (h, TAPS, TAPS)) * (channels // h) ** -0.5
@@ -57,7 +58,7 @@ class ConvolutionalSelfAttention(nn.Module):
         values = self.value(windows.flatten(1, 2).unflatten(2, grid)).flatten(2)
         values = values.unflatten(1, (TAPS, h, channels // h)).permute(0, 4, 2, 1, 3)
         mixed = (weights @ values).permute(0, 2, 4, 3, 1).flatten(1, 3)  # N, head × channel × tap, window
-        return self.out(F.fold(mixed, size, 3, padding=1, stride=2).flatten(2).mT).mT.unflatten(2, size)
+        return self.out(F.fold(mixed, tuple(size), 3, padding=1, stride=2).flatten(2).mT).mT.unflatten(2, size)
 
 
 class RecursiveAtrousSelfAttention(nn.Module):
@@ -109,15 +110,14 @@ class RecursiveAtrousSelfAttention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Linear, GELU, linear; `size` is that of a feed-forward network that convolves, and not used."""
+    """Linear, GELU, linear. Shape: (N, C, H, W) → (N, C, H, W)."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
         self.expand, self.reduce = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
 
-    def forward(self, x: Tensor, size: Sequence[int]) -> Tensor:
-        del size
-        return self.reduce(F.gelu(self.expand(x)))
+    def forward(self, x: Map) -> Map:
+        return self.reduce(F.gelu(self.expand(x.movedim(1, -1)))).movedim(-1, 1)
 
 
 class LiteBlock(nn.Module):
@@ -125,15 +125,13 @@ class LiteBlock(nn.Module):
 
     def __init__(self, channels: int, attention: nn.Module, feed: nn.Module, drop_path: float) -> None:
         super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.norm1, self.norm2 = ChannelNorm(channels), ChannelNorm(channels)
         self.attention, self.feed = attention, feed
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Map) -> Map:
-        size = x.shape[2:]
-        normed = self.norm1(x.flatten(2).mT).mT.unflatten(2, size)
-        x = x + self.drop_path(self.attention(normed))
-        return x + self.drop_path(self.feed(self.norm2(x.flatten(2).mT), size)).mT.unflatten(2, size)
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        return x + self.drop_path(self.feed(self.norm2(x)))
 
 
 class LiteVisionTransformer(nn.Module):
@@ -182,7 +180,7 @@ class LiteVisionTransformer(nn.Module):
         for i, (before, width) in enumerate(zip((in_channels, *widths[:-1]), widths, strict=True)):
             size, stride = (3, 2) if i else (7, 4)
             self.embeds.append(OverlapEmbedding(before, width, size=size, stride=stride, eps=1e-5))
-            feed = MixFeedForward if convolves[i] else FeedForward
+            feed = MapFeedForward if convolves[i] else FeedForward
             stage = []
             for rate in rates[i]:
                 attention: nn.Module = (

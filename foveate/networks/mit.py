@@ -12,9 +12,10 @@ from foveate.attention import create_attention
 from foveate.networks._encoders import EncoderClassifier, register_encoder
 from foveate.networks._registry import register_network
 from foveate.networks._transformer import (
+    ChannelNorm,
     DropPath,
     Map,
-    MixFeedForward,
+    MapFeedForward,
     OverlapEmbedding,
     check_stages,
     drop_rates,
@@ -51,20 +52,17 @@ class MixTransformerBlock(nn.Module):
         eps: float,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.norm1 = ChannelNorm(channels, eps=1e-6)
         self.attention = create_attention(
             "sra", channels, heads=heads, reduction=reduction, bias=bias, out_bias=out_bias, eps=eps, form="bare"
         )
-        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
-        self.feed = MixFeedForward(channels, int(channels * ratio))
+        self.norm2 = ChannelNorm(channels, eps=1e-6)
+        self.feed = MapFeedForward(channels, int(channels * ratio))
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Map) -> Map:
-        size = x.shape[2:]
-        normed = self.norm1(x.flatten(2).mT).mT.unflatten(2, size)
-        x = x + self.drop_path(self.attention(normed))
-        fed = self.feed(self.norm2(x.flatten(2).mT), size)
-        return x + self.drop_path(fed).mT.unflatten(2, size)
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        return x + self.drop_path(self.feed(self.norm2(x)))
 
 
 class Stage(nn.Module):
@@ -74,13 +72,13 @@ class Stage(nn.Module):
         super().__init__()
         self.embed = embed
         self.blocks = nn.ModuleList(blocks)
-        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.norm = ChannelNorm(width, eps=1e-6)
 
     def forward(self, x: Map) -> Map:
         x = self.embed(x)
         for block in self.blocks:
             x = block(x)
-        return self.norm(x.flatten(2).mT).mT.unflatten(2, x.shape[2:])
+        return self.norm(x)
 
 
 class MixTransformer(nn.Module):

@@ -18,6 +18,7 @@ from foveate.networks._timm import create_timm
 from foveate.networks._transformer import Map
 
 DECODERS = ("naive", "pup", "mla")
+FILES = ("vision_transformer", "deit", "beit", "eva")  # of timm, whose networks keep one resolution
 LEVELS = 4  # of the transformer that "mla" reads
 
 
@@ -116,13 +117,13 @@ class SETR(nn.Module):
         if decoder not in DECODERS:
             raise ValueError(f"setr: decoder must be one of {', '.join(map(repr, DECODERS))}; got {decoder!r}")
         options = {"dynamic_img_size": True} | dict(encoder_options or {})
-        self.encoder = create_timm("setr", encoder, in_channels, options)
-        blocks = getattr(self.encoder, "blocks", ())
-        if not hasattr(self.encoder, "patch_embed") or len(blocks) < LEVELS:
-            raise ValueError(f"setr: wanted a vision transformer of four or more blocks; got {encoder!r}")
+        self.encoder: Any = create_timm("setr", encoder, FILES, "a vision transformer", in_channels, options)
+        blocks = self.encoder.blocks
+        if len(blocks) < LEVELS:
+            raise ValueError(f"setr: wanted a vision transformer of four or more blocks; got {len(blocks)}")
         count = LEVELS if decoder == "mla" else 1
         self.layers = [len(blocks) * (level + 1) // count - 1 for level in range(count)]
-        self.patch = max(self.encoder.patch_embed.patch_size)
+        self.patch: int = max(self.encoder.patch_embed.patch_size)
         width = self.encoder.embed_dim
         self.decoder = _CLASSES[decoder](width, num_classes, embed)
 

@@ -63,10 +63,10 @@ class SwinUNet(nn.Module):
         super().__init__()
         if len(depths) != 3:
             raise ValueError(f"swin_unet: wanted three depths; got {list(depths)}")
-        if "swin_" not in encoder or "swinv2" in encoder:
-            raise ValueError(f"swin_unet: wanted a Swin transformer, such as timm:swin_tiny_…; got {encoder!r}")
         options = {"depths": DEPTHS, "strict_img_size": False} | dict(encoder_options or {})
-        self.encoder = create_timm("swin_unet", encoder, in_channels, options)
+        self.encoder: Any = create_timm(
+            "swin_unet", encoder, ("swin_transformer",), "a Swin transformer", in_channels, options
+        )
         from timm.models.swin_transformer import SwinTransformerStage
 
         widths = [info["num_chs"] for info in self.encoder.feature_info]

@@ -17,6 +17,7 @@ from foveate.networks._timm import create_timm
 
 WIDTHS = (256, 128, 64, 16)  # of the decoder, deep to shallow
 FIRST = 512  # channels of the transformer's map after the first convolution
+FILES = ("vision_transformer_hybrid",)  # of timm
 STRIDE = 16  # of the transformer's map
 
 
@@ -54,11 +55,13 @@ class TransUNet(nn.Module):
         if len(widths) != 4:
             raise ValueError(f"transunet: wanted four widths; got {list(widths)}")
         options = {"dynamic_img_size": True} | dict(encoder_options or {})
-        self.transformer = create_timm("transunet", encoder, in_channels, options)
-        backbone = getattr(getattr(self.transformer, "patch_embed", None), "backbone", None)
-        if not hasattr(backbone, "stages") or len(backbone.stages) != 3:
-            raise ValueError(f"transunet: wanted a vision transformer on a ResNetV2 of three stages; got {encoder!r}")
-        self.encoder = backbone
+        self.transformer: Any = create_timm(
+            "transunet", encoder, FILES, "a hybrid with a ResNetV2", in_channels, options
+        )
+        backbone: Any = self.transformer.patch_embed.backbone
+        if len(getattr(backbone, "stages", ())) != 3:
+            raise ValueError(f"transunet: wanted a hybrid with a ResNetV2 of three stages; got {encoder!r}")
+        self.encoder: Any = backbone
         self.transformer.patch_embed.backbone = nn.Identity()
         skips = [info["num_chs"] for info in backbone.feature_info[:3]][::-1]
         self.first = _convolve(self.transformer.embed_dim, FIRST)

@@ -276,8 +276,9 @@ class UMixFormerDecoder(nn.Module):
         encoded = list(maps)[::-1]
         pooled = [averaged(x, ratio) for x, ratio in zip(encoded, self.ratios, strict=True)]
         decoded = []
-        for i, (block, stages) in enumerate(zip(self.blocks, self.pooled, strict=True)):
-            size = encoded[i].shape[2:]
+        for i, block in enumerate(self.blocks):
+            size, stages = encoded[i].shape[2:], self.pooled[i]
+            assert isinstance(stages, PooledStages)
             y = stages.mix([pooled[j] for j in self._read_by(i)])
             found = block(encoded[i].flatten(2).mT, y.flatten(2).mT, size).mT.unflatten(2, size)
             pooled[i] = averaged(found, self.ratios[i])

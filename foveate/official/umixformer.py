@@ -40,7 +40,7 @@ BLOCK = {
 }
 
 
-def _unpacked(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def unpacked(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Of nn.MultiheadAttention's rows for queries, keys and values in one: those of the queries apart."""
     found: dict[str, Tensor] = {}
     for key, value in state.items():
@@ -53,7 +53,7 @@ def _unpacked(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return found
 
 
-@official(SOURCE, "EfficientMultiheadAttention", decode=_unpacked)
+@official(SOURCE, "EfficientMultiheadAttention", decode=unpacked)
 def efficient_attention(
     embed_dims: int,
     num_heads: int,
@@ -163,7 +163,7 @@ def mit(
     return EncoderPart("mit", options, MIT_KEYS, in_channels)
 
 
-official(SOURCE, "MixVisionTransformer", decode=_unpacked)(alone(mit))
+official(SOURCE, "MixVisionTransformer", decode=unpacked)(alone(mit))
 
 FUSION = {"linear_fuse.conv": "fuse", "linear_fuse.bn": "fuse_norm", "linear_pred": "classify"}
 
@@ -205,7 +205,7 @@ HEADS = {  # class there: how it is described
     "APFormerHeadCity": partial(_describe, "cityscapes"),
 }
 BACKBONES: dict[str, tuple[Callable[..., EncoderPart], Callable[[State], dict[str, Tensor]] | None]] = {
-    "MixVisionTransformer": (mit, _unpacked),
+    "MixVisionTransformer": (mit, unpacked),
     "lite_vision_transformer": (lvt.lvt, None),
     "MSCAN": (segnext.mscan, segnext.named_as_released),
 }
@@ -220,7 +220,7 @@ official(SOURCE, "FeedFormerHead", decode=segformer.DEAD)(alone(_feed))
 
 
 def _without_classifier(state: State) -> dict[str, Tensor]:
-    return segformer.DEAD(_unpacked(state))
+    return segformer.DEAD(unpacked(state))
 
 
 official(SOURCE, "MixVisionTransformer + FeedFormerHead", decode=_without_classifier)(together(mit, _feed))
@@ -231,7 +231,7 @@ def _encoder_keys(encoder: str) -> dict[str, str]:
 
 
 def _named(state: State) -> dict[str, Tensor]:
-    return segnext.named_as_released(_unpacked(state))
+    return segnext.named_as_released(unpacked(state))
 
 
 def _read(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Reads the summary and nothing else, so a report can be drawn again for ever without running anything.
 """
 
+from foveate.report.across import across_table, critical_difference_drawing, write_across
 from foveate.report.costs import costs_csv, costs_picture, costs_table
 from foveate.report.experiments import experiments_table, write_experiments
 from foveate.report.files import picture_path, write_picture
@@ -12,9 +13,11 @@ from foveate.report.roofline import roofline_drawing, roofline_table
 from foveate.report.table import terminal_table
 
 __all__ = [
+    "across_table",
     "costs_csv",
     "costs_picture",
     "costs_table",
+    "critical_difference_drawing",
     "experiments_table",
     "guidelines_drawing",
     "guidelines_table",
@@ -22,6 +25,7 @@ __all__ = [
     "roofline_drawing",
     "roofline_table",
     "terminal_table",
+    "write_across",
     "write_experiments",
     "write_picture",
     "write_report",

@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foveate.files import write_whole
 from foveate.report import numbers
@@ -15,6 +15,9 @@ from foveate.report.learning import curve_title, learning_curves, logged_names, 
 from foveate.report.scatter import score_latency
 from foveate.report.table import csv_text
 from foveate.summary import SCHEMA, Summary, to_json
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 ABOUT = (
     "data", "train_items", "validation_items", "test_items",
@@ -64,41 +67,50 @@ def _figures(summary: Summary) -> dict[str, Drawing]:
     return {name: drawing for name, drawing in zip(FIGURES, drawn, strict=True) if drawing is not None}
 
 
-def page(summary: Summary) -> str:
-    """The page's HTML."""
+def environment() -> "Environment":
+    """What the pages' templates are rendered in."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(
+    made = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"n": numbers, "titled": _titled}
+    rules = Markup(drawing_rules(VARIABLES, "inherit"))
+    style = {"light": LIGHT, "dark": DARK, "font": Markup(FONT), "drawing_rules": rules}
+    made.globals |= {"n": numbers, "titled": _titled, **style}
+    return made
+
+
+def page(summary: Summary) -> str:
+    """The page's HTML."""
+    from markupsafe import Markup
+
     figures = {name: Markup(drawing.inline()) for name, drawing in _figures(summary).items()}
-    return environment.get_template("page.html.j2").render(
-        summary=summary,
-        metric=summary.metric,
-        setting=summary.setting,
-        about={**dict.fromkeys(ABOUT), **summary.about},
-        size=_size(summary.about.get("size")),
-        classes=_count(summary.about.get("classes")),
-        targets=_targets(summary.about.get("targets")),
-        costed=any(arm.cost.parameters is not None or arm.cost.latency_ms for arm in summary.arms),
-        examples=_examples(summary.about.get("examples") or {}),
-        light=LIGHT,
-        dark=DARK,
-        font=Markup(FONT),
-        drawing_rules=Markup(drawing_rules(VARIABLES, "inherit")),
-        files=sorted([*figures, "table.csv", "summary.json"]),
-        figures=dict.fromkeys(FIGURES) | figures,
-        watched=watched_part(summary),
-        more_curves=[
-            (curve_title(summary, name), Markup(learning_curves(summary, name).inline()))
-            for name in logged_names(summary)[1:]
-        ],
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            summary=summary,
+            metric=summary.metric,
+            setting=summary.setting,
+            about={**dict.fromkeys(ABOUT), **summary.about},
+            size=_size(summary.about.get("size")),
+            classes=_count(summary.about.get("classes")),
+            targets=_targets(summary.about.get("targets")),
+            costed=any(arm.cost.parameters is not None or arm.cost.latency_ms for arm in summary.arms),
+            examples=_examples(summary.about.get("examples") or {}),
+            files=sorted([*figures, "table.csv", "summary.json"]),
+            figures=dict.fromkeys(FIGURES) | figures,
+            watched=watched_part(summary),
+            more_curves=[
+                (curve_title(summary, name), Markup(learning_curves(summary, name).inline()))
+                for name in logged_names(summary)[1:]
+            ],
+        )
     )
 
 

@@ -16,9 +16,11 @@ from foveate.networks import (
     load_weights,
     weights_fingerprint,
 )
+from foveate.official import start_encoder
 from foveate.spec import Run
 from foveate.study.controls.build import as_control
 
+_STARTED = "_foveate_started"
 SEED_STEP = 1_000_003  # between the seeds of several insertions of one run
 
 
@@ -69,7 +71,20 @@ def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_c
     if run.weights_fingerprint not in ("", weights_fingerprint(weights)):
         raise ValueError(f"weights {weights} changed since the study was planned; run the study again")
     head = partial(head_of, run.network, num_classes=num_classes, in_channels=in_channels, **run.network_options)
-    mark_fresh(model, load_weights(model, weights, head=head))
+    try:
+        mark_fresh(model, load_weights(model, weights, head=head))
+    except ValueError as error:
+        if not hasattr(model, "encoder"):
+            raise
+        try:
+            vars(model)[_STARTED] = str(start_encoder(model, weights))
+        except ValueError as other:
+            raise ValueError(f"{error}; {other}") from None
+
+
+def how_it_started(model: nn.Module) -> str:
+    """What a network took of a file with its encoder's weights; "" if it took all or there was none."""
+    return str(vars(model).get(_STARTED, ""))
 
 
 def _device(example: Any) -> torch.device:

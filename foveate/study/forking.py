@@ -5,6 +5,7 @@ fork after imports is not safe.
 """
 
 import contextlib
+import errno
 import gc
 import importlib
 import os
@@ -12,6 +13,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import IO, NoReturn
@@ -19,19 +21,13 @@ from typing import IO, NoReturn
 import numpy
 import torch
 
+from foveate.attention import ATTENTION
+from foveate.data.dataset import KINDS
+from foveate.networks import NETWORKS
 from foveate.study.worker import work
+from foveate.tasks import TASKS
 
-NEEDED = (
-    "torch._dynamo",  # optimisers import it at their first step
-    "foveate.costs",
-    "foveate.data.open",
-    "foveate.networks",
-    "foveate.study.build",
-    "foveate.study.folder",
-    "foveate.study.run",
-    "foveate.tasks.classification",
-    "foveate.train",
-)
+NEEDED = ("torch._dynamo", "foveate.costs", "foveate.study.run", "foveate.train")  # the first by optimisers
 LIBRARIES = ("timm", "torchvision")
 LONGEST = 2**16  # bytes of a request
 
@@ -47,12 +43,14 @@ class Forked:
     def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes], told: IO[str]) -> None:
         self.pid, self.stdin, self.stdout, self._told = pid, stdin, stdout, told
         self.returncode: int | None = None
+        self._waiting = threading.Lock()
 
     def wait(self) -> int:
         """The exit status once it has ended; negative: the signal that killed it."""
-        if self.returncode is None:
-            with self._told:
-                self.returncode = int(self._told.readline() or -signal.SIGKILL)
+        with self._waiting:
+            if self.returncode is None:
+                with self._told:
+                    self.returncode = int(self._told.readline() or -signal.SIGKILL)
         return self.returncode
 
     def kill(self) -> None:
@@ -98,7 +96,7 @@ class ForkServer:
                     os.close(end)
             pid = ours[2].readline()
             if not pid:
-                raise ConnectionResetError("the process ended before it started the job")
+                raise ConnectionResetError(errno.ECONNRESET, "the process that starts runs has ended")
         except OSError:
             for file in ours:
                 file.close()
@@ -116,6 +114,8 @@ def serve(channel: socket.socket, library: str) -> None:
     for name in (*NEEDED, *((library,) if library in LIBRARIES else ())):
         with contextlib.suppress(ImportError):  # a job that needs it says so
             importlib.import_module(name)
+    for registry in (ATTENTION, KINDS, NETWORKS, TASKS):
+        registry.names()  # imports every file
     gc.freeze()  # a collection would copy the pages that forks share
     watching: list[int] = []
     while True:
@@ -158,4 +158,6 @@ def _fork() -> int:
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[2])), sys.argv[3])
+    with socket.socket(fileno=int(sys.argv[2])) as channel:
+        serve(channel, sys.argv[3])
+    os._exit(0)  # libraries that complain as they are taken down say nothing in a run's log

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
+from foveate.controls import Control
 from foveate.costs import macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insertions
 from foveate.networks import weights_fingerprint
-from foveate.spec import DRAWS, Control, DataSpec, Metric, Run, Study, Variant
-from foveate.study.build import build_for, example_batch, example_inputs
+from foveate.spec import DRAWS, DataSpec, Metric, Run, Study, Variant
+from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
 from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
@@ -67,6 +68,7 @@ class Planner:
         self.weights = "" if study.weights is None else weights_fingerprint(study.weights)
         self.code = code_fingerprint(study)
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
+        self.started = ""
 
     def run(
         self,
@@ -110,6 +112,7 @@ class Planner:
         try:
             model = self.build(run).eval()
             self.narrow += _narrow_notes(name, insertions(model))
+            self.started = how_it_started(model)
             if run.trainer is None or len(self.data.train):
                 self.task.check(model, self.batch(run))
                 self.task.loss(model.train(), self.batch(run))  # auxiliary outputs and modules' losses come in training
@@ -172,7 +175,8 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     else:
         notes = _replacement_notes(study) + _freezing_notes(study)
         if study.weights is not None:
-            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights})")
+            what = f": {planner.started}" if planner.started else ""
+            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights}){what}")
         if study.control != "none":
             controls, more = choose_controls(planner, runs, sizes)
             notes += more

@@ -23,7 +23,7 @@ import numpy as np
 from foveate.registry import nearest
 from foveate.spec import Metric
 from foveate.study.analyse import analyse
-from foveate.summary import Arm, Failure, Score, Setting, Summary
+from foveate.summary import Arm, Claim, Failure, Score, Setting, Summary
 
 PLAIN_NAMES = ("plain", "none")
 MISSING = {"", "nan", "none", "null", "n/a", "na"}
@@ -71,6 +71,7 @@ def compare(
     item: str | None = None,
     group: str | None = None,
     overlap: float = 0.0,
+    claims: Sequence[Claim] = (),
     matters: float | None = None,
     command: str = "",
 ) -> Summary:
@@ -84,6 +85,7 @@ def compare(
         item: column that names the held-out item of a row; a seed's score is then the mean over its items.
         group: column that says what an item belongs to, such as a subject; groups are resampled whole.
         overlap: test over training items, where each seed was trained on a division of its own; 0: one for all.
+        claims: the primary comparisons, named before the runs; (): each variant with plain.
         matters: the smallest difference that matters, in points of a percentage or the metric's unit; None: half a
             point, else 1 % of plain's mean.
         command: what a person would type to do this again, for the page.
@@ -94,11 +96,72 @@ def compare(
     Raises: ValueError: in one line, with the line of the file: a seed that is missing or no whole number, a row that
         comes twice, text in place of a number, no such column (with the nearest), no plain variant. OSError.
     """
-    path = Path(results) if isinstance(results, (str, Path)) else None
-    rows = list(_rows_of(path)) if path else [_Row(f"row {n}", row) for n, row in enumerate(results, 1)]  # type: ignore[arg-type]
-    place = str(path) if path else "results"
+    rows, name, place = _read(results)
+    options = (plain, variant, seed, item, group, overlap, claims, matters, command)
+    return _compared(rows, name, place, metric, *options)
+
+
+def compare_datasets(
+    results: Path | str | Iterable[Mapping[str, Any]],
+    metric: Metric,
+    *,
+    dataset: str,
+    plain: str | None = None,
+    variant: str | None = None,
+    seed: str | None = None,
+    item: str | None = None,
+    group: str | None = None,
+    overlap: float = 0.0,
+    claims: Sequence[Claim] = (),
+    matters: float | None = None,
+    command: str = "",
+) -> dict[str, Summary]:
+    """Name → summary of each data set of a table; `foveate.study.analyse.across` says what they say together.
+
+    dataset: column of the data sets' names. Everything else as `compare` takes it. Raises: ValueError: as `compare`.
+    """
+    rows, _, place = _read(results)
+    options = (plain, variant, seed, item, group, overlap, claims, matters, command)
+    known = list(dict.fromkeys(column for row in rows for column in row.cells))
+    if dataset not in known:
+        raise ValueError(f"{place}: has no column {dataset!r}; {nearest(dataset, known)}")
+    parts: dict[str, list[_Row]] = {}
+    for row in rows:
+        name = str(row.cells.get(dataset) or "").strip()
+        if not name:
+            raise ValueError(f"{row.where}: column {dataset!r}: wanted the name of a data set; got nothing")
+        cells = {column: value for column, value in row.cells.items() if column != dataset}
+        parts.setdefault(name, []).append(_Row(row.where, cells))
+    return {name: _compared(of_set, name, f"{place}, {name}", metric, *options) for name, of_set in parts.items()}
+
+
+def _read(results: Path | str | Iterable[Mapping[str, Any]]) -> tuple[list[_Row], str, str]:
+    """The rows, the name of the results, and what errors call them."""
+    if isinstance(results, (str, Path)):
+        path = Path(results)
+        rows, name, place = list(_rows_of(path)), path.name, str(path)
+    else:
+        rows, name, place = [_Row(f"row {n}", row) for n, row in enumerate(results, 1)], "results", "results"
     if not rows:
         raise ValueError(f"{place}: wanted a row for each variant and seed; got none")
+    return rows, name, place
+
+
+def _compared(
+    rows: list[_Row],
+    name: str,
+    place: str,
+    metric: Metric,
+    plain: str | None,
+    variant: str | None,
+    seed: str | None,
+    item: str | None,
+    group: str | None,
+    overlap: float,
+    claims: Sequence[Claim],
+    matters: float | None,
+    command: str,
+) -> Summary:
     rows = [_opened(row) for row in rows]
     columns = _columns(rows, metric.name, variant, seed, item, group, place)
     metrics = [metric, *(Metric(name, unit="", better="neither") for name in columns.others)]
@@ -115,7 +178,6 @@ def compare(
         absent = [number for number in seeds if number not in there]
         if absent:
             runs.notes.append(f"{label} has no seed {', '.join(map(str, absent))}: left out of its pairs")
-    name = path.name if path else "results"
     setting = Setting(
         name=name,
         seeds=tuple(seeds),
@@ -123,6 +185,7 @@ def compare(
         reference="the plain network" if reference in PLAIN_NAMES else reference,
         matters=matters,
         overlap=overlap,
+        compare=tuple(claims),
     )
     about: dict[str, Any] = {"data": f"{name}: {len(rows):,} rows, {len(labels)} variants", "notes": runs.notes}
     if command:

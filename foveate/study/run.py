@@ -189,12 +189,14 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     return metrics
 
 
-def _but_for_seeds(study: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in study.items() if key not in ("seeds", "until", "max_seeds")}
-
-
 def _jobs(study: Study) -> int:
     return max(1, cores() // study.train.threads) if study.train.device == "cpu" else 1
+
+
+def _without_later(study: dict[str, Any]) -> dict[str, Any]:
+    """A study's values without those that change no network: its controls are kept, which measured times may choose."""
+    later = {"name", "seeds", "until", "max_seeds", "matters", "compare"}
+    return {key: value for key, value in study.items() if key not in later}
 
 
 class _Coordinator:
@@ -216,7 +218,7 @@ class _Coordinator:
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
         before = store.get_meta("plan")
-        same = before is not None and _but_for_seeds(before["study"]) == _but_for_seeds(given)
+        same = before is not None and _without_later(before["study"]) == _without_later(given)
         if not (out / STUDY).is_file():
             write_study(out, study)  # planning may measure latencies; killed meanwhile, the study can go on
         self.plan = make_plan(study, data, task, before["plan"] if same else None)

@@ -38,10 +38,10 @@ def main(folder: Path) -> int:
         try:
             result = perform(folder, _print_progress)
         except Exception as error:
-            traceback.print_exc()
             text = lasting_error(error)
             if text is None:
                 raise
+            traceback.print_exc()
             write_json(folder / "error.json", {"error": text})
             return 1
         write_json(folder / "result.json", result)
@@ -168,7 +168,8 @@ def work(folder: Path) -> NoReturn:
     """Do the folder's job and end this process with its exit status; 4: it crashed, and the log says why."""
     try:
         code = main(folder)
-    except BaseException:  # in the log already
+    except BaseException:
+        traceback.print_exc()
         code = 4
     sys.stdout.flush()
     sys.stderr.flush()

@@ -4,6 +4,7 @@ Scores and differences are in the metric's own unit, ours minus theirs; times ar
 or `short` is ready to print. None stands for a number that does not exist.
 """
 
+from foveate.summary.across import Across, Effect, RankedArm
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
 from foveate.summary.findings import (
     ALPHA,
@@ -53,6 +54,7 @@ __all__ = [
     "ALPHA",
     "NEGLIGIBLE",
     "SCHEMA",
+    "Across",
     "Answer",
     "Arm",
     "ArmSummary",
@@ -66,6 +68,7 @@ __all__ = [
     "CostChange",
     "CostMatch",
     "CurvePoint",
+    "Effect",
     "Estimate",
     "Failure",
     "GateState",
@@ -78,6 +81,7 @@ __all__ = [
     "Margin",
     "NullCheck",
     "NullRate",
+    "RankedArm",
     "Ratio",
     "Score",
     "SeedStep",

@@ -148,7 +148,9 @@ def test_mlflows_runs_are_read_by_their_columns(tmp_path: Path) -> None:
     assert [(one.label, one.seed, one.error) for one in summary.failed] == [("se", 4, "its state is failed")]
     assert "plain, seed 4, is running" in summary.about["notes"]
     assert summary.pending == (("plain", 4),)
-    assert summary.answer.text.startswith("Unfinished: 13 of 14 runs are done. There is no verdict before all are.")
+    assert summary.answer.text.startswith(
+        "Unfinished: 13 of 14 runs are done; still to do: plain at seed 4. There is no"
+    )
     assert summary.arm("se").verdict.word == "unfinished"
     assert [metric.name for metric in summary.metrics] == ["map50"]
 
@@ -329,3 +331,16 @@ def test_groups_of_items_and_divisions_reach_the_table(tmp_path: Path) -> None:
     path = write(tmp_path, "variant,seed,image,subject,map50", *lines, "se,5,0,s9,0.5")
     with pytest.raises(ValueError, match="item '0' belongs to 's0' in another row and to 's9' here"):
         compare(path, MAP, item="image", group="subject")
+
+
+def test_named_comparisons_are_the_claims(tmp_path: Path) -> None:
+    done = run(
+        long_form(tmp_path), "--metric", "map50", "--better", "higher", "--compare", "se:eca", "--json", cwd=tmp_path
+    )
+    found = json.loads(done.stdout)
+    assert found["claims"] == 1
+    assert found["primary"][0]["text"].startswith("se against eca, map50: ")
+    assert {arm["label"]: arm["verdict"]["word"] for arm in found["arms"]}["eca"] == "descriptive"
+    done = run(long_form(tmp_path), "--metric", "map50", "--better", "higher", "--compare", "sa", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("foveate: compare names the arm 'sa', which is not in this study; ")

@@ -206,13 +206,27 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "unfinished": (
         {"rows": {"none": plain(), "se": [*BETTER[:3], None, None]}, "pending": [("se", 3), ("se", 4)]},
         "Undecided",
-        "Unfinished: 8 of 10 runs are done. There is no verdict before all are.",
+        "Unfinished: 8 of 10 runs are done; still to do: se at seeds 3 and 4. There is no verdict before all are.",
     ),
     "missing pairs": (
         {"rows": {"none": plain(), "se": [*BETTER[:4], None]}},
         "Yes",
         "se beats the plain network by +1.4 points (95 % interval +1.1 to +1.6). The pair of se and the plain network "
         "lacks seed 4.",
+    ),
+    "many runs missing": (
+        {
+            "rows": {"none": plain(3), "se": BETTER[:3]},
+            "pending": [*(("none", seed) for seed in range(3, 12)), ("se", 3)],
+        },
+        "Undecided",
+        "Unfinished: 6 of 16 runs are done; still to do: none at seeds 3, 4, 5, 6, 7 and 4 more, se at seed 3. There "
+        "is no verdict before all are.",
+    ),
+    "seeds that differ": (
+        {"rows": {"none": [*plain(3), None, None, None], "se": [None, None, None, *BETTER[:3]]}},
+        "Too few seeds",
+        "Differences are paired by seed, and se and the plain network have no seed in common.",
     ),
     "no variant": (
         {"rows": {"none": plain()}},
@@ -234,6 +248,16 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
         "Yes",
         "se beats the plain network by +1.3 points (95 % interval +1.2 to +1.5). Planned once and dropped since: eca "
         "against plain; the correction still counts it.",
+    ),
+    "the largest without spread": (
+        {"rows": {"none": plain(8), "se": plus([0.03] * 8, 8), "eca": plus(GAIN, 8)}},
+        "Yes",
+        "Both variants beat the plain network; the largest gain is se's, +3.0 points.",
+    ),
+    "nothing finished of what compare names": (
+        {"rows": {"none": plain(), "se": BETTER, "eca": [None] * 5}, "compare": (Claim("se", "eca"),)},
+        "Undecided",
+        "Nothing that this study asks has a finished pair of runs. Se against eca, mIoU: no finished pair.",
     ),
     "named in compare": (
         {"rows": {"none": plain(), "se": BETTER, "eca": OPEN}, "compare": (Claim("se", "eca"),)},
@@ -259,6 +283,40 @@ def test_a_cheaper_arm_that_is_as_good_is_told() -> None:
     times = Times(2.0, 1.9, 2.1)
     costs = {"none": Cost(latency_ms=times), "se": Cost(latency_ms=Times(1.0, 0.9, 1.1))}
     assert judged({"none": plain(), "se": SAME}, costs=costs).answer.text.endswith(". se is faster.")
+
+
+def test_a_variant_that_helps_has_its_price_told() -> None:
+    rows: Rows = {"none": plain(), "se": BETTER}
+    costs = {
+        "none": Cost(100, 100_000, latency_ratio=Times(1.0, 1.0, 1.0), latency_ms=Times(5.0, 4.9, 5.1)),
+        "se": Cost(110, 100_020, latency_ratio=Times(1.2, 1.1, 1.3), latency_ms=Times(6.0, 5.9, 6.1)),
+    }
+    assert judged(rows, costs=costs).answer.text.endswith(
+        "se costs less than 0.1 % more multiply-adds and 1.20 times the latency."
+    )
+    costs["se"] = Cost(110, 103_000, latency_ratio=Times(1.02, 0.98, 1.06), latency_ms=Times(5.1, 4.9, 5.3))
+    assert judged(rows, costs=costs).answer.text.endswith(
+        "se costs +3.0 % multiply-adds and 1.02 times the latency (not distinguishable from plain)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("gains", "control", "short"),
+    [
+        (GAIN, GAIN, "identical against control"),
+        (GAIN, NOISE, "better than control"),
+        (NOISE, GAIN, "worse than control"),
+        ([0.0004, -0.0003, 0.0001, 0.0002, -0.0004], [0.0] * 5, "equivalent to control"),
+        (NOISE, [0.0] * 5, "undecided against control"),
+    ],
+)
+def test_where_the_control_alone_is_a_claim_the_short_form_says_so(
+    gains: list[float], control: list[float], short: str
+) -> None:
+    summary = judged(
+        {"none": plain(), "se": plus(gains)}, controls={"se": plus(control)}, compare=(Claim("se", "control"),)
+    )
+    assert summary.arm("se").verdict.short == short
 
 
 def test_the_risk_line_follows_the_number_of_runs() -> None:
@@ -402,6 +460,14 @@ def test_groups_of_items_are_resampled_whole() -> None:
     about = judged(rows, items=items, groups=whose).answer.about
     assert "new seeds and new groups of test items alike" in about
     assert "% from the 6 groups of items" in about
+
+
+def test_one_item_is_told() -> None:
+    rows: Rows = {"none": plain(), "se": BETTER}
+    one = {label: {seed: (["a"], np.array([v])) for seed, v in enumerate(of_arm)} for label, of_arm in rows.items()}
+    assert judged(rows, items=one).answer.about == (
+        "The verdict is about new seeds on this one test item: what other items would change is not known."
+    )
 
 
 def test_divisions_of_each_seed_are_corrected_for_their_overlap() -> None:

@@ -8,10 +8,11 @@ import torch
 import foveate
 from foveate.attention import PositionwiseLayer, Shuffled
 from foveate.cli import parse
+from foveate.controls import Control, Layer
 from foveate.counting import count
 from foveate.data import open_data
 from foveate.insertion import inserted
-from foveate.spec import Control, DataSpec, Layer, Study, Training, Variant
+from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study.build import build_for
 from foveate.study.controls.match import (
     Place,
@@ -44,9 +45,7 @@ def planned(*variants, network="foveate:resnet8", **changes):
 @pytest.mark.parametrize("total", [1, 48, 791, 30_000])
 def test_layers_have_the_parameters_to_the_last_one(total):
     layers = layers_of_parameters(PLACES, total)
-    built = [
-        PositionwiseLayer(place.channels, **layer.model_dump()) for place, layer in zip(PLACES, layers, strict=True)
-    ]
+    built = [PositionwiseLayer(place.channels, **vars(layer)) for place, layer in zip(PLACES, layers, strict=True)]
     assert sum(p.numel() for layer in built for p in layer.parameters()) == total
 
 
@@ -55,7 +54,7 @@ def test_layers_have_the_multiply_adds_to_a_hundredth(total):
     layers = layers_of_macs(PLACES, total)
     found = 0
     for place, layer in zip(PLACES, layers, strict=True):
-        built = PositionwiseLayer(place.channels, **layer.model_dump())
+        built = PositionwiseLayer(place.channels, **vars(layer))
         found += count(built, torch.zeros(1, place.channels, *place.shape), kept=False).macs
     assert abs(found - total) <= 0.01 * total
 
@@ -185,6 +184,28 @@ def test_a_longer_training_takes_the_time_of_the_variants(monkeypatch):
         "takes 1.04 times the plain network's, which adds no whole epoch"
         in planned("se", controls=("longer",))[1].notes[0]
     )
+
+
+def test_layers_are_as_slow_as_the_attention_by_what_was_measured(monkeypatch):
+    class Ratio:
+        def __init__(self, median):
+            self.median = median
+
+    class Found:
+        def __init__(self, seconds, of):
+            self.latency_ratio = Ratio(seconds / of)
+
+    def by_parameters(models, x, **_):
+        seconds = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
+        return {name: Found(one, seconds["variant"]) for name, one in seconds.items()}
+
+    monkeypatch.setattr("foveate.study.controls.choose.costs", by_parameters)
+    sizes, *_ = planned("nl", control="latency")
+    assert abs(sizes["conv control of nl"][0] / sizes["nl"][0] - 1) <= 0.01
+    monkeypatch.setattr(
+        "foveate.study.controls.choose.costs", lambda models, x, **_: dict.fromkeys(models, Found(1, 1))
+    )
+    assert "its latency is not measurably above the plain network's" in planned("nl", control="latency")[1].notes[0]
 
 
 def test_controls_as_flags_and_as_toml():

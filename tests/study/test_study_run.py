@@ -14,7 +14,9 @@ from in_process import run
 
 from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study import Watcher, run_study, status, summarise
+from foveate.study.executor import Job
 from foveate.study.folder import write_study
+from foveate.study.local import LocalProcesses
 from foveate.study_file import read_study
 
 SMALL = DataSpec(train_items=128, test_items=50)
@@ -237,3 +239,14 @@ def test_a_worker_that_crashes_leaves_the_reason_last_in_its_log(tmp_path):
         last = worker.stderr.read().splitlines()[-1]
         assert worker.wait() == 4
     assert "FileNotFoundError" in last
+
+
+@pytest.mark.parametrize("forked", [True, False], ids=["a fork", "a process of its own"])
+def test_a_job_that_cannot_be_done_says_why(tmp_path, monkeypatch, forked):
+    monkeypatch.setattr("foveate.study.local.can_fork", lambda: forked)
+    jobs = [Job("wrong", "train", {"network": "foveate:resnet8"})]
+    with LocalProcesses(tmp_path) as here:
+        (ended,) = here.work(lambda: jobs.pop() if jobs else None, lambda key, news: None)
+    assert ended.error is not None
+    assert ended.error.endswith("validation errors for Run")
+    assert "Traceback" in (tmp_path / "runs" / "wrong" / "log.txt").read_text()

@@ -3,10 +3,21 @@
 Typed rows in, one `foveate.summary.Summary` out; nothing is run or written, and only files of item scores are read.
 """
 
+from foveate.study.analyse.datasets import across
 from foveate.study.analyse.inference import holm, sign_flip_p
 from foveate.study.analyse.intervals import paired, t_interval
 from foveate.study.analyse.planner import what_seeds_can_show
 from foveate.study.analyse.stopping import decided, next_look
 from foveate.study.analyse.summary import analyse
 
-__all__ = ["analyse", "decided", "holm", "next_look", "paired", "sign_flip_p", "t_interval", "what_seeds_can_show"]
+__all__ = [
+    "across",
+    "analyse",
+    "decided",
+    "holm",
+    "next_look",
+    "paired",
+    "sign_flip_p",
+    "t_interval",
+    "what_seeds_can_show",
+]

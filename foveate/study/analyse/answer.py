@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from foveate.spec import LEAST_SEEDS
 from foveate.study.analyse.attention import stayed_off
-from foveate.study.analyse.beside import Judged, about, looks, outcomes, risk
+from foveate.study.analyse.beside import Judged, about, looks, outcomes, risk, to_do
 from foveate.study.analyse.planner import clear_answer, unseen
 from foveate.study.analyse.words import CLAIMS, advantage, difference, failures, for_all_claims, listed, suggestive
 from foveate.summary import (
@@ -49,11 +49,9 @@ class _Writer:
         if not self.variants:
             return "Undecided", f"This study has no variant to compare with {self.plain}."
         if self.all.pending:
-            done = self.all.runs - self.all.pending
-            return (
-                "Undecided",
-                f"Unfinished: {done} of {self.all.runs} runs are done. There is no verdict before all are.",
-            )
+            done = self.all.runs - len(self.all.pending)
+            text = f"Unfinished: {done} of {self.all.runs} runs are done; still to do: {to_do(self.all.pending)}."
+            return "Undecided", f"{text} There is no verdict before all are."
         if not self.judged:
             return self._without_arms()
         yes = [arm for arm in self.judged if all(found.word == "better" for found in _claims(arm))]
@@ -183,8 +181,6 @@ class _Writer:
             return "Not detectably", " ".join(
                 filter(None, [head, alike, "No other variant is detectably better." if told else ""])
             )
-        if not told:
-            return "Not detectably", alike
         count = len(self.judged)
         none = f"None of the {count} variants differs" if count > 1 else f"{told[0].label} does not differ"
         if alike:
@@ -207,6 +203,11 @@ class _Writer:
                     "Undecided",
                     f"No seed has finished both on a variant and on {self.plain}: there is nothing to judge.",
                 )
+            plain = next(arm for arm in self.all.arms if arm.kind == "plain")
+            ran = [arm.label for arm in self.variants if arm.score]
+            if plain.score and ran:
+                text = f"Differences are paired by seed, and {listed(ran)} and {self.plain} have no seed in common."
+                return "Too few seeds", text
             return "Too few seeds", f"No seed has finished both on a variant and on {self.plain}."
         few = [arm for arm in self.variants if arm.against_plain and arm.against_plain.word == "too few seeds"]
         if not few:

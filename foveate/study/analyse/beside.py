@@ -8,13 +8,16 @@ from foveate.study.analyse.inference import failure_bound
 from foveate.study.analyse.words import listed
 from foveate.summary import ALPHA, ArmSummary, Claimed, Comparison, Ledger, Margin, SeedsCanShow, Setting
 
+NAMED = 5  # seeds and arms that are to do
+
 
 @dataclass(frozen=True)
 class Judged:
     """What an answer is made of.
 
     looks: numbers of seeds at each look, this one last; weight: what this one may spend. grouped: are items resampled
-    in groups? verbs: how the runs of an arm failed, by label. runs: planned, of all arms. pending: those not done.
+    in groups? verbs: how the runs of an arm failed, by label. runs: planned, of all arms. pending: label and seed of
+    those not done.
     """
 
     setting: Setting
@@ -29,7 +32,7 @@ class Judged:
     grouped: bool
     verbs: Mapping[str, str]
     runs: int
-    pending: int
+    pending: tuple[tuple[str, int], ...]
     dropped: tuple[str, ...]
 
 
@@ -42,6 +45,9 @@ def about(judged: Judged) -> str:
     if judged.setting.overlap:
         return _about_divisions(found)
     if not items:
+        one = [arm for arm in judged.arms if arm.items and arm.items.items == 1]
+        if one:
+            return "The verdict is about new seeds on this one test item: what other items would change is not known."
         return (
             "The verdict is about new seeds on these very test items: there are no scores of single items, so what "
             "other items would change is not known."
@@ -75,6 +81,19 @@ def _about_divisions(found: list[Comparison]) -> str:
         f"items; {100 * (rest - (items or 0)):.0f} % of the variance of its differences comes from {drawn}, drawn at "
         f"once{of_items}, and {100 * (1 - rest):.0f} % is added for what divisions of the same items share."
     )
+
+
+def to_do(pending: tuple[tuple[str, int], ...]) -> str:
+    """ "se at seeds 3 and 4, eca at seed 4" """
+    seeds: dict[str, list[str]] = {}
+    for label, seed in pending:
+        seeds.setdefault(label, []).append(str(seed))
+    told = [
+        f"{label} at seed{'s' if len(of_arm) > 1 else ''} "
+        + (listed(of_arm) if len(of_arm) <= NAMED else f"{', '.join(of_arm[:NAMED])} and {len(of_arm) - NAMED} more")
+        for label, of_arm in seeds.items()
+    ]
+    return ", ".join(told[:NAMED]) + (f" and {len(told) - NAMED} arms more" if len(told) > NAMED else "")
 
 
 def risk(judged: Judged) -> str:

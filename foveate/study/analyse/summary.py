@@ -138,7 +138,7 @@ def analyse(
         runs=len(pending)
         + len({(label, seed) for label, of_arm in scores[primary.name].items() for seed in of_arm})
         + len({(failure.label, failure.seed) for failure in failures}),
-        pending=len(pending),
+        pending=pending,
         dropped=table.dropped,
     )
     return Summary(
@@ -183,8 +183,7 @@ class _Table:
         self.failures, self.groups, self.pending = failures, groups, pending
         self.plain = next(arm.label for arm in arms if arm.kind == "plain")
         self.form_of = {arm.label: arm.form for arm in arms if arm.kind == "control"}
-        # variant → form → label, that which it is judged against first
-        self.controls_of: dict[str, dict[str, str]] = {}
+        self.controls_of: dict[str, dict[str, str]] = {}  # variant → form → label; the first is judged
         for arm in arms:
             for variant in arm.matches:
                 self.controls_of.setdefault(variant, {})[arm.form] = arm.label

@@ -178,11 +178,7 @@ def sentence(
             f"{found.comparisons} comparisons (adjusted p = {found.p_holm:.2g})"
         )
     open_ = f"; {unseen(len(found.seeds), smallest, metric)}" if smallest is not None else ""
-    return (
-        f"undecided, no detectable difference to {other}: {amount[:-1]}{open_})"
-        if amount.endswith(")")
-        else (f"undecided, no detectable difference to {other}: {amount}")
-    )
+    return f"undecided, no detectable difference to {other}: {amount[:-1]}{open_})"
 
 
 def _few(found: Comparison) -> str:

@@ -6,9 +6,10 @@ from typing import Any
 from torch import nn
 
 from foveate.attention import attention_class
+from foveate.controls import Control
 from foveate.insertion import Blend, freeze, insertions, reinsert, remove
 from foveate.insertion import inserted as inserted_in
-from foveate.spec import Control, Run
+from foveate.spec import Run
 
 Entry = dict[str, Any]  # as `insertions` gives it
 
@@ -40,7 +41,7 @@ def _layers(entries: list[Entry], control: Control) -> list[Entry]:
         {
             "site": entry["site"] | ({"side": "output"} if entry["site"]["side"] == "instead" else {}),
             "attention": "_positionwise",
-            "options": layer.model_dump(exclude_defaults=True),
+            "options": {name: width for name, width in vars(layer).items() if width},
             "start": "identity",
         }
         for entry, layer in pairs

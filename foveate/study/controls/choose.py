@@ -1,13 +1,14 @@
 """Which controls a study runs: for each variant and form one network, matched to what the variant adds."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from foveate.attention import attention_class
+from foveate.controls import Control, Form, Layer
 from foveate.costs import costs, macs, parameters
 from foveate.counting import count
 from foveate.insertion import inserted, insertions
@@ -21,7 +22,7 @@ from foveate.networks import (
     origin_of,
     widen_until,
 )
-from foveate.spec import Control, Form, Layer, Run, Variant
+from foveate.spec import Run, Variant
 from foveate.study.controls.match import (
     MOST_SHARE,
     Place,
@@ -66,13 +67,13 @@ class Chosen:
         return f"{self.form} control of {', '.join(self.matches)}"
 
     def to_json(self) -> dict[str, Any]:
-        control = None if self.control is None else self.control.model_dump(mode="json")
+        control = None if self.control is None else asdict(self.control)
         variant = self.variant.model_dump(mode="json")
         return vars(self) | {"matches": list(self.matches), "variant": variant, "control": control}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Chosen":
-        control = content["control"] and Control.model_validate(content["control"])
+        control = content["control"] and Control(**content["control"])
         variant = Variant.model_validate(content["variant"])
         return cls(**{**content, "matches": tuple(content["matches"]), "variant": variant, "control": control})
 

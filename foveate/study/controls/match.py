@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from foveate.spec import Layer
+from foveate.controls import Layer
 
 CLOSE = 0.002  # of a site's multiply-adds: a grid that leaves less than this open is taken
 MOST_SHARE = 64.0  # hidden channels to channels, the widest layers that are measured
