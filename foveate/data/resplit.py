@@ -17,13 +17,13 @@ from foveate.data.subset import hold_out, positions, together
 
 
 class Part(Split):
-    """Some items of the two splits of a set: numbers below the first one's length are its items, then the other's."""
+    """Some items of one or two splits: numbers below the first one's length are its items, then the other's."""
 
     def __init__(
         self,
-        splits: tuple[Split, Split],
+        splits: Sequence[Split],
         places: NDArray[np.int64],
-        prefixes: tuple[str, str],
+        prefixes: Sequence[str],
         copies: NDArray[np.int64] | None,
     ) -> None:
         self.splits, self.places, self.prefixes = splits, places, prefixes
@@ -100,7 +100,7 @@ def resplit(data: Dataset, draw: int) -> Dataset:
     return replace(data, train=next(parts), test=next(parts))
 
 
-def _of_both(splits: tuple[Split, Split], name: str, places: NDArray[np.int64]) -> Any:
+def _of_both(splits: Sequence[Split], name: str, places: NDArray[np.int64]) -> Any:
     values = [getattr(split, name) for split in splits]
     return None if any(value is None for value in values) else np.concatenate(values)[places]
 

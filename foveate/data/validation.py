@@ -2,40 +2,13 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.dataset import Batch, Dataset, Split
-from foveate.data.resplit import copies_in
+from foveate.data.dataset import Dataset, Split
+from foveate.data.resplit import Part, copies_in
 from foveate.data.subset import hold_out, together
-
-
-class Chosen(Split):
-    """Some items of a split, under the numbers 0 to n - 1; what is drawn for an item is what the whole split draws.
-
-    Args:
-        whole: the split.
-        numbers: (n,) of the items in it.
-    """
-
-    def __init__(self, whole: Split, numbers: NDArray[np.int64]) -> None:
-        self.whole, self.numbers = whole, numbers
-        self.strata = None if whole.strata is None else whole.strata[numbers]
-        self.groups = None if whole.groups is None else whole.groups[numbers]
-        self.contents_alike = None if whole.contents_alike is None else whole.contents_alike[numbers]
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    def name_of(self, item: int) -> str:
-        return self.whole.name_of(int(self.numbers[item]))
-
-    def batch(self, items: Sequence[int], augment: tuple[int, int] | None) -> Batch:
-        wanted = self.checked(items)
-        found = self.whole.batch(self.numbers[wanted].tolist(), augment)
-        return Batch(found.inputs, found.targets, found.items.new_tensor(wanted))
 
 
 def with_validation(data: Dataset, fraction: float | None) -> Dataset:
@@ -70,9 +43,8 @@ def _divided(data: Dataset, fraction: float) -> Dataset:
     except ValueError as error:
         raise ValueError(f"{data.name}: {error}") from None
     note = f"{len(held):,} of the {count:,} training items are the validation part and are not trained on"
-    return dataclasses.replace(
-        data, train=Chosen(whole, train), validation=Chosen(whole, held), notes=(*data.notes, note)
-    )
+    taken = [Part((whole,), places, ("",), copies) for places in (train, held)]
+    return dataclasses.replace(data, train=taken[0], validation=taken[1], notes=(*data.notes, note))
 
 
 def _check(data: Dataset, part: Split) -> None:
