@@ -25,6 +25,7 @@ from foveate.registry import is_file_reference, nearest
 PLAIN = "none"
 EMBEDDED = "embedded"
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
+STRENGTH_FACTOR = 10.0  # rate of the learned blend of an identity start, in rates of its attention
 MOST = 1_000_000  # of any count
 MOST_SEEDS = 10_000
 MOST_ITEMS = 10**9
@@ -203,6 +204,11 @@ class Variant(Frozen):
         return not self.insert
 
     @property
+    def has_blend(self) -> bool:
+        """Does an insertion start as the identity?"""
+        return any(part.init == "identity" for part in self.insert)
+
+    @property
     def name(self) -> str:
         """The label, or one made of what is inserted and how it is trained."""
         if self.label or not self.insert:
@@ -308,6 +314,8 @@ class Run(Frozen):
         is a fingerprint of the content, that is hashed in place of the path."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude={"arm", "imports"})
         content["variant"].pop("label", None)
+        if self.variant.has_blend:
+            content["variant"]["strength_factor"] = STRENGTH_FACTOR
         if self.fingerprint:
             content["data"].pop("source", None)
         if self.weights_fingerprint:

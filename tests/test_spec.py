@@ -246,3 +246,11 @@ def write_and_return(path, text):
 def test_text_with_any_character_reads_back_the_same(tmp_path):
     study = Study(network_options={"a": 'quote " \\ \x7f \x01 tab\t line\n ü 🙂', "b": [[1, 2.5], {"c": True}]})
     assert read_study(write_and_return(tmp_path / "s.toml", study_toml(study))) == study
+
+
+def test_the_rate_of_the_strength_is_part_of_the_key_where_there_is_one(monkeypatch):
+    runs = [run(variant=Variant(attention="se", init=init)) for init in ("paper", "identity")]
+    before = [run.key for run in runs]
+    monkeypatch.setattr("foveate.spec.STRENGTH_FACTOR", 3.0)
+    assert runs[0].key == before[0]
+    assert runs[1].key != before[1]
