@@ -11,6 +11,7 @@ from foveate.networks._checkpoint import Weights, read_weights, tensors_by_name
 from foveate.networks._example import check_shape, example_input, usual_classes, usual_shape
 from foveate.networks._head import Head, build_without_memory, find_head
 from foveate.networks._origin import Origin, note_origin, origin_of
+from foveate.networks._pretrained import ReleasedFile, find_release, is_release, read_release, release_of, unloaded_tag
 from foveate.networks._registry import NETWORKS, create_network, list_networks, register_network
 from foveate.networks._weights import load_weights, weights_fingerprint
 from foveate.networks._widen import widen_until
@@ -19,6 +20,7 @@ __all__ = [
     "NETWORKS",
     "Head",
     "Origin",
+    "ReleasedFile",
     "Weights",
     "build_network",
     "build_wider",
@@ -27,16 +29,21 @@ __all__ = [
     "create_network",
     "example_input",
     "find_head",
+    "find_release",
     "head_of",
     "input_channels",
+    "is_release",
     "list_networks",
     "load_weights",
     "note_origin",
     "origin_of",
     "read_own_file",
+    "read_release",
     "read_weights",
     "register_network",
+    "release_of",
     "tensors_by_name",
+    "unloaded_tag",
     "usual_classes",
     "usual_shape",
     "weights_fingerprint",

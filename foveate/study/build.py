@@ -2,6 +2,7 @@
 
 import dataclasses
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,12 +11,16 @@ from torch import Tensor, nn
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insert, mark_fresh
 from foveate.networks import (
+    ReleasedFile,
     build_wider,
     head_of,
     input_channels,
     load_weights,
     note_origin,
     origin_of,
+    read_release,
+    read_weights,
+    release_of,
     weights_fingerprint,
 )
 from foveate.spec import Run
@@ -69,8 +74,11 @@ def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_c
         raise ValueError(f"weights {weights} are those of the plain network; they do not fit one widened")
     if run.weights_fingerprint not in ("", weights_fingerprint(weights)):
         raise ValueError(f"weights {weights} changed since the study was planned; run the study again")
-    head = partial(head_of, run.network, num_classes=num_classes, in_channels=in_channels, **run.network_options)
-    mark_fresh(model, load_weights(model, weights, head=head))
+    made = {"in_channels": in_channels, **run.network_options}
+    released = ReleasedFile(release_of(run.network), Path(weights)) if run.pretrained else None
+    given = read_weights(weights) if released is None else read_release(released, **made)
+    head = partial(head_of, run.network, num_classes=num_classes, **made)
+    mark_fresh(model, load_weights(model, given, head=head))
 
 
 def _device(example: Any) -> torch.device:

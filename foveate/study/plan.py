@@ -8,10 +8,11 @@ from typing import Any
 from foveate.attention import attention_facts
 from foveate.costs import costs, macs, parameters
 from foveate.data.dataset import Batch, Dataset
-from foveate.networks import weights_fingerprint, widen_until
-from foveate.spec import Metric, Run, Study, Variant
+from foveate.networks import read_weights, unloaded_tag, widen_until
+from foveate.spec import FINE_TUNING_LR, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs
 from foveate.study.checks import code_fingerprint
+from foveate.study.start import find_start
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
 
@@ -56,7 +57,7 @@ class Planner:
 
     def __init__(self, study: Study, data: Dataset, task: Task) -> None:
         self.study, self.data, self.task = study, data, task
-        self.weights = "" if study.weights is None else weights_fingerprint(study.weights)
+        self.start = find_start(study)
         self.code = code_fingerprint(study)
 
     def run(self, variant: Variant, width: float = 1.0, seed: int | None = None, **arm: Any) -> Run:
@@ -71,8 +72,9 @@ class Planner:
             task_options=study.task_options,
             data=study.data,
             fingerprint=self.data.fingerprint,
-            weights=study.weights,
-            weights_fingerprint=self.weights,
+            weights=self.start.path,
+            weights_fingerprint=self.start.fingerprint,
+            pretrained=self.start.pretrained,
             code_fingerprint=self.code,
             train=study.train,
             trainer=study.trainer,
@@ -82,6 +84,22 @@ class Planner:
             seed=study.seeds[0] if seed is None else seed,
             **arm,
         )
+
+    def start_notes(self) -> list[str]:
+        """What every network starts from."""
+        study = self.study
+        if study.weights is None:
+            tag = unloaded_tag(study.network)
+            return [] if tag is None else [
+                f"the weights {tag} that the network's name has are not loaded, every network starts from random ones; "
+                '--pretrained, or weights = "pretrained" in a study, loads them'
+            ]  # fmt: skip
+        plain = self.build(self.run(Variant())).state_dict()
+        where = "" if self.start.pretrained else read_weights(study.weights).of_network(plain).taken
+        notes = [f"every network starts from {self.start.text}{f', the tensors {where}' if where else ''}"]
+        if study.trainer is None and study.train.lr == FINE_TUNING_LR[study.train.optimizer]:
+            notes.append(f"lr {study.train.lr:g}, the default for fine-tuning")
+        return notes
 
     def check(self, name: str, run: Run) -> tuple[int, int]:
         """Parameters and multiply-adds (of a batch of two) of a variant whose outputs fit the task.
@@ -137,9 +155,8 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     if earlier is not None:
         widths, notes = {float(w): names for w, names in earlier["widths"].items()}, earlier["notes"]
     else:
-        notes = _replacement_notes(study) + _freezing_notes(study)
+        notes = _replacement_notes(study) + _freezing_notes(study) + planner.start_notes()
         if study.weights is not None:
-            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights})")
             if study.control != "none":
                 notes.append("no equal-cost control: these weights do not fit a widened network")
         elif study.control != "none":

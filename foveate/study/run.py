@@ -18,7 +18,6 @@ import numpy as np
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
 from foveate.machine import cores
-from foveate.networks import weights_fingerprint
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
@@ -30,6 +29,7 @@ from foveate.study.ledger import remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan
 from foveate.study.results import summarise
+from foveate.study.start import find_start
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
@@ -170,8 +170,7 @@ class _Coordinator:
     ) -> None:
         self.study, self.out, self.data, self.task = study, out, data, task
         self.metrics, self.store, self.watcher = metrics, store, watcher
-        weights = "" if study.weights is None else weights_fingerprint(study.weights)
-        content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
+        content = {"data": data.fingerprint, "weights": find_start(study).fingerprint, "code": code_fingerprint(study)}
         refuse_another(out, study)
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
@@ -197,7 +196,7 @@ class _Coordinator:
         before = self.store.get_meta("content") or content
         whats = {
             "data": f"the data in {self.study.data.source}",
-            "weights": f"the weights in {self.study.weights}",
+            "weights": f"the weights, {self.study.weights},",
             "code": ", ".join(Path(file).name for file in self.study.files()) or "code",
         }
         for part, what in whats.items():

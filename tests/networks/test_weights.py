@@ -245,6 +245,7 @@ def test_a_study_from_weights_is_planned_and_kept(state, tmp_path):
     assert [arm.kind for arm in plan.arms] == ["plain", "attention"]
     assert plan.notes == (
         f"every network starts from the weights in {path} ({weights_fingerprint(path)})",
+        "lr 0.01, the default for fine-tuning",
         "no equal-cost control: these weights do not fit a widened network",
     )
     assert {(r.weights, r.weights_fingerprint) for r in plan.runs} == {(str(path), weights_fingerprint(path))}
