@@ -22,10 +22,11 @@ from pydantic import (
 from foveate.controls import Control, Form
 from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
-from foveate.training import MOST, Training
+from foveate.training import MOST, Training, for_fine_tuning
 
 PLAIN = "none"
 EMBEDDED = "embedded"
+PRETRAINED = "pretrained"  # weights that the network's library publishes
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
 STRENGTH_FACTOR = 10.0  # rate of the learned blend of an identity start, in rates of its attention
 MOST_SEEDS = 10_000
@@ -224,6 +225,7 @@ class Run(Frozen):
     fingerprint: str = ""
     weights: str | None = None
     weights_fingerprint: str = ""
+    pretrained: bool = Field(False, description="the weights are a release of the network's library, loaded as there")
     code_fingerprint: str = ""
     train: Training
     trainer: str | None = None
@@ -271,7 +273,11 @@ class Study(Frozen):
     name: str = Field("study", max_length=200, pattern=PRINTABLE)
     network: str = "foveate:resnet8"
     network_options: Options = Field(default_factory=dict)
-    weights: str | None = Field(None, description="file of the plain network's weights; None: fresh ones")
+    weights: str | None = Field(
+        None,
+        description='"pretrained": those that timm or torchvision publish for the network, from their caches; a folder '
+        "that has them; or a file of the plain network's weights; None: fresh ones",
+    )
     variants: tuple[Variant, ...] = Field(
         (Variant(), Variant.model_validate("se"), Variant.model_validate("cbam")), max_length=1000
     )
@@ -317,6 +323,14 @@ class Study(Frozen):
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")
     trainer_options: Options = Field(default_factory=dict)
     imports: tuple[str, ...] = Field((), max_length=100, description="Python files that register what the study names")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fine_tuning_rate(cls, value: Any) -> Any:
+        """A study that starts from weights and gives no learning rate has one for fine-tuning."""
+        if not isinstance(value, Mapping) or value.get("weights") is None:
+            return value
+        return {**value, "train": for_fine_tuning(value.get("train", {}))}
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -425,7 +439,7 @@ class Study(Frozen):
                 "task": reference(self.task),
                 "trainer": self.trainer and reference(self.trainer),
                 "imports": tuple(absolute(path) for path in self.imports),
-                "weights": self.weights and absolute(self.weights),
+                "weights": self.weights if self.weights in (None, PRETRAINED) else absolute(self.weights),
                 "data": self.data.model_copy(update=data),
             }
         )

@@ -20,6 +20,7 @@ from foveate.metric import Frozen
 
 MOST = 1_000_000  # of any count
 MOST_CHOICES = 64  # combinations of the listed values
+FINE_TUNING_LR = {"sgd": 0.01, "adamw": 1e-4}  # the defaults of a study that starts from weights
 MACHINE = {"device", "threads", "amp", "channels_last"}  # one for a study: its costs are measured with them
 
 
@@ -84,6 +85,25 @@ class Training(Choices, Frozen):
     channels_last: bool = False
     device: str = "cpu"
     threads: int = Field(1, ge=1, le=4096, description="CPU threads of one run; part of what makes it repeatable")
+
+
+def for_fine_tuning(train: Any) -> Any:
+    """The training of a study that starts from weights: with no learning rate of its own it has one for fine-tuning.
+
+    What is no training is returned as it is, and reported where it is checked.
+    """
+    try:
+        training = Training.model_validate(train)
+    except ValidationError:
+        return train
+    if "lr" in training.model_fields_set:
+        return train
+    if "optimizer" in training.listed:
+        reason = "wanted a value beside the list of optimizers, each of which has its own for fine-tuning; got none"
+        raise ValueError(f"train.lr: {reason}")
+    training = training.model_copy(update={"lr": FINE_TUNING_LR[training.optimizer]})
+    training.model_fields_set.discard("lr")  # another optimizer, given later, has another default
+    return training
 
 
 def validation_name(metric: str) -> str:

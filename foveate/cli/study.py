@@ -12,7 +12,7 @@ import typer
 
 from foveate.cli import parse
 from foveate.cli.imports import given_imports
-from foveate.spec import Study
+from foveate.spec import PRETRAINED, Study
 from foveate.study_file import check_study, read_study
 
 if TYPE_CHECKING:
@@ -46,8 +46,16 @@ def run(
         str | None, typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.")
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="File that every network starts from: safetensors or a torch checkpoint.")
+        str | None,
+        typer.Option(
+            help="That every network starts from: a file, safetensors or a torch checkpoint, or a folder that has the "
+            "pretrained ones."
+        ),
     ] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained", help="Start from the weights that timm or torchvision publish, in their caches."),
+    ] = False,
     attention: Annotated[
         str | None, typer.Option(help="Names parted by commas, options after colons: none,se,cbam:kernel_size=3.")
     ] = None,
@@ -74,9 +82,9 @@ def run(
     lr: Annotated[
         str | None,
         typer.Option(
-            help="Highest learning rate; cosine down to 0. Of several values, as of --epochs, --batch-size, "
-            "--weight-decay and --optimizer, each is tried, and chosen on the validation part in each network and "
-            "seed.",
+            help="Highest learning rate; cosine down to 0. Default: 0.1; smaller with weights. Of several values, as "
+            "of --epochs, --batch-size, --weight-decay and --optimizer, each is tried, and chosen on the validation "
+            "part in each network and seed.",
             metavar=LISTED,
         ),
     ] = None,
@@ -135,7 +143,10 @@ def run(
 
     if data is not None and not data.strip():
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
-    content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
+    if pretrained and weights is not None and not Path(weights).expanduser().is_dir():
+        raise ValueError(f"--pretrained: with --weights it takes a folder that has the published file; got {weights}")
+    weights = PRETRAINED if pretrained and weights is None else weights
+    content: dict[str, Any] = read_study(file).model_dump(mode="json", exclude_unset=True) if file else {}
     given: dict[str, Any] = {"until": until, "max_seeds": max_seeds, "resplit": resplit}
     given |= {"task": task, "network": network, "weights": weights, "trainer": trainer}
     given |= parse.control(control)

@@ -9,13 +9,15 @@ from foveate.controls import Control
 from foveate.costs import macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insertions
-from foveate.networks import weights_fingerprint
+from foveate.networks import read_weights, unloaded_tag
 from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
+from foveate.study.start import find_start
 from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
+from foveate.training import FINE_TUNING_LR
 
 VALIDATION = 0.1  # of the training items, where a validation part is needed and the study does not say how large
 
@@ -65,7 +67,7 @@ class Planner:
 
     def __init__(self, study: Study, data: Dataset, task: Task) -> None:
         self.study, self.data, self.task = study, data, task
-        self.weights = "" if study.weights is None else weights_fingerprint(study.weights)
+        self.start = find_start(study)
         self.code = code_fingerprint(study)
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
         self.started = ""
@@ -90,8 +92,9 @@ class Planner:
             task_options=study.task_options,
             data=opened_data(study).model_copy(update={"split": seed}) if study.resplit else opened_data(study),
             fingerprint=self.data.fingerprint,
-            weights=study.weights,
-            weights_fingerprint=self.weights,
+            weights=self.start.path,
+            weights_fingerprint=self.start.fingerprint,
+            pretrained=self.start.pretrained,
             code_fingerprint=self.code,
             train=study.train.single(values or {}),
             trainer=study.trainer,
@@ -101,6 +104,27 @@ class Planner:
             seed=seed,
             **arm,
         )
+
+    def start_notes(self) -> list[str]:
+        """What every network starts from."""
+        study = self.study
+        if study.weights is None:
+            tag = unloaded_tag(study.network)
+            return [] if tag is None else [
+                f"the weights {tag} that the network's name has are not loaded, every network starts from random ones; "
+                '--pretrained, or weights = "pretrained" in a study, loads them'
+            ]  # fmt: skip
+        notes = [f"every network starts from {self.start.text}"]
+        if self.started:
+            notes[0] += f": {self.started}"
+        elif not self.start.pretrained:
+            plain = self.build(self.run(Variant())).state_dict()
+            where = read_weights(study.weights).of_network(plain).taken
+            notes[0] += f", the tensors {where}" if where else ""
+        is_default = "lr" not in study.train.listed and study.train.lr == FINE_TUNING_LR[study.train.optimizer]
+        if study.trainer is None and is_default:
+            notes.append(f"lr {study.train.lr:g}, the default for fine-tuning")
+        return notes
 
     def check(self, name: str, run: Run) -> tuple[int, int]:
         """Parameters and multiply-adds (of a batch of two) of a variant whose outputs fit the task.
@@ -173,10 +197,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     if earlier is not None:
         controls, notes = [Chosen.from_json(one) for one in earlier["controls"]], earlier["notes"]
     else:
-        notes = _replacement_notes(study) + _freezing_notes(study) + _strength_notes(study)
-        if study.weights is not None:
-            what = f": {planner.started}" if planner.started else ""
-            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights}){what}")
+        notes = _replacement_notes(study) + _freezing_notes(study) + _strength_notes(study) + planner.start_notes()
         if study.control != "none":
             controls, more = choose_controls(planner, runs, sizes)
             notes += more
@@ -240,13 +261,15 @@ def _strength_notes(study: Study) -> list[str]:
     """The learning rates of identity starts, where the library's loop trains."""
     if study.trainer is not None:
         return []
-    names: dict[float, list[str]] = {}
+    names: dict[str, list[str]] = {}
     for variant in study.variants:
         if variant.has_blend:
-            rate = STRENGTH_FACTOR * (variant.attention_lr or study.train.lr)
+            rate = f"the learning rate {STRENGTH_FACTOR * (variant.attention_lr or study.train.lr):g}"
+            if variant.attention_lr is None and "lr" in study.train.listed:
+                rate = f"{STRENGTH_FACTOR:g} times the network's learning rate"
             names.setdefault(rate, []).append(variant.name)
     return [
-        f"the strength of an identity start, 0 at first, has the learning rate {rate:g}: {', '.join(those)}"
+        f"the strength of an identity start, 0 at first, has {rate}: {', '.join(those)}"
         for rate, those in names.items()
     ]
 

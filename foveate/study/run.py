@@ -20,7 +20,6 @@ from foveate.data.dataset import Dataset
 from foveate.data.resplit import resplit
 from foveate.data.validation import with_validation
 from foveate.machine import cores
-from foveate.networks import weights_fingerprint
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
@@ -33,6 +32,7 @@ from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
+from foveate.study.start import find_start
 from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
@@ -212,8 +212,7 @@ class _Coordinator:
     ) -> None:
         self.study, self.out, self.data, self.task = study, out, data, task
         self.metrics, self.store, self.watcher = metrics, store, watcher
-        weights = "" if study.weights is None else weights_fingerprint(study.weights)
-        content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
+        content = {"data": data.fingerprint, "weights": find_start(study).fingerprint, "code": code_fingerprint(study)}
         refuse_another(out, study)
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
@@ -239,7 +238,7 @@ class _Coordinator:
         before = self.store.get_meta("content") or content
         whats = {
             "data": f"the data in {self.study.data.source}",
-            "weights": f"the weights in {self.study.weights}",
+            "weights": f"the weights, {self.study.weights},",
             "code": ", ".join(file.name for file in code_files(self.study)) or "code",
         }
         for part, what in whats.items():
