@@ -40,10 +40,12 @@ def run(
         str | None, typer.Option(help="How to read the data: a registered kind, or path.py:function.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.")
+        str | None,
+        typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME, smp:NAME, hf:NAME or path.py:function."),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="File that every network starts from: safetensors or a torch checkpoint.")
+        str | None,
+        typer.Option(help="File that every network, or its encoder, starts from: safetensors or a torch checkpoint."),
     ] = None,
     attention: Annotated[
         str | None, typer.Option(help="Names parted by commas, options after colons: none,se,cbam:kernel_size=3.")
