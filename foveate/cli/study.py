@@ -43,13 +43,14 @@ def run(
         str | None, typer.Option(help="How to read the data: a registered kind, or path.py:function.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.")
+        str | None,
+        typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME, smp:NAME, hf:NAME or path.py:function."),
     ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
-            help="That every network starts from: a file, safetensors or a torch checkpoint, or a folder that has the "
-            "pretrained ones."
+            help="That every network, or its encoder, starts from: a file, safetensors or a torch checkpoint, or a "
+            "folder that has the pretrained ones."
         ),
     ] = None,
     pretrained: Annotated[

@@ -1,4 +1,4 @@
-"""Any network a person can name: ours, timm's, torchvision's, or a function in a file."""
+"""Any network a person can name: ours, timm's, torchvision's, smp's, transformers', or a function in a file."""
 
 import dataclasses
 import inspect
@@ -13,13 +13,14 @@ from torch import nn
 from foveate.networks._deepen import append_block
 from foveate.networks._head import Head, find_head
 from foveate.networks._origin import Origin, note_origin, origin_of
+from foveate.networks._peers import from_hf, from_smp
 from foveate.networks._pretrained import check_tag, read_start
 from foveate.networks._registry import create_network
 from foveate.networks._weights import load_weights
 from foveate.networks._widen import fixed_widths, widened, widened_layers
 from foveate.registry import check_options, error_in, is_file_reference, nearest, read_from_file, run_file
 
-SOURCES = ("foveate", "timm", "torchvision")
+SOURCES = ("foveate", "timm", "torchvision", "smp", "hf")
 _WEIGHTS_OF = {"timm": ("pretrained", "checkpoint_path"), "torchvision": ("pretrained", "weights")}
 _CHANNELS = {"in_channels", "in_chans"}  # what a function of one's own may call the channels of the image
 
@@ -30,8 +31,9 @@ def build_network(
     """A network by name, with fresh weights or trained ones.
 
     Args:
-        name: "foveate:resnet8", "timm:resnet50", "torchvision:resnet18", or "path/to/file.py:function"; a bare name is
-            one of ours. A tag in a name of timm's ("timm:resnet18.a1_in1k") loads nothing by itself.
+        name: "foveate:resnet8", "timm:resnet50", "torchvision:resnet18", "smp:Unet" of segmentation_models_pytorch,
+            "hf:mask2former" of transformers, or "path/to/file.py:function"; a bare name is one of ours. A tag in a name
+            of timm's ("timm:resnet18.a1_in1k") loads nothing by itself.
         num_classes: outputs of the classifier.
         in_channels: of the image. torchvision's networks take 3 only; a function of a file gets them if it takes
             in_channels or in_chans.
@@ -66,6 +68,10 @@ def _built(name: str, num_classes: int, in_channels: int, options: dict[str, Any
         network = _from_timm(rest, num_classes, in_channels, options)
     elif source == "torchvision":
         network = _from_torchvision(rest, num_classes, in_channels, options)
+    elif source == "smp":
+        network = from_smp(rest, num_classes, in_channels, options)
+    elif source == "hf":
+        network = from_hf(rest, num_classes, in_channels, options)
     else:
         network = _from_file(name, num_classes, in_channels, options)
     return note_origin(network, Origin(name, num_classes, in_channels, options))
@@ -121,7 +127,7 @@ def input_channels(name: str, of_the_data: int) -> int:
     if is_file_reference(name):
         takes = inspect.signature(read_from_file(name, "a function")).parameters
         return of_the_data if _CHANNELS & takes.keys() else 3
-    return of_the_data if name.rpartition(":")[0] in {"", "foveate", "timm"} else 3
+    return of_the_data if name.rpartition(":")[0] in {"", "foveate", "timm", "smp"} else 3
 
 
 def _from_timm(name: str, num_classes: int, in_channels: int, options: dict[str, Any]) -> nn.Module:
