@@ -2,7 +2,8 @@
 
     python benchmarks/judged_again.py results/cifar10_resnet8 results/finetune_resnet20 --out FOLDER
 
-Their scores of single items were not kept, so these verdicts are about new seeds alone.
+Their scores of single items were not kept, so these verdicts are about new seeds alone. Controls are part of the family
+now, and a difference is judged against half a point.
 """
 
 import argparse
@@ -24,7 +25,8 @@ def judged(folder: Path) -> tuple[dict[str, str], Summary]:
     arms, rows = [], []
     for arm in stored["arms"]:
         arms.append(Arm(arm["label"], arm["kind"], matches=tuple(arm.get("matches", ()))))
-        values = zip(arm["score"]["seeds"], arm["score"]["values"], strict=True)
+        found = arm.get("score") or arm[metric.name]
+        values = zip(found["seeds"], found["values"], strict=True)
         rows += [Score(arm["label"], seed, metric.name, value) for seed, value in values]
     seeds = tuple(sorted({row.seed for row in rows}))
     controlled = any(arm.kind == "control" for arm in arms)
@@ -37,7 +39,7 @@ def main() -> None:
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    lines = ["# Stored studies judged again", "", *(__doc__ or "").strip().splitlines()[-1:], ""]
+    lines = ["# Stored studies judged again", "", *(__doc__ or "").strip().splitlines()[-2:], ""]
     for folder in given.folders:
         before, now = judged(folder)
         lines += [f"## {folder.name}", "", f"Before: **{before['short']}.** {before['text']}", ""]

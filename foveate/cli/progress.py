@@ -44,7 +44,7 @@ class Progress(Watcher):
             self.bars.stop()
 
     def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
-        compared = len(study.variants) - 1
+        compared = (study.null_check or len(study.variants)) - 1
         self.console.print(f"{study.network} on {data.description}")
         self.console.print(
             f"{len(plan.arms)} networks × {_count(len(study.seeds), 'seed')} × {_count(study.train.epochs, 'epoch')} → "
