@@ -31,7 +31,8 @@ def run(
         Path | None, typer.Argument(help="A study as TOML; flags given besides override it.", metavar="STUDY.toml")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the study. Default: the file's name, or foveate-study.")
+        Path | None,
+        typer.Option(help="Folder of the study. Default: the file's name or foveate-study; of a null check with -aa."),
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="classification, segmentation, regression, one of your own, or path.py:Class.")
