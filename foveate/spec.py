@@ -27,6 +27,7 @@ from foveate.training import MOST, Training
 PLAIN = "none"
 EMBEDDED = "embedded"
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
+STRENGTH_FACTOR = 10.0  # rate of the learned blend of an identity start, in rates of its attention
 MOST_SEEDS = 10_000
 DRAWS = 1_000_000  # the seeds of an arm of a null check are those of the one before it, and this
 LEAST_SEEDS = 3  # with fewer there is no verdict
@@ -133,6 +134,11 @@ class Variant(Frozen):
         return not self.insert
 
     @property
+    def has_blend(self) -> bool:
+        """Does an insertion start as the identity?"""
+        return any(part.init == "identity" for part in self.insert)
+
+    @property
     def name(self) -> str:
         """The label, or one made of what is inserted and how it is trained."""
         if self.label or not self.insert:
@@ -232,6 +238,8 @@ class Run(Frozen):
         is a fingerprint of the content, that is hashed in place of the path."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude={"arm", "imports"})
         content["variant"].pop("label", None)
+        if self.variant.has_blend:
+            content["variant"]["strength_factor"] = STRENGTH_FACTOR
         if self.fingerprint:
             content["data"].pop("source", None)
         if self.weights_fingerprint:

@@ -59,7 +59,7 @@ def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
     for name in ("strength", "change"):
         span = found and getattr(found, name)
         row |= {f"attention_{name}_{end}": span and getattr(span, end) for end in ENDS}
-    for name in ("gates", "without_gradient", "constant"):
+    for name in ("gates", "without_gradient", "constant", "saturated"):
         row[f"attention_{name}"] = found and getattr(found, name)
     row["parameters"], row["multiply_adds"] = cost.parameters, cost.macs
     for key, time in (("latency_ms", cost.latency_ms), ("train_step_ms", cost.train_step_ms)):

@@ -10,7 +10,7 @@ from foveate.costs import macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insertions
 from foveate.networks import weights_fingerprint
-from foveate.spec import DRAWS, DataSpec, Metric, Run, Study, Variant
+from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
 from foveate.study.user_code import code_fingerprint
@@ -173,7 +173,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     if earlier is not None:
         controls, notes = [Chosen.from_json(one) for one in earlier["controls"]], earlier["notes"]
     else:
-        notes = _replacement_notes(study) + _freezing_notes(study)
+        notes = _replacement_notes(study) + _freezing_notes(study) + _strength_notes(study)
         if study.weights is not None:
             what = f": {planner.started}" if planner.started else ""
             notes.append(f"every network starts from the weights in {study.weights} ({planner.weights}){what}")
@@ -234,6 +234,21 @@ def _replacement_notes(study: Study) -> list[str]:
                     f"replaces the {facts.replaces} (replace = true, with at = the layers it replaces)"
                 )
     return list(dict.fromkeys(notes))
+
+
+def _strength_notes(study: Study) -> list[str]:
+    """The learning rates of identity starts, where the library's loop trains."""
+    if study.trainer is not None:
+        return []
+    names: dict[float, list[str]] = {}
+    for variant in study.variants:
+        if variant.has_blend:
+            rate = STRENGTH_FACTOR * (variant.attention_lr or study.train.lr)
+            names.setdefault(rate, []).append(variant.name)
+    return [
+        f"the strength of an identity start, 0 at first, has the learning rate {rate:g}: {', '.join(those)}"
+        for rate, those in names.items()
+    ]
 
 
 def _narrow_notes(name: str, inserted: list[dict[str, Any]]) -> list[str]:

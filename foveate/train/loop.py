@@ -257,7 +257,8 @@ class _Loop:
         self.step, self.history, self.seconds = facts["step"], facts["history"], facts["seconds"]
         self.losses.update(facts["losses"])
         self.best_loss, self.best_epoch = facts["best"]
-        self.attention.resume(facts["attention"])
+        if "attention" in facts:  # not in a checkpoint of before this was kept
+            self.attention.resume(facts["attention"])
 
 
 def evaluate(model: nn.Module, task: Task, batches: Iterator[Batch]) -> Scores:
