@@ -270,4 +270,4 @@ def test_failed_runs_are_told_by_the_command_line_with_status_1(trainers, tmp_pa
         main()
     assert end.value.code == 1
     (failure,) = json.loads(capsys.readouterr().out)["failed"]
-    assert "raised IndexError in line 56" in failure["error"]
+    assert "raised IndexError in line 62" in failure["error"]
