@@ -180,10 +180,18 @@ def _half():
 
 
 def test_outputs_that_are_no_numbers_are_told(colours, command):
-    save_file({"fc.weight": torch.full((3, 3), torch.nan)}, colours / "nan.safetensors")
-    status, _, error = command(*ASKED, "--weights", "nan.safetensors")
+    save_file({"fc.weight": torch.full((3, 3), 3e38)}, colours / "huge.safetensors")
+    status, _, error = command(*ASKED, "--weights", "huge.safetensors")
     assert status == 2
     assert "photos/blue/1.png: the network's outputs are not finite numbers" in error
+    save_file({"fc.weight": torch.full((3, 3), torch.nan)}, colours / "nan.safetensors")
+    status, _, error = command(*ASKED, "--weights", "nan.safetensors")
+    assert (status, len(error.splitlines())) == (2, 1)
+    assert "nan.safetensors: fc.weight: 9 of its 9 values are no finite numbers" in error
+    save_file({"net.fc.weight": torch.eye(3)}, colours / "below.safetensors")
+    status, _, error = command(*ASKED, "--weights", "below.safetensors")
+    assert status == 0
+    assert "note: weights below.safetensors: taken are the tensors below 'net.'" in error
 
 
 def test_the_number_of_classes_is_that_of_the_weights(tmp_path, command):
