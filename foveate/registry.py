@@ -65,9 +65,9 @@ class Registry(Generic[Entry]):
         return self._entries[name]
 
     def names(self, pattern: str = "*") -> list[str]:
-        """Registered names that match the glob pattern, sorted."""
+        """Registered names that match the glob pattern, sorted; those that begin with "_" are found and not listed."""
         self._discover()
-        return sorted(name for name in self._entries if fnmatchcase(name, pattern))
+        return sorted(name for name in self._entries if fnmatchcase(name, pattern) and not name.startswith("_"))
 
     def file_of(self, name: str) -> Path | None:
         """The user's file that defines the entry; None for the library's own and for what no file defines.

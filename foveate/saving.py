@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from foveate.files import write_whole
 from foveate.insertion import insertions, reinsert
-from foveate.networks import Origin, build_wider, origin_of
+from foveate.networks import Origin, build_larger, origin_of
 from foveate.registry import is_file_reference
 from foveate.spec import Frozen
 
@@ -31,6 +31,7 @@ _FORBIDDEN = frozenset({"pretrained", "checkpoint", "weights", "cfg", "url", "fi
 
 Text = Annotated[str, StringConstraints(max_length=500)]
 Number = Annotated[int, Field(ge=1, le=MOST_NUMBER)]
+Count = Annotated[int, Field(ge=0, le=MOST_NUMBER)]
 
 
 class NetworkPart(Frozen):
@@ -41,6 +42,8 @@ class NetworkPart(Frozen):
     in_channels: int = Field(3, ge=1, le=4096)
     options: dict[Text, Any] = Field(default_factory=dict, max_length=100)
     width: float = Field(1.0, ge=1.0, le=16.0)
+    layers: tuple[tuple[Count, Count, Count], ...] = Field((), max_length=10_000)
+    block: Text = ""
 
 
 class SitePart(Frozen):
@@ -212,12 +215,15 @@ def _checked(content: Any, where: str) -> Recipe:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "recipe"
         raise ValueError(f"{where}: {place}: {first['msg']}; got {str(first['input'])[:80]!r}") from None
-    tables = {"attention_options"} if recipe.network.name.rpartition(":")[0] in ("", "foveate") else set()
+    tables = (
+        {"attention_options", "encoder_options"} if recipe.network.name.rpartition(":")[0] in ("", "foveate") else set()
+    )
     for options in (recipe.network.options, *(entry.options for entry in recipe.insertions)):
         for key, value in options.items():
             if not _is_plain(value, tables=key in tables and options is recipe.network.options):
                 raise ValueError(f"{where}: option {key!r}: wanted numbers, words or lists of them; got {value!r:.80}")
-    for key in recipe.network.options:
+    encoder = recipe.network.options.get("encoder_options")
+    for key in (*recipe.network.options, *(encoder if isinstance(encoder, dict) else ())):
         if _FORBIDDEN & set(key.lower().split("_")):
             raise ValueError(f"{where}: option {key!r} of the network would open other files; it cannot be in a recipe")
     return recipe
@@ -249,9 +255,7 @@ def _built(recipe: Recipe, builder: Callable[[], nn.Module] | None) -> nn.Module
     elif is_file_reference(part.name):
         raise ValueError(f"the network is {part.name}, code that a file may not run; pass builder=, which makes it")
     else:
-        model = build_wider(
-            part.name, part.width, num_classes=part.num_classes, in_channels=part.in_channels, **part.options
-        )
+        model = build_larger(Origin(**part.model_dump()))
     reinsert(model, [entry.model_dump() for entry in recipe.insertions])
     return model
 

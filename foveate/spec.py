@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from foveate.controls import Control, Form
 from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
 
@@ -68,12 +69,13 @@ class Insertion(Frozen):
 
     @property
     def name(self) -> str:
-        """The attention's name and whatever differs from the defaults."""
+        """The attention's name and whatever differs from the defaults; what cannot be printed is escaped."""
         parts = [f"{key}={value}" for key, value in sorted(self.options.items())]
         parts += [] if self.at == "block" else [f"at={self.at}"]
         parts += ["replacing"] if self.replace else []
         parts += [] if self.init == "paper" else [self.init]
-        return self.attention + (f" ({', '.join(parts)})" if parts else "")
+        name = self.attention + (f" ({', '.join(parts)})" if parts else "")
+        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
 
 
 SHORT_FORM = tuple(Insertion.model_fields)
@@ -219,6 +221,7 @@ class Run(Frozen):
     network_options: dict[str, Any] = Field(default_factory=dict)
     width: float = Field(1.0, ge=1.0, description="the plain network widened by this factor (equal-cost control)")
     variant: Variant
+    control: Control | None = None
     task: str = "classification"
     task_options: dict[str, Any] = Field(default_factory=dict)
     data: DataSpec
@@ -253,7 +256,8 @@ class Run(Frozen):
 
 
 class Compared(Frozen):
-    """A primary comparison, [[compare]] in a study: an arm against "plain", its "control" or another arm.
+    """A primary comparison, [[compare]] in a study: an arm against "plain", its "control", its control of one of the
+    study's `controls`, or another arm.
 
     metric: None: the one that the verdict is about.
     """
@@ -274,10 +278,11 @@ class Study(Frozen):
         (Variant(), Variant.model_validate("se"), Variant.model_validate("cbam")), max_length=1000
     )
     seeds: tuple[Annotated[int, Field(ge=0, lt=2**31)], ...] = (0, 1, 2, 3, 4)
-    control: Literal["size", "latency", "none"] = Field(
-        "size",
-        description="widen the plain network until it has a variant's parameters and multiply-adds (size), or its "
-        "measured latency (latency)",
+    control: Literal["size", "macs", "latency", "none"] = Field(
+        "size", description="what controls have the same of: parameters, multiply-adds or measured latency"
+    )
+    controls: tuple[Form, ...] = Field(
+        (), description="their forms, the first judged; (): conv, or shuffled where the attention is below any layer"
     )
     task: str = Field("classification", description="a registered task, or path.py:Class")
     task_options: Options = Field(default_factory=dict)
@@ -349,10 +354,14 @@ class Study(Frozen):
         return tuple(sorted(value, key=lambda v: not v.is_plain))
 
     @model_validator(mode="after")
-    def _compare_names_variants(self) -> "Study":
+    def _parts_fit(self) -> "Study":
+        if self.control == "none" and self.controls:
+            raise ValueError("controls go with control = 'size', 'macs' or 'latency'; got control = 'none'")
+        if len(set(self.controls)) < len(self.controls):
+            raise ValueError(f"wanted each form of a control once; got {', '.join(self.controls)}")
         names = [variant.name for variant in self.variants]
         for one in self.compare:
-            for name in (one.arm, *({one.against} - {"plain", "control"})):
+            for name in (one.arm, *({one.against} - {"plain", "control", *self.controls})):
                 if name not in names:
                     raise ValueError(f"compare: no variant is called {name!r}; {nearest(name, names)}")
         return self

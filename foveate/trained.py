@@ -7,10 +7,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from foveate import official, saving
-from foveate.networks import build_network, head_of, load_weights, origin_of, read_weights, usual_classes, usual_shape
+from foveate.networks import (
+    Weights,
+    build_network,
+    build_without_memory,
+    head_of,
+    load_weights,
+    origin_of,
+    read_weights,
+    usual_classes,
+    usual_shape,
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,7 @@ class TrainedNetwork:
             network says.
         classes: names of its classes in the order of its outputs, where the card of a saved network has them.
         saved: was it saved by `foveate.save`? Such a network may have been trained on anything.
+        note: where in the file of weights its tensors stood; "" where nothing but them is there.
     """
 
     model: nn.Module
@@ -35,6 +46,7 @@ class TrainedNetwork:
     source: str | None = None
     classes: tuple[str, ...] = ()
     saved: bool = False
+    note: str = ""
 
 
 def load_trained(
@@ -69,8 +81,9 @@ def load_trained(
         raise ValueError("--source and --cls go together: whose weights they are, and of which class there")
     channels = _channels(network, options)
     if source is not None and cls is not None:
-        model = official.load(source, cls, options, read_weights(weights))
-        return _checked(TrainedNetwork(model, network, _outputs(model), channels, source), num_classes, weights)
+        model, note = official.load_and_tell(source, cls, options, read_weights(weights))
+        found = TrainedNetwork(model, network, _outputs(model), channels, source, note=note)
+        return _checked(found, num_classes, weights)
     return _by_name(network, weights, num_classes, options, channels)
 
 
@@ -108,34 +121,35 @@ def _channels(network: str, options: dict[str, Any]) -> int:
 def _by_name(
     network: str, weights: str | Path, num_classes: int | None, options: dict[str, Any], channels: int
 ) -> TrainedNetwork:
-    state = read_weights(weights)
+    given = read_weights(weights)
     outputs = num_classes or usual_classes(network)
     rest = {"in_channels": channels} | options
     try:
+        plain = build_without_memory(lambda: build_network(network, num_classes=outputs, **rest))
+        state = given.of_network(plain.state_dict())
         if num_classes is None:
             outputs = _outputs_of_the_file(network, weights, outputs, state, rest)
         model = build_network(network, num_classes=outputs, **rest)
-        fresh = load_weights(model, weights, head=partial(head_of, network, num_classes=outputs, **rest))
+        fresh = load_weights(model, state, head=partial(head_of, network, num_classes=outputs, **rest))
     except ValueError as error:
-        found = _recognised(network, state, options)
+        found = _recognised(network, given, options)
         if found is None:
             raise error
         return _checked(found, num_classes, weights)
     if fresh:
-        raise ValueError(f"weights {weights}: {fresh[0]} has {len(state[fresh[0]])} classes; wanted {outputs}")
-    return TrainedNetwork(model.eval(), network, outputs, channels)
+        there = f"has {len(state[fresh[0]])} classes; wanted {outputs}" if fresh[0] in state else "is not there"
+        raise ValueError(f"weights {weights}: {fresh[0]} {there}")
+    return TrainedNetwork(model.eval(), network, outputs, channels, note=state.note)
 
 
-def _outputs_of_the_file(
-    network: str, weights: str | Path, usual: int, state: dict[str, Tensor], options: dict[str, Any]
-) -> int:
+def _outputs_of_the_file(network: str, weights: str | Path, usual: int, state: Weights, options: dict[str, Any]) -> int:
     try:
         return head_of(network, num_classes=usual, **options).outputs_of(state) or usual
     except ValueError as error:
         raise ValueError(f"weights {weights}: {error}") from None
 
 
-def _recognised(network: str, state: dict[str, Tensor], options: dict[str, Any]) -> TrainedNetwork | None:
+def _recognised(network: str, state: Weights, options: dict[str, Any]) -> TrainedNetwork | None:
     """The network from official weights whose class there is called as ours, if they fit one."""
     library, _, name = network.rpartition(":")
     if library not in ("", "foveate") or options:
@@ -143,10 +157,10 @@ def _recognised(network: str, state: dict[str, Tensor], options: dict[str, Any])
     for source, cls in official.list_official():
         if cls.rpartition(".")[2] == name:
             try:
-                model = official.load(source, cls, {}, state)
+                model, note = official.load_and_tell(source, cls, {}, state)
             except (ValueError, TypeError):
                 continue
-            return TrainedNetwork(model, network, _outputs(model), usual_shape(name)[0], source)
+            return TrainedNetwork(model, network, _outputs(model), usual_shape(name)[0], source, note=note)
     return None
 
 

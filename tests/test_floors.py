@@ -9,7 +9,8 @@ import pytest
 import foveate
 
 FLOORS = [
-    {"devices", "files", "machine", "metric", "registry"},  # device check, whole-file writes, machine facts, names
+    # what a control and a metric are, device check, whole-file writes, machine facts, names
+    {"controls", "devices", "files", "machine", "metric", "registry"},
     {"spec"},  # facts: what a run is
     {"study_file", "items", "summary"},  # a study as TOML; scores of each item; what was found
     {"store"},  # facts: where results are kept
@@ -26,7 +27,9 @@ FLOORS = [
     {"cli"},  # door
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
-WITHOUT_TORCH = {"files", "metric", "registry", "spec", "study_file", "items", "summary", "store", "report"}
+WITHOUT_TORCH = {
+    "controls", "files", "metric", "registry", "spec", "study_file", "items", "summary", "store", "report",
+}  # fmt: skip
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]
 

@@ -162,6 +162,7 @@ def change(recipe, where, value):
         (["network", "num_classes"], 5, r"fc.bias: wanted the shape \(5,\), got \(4,\)"),
         (["network", "options"], {"pretrained": True}, "'pretrained' of the network would open other files"),
         (["network", "options"], {"weights_backbone": "x"}, "would open other files"),
+        (["network", "options"], {"encoder_options": {"pretrained_cfg": "x"}}, "would open other files"),
         (["network", "options"], {"widths": [10**9]}, "wanted numbers, words or lists"),
         (["network", "options"], {"depth": 8}, "depth"),
         (["network", "options"], {"a": {"b": 1}}, "option 'a': wanted numbers, words or lists"),

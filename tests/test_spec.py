@@ -54,7 +54,13 @@ def test_a_study_written_as_toml_reads_back_the_same(tmp_path):
         ("[train]\nlr = -1\n", r"s\.toml:2: train\.lr: Input should be greater than 0; got -1"),
         ("seeds = []\n", r"s\.toml:1: seeds: wanted 1 to 10,000 different seeds"),
         ("seeds = [1, 1]\n", r"s\.toml:1: seeds: wanted 1 to 10,000 different seeds"),
-        ("control = 'cost'\n", r"s\.toml:1: control: Input should be 'size', 'latency' or 'none'; got 'cost'"),
+        ("control = 'cost'\n", r"s\.toml:1: control: Input should be 'size', 'macs', 'latency' or 'none'; got"),
+        (
+            "control = 'none'\ncontrols = ['conv']\n",
+            r"controls go with control = 'size', 'macs' or 'latency'; got control",
+        ),
+        ("controls = ['conv', 'conv']\n", "wanted each form of a control once; got conv, conv"),
+        ("controls = ['cnv']\n", r"s\.toml:1: controls\.0: Input should be 'conv', 'wider'"),
         ("seeds = \n", r"s\.toml: not TOML: .*line 1"),
         ("[[variants]]\nattention='se'\n[[variants]]\nattention='se'\n", "two variants are both called 'se'"),
         ("[variants]\nattention='se'\n", r"s\.toml:1: variants: wanted a list of variants: \[\[variants\]\]"),
@@ -246,3 +252,8 @@ def write_and_return(path, text):
 def test_text_with_any_character_reads_back_the_same(tmp_path):
     study = Study(network_options={"a": 'quote " \\ \x7f \x01 tab\t line\n ü 🙂', "b": [[1, 2.5], {"c": True}]})
     assert read_study(write_and_return(tmp_path / "s.toml", study_toml(study))) == study
+
+
+def test_an_arm_made_of_option_text_can_be_printed():
+    variant = Variant.model_validate({"attention": "se", "options": {"gate": "a\x1b[31m\nb é"}})
+    assert variant.name == r"se (gate=a\x1b[31m\nb é)"

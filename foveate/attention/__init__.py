@@ -1,8 +1,10 @@
 """The attention mechanisms: one paper a file, each registered under the name that `create_attention` takes."""
 
 from foveate.attention._capture import Captured, LazyAffinity, capture, record
+from foveate.attention._controls import PositionwiseLayer, Shuffled
 from foveate.attention._registry import (
     ATTENTION,
+    LEAST_UNITS,
     Deviation,
     Facts,
     attention_class,
@@ -12,16 +14,20 @@ from foveate.attention._registry import (
     create_attention,
     list_attention,
     register_attention,
+    too_narrow,
 )
 from foveate.attention.drsn import soft_threshold
 from foveate.registry import UnknownNameError
 
 __all__ = [
     "ATTENTION",
+    "LEAST_UNITS",
     "Captured",
     "Deviation",
     "Facts",
     "LazyAffinity",
+    "PositionwiseLayer",
+    "Shuffled",
     "UnknownNameError",
     "attention_class",
     "attention_facts",
@@ -33,4 +39,5 @@ __all__ = [
     "record",
     "register_attention",
     "soft_threshold",
+    "too_narrow",
 ]

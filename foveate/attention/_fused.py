@@ -61,10 +61,14 @@ def pointwise_conv(layer: nn.Module, x: Tensor) -> Tensor:
 
 
 def one_map_conv(layer: nn.Module, x: Tensor) -> Tensor:
-    """A convolution without bias whose result has one channel, by the primitive for it where x is an image."""
-    if type(layer) is nn.Conv2d and not layer._forward_hooks and not layer._forward_pre_hooks:
-        return conv_to_one(x, layer.weight)
-    return layer(x)
+    """A convolution without bias whose result has one channel, by the primitive for it where x is an image.
+
+    A tracer records a weight as that of the layer that is called, so under one the layer is called.
+    """
+    hooked = layer._forward_hooks or layer._forward_pre_hooks
+    if type(layer) is not nn.Conv2d or hooked or torch.jit.is_tracing():
+        return layer(x)
+    return conv_to_one(x, layer.weight)
 
 
 # ---- mechanisms -----------------------------------------------------------------------------------------------------

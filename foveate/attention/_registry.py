@@ -9,6 +9,7 @@ from torch import nn
 
 from foveate.registry import Registry, check_options
 
+LEAST_UNITS = 2  # one hidden unit whose ReLU is off for every item leaves a gate without gradients
 DOMAINS = ("channel", "spatial", "mixed", "kernel", "self", "transform", "temporal")
 
 
@@ -30,7 +31,8 @@ class Facts:
     d (spatial_dims), the mechanism's option names and the names in `where`, whose expressions are evaluated first, in
     order. The tests evaluate them against the module. `macs` are the multiply-adds of convolutions, linear layers and
     matrix products. `replaces` is what the mechanism stands in place of in its paper, such as "convolution 3×3"; ""
-    where it is added to a network.
+    where it is added to a network. `relu_units` gives, of the channels and all options, the hidden units of the ReLU
+    network that a gate hangs on, of which it takes `LEAST_UNITS`; None: there is no such network.
     """
 
     title: str
@@ -44,6 +46,7 @@ class Facts:
     where: dict[str, str] = field(default_factory=dict)
     deviations: tuple[Deviation, ...] = ()
     replaces: str = ""
+    relu_units: Callable[[int, Mapping[str, Any]], int] | None = None
 
     def __post_init__(self) -> None:
         assert self.domain in DOMAINS, f"domain must be one of {DOMAINS}, got {self.domain!r}"
@@ -105,6 +108,14 @@ def attention_facts(name: str) -> Facts | None:
     """The facts of a mechanism; None for a class registered without them."""
     attention_class(name)
     return _FACTS.get(name)
+
+
+def too_narrow(name: str, channels: int, options: Mapping[str, Any]) -> bool:
+    """Does the mechanism degenerate at this width: has its gate fewer than `LEAST_UNITS` hidden units?"""
+    facts = attention_facts(name)
+    if facts is None or facts.relu_units is None:
+        return False
+    return facts.relu_units(channels, {**attention_options(name), **options}) < LEAST_UNITS
 
 
 def attention_options(name: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from foveate.attention._maps import (
     one_of,
     spread,
 )
-from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.attention._registry import LEAST_UNITS, Deviation, Facts, register_attention
 from foveate.kernels import (
     AccumulatedMap,
     accumulate_gradient,
@@ -60,6 +60,7 @@ FACTS = Facts(
         Deviation("k = 3, other orders, 1×1-conv descriptor", "ablations", "not released", "options"),
         Deviation("bottleneck descriptor", "—", "—", "practitioners' 1×1, k×k, 1×1 with batch norms (after BAM)"),
     ),
+    relu_units=lambda channels, options: channels // options["reduction"] if options["channel"] else LEAST_UNITS,
 )
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from foveate.attention._capture import record
 from foveate.attention._maps import check_dims, check_map, odd_kernel, one_of, spread
-from foveate.attention._registry import Deviation, Facts, register_attention
+from foveate.attention._registry import LEAST_UNITS, Deviation, Facts, register_attention
 from foveate.attention.cbam import ChannelGate, SpatialGate
 from foveate.attention.temporal import TemporalGate, over_frames
 
@@ -43,6 +43,9 @@ FACTS = Facts(
             "both layers, after the convolution, [max; mean]",
             "variant decides, as in `cbam`",
         ),
+    ),
+    relu_units=lambda channels, options: (
+        channels // options["reduction"] if options["channel"] or options["temporal"] else LEAST_UNITS
     ),
 )
 

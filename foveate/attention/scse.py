@@ -27,6 +27,7 @@ CHANNEL = Facts(
     macs="2*C*h",
     where={"h": "C // reduction"},
     deviations=(_REDUCTION, _BIASES),
+    relu_units=lambda channels, options: channels // options["reduction"],
 )
 POSITION = replace(
     CHANNEL,
@@ -36,6 +37,7 @@ POSITION = replace(
     macs="C*P",
     where={},
     deviations=(_BIASES,),
+    relu_units=None,
 )
 BOTH = replace(
     CHANNEL,

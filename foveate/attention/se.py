@@ -35,6 +35,7 @@ FACTS = Facts(
             "insert: the end of the branch; placement= of foveate's residual blocks and resnet8 … has all four",
         ),
     ),
+    relu_units=lambda channels, options: channels // options["reduction"],
 )
 
 

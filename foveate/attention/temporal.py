@@ -36,6 +36,7 @@ FACTS = Facts(
         ),
         Deviation("gating", "—", "—", "mode='gate' (default): σ for each frame, as SE does for channels"),
     ),
+    relu_units=lambda channels, options: channels // options["reduction"],
 )
 
 

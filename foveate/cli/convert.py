@@ -37,7 +37,7 @@ def convert(
     --metric "CIFAR-10 top-1=91.73 %" --out resnet20.safetensors
     """
     from foveate.networks import origin_of, read_weights, weights_fingerprint
-    from foveate.official import licence_of, load
+    from foveate.official import licence_of, load_and_tell
     from foveate.saving import save
 
     arguments = parse.pairs(ctor or [], "--ctor")
@@ -51,7 +51,9 @@ def convert(
             else "the checkpoint"
         )
         raise ValueError(f"--out: wanted a file to write; {out} is {why}")
-    model = load(source, cls, arguments, read_weights(file), num_classes=num_classes)
+    model, note = load_and_tell(source, cls, arguments, read_weights(file), num_classes=num_classes)
+    if note:
+        typer.echo(f"note: {note}", err=True)
     origin = origin_of(model)
     if origin is None:
         raise ValueError(f"--cls: wanted a whole network; {cls} of {source} is a part of one")

@@ -116,8 +116,9 @@ def evaluate(
             progress=bar.update,
         )
     seconds = time.perf_counter() - began
-    for note in (*tested.notes, *([] if preprocessing.known else [UNKNOWN.format(network=network)])):
-        typer.echo(f"note: {note}", err=True)
+    for note in (trained.note, *tested.notes, "" if preprocessing.known else UNKNOWN.format(network=network)):
+        if note:
+            typer.echo(f"note: {note}", err=True)
     count = len(tested.test)
     right = int(scores.items["accuracy"].sum())
     right5 = int(scores.items["top5"].sum()) if "top5" in scores.items else None

@@ -44,6 +44,14 @@ def attention(text: str) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+def control(text: str | None) -> dict[str, Any]:
+    """ "size:conv,shuffled" → {"control": "size", "controls": ["conv", "shuffled"]}; None → {}."""
+    if text is None:
+        return {}
+    equal, colon, forms = text.partition(":")
+    return {"control": equal, "controls": forms.split(",") if colon else []}
+
+
 def variants(text: str, at: str, init: str, **trained: Any) -> list[dict[str, Any]]:
     """The variants of a study, as plain values, all at the same place and trained alike.
 

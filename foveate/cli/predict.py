@@ -34,6 +34,8 @@ def predict(
     if (run is None) == (network is None):
         raise ValueError("wanted --run DIR or --network NAME with --weights FILE")
     predictor = of_run(run) if run is not None else of_network(str(network), weights)
+    if predictor.note:
+        typer.echo(f"note: {predictor.note}", err=True)
     as_folder = out is not None and (out.is_dir() or not out.suffix)
     masks = out if as_folder else None
     rows = predict_files(predictor, path, device=device, batch_size=batch_size, masks=masks)

@@ -11,6 +11,7 @@ from foveate.data.dataset import Dataset
 from foveate.spec import Run, Study
 from foveate.study import Watcher, what_seeds_can_show
 from foveate.study.estimate import in_words
+from foveate.study.ledger import claims_of
 from foveate.study.plan import Plan
 from foveate.summary import Summary
 
@@ -44,7 +45,7 @@ class Progress(Watcher):
             self.bars.stop()
 
     def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
-        compared = (study.null_check or len(study.variants)) - 1
+        compared = len(claims_of(study, [arm.summary() for arm in plan.arms]))
         self.console.print(f"{study.network} on {data.description}")
         self.console.print(
             f"{len(plan.arms)} networks × {_count(len(study.seeds), 'seed')} × {_count(study.train.epochs, 'epoch')} → "
@@ -69,7 +70,8 @@ class Progress(Watcher):
 
     def estimated(self, runs: int, jobs: int, seconds: float) -> None:
         at_a_time = f", {min(jobs, runs)} at a time" if jobs > 1 < runs else ""
-        self.console.print(f"training {runs} run{'s' if runs > 1 else ''}{at_a_time}: {in_words(seconds)}")
+        time = f"{in_words(seconds)} on an idle machine"
+        self.console.print(f"training {runs} run{'s' if runs > 1 else ''}{at_a_time}: {time}")
 
     def started(self, run: Run, attempt: int) -> None:
         self.bars.start()

@@ -82,7 +82,13 @@ def run(
         int | None, typer.Option("--test-images", "--test-items", help="Use only this many.")
     ] = None,
     early_stop: Annotated[int | None, typer.Option(help="Epochs without a lower held-out loss; 0: off.")] = None,
-    control: Annotated[str | None, typer.Option(help="Equal-cost control: size, latency or none.")] = None,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="What controls have the same of (size, macs, latency, none), and their forms after a colon: "
+            "size:conv,wider,block,longer,frozen,shuffled."
+        ),
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="Which the verdict is about. Default: the task's first.")] = None,
     better: Annotated[str | None, typer.Option(help="With --metric of your own trainer: higher or lower.")] = None,
     unit: Annotated[str | None, typer.Option(help="With --better: the metric's unit. Default: fraction.")] = None,
@@ -117,7 +123,8 @@ def run(
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
     content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
     given: dict[str, Any] = {"until": until, "max_seeds": max_seeds, "resplit": resplit}
-    given |= {"task": task, "network": network, "weights": weights, "control": control, "trainer": trainer}
+    given |= {"task": task, "network": network, "weights": weights, "trainer": trainer}
+    given |= parse.control(control)
     given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better, unit)}
     options = {
         "network_options": network_option, "task_options": task_option, "trainer_options": trainer_option,
@@ -149,7 +156,7 @@ def run(
         if until or max_seeds or control:
             raise ValueError("--until, --max-seeds and --control go with variants; a null check has none")
         content |= {"null_check": max(2, len(content["variants"])), "variants": ["none"], "control": "none"}
-        content |= {"compare": (), "until": None, "max_seeds": None}
+        content |= {"controls": (), "compare": (), "until": None, "max_seeds": None}
     study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file)
     folder = out or Path(f"{file.stem if file else 'foveate'}{'-aa' if null_check else '' if file else '-study'}")
     command = shlex.join(["foveate", *sys.argv[1:]])

@@ -142,6 +142,11 @@ def insert(
     return Report(tuple(placements), dry_run, drawing(places, [site for site, _, _ in chosen]))
 
 
+def freeze(model: nn.Module, example: object) -> None:
+    """Freeze the network around the attention that is in it, as :func:`insert` with ``freeze="base"`` does."""
+    freeze_network(model, _find_places(model, example))
+
+
 def remove(model: nn.Module) -> nn.Module:
     """Take out every inserted module.
 

@@ -6,7 +6,6 @@ Nothing here knows a network. The trace is a graph of operations (:class:`Node`)
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -17,6 +16,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakTensorKeyDictionary
+
+from foveate import counting
 
 CHILD = "foveate"
 """Name of an inserted module in its host."""
@@ -335,26 +336,21 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
             torch.clear_autocast_cache()
 
 
-def _takes(model: nn.Module, keywords: Mapping[str, object]) -> bool:
-    """Whether the forward pass can be called with these keyword arguments alone."""
-    try:
-        inspect.signature(model.forward).bind(**keywords)
-    except TypeError:
-        return False
-    return True
-
-
 def run_example(model: nn.Module, example: object) -> object:
-    """The output of ``model`` on ``example``: a tuple holds its arguments, anything else is the one argument.
+    """The output of ``model`` on ``example``: a tuple holds its arguments, a dictionary its keyword arguments.
 
-    A dictionary holds keyword arguments if the forward pass takes arguments by its keys.
+    Anything else is the one argument; a dictionary as the one argument is ``({…},)``.
     """
+    given: Any = dict(example) if isinstance(example, Mapping) else example
     try:
-        if isinstance(example, Mapping) and _takes(model, example):
-            return model(**example)
-        return model(*example) if isinstance(example, tuple) else model(example)
+        return counting.call(model, given)
     except Exception as error:
         error.add_note(
             "foveate ran the model once on `example` to see where its feature maps are, and this run failed."
+            + (
+                " A dictionary holds keyword arguments; as one argument it is ({…},)."
+                if isinstance(example, Mapping)
+                else ""
+            )
         )
         raise

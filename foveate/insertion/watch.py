@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import FrameType, MethodType
 from typing import Any
@@ -152,11 +152,14 @@ def _refuse_counters(root: nn.Module) -> None:
         frame = frame.f_back
 
 
-@torch.compiler.assume_constant_result
 def _is_settled_now(root: nn.Module) -> bool:
     """While a compiler traces: the attention is moved where it must be, but not watched running."""
     is_settled(root)
     return True
+
+
+# As torch.compiler.assume_constant_result does, which would import the compiler: two seconds that few need.
+vars(_is_settled_now)["_dynamo_marked_constant"] = True
 
 
 def is_settled(root: nn.Module) -> bool:
@@ -353,7 +356,12 @@ def settle_all(model: nn.Module) -> None:
 
 
 def keep_attention(module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Load hook: a checkpoint without any attention key is the plain network's and leaves the attention unchanged."""
+    """Load hook: a checkpoint without any attention key is the plain network's and leaves the attention unchanged.
+
+    Attention whose host another tool has just replaced is moved first; the next forward pass names what cannot be.
+    """
+    with suppress(ValueError):
+        settle_all(module)
     attention = {
         f"{prefix}{name}.{CHILD}.{key}".removeprefix("."): value
         for name, host in hosts(module)

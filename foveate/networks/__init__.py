@@ -1,30 +1,43 @@
 """Whole networks by name: ours, and whatever timm, torchvision or a person's own file can build."""
 
 from foveate.networks._build import (
+    build_larger,
     build_network,
     build_wider,
     head_of,
     input_channels,
     read_own_file,
 )
+from foveate.networks._checkpoint import Weights, read_weights, tensors_by_name
+from foveate.networks._deepen import chains_of_blocks
 from foveate.networks._example import check_shape, example_input, usual_classes, usual_shape
-from foveate.networks._head import Head, find_head
+from foveate.networks._head import Head, build_without_memory, find_head
+from foveate.networks._inner import InnerWidth, Widths, extra_layers, grown_as_told, inner_widths
 from foveate.networks._origin import Origin, note_origin, origin_of
 from foveate.networks._registry import NETWORKS, create_network, list_networks, register_network
-from foveate.networks._weights import load_weights, read_weights, tensors_by_name, weights_fingerprint
+from foveate.networks._weights import load_weights, weights_fingerprint
 from foveate.networks._widen import widen_until
 
 __all__ = [
     "NETWORKS",
     "Head",
+    "InnerWidth",
     "Origin",
+    "Weights",
+    "Widths",
+    "build_larger",
     "build_network",
     "build_wider",
+    "build_without_memory",
+    "chains_of_blocks",
     "check_shape",
     "create_network",
     "example_input",
+    "extra_layers",
     "find_head",
+    "grown_as_told",
     "head_of",
+    "inner_widths",
     "input_channels",
     "list_networks",
     "load_weights",

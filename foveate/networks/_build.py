@@ -1,5 +1,6 @@
 """Any network a person can name: ours, timm's, torchvision's, or a function in a file."""
 
+import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from foveate.networks._deepen import append_block
 from foveate.networks._head import Head, find_head
-from foveate.networks._origin import Origin, note_origin
+from foveate.networks._origin import Origin, note_origin, origin_of
 from foveate.networks._registry import create_network
-from foveate.networks._widen import fixed_widths, widened
+from foveate.networks._widen import fixed_widths, widened, widened_layers
 from foveate.registry import check_options, error_in, is_file_reference, nearest, read_from_file, run_file
 
 SOURCES = ("foveate", "timm", "torchvision")
@@ -61,6 +63,29 @@ def build_wider(name: str, factor: float, *, num_classes: int, in_channels: int,
         return build(num_classes)
     with widened(factor, in_channels=in_channels, fixed=fixed_widths(build, num_classes)):
         return build(num_classes)
+
+
+def build_larger(origin: Origin) -> nn.Module:
+    """The network as its origin says: that of `build_network`, wider, with wider layers or with one block more.
+
+    Raises: as `build_wider`. ValueError: no block can be put there.
+    """
+    options: dict[str, Any] = {"num_classes": origin.num_classes, "in_channels": origin.in_channels, **origin.options}
+
+    def build() -> nn.Module:
+        if not origin.layers:
+            return build_wider(origin.name, origin.width, **options)
+        with widened_layers({number: (taken, given) for number, taken, given in origin.layers}):
+            return build_network(origin.name, **options)
+
+    network = build()
+    if origin.block:
+        append_block(network, origin.block, build())
+    noted = origin_of(network)
+    assert noted is not None
+    return note_origin(
+        network, dataclasses.replace(noted, width=origin.width, layers=origin.layers, block=origin.block)
+    )
 
 
 def _by_classes(name: str, in_channels: int, options: dict[str, Any]) -> Callable[[int], nn.Module]:

@@ -98,6 +98,48 @@ def _each_layer(change: Callable[[int, nn.Module, tuple[str, ...], dict[str, Any
             setattr(cls, "__init__", init)  # noqa: B010
 
 
+@contextmanager
+def widened_layers(extra: Mapping[int, tuple[int, int]]) -> Iterator[None]:
+    """The network constructed inside has some of its layers wider. torch is as it was afterwards.
+
+    Args:
+        extra: number of a layer, in the order of construction → channels more that it takes and that it gives.
+    """
+
+    def change(number: int, layer: nn.Module, names: tuple[str, ...], values: dict[str, Any]) -> None:
+        if number not in extra:
+            return
+        taken, given = extra[number]
+        depthwise = 1 < values.get("groups", 1) == values.get("in_channels")
+        for name, more in zip(names, (given, taken), strict=False):
+            old = values[name]
+            values[name] = old + more if isinstance(old, int) else (*old[:-1], old[-1] + more)
+        if depthwise:
+            values["groups"] = values["in_channels"]
+
+    with _each_layer(change):
+        yield
+
+
+def numbered(build: Callable[[], nn.Module]) -> nn.Module:
+    """The network without memory; `number_of` gives the numbers of its layers."""
+
+    def note(number: int, layer: nn.Module, names: tuple[str, ...], values: dict[str, Any]) -> None:
+        vars(layer)[_NUMBER] = number
+
+    def made() -> nn.Module:
+        with _each_layer(note):
+            return build()
+
+    return build_without_memory(made)
+
+
+def number_of(layer: nn.Module) -> int | None:
+    """Of a layer of a network made by `numbered`, in the order of construction; None for what cannot be widened."""
+    number = vars(layer).get(_NUMBER)
+    return number if isinstance(number, int) else None
+
+
 def _round(width: float, multiple: int) -> int:
     return max(1, round(width / multiple)) * multiple
 
@@ -107,20 +149,12 @@ def fixed_widths(build: Build, num_classes: int) -> Fixed:
 
     Raises: ValueError: as `find_head`.
     """
-
-    def note(number: int, layer: nn.Module, names: tuple[str, ...], values: dict[str, Any]) -> None:
-        vars(layer)[_NUMBER] = number
-
-    def numbered() -> nn.Module:
-        with _each_layer(note):
-            return build(num_classes)
-
-    plain = build_without_memory(numbered)
+    plain = numbered(lambda: build(num_classes))
     head = find_head(build, num_classes, built=plain)
     classes: dict[int, frozenset[str]] = {}
     multiples: dict[int, int] = {}
     for path, layer in plain.named_modules():
-        number = vars(layer).get(_NUMBER)
+        number = number_of(layer)
         names = next((names for cls, names in _WIDTHS.items() if isinstance(layer, cls)), ())
         axes = head.tensors.get(f"{path}.weight".removeprefix("."), ())
         if number is not None and (own := frozenset(names[axis] for axis in axes if axis < len(names))):

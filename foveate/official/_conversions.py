@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from foveate.insertion import mark_fresh
-from foveate.networks import Head, find_head, tensors_by_name
+from foveate.networks import Head, Weights, find_head, tensors_by_name
 
 Build = Callable[..., tuple[nn.Module, dict[str, str]]]
 Decode = Callable[[Mapping[str, Any]], dict[str, Tensor]]
@@ -101,8 +101,8 @@ def load(
         source: GitHub owner/name of the official code.
         cls: the class (or graph) there.
         ctor: its constructor arguments there.
-        state_dict: its state dict, alone or in the state of a training script (`networks.tensors_by_name`); keys may
-            start with "module.". Values are copied.
+        state_dict: its state dict, alone or in the state of a training script (`networks.tensors_by_name`); its keys
+            may all stand below "module.", "model.", "net.", "network." or "backbone.". Values are copied.
         num_classes: for a whole network: a classifier for this number of classes, with fresh weights if the checkpoint
             has none or one for another number, which `insert(..., freeze="base")` then leaves trainable; everything
             else is the checkpoint's.
@@ -111,7 +111,36 @@ def load(
         official class does not have, or one that it needs and is not given. ValueError: a missing, surplus or
         misshapen key, by its official name, such as a checkpoint of another depth, width or number of classes has.
     """
+    return load_and_tell(source, cls, ctor, state_dict, num_classes=num_classes)[0]
+
+
+def load_and_tell(
+    source: str,
+    cls: str,
+    ctor: Mapping[str, Any] | None,
+    state_dict: Mapping[str, Any],
+    *,
+    num_classes: int | None = None,
+) -> tuple[nn.Module, str]:
+    """What `load` gives, and where among the state dict's tensors the network's stand, as `Weights.note` says."""
     conversion = _find(source, cls)
+    if not state_dict:
+        return _loaded(conversion, cls, ctor, Weights({}), num_classes), ""
+    weights = state_dict if isinstance(state_dict, Weights) else tensors_by_name(state_dict, cls)
+    reason: ValueError | None = None
+    for reading in weights.readings():
+        try:
+            return _loaded(conversion, cls, ctor, reading, num_classes), reading.note
+        except ValueError as error:
+            reason = reason or error
+    assert reason is not None
+    raise reason
+
+
+def _loaded(
+    conversion: Conversion, cls: str, ctor: Mapping[str, Any] | None, weights: Weights, num_classes: int | None
+) -> nn.Module:
+    source, state = conversion.source, dict(weights)
     given = dict(ctor or {})
     known = inspect.signature(conversion.build).parameters
     classes = next((name for name in ("num_classes", "n_class") if name in known), None)
@@ -123,7 +152,6 @@ def load(
         given[classes] = num_classes
     if missing := [p.name for p in known.values() if p.default is p.empty and p.name not in given]:
         raise TypeError(f"{cls} of {source} needs the argument {missing[0]!r}; given: {', '.join(given) or 'none'}")
-    state = tensors_by_name(state_dict, cls) if state_dict else {}
     if conversion.decode is not None:
         state = conversion.decode(state)
     if conversion.infer is not None:

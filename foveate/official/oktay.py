@@ -1,4 +1,4 @@
-"""The grid attention blocks of ozan-oktay/Attention-Gated-Networks; each returns (gated map, attention map)."""
+"""The 3-D network of ozan-oktay/Attention-Gated-Networks, and its blocks, which return (gated map, attention map)."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,7 +6,10 @@ from functools import partial
 from torch import nn
 
 from foveate.attention import create_attention
+from foveate.networks import create_network
+from foveate.networks.attention_unet import WIDTHS
 from foveate.official._conversions import official
+from foveate.official._shared import only
 
 SOURCE = "ozan-oktay/Attention-Gated-Networks"
 MODES = {
@@ -81,6 +84,40 @@ def torr(
         return_map=True,
     )
     return module, {"W.0": "out", "W.1": "norm"} if bn_layer else {"W": "out"}
+
+
+def _block_keys(there: str, here: str) -> dict[str, str]:
+    return {f"{there}.conv{i + 1}.{j}": f"{here}.{i}.{j}" for i in (0, 1) for j in (0, 1)}
+
+
+@official(SOURCE, "unet_CT_single_att_dsv_3D")
+def attention_unet(
+    feature_scale: int = 4,
+    n_classes: int = 21,
+    is_deconv: bool = True,
+    in_channels: int = 3,
+    nonlocal_mode: str = "concatenation",
+    attention_dsample: Sequence[int] = (2, 2, 2),
+    is_batchnorm: bool = True,
+) -> tuple[nn.Module, dict[str, str]]:
+    del is_deconv  # the released class upsamples linearly either way
+    only("unet_CT_single_att_dsv_3D", nonlocal_mode=(nonlocal_mode, "concatenation"), is_batchnorm=(is_batchnorm, True))
+    only("unet_CT_single_att_dsv_3D", attention_dsample=(tuple(attention_dsample), (2, 2, 2)))
+    widths = [width // feature_scale for width in WIDTHS]
+    network = create_network("attention_unet3d", num_classes=n_classes, in_channels=in_channels, widths=widths)
+    keys = {"gating.conv1": "signal", "dsv1": "scales.0", "final": "mix"}
+    keys |= {f"dsv{i + 1}.dsv.0": f"scales.{i}" for i in (1, 2, 3)}
+    for i in range(4):
+        keys |= _block_keys(f"conv{i + 1}", f"encoder.{i}") | _block_keys(f"up_concat{4 - i}.conv", f"decoder.{i}")
+    keys |= _block_keys("center", "encoder.4")
+    for i in range(3):
+        block = f"attentionblock{4 - i}"
+        keys |= {f"{block}.combine_gates": f"skips.{i}.combine", f"{block}.gate_block_1": f"skips.{i}.gate"}
+        keys |= {
+            f"{block}.gate_block_1.W.0": f"skips.{i}.gate.out",
+            f"{block}.gate_block_1.W.1": f"skips.{i}.gate.norm",
+        }
+    return network, keys
 
 
 for dims in (2, 3):

@@ -3,7 +3,7 @@
 import math
 
 from foveate.metric import Metric, significant
-from foveate.summary import Comparison, Estimate
+from foveate.summary import Comparison, Estimate, Summary
 from foveate.summary import signed as signed_differences
 
 NONE = "–"
@@ -99,3 +99,19 @@ def duration(seconds: float | None) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def controls(summary: Summary) -> list[str]:
+    """For each control what it adds for what its variants add; then the differences to those that are not judged."""
+    lines = []
+    for arm in summary.arms:
+        for variant in arm.matches:
+            texts = [one.text for one in arm.cost_matches if one.variant == variant]
+            of = f", for {variant}" if len(arm.matches) > 1 else ""
+            lines += [f"{arm.label}{of}: {'; '.join(texts)}"] if texts else []
+    for arm in summary.arms:
+        for label, found in arm.against_controls.items():
+            if label != arm.control and not found.comparisons:
+                unit = f" {summary.metric.difference_unit}" if summary.metric.difference_unit else ""
+                lines.append(f"{arm.label} to its {label}: {found.text}{unit}, described, not judged")
+    return lines

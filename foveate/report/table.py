@@ -44,11 +44,21 @@ def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
         row |= {f"{name}_p": one and one.p, f"{name}_p_holm": one and one.p_holm}
         row |= {f"{name}_verdict": one and one.word}
     row["control"] = _no_formula(arm.control or "")
+    match = next((one for one in arm.cost_matches if one.matched), None)
+    row |= {"control_form": arm.form, "control_of": _no_formula(", ".join(arm.matches))}
+    row |= {"control_match": match and match.what, "control_added": match and match.added}
+    row |= {"control_added_by_variant": match and match.wanted, "control_mismatch_percent": match and match.percent}
     for other in summary.metrics[1:]:
         row |= _values(other, arm)
         row |= _differences(other, f"{other.name}_difference_to_plain", arm.descriptive.get(other.name))
     for verb in ("better", "worse", "equal"):
         row[f"items_{verb}"] = arm.items and getattr(arm.items, verb)
+    found = arm.attention
+    for name in ("strength", "change"):
+        span = found and getattr(found, name)
+        row |= {f"attention_{name}_{end}": span and getattr(span, end) for end in ENDS}
+    for name in ("gates", "without_gradient", "constant"):
+        row[f"attention_{name}"] = found and getattr(found, name)
     row["parameters"], row["multiply_adds"] = cost.parameters, cost.macs
     for key, time in (("latency_ms", cost.latency_ms), ("train_step_ms", cost.train_step_ms)):
         row |= {f"{key}_{end}": time and getattr(time, end) for end in ("median", "low", "high")}
@@ -124,6 +134,8 @@ def _notes(summary: Summary) -> list[str]:
         notes.append(f"Multiply-adds: of one item; latency: of a batch of {batch}.")
     if len(summary.metrics) > 1:
         notes.append(f"Also measured: {', '.join(one.name for one in summary.metrics[1:])}; in the report.")
+    notes += [f"{arm.label}: {arm.attention.text}." for arm in summary.arms if arm.attention and arm.attention.text]
+    notes += [f"{line}." for line in numbers.controls(summary)]
     notes += [f"Note: {note}." for note in summary.about.get("notes", [])]
     if summary.failed:
         many = len(summary.failed) > 1
@@ -134,7 +146,8 @@ def _notes(summary: Summary) -> list[str]:
 
 def _cells(metric: Metric, arm: ArmSummary, costed: bool) -> list[str]:
     mean, half = numbers.estimate(metric, arm.score)
-    cells = [arm.label, f"{mean} ± {half}" if half else mean]
+    strength = f"\nstrength {arm.attention.strength_text}" if arm.attention and arm.attention.strength else ""
+    cells = [arm.label + strength, f"{mean} ± {half}" if half else mean]
     cells.append(arm.against_plain.text.replace(" (", "\n(") if arm.against_plain else numbers.NONE)
     if costed:
         times = arm.cost.latency_ms

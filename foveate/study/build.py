@@ -1,6 +1,5 @@
-"""The network of a run: plain weights of its seed or file, widened if it is a control, the attention inserted."""
+"""The network of a run: plain weights of its seed or file, the attention inserted, changed if it is a control."""
 
-import dataclasses
 from functools import partial
 from typing import Any
 
@@ -10,16 +9,18 @@ from torch import Tensor, nn
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insert, mark_fresh
 from foveate.networks import (
-    build_wider,
+    Origin,
+    build_larger,
     head_of,
     input_channels,
     load_weights,
-    note_origin,
-    origin_of,
     weights_fingerprint,
 )
+from foveate.official import start_encoder
 from foveate.spec import Run
+from foveate.study.controls.build import as_control
 
+_STARTED = "_foveate_started"
 SEED_STEP = 1_000_003  # between the seeds of several insertions of one run
 
 
@@ -40,12 +41,8 @@ def build_variant(run: Run, *, num_classes: int, in_channels: int, example: Any)
     variant = run.variant
     with torch.random.fork_rng(devices=[]), _device(example):
         torch.manual_seed(run.seed)
-        model = build_wider(
-            run.network, run.width, num_classes=num_classes, in_channels=in_channels, **run.network_options
-        )
-        origin = origin_of(model)
-        assert origin is not None
-        note_origin(model, dataclasses.replace(origin, width=run.width))
+        larger = (run.control.widths, run.control.block) if run.control else ((), "")
+        model = build_larger(Origin(run.network, num_classes, in_channels, run.network_options, run.width, *larger))
         if run.weights is not None:
             _start_from(run, run.weights, model, num_classes, in_channels)
         for number, part in enumerate(variant.insert):
@@ -61,16 +58,33 @@ def build_variant(run: Run, *, num_classes: int, in_channels: int, example: Any)
                 seed=run.seed + SEED_STEP * number,
                 **part.options,
             )
+        if run.control is not None:
+            torch.manual_seed(run.seed + SEED_STEP * len(variant.insert))
+            as_control(model, run, example)
     return model
 
 
 def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_channels: int) -> None:
-    if run.width != 1:
-        raise ValueError(f"weights {weights} are those of the plain network; they do not fit one widened")
+    if run.width != 1 or (run.control and (run.control.widths or run.control.block)):
+        larger = "with one more block" if run.control and run.control.block else "widened"
+        raise ValueError(f"weights {weights} are those of the plain network; they do not fit one {larger}")
     if run.weights_fingerprint not in ("", weights_fingerprint(weights)):
         raise ValueError(f"weights {weights} changed since the study was planned; run the study again")
     head = partial(head_of, run.network, num_classes=num_classes, in_channels=in_channels, **run.network_options)
-    mark_fresh(model, load_weights(model, weights, head=head))
+    try:
+        mark_fresh(model, load_weights(model, weights, head=head))
+    except ValueError as error:
+        if not hasattr(model, "encoder"):
+            raise
+        try:
+            vars(model)[_STARTED] = str(start_encoder(model, weights))
+        except ValueError as other:
+            raise ValueError(f"{error}; {other}") from None
+
+
+def how_it_started(model: nn.Module) -> str:
+    """What a network took of a file with its encoder's weights; "" if it took all or there was none."""
+    return str(vars(model).get(_STARTED, ""))
 
 
 def _device(example: Any) -> torch.device:

@@ -1,6 +1,5 @@
 """Are the names of a study known, and do its files reach every process? Checked before data are opened."""
 
-import hashlib
 import tomllib
 from pathlib import Path
 
@@ -77,15 +76,6 @@ def _unnamed_files(study: Study) -> list[str]:
     named = {Path(path).resolve() for path in study.files()}
     found = [registry.file_of(name) for registry, name in used]
     return list(dict.fromkeys(str(path) for path in found if path is not None and path not in named))
-
-
-def code_fingerprint(study: Study) -> str:
-    """Of the user's own files that the study runs; "" where it runs none."""
-    files = study.files()
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(Path(path).name.encode() + b"\0" + Path(path).read_bytes())
-    return digest.hexdigest()[:16] if files else ""
 
 
 def _place(file: Path | None, variant: Variant, option: str | None = None) -> str:

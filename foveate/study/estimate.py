@@ -7,7 +7,7 @@ from foveate.data.dataset import Dataset
 from foveate.spec import Run, Study
 from foveate.train.schedule import batches_an_epoch
 
-STARTING_S = 4.0  # of a run: a process, torch, the data and the network
+STARTING_S = 4.0  # of a run: a process, the data and the network, and its files at the end
 
 
 def training_seconds(
@@ -16,7 +16,8 @@ def training_seconds(
     """Seconds until these runs are trained, `jobs` at a time; None for a trainer of one's own, which nobody timed.
 
     Every batch of every epoch costs a training step and its reading, every test item a forward pass after each epoch
-    and once more at the end. Optimiser, checkpoints and runs that slow one another down are not in it.
+    and once more at the end. Optimiser, checkpoints and what slows a run down (runs beside it, other programs) are not
+    in it.
 
     Args:
         runs: those not done yet.
@@ -35,7 +36,7 @@ def training_seconds(
         scale = len(data.train) / batches / batch / 1000  # from milliseconds of the measured batch to seconds of one
         train = batches * (step * scale + reading)
         test = len(data.test) * (forward / batch / 1000)
-        seconds += STARTING_S + spec.epochs * (train + test) + test
+        seconds += STARTING_S + run.train.epochs * (train + test) + test
     return seconds / jobs
 
 

@@ -10,13 +10,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from foveate.files import read_json, write_json
 from foveate.study.executor import Job, JobProgress, WorkerResult
+from foveate.study.forking import Forked, ForkServer, can_fork
 from foveate.train import CHECKPOINT
 
 FILE_OF = {"train": "run.json", "costs": "costs.json"}
+Process = subprocess.Popen[bytes] | Forked
 
 
 class LocalProcesses:
@@ -27,7 +29,8 @@ class LocalProcesses:
 
     def __init__(self, folder: Path, jobs: int = 1) -> None:
         self.folder, self.jobs = folder, max(1, jobs)
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._running: dict[str, Process] = {}
+        self._server: ForkServer | None = None
         self._ended: queue.Queue[WorkerResult] = queue.Queue()
 
     def __enter__(self) -> "LocalProcesses":
@@ -38,6 +41,9 @@ class LocalProcesses:
             process.kill()
             process.wait()
         self._running.clear()
+        if self._server is not None:
+            self._server.close()
+            self._server = None
 
     def finished(self, key: str) -> dict[str, Any] | None:
         path = self._place(key) / "result.json"
@@ -74,10 +80,16 @@ class LocalProcesses:
         for old in ("error.json", "result.json"):
             (place / old).unlink(missing_ok=True)
         write_json(place / FILE_OF[job.kind], job.content)
+        with open(place / "log.txt", "ab") as log:
+            process = self._process(job, place, log)
+        self._running[job.key] = process
+        threading.Thread(target=self._follow, args=(job.key, process, tell), daemon=True).start()
+
+    def _process(self, job: Job, place: Path, log: IO[bytes]) -> Process:
         threads = str(job.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
-        with open(place / "log.txt", "ab") as log:
-            process = subprocess.Popen(
+        if not can_fork():
+            return subprocess.Popen(
                 [sys.executable, "-m", "foveate.study.worker", str(place)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -85,10 +97,14 @@ class LocalProcesses:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the coordinator alone, which then ends its workers
             )
-        self._running[job.key] = process
-        threading.Thread(target=self._follow, args=(job.key, process, tell), daemon=True).start()
+        if self._server is not None:
+            with contextlib.suppress(OSError):  # it was killed
+                return self._server.start(place, log)
+            self._server.close()
+        self._server = ForkServer(self.folder, environment, _library(job), log)
+        return self._server.start(place, log)
 
-    def _follow(self, key: str, process: subprocess.Popen[bytes], tell: Callable[[str, JobProgress], None]) -> None:
+    def _follow(self, key: str, process: Process, tell: Callable[[str, JobProgress], None]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         for line in process.stdout:
@@ -108,3 +124,9 @@ class LocalProcesses:
         lines = (place / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
         return WorkerResult(key, crash=f"{how}: {lines[-1] if lines else 'no log'}")
+
+
+def _library(job: Job) -> str:
+    """Of the job's network."""
+    run = job.content if job.kind == "train" else next(iter(job.content["runs"].values()))
+    return str(run["network"]).partition(":")[0]

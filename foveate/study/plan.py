@@ -1,28 +1,29 @@
-"""What will be run, before anything runs: every network built, every site found, every control widened."""
+"""What will be run, before anything runs: every network built, every site found, every control matched."""
 
-import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from foveate.attention import attention_facts
-from foveate.costs import costs, macs, parameters
+from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
+from foveate.controls import Control
+from foveate.costs import macs, parameters
 from foveate.data.dataset import Batch, Dataset
-from foveate.networks import weights_fingerprint, widen_until
+from foveate.insertion import insertions
+from foveate.networks import weights_fingerprint
 from foveate.spec import DRAWS, Metric, Run, Study, Variant
-from foveate.study.build import build_for, example_batch, example_inputs
-from foveate.study.checks import code_fingerprint
+from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
+from foveate.study.controls import Chosen, choose_controls
+from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
-
-SHARED = 1.03  # a control may cost this many times what its variant costs, before the variant gets one of its own
 
 
 @dataclass(frozen=True)
 class PlannedArm:
-    """One row of the report: a variant, or a widened plain network that costs what the variants in `matches` cost.
+    """One row of the report: a variant, or a control of the variants in `matches`.
 
-    copy_number: 0, or the arm's number among those that differ in their label alone.
+    Attributes:
+        copy_number: 0, or the arm's number among those that differ in their label alone.
+        control, form, epochs: of a control, as of `foveate.study.controls.Chosen`.
     """
 
     label: str
@@ -31,10 +32,15 @@ class PlannedArm:
     width: float = 1.0
     matches: tuple[str, ...] = ()
     copy_number: int = 0
+    control: Control | None = None
+    form: str = ""
+    epochs: int | None = None
 
     def summary(self) -> Arm:
         """As the analysis takes it."""
-        return Arm(self.label, self.kind, self.variant.short(), self.width, self.matches)
+        return Arm(
+            self.label, self.kind, self.variant.short(), self.width, self.matches, form=self.form, epochs=self.epochs
+        )
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,11 @@ class Plan:
     arms: tuple[PlannedArm, ...]
     runs: tuple[Run, ...]
     notes: tuple[str, ...]
+    controls: tuple[Chosen, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """What `make_plan` takes over when the same study goes on, as plain values."""
-        widths = {str(arm.width): list(arm.matches) for arm in self.arms if arm.kind == "control"}
-        return {"widths": widths, "notes": list(self.notes)}
+        return {"controls": [one.to_json() for one in self.controls], "notes": list(self.notes)}
 
 
 class Planner:
@@ -58,6 +64,8 @@ class Planner:
         self.study, self.data, self.task = study, data, task
         self.weights = "" if study.weights is None else weights_fingerprint(study.weights)
         self.code = code_fingerprint(study)
+        self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
+        self.started = ""
 
     def run(self, variant: Variant, width: float = 1.0, seed: int | None = None, **arm: Any) -> Run:
         """One run of the study."""
@@ -93,6 +101,8 @@ class Planner:
         """
         try:
             model = self.build(run).eval()
+            self.narrow += _narrow_notes(name, insertions(model))
+            self.started = how_it_started(model)
             if run.trainer is None or len(self.data.train):
                 self.task.check(model, self.batch(run))
                 self.task.loss(model.train(), self.batch(run))  # auxiliary outputs and modules' losses come in training
@@ -122,7 +132,7 @@ class Planner:
 
 
 def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] | None = None) -> Plan:
-    """Build every network without memory, find every site, and widen the plain network to what each variant costs.
+    """Build every network without memory, find every site, and choose the controls of each variant.
 
     earlier: `Plan.to_json` of an earlier plan for the same study; its controls are taken over, as a measured latency
         would not come out the same twice.
@@ -135,35 +145,46 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     arms = [_arm(number, variant, study) for number, variant in enumerate(study.variants)]
     if study.null_check:
         arms += [PlannedArm(f"copy {number}", "attention", Variant()) for number in range(1, study.null_check)]
-    widths: dict[float, list[str]] = {}
+    controls: list[Chosen] = []
     notes: list[str] = []
     if earlier is not None:
-        widths, notes = {float(w): names for w, names in earlier["widths"].items()}, earlier["notes"]
+        controls, notes = [Chosen.from_json(one) for one in earlier["controls"]], earlier["notes"]
     else:
         notes = _replacement_notes(study) + _freezing_notes(study)
         if study.weights is not None:
-            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights})")
-            if study.control != "none":
-                notes.append("no equal-cost control: these weights do not fit a widened network")
-        elif study.control != "none":
-            widths, more = _control_widths(planner, runs, sizes)
+            what = f": {planner.started}" if planner.started else ""
+            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights}){what}")
+        if study.control != "none":
+            controls, more = choose_controls(planner, runs, sizes)
             notes += more
-    by = "size" if study.control == "size" else "latency"
-    for width, names in sorted(widths.items()):
-        label = f"plain ×{width:.3g} ({by} of {', '.join(names)})"
-        arms.append(PlannedArm(label, "control", Variant(), width, tuple(names)))
+        notes += planner.narrow
+    arms += [_control_arm(one) for one in controls]
     planned = [
-        planner.run(
-            arm.variant,
-            arm.width,
-            seed + (number * DRAWS if study.null_check else 0),
-            arm=arm.label,
-            copy_number=arm.copy_number,
+        _with_epochs(
+            planner.run(
+                arm.variant,
+                arm.width,
+                seed + (number * DRAWS if study.null_check else 0),
+                control=arm.control,
+                arm=arm.label,
+                copy_number=arm.copy_number,
+            ),
+            arm.epochs,
         )
         for seed in study.seeds
         for number, arm in enumerate(arms)
     ]
-    return Plan(tuple(arms), tuple(planned), tuple(notes))
+    return Plan(tuple(arms), tuple(planned), tuple(notes), tuple(controls))
+
+
+def _control_arm(one: Chosen) -> PlannedArm:
+    return PlannedArm(
+        one.label, "control", one.variant, one.width, one.matches, control=one.control, form=one.form, epochs=one.epochs
+    )
+
+
+def _with_epochs(run: Run, epochs: int | None) -> Run:
+    return run if epochs is None else run.model_copy(update={"train": run.train.model_copy(update={"epochs": epochs})})
 
 
 def _arm(number: int, variant: Variant, study: Study) -> PlannedArm:
@@ -190,6 +211,23 @@ def _replacement_notes(study: Study) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
+def _narrow_notes(name: str, inserted: list[dict[str, Any]]) -> list[str]:
+    """For a variant with gates of a single hidden unit."""
+    narrow = [
+        one["site"]["channels"]
+        for one in inserted
+        if too_narrow(one["attention"], one["site"]["channels"], one["options"])
+    ]
+    if not narrow:
+        return []
+    widths = " and ".join(map(str, sorted(set(narrow))))
+    return [
+        f"{name}: one hidden unit at {len(narrow)} of {len(inserted)} sites, of {widths} channels; a gate whose only "
+        f"unit is off for every item gets no gradient (reduction = {min(narrow) // LEAST_UNITS} gives it "
+        f"{LEAST_UNITS})"
+    ]
+
+
 def _freezing_notes(study: Study) -> list[str]:
     """For each variant that trains around random weights."""
     frozen = [variant for variant in study.variants if variant.freeze and study.weights is None]
@@ -198,70 +236,3 @@ def _freezing_notes(study: Study) -> list[str]:
         f"{variant.name}: freeze = true without weights keeps the network and its classifier at random weights {end}"
         for variant, end in zip(frozen, until, strict=True)
     ]
-
-
-def _control_widths(
-    planner: Planner, runs: dict[str, Run], sizes: dict[str, tuple[int, int]]
-) -> tuple[dict[float, list[str]], list[str]]:
-    """How much wider the plain network must be to cost what each variant costs; variants of one width share it."""
-    widths: dict[float, list[str]] = {}
-    notes = []
-    by_size = planner.study.control == "size"
-    for name, run in runs.items():
-        if run.variant.is_plain:
-            continue
-        enough = _as_large(planner, sizes[name]) if by_size else _as_slow(planner, run)
-        try:
-            width = widen_until(enough)
-        except Exception as error:  # a constructor or a forward pass refuses these widths in its own way
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            notes.append(f"no equal-cost control: {run.network} cannot be widened layer by layer ({reason})")
-            return {}, notes
-        if width is None:
-            notes.append(f"no equal-cost control for {name}: even four times the width costs less")
-        else:
-            widths.setdefault(width, []).append(name)
-    return (_shared(planner, widths, sizes) if by_size else widths), notes
-
-
-def _shared(
-    planner: Planner, widths: dict[float, list[str]], sizes: dict[str, tuple[int, int]]
-) -> dict[float, list[str]]:
-    """A wider control also serves the variants that it outweighs by no more than SHARED."""
-    kept: dict[float, list[str]] = {}
-    for width in sorted(widths, reverse=True):
-        for name in widths[width]:
-            for wider in sorted(kept):
-                got = planner.size(planner.run(Variant(), wider))
-                if all(g <= SHARED * wanted for g, wanted in zip(got, sizes[name], strict=True)):
-                    kept[wider].append(name)
-                    break
-            else:
-                kept.setdefault(width, []).append(name)
-    return {width: [name for name in sizes if name in names] for width, names in kept.items()}
-
-
-def _as_large(planner: Planner, size: tuple[int, int]) -> Callable[[float], bool]:
-    """Has the plain network, widened, at least these parameters and these multiply-adds?"""
-
-    @functools.cache
-    def enough(width: float) -> bool:
-        got = planner.size(planner.run(Variant(), width))
-        return got[0] >= size[0] and got[1] >= size[1]
-
-    return enough
-
-
-def _as_slow(planner: Planner, run: Run) -> Callable[[float], bool]:
-    """Is the plain network, widened, at least as slow as the variant, both measured in turns on this machine?"""
-    device = planner.study.train.device
-    variant = planner.build(run, "cpu").eval().to(device)
-    x = planner.example(run, device, min(32, planner.study.train.batch_size))
-
-    def enough(width: float) -> bool:
-        plain = planner.build(planner.run(Variant(), width), "cpu").eval().to(device)
-        measured = costs({"variant": variant, "plain": plain}, x, repeats=40, budget_s=3.0, memory=False)["plain"]
-        assert measured.latency_ratio is not None
-        return measured.latency_ratio.median >= 1.0
-
-    return enough

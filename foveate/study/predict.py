@@ -34,6 +34,7 @@ class Predictor:
         rows: from the network's outputs of a batch to plain values, a row a sample.
         masks: from outputs and a sample's size to class numbers (H, W), for tasks that give one for each position; else
             None.
+        note: for the reader, on the weights; "" where there is nothing to say.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Predictor:
     prepare: Callable[[Path], Tensor]
     rows: Callable[[Any], list[dict[str, Any]]]
     masks: Callable[[Any, tuple[int, ...]], list[NDArray[Any]]] | None = None
+    note: str = ""
 
 
 def of_run(text: str) -> Predictor:
@@ -81,7 +83,7 @@ def of_network(network: str, weights: Path | None) -> Predictor:
         best = torch.softmax(main_output(given).float(), 1).topk(min(5, trained.outputs), 1)
         return [_ranked(names, *one) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
-    return Predictor(trained.name, trained.model, split.prepare, rows)
+    return Predictor(trained.name, trained.model, split.prepare, rows, note=trained.note)
 
 
 def _class_names(outputs: int) -> tuple[str, ...]:

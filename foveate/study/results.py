@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from foveate.files import read_json
 from foveate.items import ITEMS, read_groups
 from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
@@ -14,8 +15,21 @@ from foveate.study.analyse.null_check import null_check
 from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
 from foveate.study_file import read_study
-from foveate.summary import Arm, Claim, Cost, Failure, Logged, NullCheck, Score, Setting, Summary, Times
+from foveate.summary import (
+    Arm,
+    AttentionState,
+    Claim,
+    Cost,
+    Failure,
+    Logged,
+    NullCheck,
+    Score,
+    Setting,
+    Summary,
+    Times,
+)
 from foveate.tasks.gallery import ATTENTION, EXAMPLES
+from foveate.train.attention_state import STATE
 
 
 def summarise(folder: Path) -> Summary:
@@ -64,6 +78,7 @@ def summarise(folder: Path) -> Summary:
         items=items,
         groups=_groups(items),
         ledger=ledger,
+        attention=_attention(folder, runs),
     )
     notes = [*about.get("notes", ()), *_at_chance(summary)]
     return replace(
@@ -153,6 +168,11 @@ def _items(folder: Path, runs: dict[str, dict[str, Any]]) -> dict[str, dict[int,
         if run["state"] == "done" and path.is_file():
             items.setdefault(run["arm"], {})[run["seed"]] = path
     return items
+
+
+def _attention(folder: Path, runs: dict[str, dict[str, Any]]) -> list[AttentionState]:
+    paths = {(run["arm"], run["seed"]): folder / "runs" / run["key"] / STATE for run in runs.values()}
+    return [AttentionState.of(*name, read_json(path)) for name, path in paths.items() if path.is_file()]
 
 
 def _groups(items: dict[str, dict[int, Path]]) -> dict[str, str]:

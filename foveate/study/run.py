@@ -24,14 +24,15 @@ from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
 from foveate.study.analyse import decided, next_look
-from foveate.study.checks import check_names, code_fingerprint
+from foveate.study.checks import check_names
 from foveate.study.estimate import training_seconds
-from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
+from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan
 from foveate.study.results import summarise
+from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
@@ -39,6 +40,7 @@ from foveate.tasks.classification import Classification
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
 LATENCY_BATCH = 32
+LATENCY_ROUNDS = 60
 COSTS = "costs"  # key of the job that measures them
 WORKING = "FOVEATE_WORKER"  # set in the environment of a worker
 _OPERATIONS = (
@@ -178,12 +180,14 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     return metrics
 
 
-def _but_for_seeds(study: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in study.items() if key not in ("seeds", "until", "max_seeds")}
-
-
 def _jobs(study: Study) -> int:
     return max(1, cores() // study.train.threads) if study.train.device == "cpu" else 1
+
+
+def _without_later(study: dict[str, Any]) -> dict[str, Any]:
+    """A study's values without those that change no network: its controls are kept, which measured times may choose."""
+    later = {"name", "seeds", "until", "max_seeds", "matters", "compare"}
+    return {key: value for key, value in study.items() if key not in later}
 
 
 class _Coordinator:
@@ -205,7 +209,7 @@ class _Coordinator:
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
         before = store.get_meta("plan")
-        same = before is not None and _but_for_seeds(before["study"]) == _but_for_seeds(given)
+        same = before is not None and _without_later(before["study"]) == _without_later(given)
         if not (out / STUDY).is_file():
             write_study(out, study)  # planning may measure latencies; killed meanwhile, the study can go on
         self.plan = make_plan(study, data, task, before["plan"] if same else None)
@@ -227,7 +231,7 @@ class _Coordinator:
         whats = {
             "data": f"the data in {self.study.data.source}",
             "weights": f"the weights in {self.study.weights}",
-            "code": ", ".join(Path(file).name for file in self.study.files()) or "code",
+            "code": ", ".join(file.name for file in code_files(self.study)) or "code",
         }
         for part, what in whats.items():
             if before[part] != content[part]:
@@ -254,7 +258,7 @@ class _Coordinator:
                     working.clear(key)
             done = sum(self.store.state(key) == "done" for key in self.by_key)
             self.watcher.planned(self.study, self.data, self.plan, done)
-            self._measure_costs()
+            self._measure_costs(working)
             waiting = deque(key for key in self.by_key if self.store.state(key) == "todo")
             self._estimate([self.by_key[key] for key in waiting], jobs)
             for ended in working.work(lambda: self._begin(waiting.popleft()) if waiting else None, self._progress):
@@ -314,7 +318,7 @@ class _Coordinator:
         self.store.finish(key, result)
         return None
 
-    def _measure_costs(self) -> None:
+    def _measure_costs(self, working: Executor) -> None:
         """All arms in one process on this machine, one after another in turns, while nothing else of the study runs."""
         labels = [arm.label for arm in self.plan.arms]
         if {row["arm"] for row in self.store.costs()} == set(labels):
@@ -325,12 +329,14 @@ class _Coordinator:
         content: dict[str, Any] = {
             "runs": {label: run.model_dump(mode="json") for label, run in first.items()},
             "batch_size": batch_size,
-            "repeats": 60,
+            "repeats": LATENCY_ROUNDS,
             "budget_s": 1.0 + len(labels),
         }
         jobs = deque([Job(COSTS, "costs", content, self.study.train.threads)])
-        with LocalProcesses(self.out) as alone:
-            ended = next(alone.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
+        with (
+            contextlib.nullcontext(working) if isinstance(working, LocalProcesses) else LocalProcesses(self.out) as here
+        ):
+            ended = next(here.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
         if ended.result is None:
             raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash}")
         result = ended.result

@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
 def _end_with_the_coordinator() -> None:
@@ -38,10 +38,10 @@ def main(folder: Path) -> int:
         try:
             result = perform(folder, _print_progress)
         except Exception as error:
-            traceback.print_exc()
             text = lasting_error(error)
             if text is None:
                 raise
+            traceback.print_exc()
             write_json(folder / "error.json", {"error": text})
             return 1
         write_json(folder / "result.json", result)
@@ -164,11 +164,17 @@ def _costs(content: dict[str, Any]) -> dict[str, Any]:
     return {"costs": rows, "machine": machine_name(), "versions": versions()}
 
 
-if __name__ == "__main__":
+def work(folder: Path) -> NoReturn:
+    """Do the folder's job and end this process with its exit status; 4: it crashed, and the log says why."""
     try:
-        code = main(Path(sys.argv[1]))
-    except BaseException:  # in the log already
+        code = main(folder)
+    except BaseException:
+        traceback.print_exc()
         code = 4
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # the watching thread sits in a read that an orderly exit would wait for
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

@@ -5,6 +5,7 @@ or `short` is ready to print. None stands for a number that does not exist.
 """
 
 from foveate.summary.across import Across, Effect, RankedArm
+from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
 from foveate.summary.findings import (
     ALPHA,
     SCHEMA,
@@ -13,6 +14,7 @@ from foveate.summary.findings import (
     Claimed,
     Comparison,
     CostChange,
+    CostMatch,
     CurvePoint,
     Estimate,
     Interval,
@@ -47,20 +49,25 @@ from foveate.summary.shown import (
 
 __all__ = [
     "ALPHA",
+    "NEGLIGIBLE",
     "SCHEMA",
     "Across",
     "Answer",
     "Arm",
     "ArmSummary",
+    "AttentionFound",
+    "AttentionState",
     "Claim",
     "Claimed",
     "Comparison",
     "Cost",
     "CostChange",
+    "CostMatch",
     "CurvePoint",
     "Effect",
     "Estimate",
     "Failure",
+    "GateState",
     "Interval",
     "ItemComparison",
     "Kind",
@@ -76,6 +83,8 @@ __all__ = [
     "SeedStep",
     "SeedsCanShow",
     "Setting",
+    "SiteState",
+    "Span",
     "Summary",
     "Times",
     "Verdict",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from foveate.spec import Metric
+from foveate.summary.attention import AttentionFound
 from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
 
 SCHEMA = 3
@@ -132,6 +133,29 @@ class CostChange:
 
 
 @dataclass(frozen=True)
+class CostMatch:
+    """What a control adds to the plain network, and what the variant adds that it is for.
+
+    Attributes:
+        variant: label of the variant.
+        what: "parameters", "multiply-adds" (of one item), "latency" (ms a batch) or "training time" (times that of the
+            plain network in the study's epochs).
+        added, wanted: by the control and by the variant.
+        percent: by how much `added` differs from `wanted`; None where that is 0.
+        matched: is this what the control is to have the same of?
+        text: "+1,024 parameters for +1,032, −0.8 %"; the percentage where it is matched.
+    """
+
+    variant: str
+    what: str
+    added: float
+    wanted: float
+    percent: float | None
+    matched: bool
+    text: str
+
+
+@dataclass(frozen=True)
 class Verdict:
     """`word`: that of the arm's comparison with plain (of its primary one, where `[[compare]]` names it), no runs,
     failed where every run failed, or plain for the reference itself."""
@@ -149,25 +173,31 @@ class ArmSummary(Arm):
         score: the metric that the verdict is about.
         estimates: every metric that has a value, by name.
         against_plain, against_control: of that metric; None where no seed has finished on both sides.
+        against_controls: by label, of all controls of this arm; those beyond the first are described.
         descriptive: the other metrics against plain, by name; part of no family and no verdict.
         items: the metric's values of each item against plain; None where a study keeps none.
         control: label of the control that has this arm's cost.
         control_cost: what the control costs more than this arm.
+        cost_matches: of a control: how far its cost is from that of each variant that it is for, what is matched first.
         failed: seeds whose run failed.
+        attention: its state at the end of training; None for an arm without, and where no run kept it.
     """
 
     score: Estimate | None
     estimates: dict[str, Estimate]
     against_plain: Comparison | None
     against_control: Comparison | None
+    against_controls: dict[str, Comparison]
     descriptive: dict[str, Comparison]
     items: ItemComparison | None
     cost: Cost
     cost_change: CostChange
     control: str | None
     control_cost: CostChange | None
+    cost_matches: tuple[CostMatch, ...]
     failed: tuple[int, ...]
     verdict: Verdict
+    attention: AttentionFound | None = None
 
 
 @dataclass(frozen=True)

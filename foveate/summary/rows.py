@@ -8,7 +8,7 @@ Kind = Literal["plain", "attention", "control"]
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of the report: the plain network, a variant, or a widened plain network as control.
+    """One row of the report: the plain network, a variant, or a control.
 
     Attributes:
         label: unique within a study.
@@ -16,7 +16,9 @@ class Arm:
             insertions.
         variant: what is inserted and how it is trained, as plain values.
         width: factor by which the plain network is widened.
-        matches: labels of the variants whose cost a control has.
+        matches: labels of the variants that a control is for.
+        form: of a control: conv, wider, block, longer, frozen or shuffled, as `foveate.spec.Study.controls` has them.
+        epochs: of a control that trains longer than the study says.
     """
 
     label: str
@@ -24,6 +26,8 @@ class Arm:
     variant: dict[str, Any] = field(default_factory=dict)
     width: float = 1.0
     matches: tuple[str, ...] = ()
+    form: str = ""
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Setting:
     name: str = "study"
     network: str = ""
     seeds: tuple[int, ...] = ()
-    control: Literal["size", "latency", "none"] = "none"
+    control: Literal["size", "macs", "latency", "none"] = "none"
     epochs: int | None = None
     question: str = ""
     reference: str = "the plain network"

@@ -26,6 +26,7 @@ from foveate.spec import Run, Training
 from foveate.tasks import Scores, Task
 from foveate.tasks.gallery import ATTENTION, EXAMPLES, attention_pictures
 from foveate.tasks.pictures import png, sheet
+from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 
@@ -89,6 +90,7 @@ class _Loop:
         self.steps = self.batches_an_epoch * self.spec.epochs
         layout = torch.channels_last if self.spec.channels_last else torch.contiguous_format
         self.model = model.to(self.device).to(memory_format=layout)
+        self.attention = AttentionWatch(self.model)
         self.optimizer = make_optimizer(self.model, self.spec, run.variant.attention_lr)
         self.step, self.history = 0, list[dict[str, float]]()
         self.losses: dict[str, list[float]] = defaultdict(list)  # of this epoch's steps so far, by part
@@ -141,6 +143,7 @@ class _Loop:
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self.attention.after_backward()
         self.optimizer.step()
         self.on_progress(self.step + 1, self.steps, value)
 
@@ -180,6 +183,8 @@ class _Loop:
         try:
             names = [self.data.test.name_of(item) for item in range(len(self.data.test))]
             write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups)
+            with self._autocast():
+                write_attention(self.attention, self.model, self.task, self.data, self.run, self.folder)
             self._draw_examples()
         except OSError as error:
             raise TrainingFailed(str(error)) from None
@@ -201,7 +206,7 @@ class _Loop:
                 pictures = self.task.draw(batch.to("cpu"), self.model(batch.inputs))
         if pictures:
             write_whole(self.folder / EXAMPLES, png(sheet(pictures)))
-        if self.run.variant.is_plain or len(self.data.inputs) != 3:
+        if self.run.variant.is_plain or self.run.control is not None or len(self.data.inputs) != 3:
             return
         with self._autocast():
             for batch in self._batches(self.data.test, [items[:: max(1, len(items) // ATTENDED)][:ATTENDED]], None):
@@ -243,6 +248,7 @@ class _Loop:
             "losses": dict(self.losses),
             "best": [self.best_loss, self.best_epoch],
             "seconds": self._spent(),
+            "attention": self.attention.facts(),
         }
         save_checkpoint(self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts)
 
@@ -254,6 +260,7 @@ class _Loop:
         self.step, self.history, self.seconds = facts["step"], facts["history"], facts["seconds"]
         self.losses.update(facts["losses"])
         self.best_loss, self.best_epoch = facts["best"]
+        self.attention.resume(facts["attention"])
 
 
 def evaluate(model: nn.Module, task: Task, batches: Iterator[Batch]) -> Scores:
@@ -264,6 +271,16 @@ def evaluate(model: nn.Module, task: Task, batches: Iterator[Batch]) -> Scores:
         for batch in batches:
             meter.update(model, batch)
         return meter.scores()
+
+
+def write_attention(watch: AttentionWatch, model: nn.Module, task: Task, data: Dataset, run: Run, folder: Path) -> None:
+    """Write attention.json over a batch of test items, evenly among them; nothing where there is nothing inserted."""
+    count, most = len(data.test), min(DESCRIBED, evaluation_batch(task, data, run.train.batch_size))
+    if not watch.modules or not count:
+        return
+    items = [number * count // most for number in range(most)] if count > most else list(range(count))
+    for batch in batches_of(data.test, [items], None, run, torch.device(run.train.device)):
+        watch.write(folder, model, lambda batch=batch: task.meter().update(model, batch), len(items))  # type: ignore[misc]
 
 
 def evaluation_batch(task: Task, data: Dataset, batch_size: int) -> int:

@@ -17,6 +17,7 @@ from foveate.machine import machine_name, versions
 from foveate.registry import error_in, nearest
 from foveate.spec import Metric, Run
 from foveate.tasks import Scores, Task
+from foveate.train.attention_state import AttentionWatch
 from foveate.train.checkpoint import TrainingFailed
 from foveate.train.loop import (
     OnProgress,
@@ -26,6 +27,7 @@ from foveate.train.loop import (
     preserve_process,
     run_facts,
     save_model,
+    write_attention,
 )
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly
 
@@ -124,6 +126,7 @@ def train_with(
     """
     device = torch.device(run.train.device)
     model = model.to(device)
+    watch = AttentionWatch(model)
     before = {name: value.detach().clone() for name, value in model.state_dict().items()}
     train_spec = run.train
     context = Context(
@@ -158,6 +161,7 @@ def train_with(
     if items:
         names = [data.test.name_of(item) for item in range(len(data.test))]
         write_items(folder / ITEMS, names, items, data.test.groups)
+    write_attention(watch, model, task, data, run, folder)
     known = {metric.name: metric for metric in declared_metrics(run, task)}
     metrics = [
         {**known.get(key, Metric(key, "", "neither")).model_dump(exclude={"shown"}), "value": value}

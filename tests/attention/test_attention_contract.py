@@ -126,6 +126,19 @@ def test_compiles_whole_exports_and_builds_on_meta(case, options):
         assert empty(*(torch.empty_like(t, device="meta") for t in given)).shape == given[0].shape
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::torch.jit.TracerWarning")  # torch.jit, checks of shapes
+@each([(case, training) for case in CASES for training in (False, True)], ("case", "training"))
+def test_a_trace_under_gradients_has_the_outputs_and_gradients_of_the_module(case, training):
+    module = build(case, {}, dtype=torch.float64).train(training)
+    given = inputs_for(case, map_for(case, (3, 7, 5), dtype=torch.float64))
+    traced = torch.jit.trace(module, given)  # which itself compares two traces
+    close = {"rtol": 1e-5, "atol": 1e-5}  # a trace stores numbers of the code in float32
+    torch.testing.assert_close(traced(*given), module(*given), **close)
+    x = given[0].requires_grad_()
+    gradients = [torch.autograd.grad(one(*given).square().sum(), [x, *one.parameters()]) for one in (traced, module)]
+    torch.testing.assert_close(*gradients, **close)
+
+
 @each_row
 def test_state_survives_a_copy_and_a_save(case, options, tmp_path):
     module = build(case, options)

@@ -1,11 +1,9 @@
 """foveate calibrate, latency and roofline: their answers, and mistakes in one line."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
+from command_line import foveate
 
 from foveate.costs import Calibration
 
@@ -23,12 +21,6 @@ CALIBRATION = Calibration(
     within=1.25,
     checked=(),
 )
-
-
-def foveate(*arguments, cwd=None):
-    command = [sys.executable, "-m", "foveate", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240, check=False)
 
 
 @pytest.mark.parametrize("command", ["calibrate", "latency", "roofline"])

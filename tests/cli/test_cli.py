@@ -6,9 +6,10 @@ import subprocess
 import sys
 
 import pytest
+from command_line import foveate
 
 
-def foveate(*arguments, cwd=None):
+def foveate_process(*arguments, cwd=None):
     command = [sys.executable, "-m", "foveate", *map(str, arguments)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240, check=False)
@@ -32,7 +33,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_every_command_has_help_with_an_example(command):
-    answer = foveate(*command, "--help")
+    answer = foveate_process(*command, "--help")
     assert answer.returncode == 0
     assert f"Example: foveate {' '.join(command)}" in " ".join(answer.stdout.split())
 
@@ -71,7 +72,7 @@ def test_a_study_from_flags_to_its_report(tmp_path):
         "--batch-size",
         "16",
     ]
-    first = foveate("study", "run", *flags, "--out", "out", cwd=tmp_path)
+    first = foveate_process("study", "run", *flags, "--out", "out", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "report:" in first.stdout
     folder = tmp_path / "out"

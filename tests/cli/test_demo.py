@@ -10,7 +10,7 @@ from foveate.study import run_study
 def test_the_demo_is_small_and_judges_by_paired_seeds():
     study = demo_study()
     assert [variant.name for variant in study.variants] == ["none", "se", "gc"]
-    assert len(study.seeds) == 5
+    assert (len(study.seeds), study.control) == (5, "size")
     assert len(study.variants) * len(study.seeds) * study.train.epochs * study.data.train_items == 45_000
 
 

@@ -1,18 +1,9 @@
 """foveate guidelines: a network by name with or without `model`, its table, its JSON, its picture, and mistakes."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
-
-
-def foveate(*arguments, cwd=None):
-    command = [sys.executable, "-m", "foveate", *map(str, arguments)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=240, check=False)
-
+from command_line import foveate
 
 NET = """
 from torch import nn

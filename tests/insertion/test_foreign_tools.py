@@ -9,7 +9,7 @@ import timm
 import torch
 import torch.distributed as dist
 from foreign_tools import X, attended, pickled, plain, synced
-from insertion_networks import Block, Gate, lively
+from insertion_networks import Block, Gate, HandWritten, lively
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.utils import parametrizations, parametrize, prune
@@ -246,6 +246,17 @@ def refuses(model, reason):
             act()
         assert reason in str(caught.value)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tool", [synced, frozen_norms], ids=lambda tool: tool.__name__)
+def test_a_plain_checkpoint_loads_right_after_another_tool(tool):
+    model = attended()
+    expected, other = model(X), lively(HandWritten())
+    model = tool(model)
+    model.load_state_dict(other.state_dict(), strict=True)
+    assert (model(X) - expected).abs().max() > 1e-3
+    model.load_state_dict(plain().state_dict(), strict=True)
+    torch.testing.assert_close(model(X), expected)
 
 
 def test_a_norm_folded_past_the_attention_is_refused():

@@ -228,7 +228,9 @@ class CallsByKeyword(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("model", "example"), [(KeywordOnly(), {"pixel_values": X}), (OneDictionary(), {"image": X})], ids=["keys", "one"]
+    ("model", "example"),
+    [(KeywordOnly(), {"pixel_values": X}), (OneDictionary(), ({"image": X},))],
+    ids=["keys", "one"],
 )
 def test_examples_by_keyword(model, example):
     assert [site.name for site in sites(lively(model), example, "block")] == names(HandWritten())

@@ -10,7 +10,7 @@ import torch
 from kernel_cases import CASES
 
 import foveate
-from foveate.kernels import accumulate_gradient, channel_pool, conv_to_one, global_pool, why_not
+from foveate.kernels import accumulate_gradient, channel_pool, conv_to_one, global_pool, sge_gate, why_not
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 SHAPE = (2, 6, 7, 5)
@@ -53,6 +53,21 @@ def test_what_is_not_finite_stays_so_in_its_own_sample(case, bad):
     for got, wanted in zip(case.run("cpu", *inputs), case.run("reference", *inputs), strict=True):
         assert torch.equal(got.isnan(), wanted.isnan())
         torch.testing.assert_close(got, wanted, equal_nan=True)
+
+
+@pytest.mark.parametrize("largest", [150, 1022, 20_000])
+def test_sge_in_float16_has_the_values_and_gradients_of_float64(largest):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(2, 6, 7, 5, generator=generator) * largest
+    weights = [torch.randn(2, generator=generator) for _ in "ab"]
+    dy = torch.randn(x.shape, generator=generator) * 30 / largest  # so that the gradient of the weights is below 65504
+    inputs = [t.half().requires_grad_() for t in (x, *weights)]
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    y, wanted = sge_gate(*inputs), sge_gate(*exact)
+    got = [y, *torch.autograd.grad(y, inputs, dy.half())]
+    for one, right in zip(got, [wanted, *torch.autograd.grad(wanted, exact, dy.half().double())], strict=True):
+        assert one.dtype == torch.float16
+        assert (one.double() - right).abs().max() <= 1e-3 * right.abs().max()
 
 
 @pytest.mark.parametrize("last", [False, True], ids=["channels first", "channels last"])

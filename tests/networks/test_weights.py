@@ -1,6 +1,9 @@
 """Weights of a file into a network by name, and studies that start from them."""
 
+import argparse
+import zipfile
 from functools import partial
+from pathlib import Path
 
 import pytest
 import safetensors.torch
@@ -30,20 +33,104 @@ def run(**changes):
     return Run(**(values | changes))
 
 
-@pytest.mark.parametrize("form", ["safetensors", "plain", "state_dict", "model", "module."])
-def test_every_form_of_file(form, state, tmp_path):
-    path = tmp_path / "w"
+FORMS = {  # of a checkpoint → where the tensors are said to stand
+    "safetensors": "",
+    "plain": "",
+    "state_dict": "under 'state_dict'",
+    "net": "under 'net'",
+    "model_ema": "under 'model_ema', without 'module.'",
+    "both": "under 'model' (not 'model_ema')",
+    "parallel": "under 'state_dict', without 'module.'",
+    "compiled": "without '_orig_mod.'",
+    "compiled and parallel": "without '_orig_mod.', without 'module.'",
+    "lightning": "under 'state_dict', without '_orig_mod.', below 'model.' (1 other is not taken, 'crit.weight')",
+    "encoder": "below 'parts.encoder.'",
+}
+
+
+def write_form(form, state, path):
+    """A file of weights as trainers write them."""
+    settings = argparse.Namespace(lr=0.1, place=Path("a"))  # no tensor: to be passed over
+    below = lambda prefix: {f"{prefix}{key}": value for key, value in state.items()}  # noqa: E731
     if form == "safetensors":
         safetensors.torch.save_file(state, path)
-    elif form == "module.":
-        torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, path)
-    else:
-        torch.save(state if form == "plain" else {form: state, "best": 0.9}, path)
-    found = read_weights(path)
-    assert found.keys() == state.keys()
+        return
+    contents = {
+        "plain": state,
+        "model_ema": {"model_ema": below("module.") | {"n_averaged": torch.tensor(3)}, "args": settings},
+        "both": {"model": state, "model_ema": {key: value + 1 for key, value in state.items()}},
+        "parallel": {"state_dict": below("module."), "epoch": 3},
+        "compiled": below("_orig_mod."),
+        "compiled and parallel": below("module._orig_mod."),
+        "lightning": {
+            "state_dict": below("model._orig_mod.") | {"crit.weight": torch.ones(10)},
+            "hyper_parameters": {"cfg": settings},
+            "optimizer_states": [{"state": {0: {"momentum_buffer": torch.ones(1)}}, "param_groups": []}],
+            "pytorch-lightning_version": "2.6.6",
+        },
+        "encoder": below("parts.encoder."),
+    }
+    torch.save(contents.get(form, {form: state, "best": 0.9}), path)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_of_file(form, state, tmp_path):
+    path = tmp_path / "w"
+    write_form(form, state, path)
     network = foveate.create_network("resnet8", num_classes=10, in_channels=1)
     assert load_weights(network, path) == []
     assert all(torch.equal(v, state[k]) for k, v in network.state_dict().items())
+    found = read_weights(path).of_network(state)
+    assert (found.keys(), found.taken) == (state.keys(), FORMS[form])
+
+
+def test_a_network_that_stands_there_twice_is_refused(state, tmp_path):
+    torch.save(
+        {f"{part}.{key}": value for part in ("model", "teacher") for key, value in state.items()}, tmp_path / "w"
+    )
+    network = foveate.create_network("resnet8", num_classes=10, in_channels=1)
+    with pytest.raises(ValueError, match=r"the network's tensors below 'model.' and 'teacher.'; keep one"):
+        load_weights(network, tmp_path / "w")
+
+
+def test_a_file_without_the_classifier_leaves_it_fresh(state, tmp_path):
+    torch.save({f"backbone.{k}": v for k, v in state.items() if "fc." not in k} | {"head.weight": state["fc.weight"]},
+               tmp_path / "w")  # fmt: skip
+    network = foveate.create_network("resnet8", num_classes=10, in_channels=1)
+    with pytest.raises(ValueError, match="'conv1.weight' is missing"):
+        load_weights(network, tmp_path / "w")
+    head = partial(head_of, "resnet8", num_classes=10, in_channels=1)
+    assert load_weights(network, tmp_path / "w", head=head) == ["fc.weight", "fc.bias"]
+    assert torch.equal(network.conv1.weight, state["conv1.weight"])
+
+
+def test_tensors_that_were_saved_on_a_gpu_come_to_the_cpu(state, tmp_path):
+    torch.save({"state_dict": state}, tmp_path / "cpu")
+    with zipfile.ZipFile(tmp_path / "cpu") as old, zipfile.ZipFile(tmp_path / "gpu", "w") as new:
+        for entry in old.namelist():
+            content = old.read(entry)
+            if entry.endswith("data.pkl"):  # the place of each storage
+                assert b"X\x03\0\0\0cpu" in content
+                content = content.replace(b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0")
+            new.writestr(entry, content)
+    if not torch.cuda.is_available():
+        with pytest.raises(RuntimeError, match="CUDA"):
+            torch.load(tmp_path / "gpu", weights_only=True)
+    found = read_weights(tmp_path / "gpu")
+    assert all(value.device.type == "cpu" and torch.equal(value, state[key]) for key, value in found.items())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(value, state, tmp_path):
+    wrong = state["layer2.0.conv1.weight"].clone()
+    wrong[3, 1] = value
+    safetensors.torch.save_file(state | {"layer2.0.conv1.weight": wrong}, tmp_path / "w")
+    with pytest.raises(
+        ValueError, match=r"layer2.0.conv1.weight: 9 of its 4,608 values are no finite numbers \(NaN or"
+    ):
+        read_weights(tmp_path / "w")
+    torch.save({"mask": torch.tensor([0.0, -torch.inf])}, tmp_path / "w")
+    assert read_weights(tmp_path / "w").keys() == {"mask"}
 
 
 def test_another_classifier_stays_fresh(state, tmp_path):
@@ -96,7 +183,29 @@ def test_files_that_are_no_weights(tmp_path, capsys):
         path.write_bytes(content)
         with pytest.raises(ValueError, match="weights .*(no torch checkpoint|damaged)"):
             read_weights(path)
-    torch.save({"a": Evil()}, path)
+    for zipped in (True, False):
+        torch.save({"a": Evil()}, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(
+            ValueError, match="a pickled builtins.print, which is not read|no torch checkpoint"
+        ) as error:
+            read_weights(path)
+        assert "\n" not in str(error.value)
+        assert "weights_only" not in str(error.value)
+    torch.save({"epoch": 3, "model": torch.nn.Linear(2, 2)}, path)
+    with pytest.raises(
+        ValueError, match=r"got 'model': a pickled torch.*Linear, which is not read; save the network's"
+    ):
+        read_weights(path)
+    torch.save({"a": torch.ones(2, device="meta")}, path)
+    with pytest.raises(ValueError, match="a: wanted a dense tensor; got one on the meta device"):
+        read_weights(path)
+    with pytest.raises(ValueError, match="there is no such file"):
+        read_weights(tmp_path / ("n" * 300))
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", b"hello")
+    content = path.read_bytes()
+    central = content.index(b"PK\x01\x02")  # 9.9: a version of the format that Python refuses
+    path.write_bytes(content[: central + 6] + bytes([99]) + content[central + 7 :])
     with pytest.raises(ValueError, match="no torch checkpoint of tensors alone"):
         read_weights(path)
     assert capsys.readouterr().out == ""
@@ -133,10 +242,12 @@ def test_a_study_from_weights_is_planned_and_kept(state, tmp_path):
     data = open_data(SMALL)
     task = create_task("classification", data)
     plan = make_plan(study, data, task)
-    assert [arm.kind for arm in plan.arms] == ["plain", "attention"]
-    assert plan.notes == (
-        f"every network starts from the weights in {path} ({weights_fingerprint(path)})",
-        "no equal-cost control: these weights do not fit a widened network",
+    assert [arm.label for arm in plan.arms] == ["none", "se", "conv control of se"]
+    assert plan.notes == (f"every network starts from the weights in {path} ({weights_fingerprint(path)})",)
+    notes = make_plan(study.model_copy(update={"controls": ("wider", "block")}), data, task).notes[1:]
+    assert notes == (
+        "no wider control for se: these weights do not fit a wider network",
+        "no block control for se: these weights do not fit a deeper network",
     )
     assert {(r.weights, r.weights_fingerprint) for r in plan.runs} == {(str(path), weights_fingerprint(path))}
     assert check_study({}) != study

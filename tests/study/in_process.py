@@ -1,11 +1,15 @@
 """An executor of another kind: one job after another in this process; and small studies for it."""
 
 from pathlib import Path
+from unittest import mock
+
+import torch
 
 from foveate.files import write_json
 from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study import run_study
 from foveate.study.executor import WorkerResult
+from foveate.study.local import FILE_OF
 from foveate.study.worker import lasting_error, perform
 
 
@@ -28,16 +32,19 @@ class InProcess:
         while (job := take()) is not None:
             place = self.folder / "runs" / job.key
             place.mkdir(parents=True, exist_ok=True)
-            write_json(place / "run.json", job.content)
+            write_json(place / FILE_OF[job.kind], job.content)
 
             def report(step, steps, loss, key=job.key):
                 tell(key, {"step": step, "steps": steps, "loss": loss})
 
+            threads = torch.get_num_threads()
             try:
                 result = perform(place, report)
             except Exception as error:
                 yield WorkerResult(job.key, error=lasting_error(error), crash=repr(error))
                 continue
+            finally:
+                torch.set_num_threads(threads)
             write_json(place / "result.json", result)
             yield WorkerResult(job.key, result=result)
 
@@ -58,4 +65,6 @@ def small(*variants, seeds=1, items=60, epochs=1, size=None, **changes):
 
 
 def run(study, folder, **options):
-    return run_study(study, folder, executor=InProcess, **options)
+    """The study in this process, costs as well."""
+    with mock.patch("foveate.study.run.LocalProcesses", InProcess):
+        return run_study(study, folder, executor=InProcess, **options)

@@ -8,7 +8,21 @@ import pytest
 
 from foveate.spec import Metric
 from foveate.study.analyse import analyse, decided, next_look
-from foveate.summary import Arm, Claim, Cost, Failure, Ledger, Look, Score, Setting, Summary, Times
+from foveate.summary import (
+    Arm,
+    AttentionState,
+    Claim,
+    Cost,
+    Failure,
+    GateState,
+    Ledger,
+    Look,
+    Score,
+    Setting,
+    SiteState,
+    Summary,
+    Times,
+)
 
 RATE = Metric("mIoU")
 PLAIN = [0.80, 0.82, 0.81, 0.83, 0.80, 0.82, 0.81, 0.84]
@@ -34,6 +48,10 @@ def judged(rows: Rows, *, controls: dict[str, Sequence[float]] | None = None, **
     seeds = tuple(range(max(map(len, table.values()))))
     setting = Setting(network="net", seeds=seeds, control="size" if controls else "none", **fields)
     return analyse(setting, [RATE], arms, scores, **more)
+
+
+def state_of(label: str, seed: int, *sites: SiteState) -> AttentionState:
+    return AttentionState(label, seed, 20, 64, sites)
 
 
 def plus(gains: Sequence[float], seeds: int = 5) -> list[float]:
@@ -489,3 +507,43 @@ def test_failed_runs_are_named_once_however_they_are_told() -> None:
     found = summary.arm("se").against_plain
     assert found is not None
     assert (found.failed, found.low, found.missing) == ((1, 2), None, ())
+
+
+OFF = (SiteState("a", "SE", strength=0.0004, change=0.0002), SiteState("b", "SE", strength=-0.002, change=0.0019))
+ON = SiteState("a", "SE", strength=0.1, change=0.05)
+BLIND = SiteState("b", "SE", change=0.5, blind=True, gates={"channel": GateState(0.5, 0.0, 0.0, True)})
+
+
+def test_attention_that_stayed_off_is_told_in_the_answer_and_beside_the_verdict() -> None:
+    states = [state_of("se", 0, *OFF), state_of("se", 1, *OFF)]
+    summary = judged({"none": plain(), "se": SAME}, attention=states)
+    assert summary.answer.text.endswith(
+        "The attention of se stayed off: it changes the features by less than 0.2 % at every site; its strength ends "
+        "at 0.0020 at most, so it is the plain network that was compared with itself."
+    )
+    arm = summary.arm("se")
+    assert arm.verdict.short == "equivalent; attention stayed off"
+    assert arm.verdict.text.endswith(
+        "; attention stayed off (it changes the features by less than 0.2 % at every site; its strength ends at 0.0020 "
+        "at most)"
+    )
+    assert arm.attention is not None
+    assert arm.attention.strength_text == "0.0012 (0.00040 to 0.0020)"
+    assert summary.arm("none").attention is None
+
+
+def test_one_site_that_works_is_enough_to_be_on() -> None:
+    summary = judged({"none": plain(), "se": SAME}, attention=[state_of("se", 0, *OFF), state_of("se", 1, ON, OFF[1])])
+    assert "stayed off" not in summary.answer.text
+    assert summary.arm("se").verdict.short == "equivalent"
+
+
+def test_gates_without_gradient_and_constant_ones_stand_beside_the_verdict() -> None:
+    summary = judged({"none": plain(), "se": SAME}, attention=[state_of("se", 0, ON, BLIND), state_of("se", 1, ON, ON)])
+    assert summary.arm("se").verdict.text.endswith(
+        "; weights of 1 of 4 gates (2 in each of 2 seeds) got no gradient in the first 20 batches; 1 of 4 gates (2 in "
+        "each of 2 seeds) is constant over the test items at the end"
+    )
+    assert "gates" not in summary.answer.text
+    one = judged({"none": plain(), "se": SAME}, attention=[state_of("se", 0, ON, BLIND)])
+    assert "; weights of 1 of 2 gates got no gradient" in one.arm("se").verdict.text

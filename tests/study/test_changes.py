@@ -10,6 +10,7 @@ from foveate.items import read_items
 from foveate.spec import DataSpec, Metric, Training
 from foveate.store import Store
 from foveate.study import run_study, status
+from foveate.study.user_code import code_files, code_fingerprint
 
 OWN = """import torch
 from torch import nn
@@ -75,6 +76,27 @@ def test_code_that_moved_is_the_same_study_and_changed_code_is_refused(tmp_path)
     with pytest.raises(ValueError, match=r"holds another study \(own_training\.py changed since its runs\)") as error:
         run(own_study(tmp_path / "b" / "own_training.py", seeds=2), tmp_path / "study")
     assert "\n" not in str(error.value)
+
+
+def test_what_a_file_imports_from_beside_it_is_code_of_the_study(tmp_path):
+    (tmp_path / "package").mkdir()
+    texts = {
+        "own.py": OWN + "\n\ndef later():\n    from helper import value\n",
+        "helper.py": "import package.part\nimport own\nvalue = 1\n",
+        "package/__init__.py": "",
+        "package/part.py": "",
+        "unrelated.py": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    study = own_study(tmp_path / "own.py")
+    assert [file.name for file in code_files(study)] == ["own.py", "helper.py", "__init__.py", "part.py"]
+    before = code_fingerprint(study)
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text + "# changed\n")
+        assert (code_fingerprint(study) == before) == (name == "unrelated.py")
+        (tmp_path / name).write_text(text)
+    assert code_fingerprint(small()) == ""
 
 
 def test_a_metric_of_another_direction_than_before_is_refused(tmp_path):

@@ -10,14 +10,14 @@ import sys
 import time
 
 import pytest
+from in_process import run
 
-from foveate.costs import macs, parameters
-from foveate.data import open_data
 from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study import Watcher, run_study, status, summarise
-from foveate.study.plan import Planner, make_plan
+from foveate.study.executor import Job
+from foveate.study.folder import write_study
+from foveate.study.local import LocalProcesses
 from foveate.study_file import read_study
-from foveate.tasks import create_task
 
 SMALL = DataSpec(train_items=128, test_items=50)
 
@@ -49,7 +49,7 @@ def start(folder, *flags):
 
 def workers(folder):
     found = subprocess.run(
-        ["pgrep", "-f", f"foveate.study.worker {folder}"], capture_output=True, text=True, check=False
+        ["pgrep", "-f", f"foveate.study.(worker|forking) {folder}"], capture_output=True, text=True, check=False
     )
     return found.stdout.split()
 
@@ -63,23 +63,22 @@ def wait_until(condition, seconds=90.0):
     return False
 
 
-def test_killed_three_times_it_ends_with_the_rows_of_an_unbroken_study(tmp_path):
-    study = small_study("se", epochs=12)
+def test_killed_twice_it_ends_with_the_rows_of_an_unbroken_study(tmp_path):
+    study = small_study("se", "eca", seeds=(0,), epochs=12)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert not_failed(study, whole)
+    assert run(study, whole).failed == ()
     broken.mkdir()
     (broken / "study.toml").write_text((whole / "study.toml").read_text())
-    for kill in range(3):
+    for done in range(2):
         process = start(broken)
         reached = wait_until(
-            lambda kill=kill: (
+            lambda done=done: (
                 len(list(broken.glob("runs/*/checkpoint.safetensors"))) >= 1
                 and (broken / "results.db").is_file()
-                and status(broken)["states"]["done"] >= kill - 1
+                and status(broken)["states"]["done"] >= done
             )
         )
         assert reached, process.communicate()
-        time.sleep(0.3 * kill)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
@@ -92,6 +91,7 @@ def test_killed_three_times_it_ends_with_the_rows_of_an_unbroken_study(tmp_path)
     assert last.returncode == 0, err
     assert rows(broken) == rows(whole)
     after = {run["key"]: run["attempts"] for run in status(broken)["runs"]}
+    assert finished_before
     assert all(after[key] == attempts[key] for key in finished_before), "a finished run is not run again"
     assert sum(after.values()) > len(after), "some were cut short and went on"
     assert "report:" in out
@@ -101,8 +101,7 @@ def test_two_processes_in_one_folder(tmp_path):
     study = small_study(epochs=8)
     folder = tmp_path / "study"
     folder.mkdir()
-    run_study(small_study(epochs=8, seeds=(0,)), tmp_path / "other", jobs=1)  # its toml, grown below
-    (folder / "study.toml").write_text((tmp_path / "other" / "study.toml").read_text().replace("[0]", "[0, 1]"))
+    write_study(folder, study)
     first = start(folder)
     assert wait_until(lambda: (folder / ".lock").is_file() and (folder / ".lock").read_text())
     second = start(folder)
@@ -133,7 +132,7 @@ def test_a_run_that_diverges_is_told_and_the_others_go_on(tmp_path):
     assert summary.failed[0].seed == 0
 
 
-def test_a_killed_worker_is_started_again_and_goes_on(tmp_path):
+def test_a_killed_worker_is_started_again_and_goes_on(tmp_path, own_server):
     class Killer(Watcher):
         killed = 0
 
@@ -150,9 +149,9 @@ def test_a_killed_worker_is_started_again_and_goes_on(tmp_path):
 
 
 def test_a_study_may_grow_but_not_become_another(tmp_path):
-    run_study(small_study(seeds=(0,), epochs=1), tmp_path)
+    run(small_study(seeds=(0,), epochs=1), tmp_path)
     before = rows(tmp_path)[0]
-    run_study(small_study(seeds=(0, 1), epochs=1), tmp_path)
+    run(small_study(seeds=(0, 1), epochs=1), tmp_path)
     assert set(before) < set(rows(tmp_path)[0])
     assert [run["attempts"] for run in status(tmp_path)["runs"]] == [1, 1]
     with pytest.raises(ValueError, match=r"holds another study \(train.epochs: 1 there, 2 now\)"):
@@ -181,38 +180,6 @@ def test_an_output_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="cannot be written"):
         run_study(small_study(), tmp_path / "file" / "study")
-
-
-def test_the_control_costs_what_the_variant_costs():
-    study = small_study("se", "cbam", control="size")
-    data = open_data(study.data)
-    task = create_task(study.task, data)
-    plan = make_plan(study, data, task)
-    controls = [arm for arm in plan.arms if arm.kind == "control"]
-    assert {name for arm in controls for name in arm.matches} == {"se", "cbam"}
-    assert len(plan.runs) == len(plan.arms) * 2
-    assert len({run.key for run in plan.runs}) == len(plan.runs)
-    assert make_plan(study, data, task, plan.to_json()).arms == plan.arms
-    planner = Planner(study, data, task)
-
-    def size(arm):
-        run = planner.run(arm.variant, arm.width)
-        return parameters(planner.build(run)), macs(planner.build(run), planner.example(run))
-
-    sizes = {arm.label: size(arm) for arm in plan.arms}
-    for arm in controls:
-        for name in arm.matches:
-            assert all(c >= v for c, v in zip(sizes[arm.label], sizes[name], strict=True))
-            assert all(c <= 1.08 * v for c, v in zip(sizes[arm.label], sizes[name], strict=True))
-
-
-def test_a_network_that_cannot_be_widened_is_said():
-    study = small_study("se", control="size", network="timm:densenet121")
-    study = study.model_copy(update={"data": SMALL.model_copy(update={"size": (32, 32)})})
-    data = open_data(study.data)
-    plan = make_plan(study, data, create_task(study.task, data))
-    assert [arm.kind for arm in plan.arms] == ["plain", "attention"]
-    assert "cannot be widened" in plan.notes[0]
 
 
 def test_a_result_cut_short_or_results_taken_away_do_not_end_a_study(tmp_path):
@@ -272,3 +239,14 @@ def test_a_worker_that_crashes_leaves_the_reason_last_in_its_log(tmp_path):
         last = worker.stderr.read().splitlines()[-1]
         assert worker.wait() == 4
     assert "FileNotFoundError" in last
+
+
+@pytest.mark.parametrize("forked", [True, False], ids=["a fork", "a process of its own"])
+def test_a_job_that_cannot_be_done_says_why(tmp_path, monkeypatch, forked):
+    monkeypatch.setattr("foveate.study.local.can_fork", lambda: forked)
+    jobs = [Job("wrong", "train", {"network": "foveate:resnet8"})]
+    with LocalProcesses(tmp_path) as here:
+        (ended,) = here.work(lambda: jobs.pop() if jobs else None, lambda key, news: None)
+    assert ended.error is not None
+    assert ended.error.endswith("validation errors for Run")
+    assert "Traceback" in (tmp_path / "runs" / "wrong" / "log.txt").read_text()

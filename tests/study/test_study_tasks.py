@@ -16,6 +16,7 @@ import foveate
 from foveate.cli import main
 from foveate.data import open_data
 from foveate.items import read_items
+from foveate.report.table import csv_text
 from foveate.spec import Metric, Training
 from foveate.store import Store
 from foveate.study.evaluation import evaluate_run
@@ -35,7 +36,7 @@ def segmented(tmp_path_factory):
 @pytest.fixture(scope="module")
 def located(tmp_path_factory):
     folder = tmp_path_factory.mktemp("located")
-    study = small("se", task="regression", seeds=2, items=100)
+    study = small("se", task="regression", seeds=2, items=100, control="size", controls=("conv", "shuffled"))
     return run(study, folder), folder
 
 
@@ -122,16 +123,44 @@ def test_an_arm_with_half_the_error_is_better_and_one_with_twice_the_error_is_wo
 
 
 def test_a_loaded_network_gives_the_scores_that_the_study_stored_exactly(segmented, located):
-    for (_, folder), seed in ((segmented, 1), (located, 0)):
-        trained = load_run(folder, arm="se", seed=seed)
+    controls = ("conv control of se", "shuffled control of se")
+    for (_, folder), arm, seed in ((segmented, "se", 1), *((located, arm, 0) for arm in ("se", *controls))):
+        trained = load_run(folder, arm=arm, seed=seed)
         data = open_data(trained.run.data)
         task = create_task(trained.run.task, data)
         meter = task.meter()
         with torch.inference_mode():
-            meter.update(foveate.load(folder, arm="se", seed=seed), data.test.batch(range(40), None).to("cpu"))
+            meter.update(foveate.load(folder, arm=arm, seed=seed), data.test.batch(range(40), None).to("cpu"))
         _, stored = read_items(trained.folder / "items.npz")
         for name, values in meter.scores().items.items():
             np.testing.assert_array_equal(values, stored[name], err_msg=name)
+
+
+def test_controls_are_told_with_what_they_add_and_used_like_any_network(located, tmp_path, command):
+    summary, folder = located
+    conv, shuffled = "conv control of se", "shuffled control of se"
+    se = summary.arm("se")
+    assert (se.control, list(se.against_controls)) == (conv, [conv, shuffled])
+    assert se.against_control.comparisons == summary.claims == 2, "against plain and against the first control"
+    assert se.against_controls[shuffled].word == "descriptive"
+    (parameters, macs) = summary.arm(conv).cost_matches
+    assert (parameters.matched, parameters.percent, macs.matched) == (True, 0.0, False)
+    assert parameters.text == "+791 parameters for +791, 0.0 %"
+    assert summary.arm(conv).cost.train_step_ms is not None
+    rows = {row["variant"]: row for row in csv.DictReader(csv_text(summary).splitlines())}
+    told = [rows[conv][f"control_{name}"] for name in ("form", "of", "match", "added", "mismatch_percent")]
+    assert told == ["conv", "se", "parameters", "791", "0.0"]
+    assert rows["se"]["control"] == conv
+    status, out, err = command("study", "report", folder)
+    assert (status, err) == (0, "")
+    html = (folder / "report" / "index.html").read_text()
+    for text in (" ".join(out.split()), html):
+        assert f"{conv}: +791 parameters for +791, 0.0 %; +126,976 multiply-adds for +672." in text
+        assert f"se to its {shuffled}: " in text
+    images = write_test_images(tmp_path / "images", None)
+    status, out, _ = command("predict", images, "--run", f"{folder}:{shuffled}:1", "--json")
+    assert (status, json.loads(out)["network"]) == (0, f"{shuffled}, seed 1")
+    assert evaluate_run(f"{folder}:{conv}:0").scores.values["error"] == summary.arm(conv).score.values[0]
 
 
 def test_a_network_that_takes_colour_is_trained_on_grey_images_and_loaded_as_it_was_built(tmp_path):

@@ -61,7 +61,11 @@ def test_a_mechanism_that_replaces_a_layer_in_its_paper_and_is_put_behind_one_ge
 def test_freezing_a_network_without_trained_weights_gets_a_note():
     study = small({"attention": "se", "freeze": True, "thaw": 2}, "eca")
     data = open_data(study.data)
-    (note,) = make_plan(study, data, create_task(study.task, data)).notes
+    note, narrow = make_plan(study, data, create_task(study.task, data)).notes
+    assert narrow == (
+        "se [frozen before epoch 2]: one hidden unit at 1 of 3 sites, of 16 channels; a gate whose only unit is off "
+        "for every item gets no gradient (reduction = 8 gives it 2)"
+    )
     assert note.endswith("keeps the network and its classifier at random weights until epoch 2")
 
 

@@ -25,8 +25,8 @@ KEPT = 8192  # values of a group that a Triton program can keep in registers
 
 # ---- reference ------------------------------------------------------------------------------------------------------
 def gates(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
-    """The gate of every group and position, (N, G, P)."""
-    grouped = x.flatten(2).unflatten(1, (scale.numel(), -1))
+    """The gate of every group and position, (N, G, P); computed in float32 at least, as t is quadratic in x."""
+    grouped = x.to(computed(x.dtype)).flatten(2).unflatten(1, (scale.numel(), -1))
     similarity = (grouped * grouped.mean(-1, keepdim=True)).sum(2)
     centred = similarity - similarity.mean(-1, keepdim=True)
     deviation = centred.std(-1, correction=int(unbiased and similarity.shape[-1] > 1), keepdim=True)
@@ -35,8 +35,9 @@ def gates(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
 
 
 def reference(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
-    grouped = x.flatten(2).unflatten(1, (scale.numel(), -1))
-    return (grouped * gates(x, scale, shift, unbiased).unsqueeze(2)).reshape(x.shape)
+    wide = x.to(computed(x.dtype))  # so is the product: the gradient of a gate is a sum of products with x
+    grouped = wide.flatten(2).unflatten(1, (scale.numel(), -1))
+    return (grouped * gates(wide, scale, shift, unbiased).unsqueeze(2)).reshape(x.shape).to(x.dtype)
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------

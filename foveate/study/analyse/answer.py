@@ -4,6 +4,7 @@ an arm that beats plain and not its control is no "Yes"."""
 from dataclasses import replace
 
 from foveate.spec import LEAST_SEEDS
+from foveate.study.analyse.attention import stayed_off
 from foveate.study.analyse.beside import Judged, about, looks, outcomes, risk, to_do
 from foveate.study.analyse.planner import clear_answer, unseen
 from foveate.study.analyse.words import CLAIMS, advantage, difference, failures, for_all_claims, listed, suggestive
@@ -14,6 +15,9 @@ from foveate.summary import (
 )
 
 CONTROL = "a plain network of equal cost"
+LONGER = "the plain network trained for the same time"
+PLACEBO = "a placebo of equal cost"
+PLACEBOS = {"frozen", "shuffled"}
 
 
 def answer(judged: Judged, data: str = "") -> Answer:
@@ -36,6 +40,10 @@ class _Writer:
         self.plain = judged.setting.reference
         self.variants = [arm for arm in judged.arms if arm.kind == "attention"]
         self.judged = [arm for arm in self.variants if _claims(arm)]
+        forms = {arm.form for arm in judged.arms if any(arm.label == one.control for one in self.judged)}
+        self.placebo = bool(forms) and forms <= PLACEBOS
+        kinds = {PLACEBO if form in PLACEBOS else LONGER if form == "longer" else CONTROL for form in forms}
+        self.control = kinds.pop() if len(kinds) == 1 else "a control of equal cost" if kinds else CONTROL
 
     def answer(self) -> tuple[str, str]:
         if not self.variants:
@@ -67,12 +75,12 @@ class _Writer:
         yes = sorted(yes, key=lambda arm: -_first(arm).gain)
         best, count = yes[0], len(self.judged)
         controlled = [arm for arm in yes if _control(arm)]
-        both = f"{CONTROL} and {self.plain}" if len(controlled) == len(yes) else self.plain
-        both = both if any(_plain(arm) for arm in yes) else CONTROL
+        both = f"{self.control} and {self.plain}" if len(controlled) == len(yes) else self.plain
+        both = both if any(_plain(arm) for arm in yes) else self.control
         gain = advantage(_first(best), self.metric)
         if count == 1:
             second = _plain(best) if _control(best) else None
-            text = f"{best.label} beats {CONTROL if _control(best) else self.plain} by {gain}"
+            text = f"{best.label} beats {self.control if _control(best) else self.plain} by {gain}"
             text += f", and {self.plain} by {advantage(second, self.metric)}." if second else "."
         else:
             beats = "beats" if len(yes) == 1 else "beat"
@@ -102,10 +110,11 @@ class _Writer:
             it = "it" if len(arms) == 1 else "they"
             beat = "beats" if len(arms) == 1 else "beat"
             of = "" if len(arms) == 1 else f"{first.label} "
+            who = listed([arm.label for arm in arms])
             parts.append(
-                f"{listed([arm.label for arm in arms])} {is_} {told} {CONTROL}: {amounts}; {it} {beat} {self.plain}"
+                f"{who} {is_} {told} {self.control}: {amounts}; {it} {beat} {self.plain}"
                 f"{',' if of else ''} {of}by {advantage(_sure(_plain(first)), self.metric)}, "
-                "so the gain may be mere size."
+                f"so the gain may be {'what any such module brings' if self.placebo else 'mere size'}."
             )
         return " ".join(parts)
 
@@ -113,7 +122,7 @@ class _Writer:
         told = [arm for arm in worse if _word(_plain(arm)) == "worse" or _word(_control(arm)) == "worse"]
         told = [arm for arm in told if _word(_plain(arm)) != "better"]
         parts = []
-        for choose, other in ((_control, CONTROL), (_plain, self.plain)):
+        for choose, other in ((_control, self.control), (_plain, self.plain)):
             arms = [arm for arm in told if _word(choose(arm)) == "worse"]
             if choose is _control:
                 arms = [arm for arm in arms if _word(_plain(arm)) != "worse"]
@@ -160,7 +169,7 @@ class _Writer:
         if hopeful:
             first = max(hopeful, key=lambda arm: _hint(arm).gain)
             found = _hint(first)
-            other = self.plain if found is _plain(first) else CONTROL
+            other = self.plain if found is _plain(first) else self.control
             amount = difference(found, self.metric)
             if found.significant:
                 why = f"but that is less than the {self.all.margin.text} that matters"
@@ -237,6 +246,7 @@ class _Writer:
                 told.append(f"{name} {failures(len(arm.failed), count, self.all.verbs.get(arm.label, 'failed'))}.")
         if self.all.pending:
             return told
+        told += [stayed_off(arm.label, arm.attention, self.plain) for arm in self.variants if arm.attention]
         for arm in self.variants:
             found = arm.against_plain
             if found and found.missing:

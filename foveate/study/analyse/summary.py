@@ -5,13 +5,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from foveate.registry import nearest
 from foveate.spec import Metric
 from foveate.study.analyse.answer import answer
+from foveate.study.analyse.attention import attention_found, with_attention
 from foveate.study.analyse.beside import Judged
-from foveate.study.analyse.costs import cost_change
+from foveate.study.analyse.checked import Scores, check_arms, check_label, finished_scores, primary_metric
+from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
 from foveate.study.analyse.intervals import estimate, judge, paired
@@ -22,13 +24,13 @@ from foveate.summary import (
     SCHEMA,
     Arm,
     ArmSummary,
+    AttentionState,
     Claim,
     Claimed,
     Comparison,
     Cost,
     Failure,
     ItemComparison,
-    Kind,
     Ledger,
     Logged,
     Look,
@@ -39,8 +41,15 @@ from foveate.summary import (
     size_of,
 )
 
-SAME = {"size": "cost", "latency": "latency", "none": "cost"}
-Scores = dict[str, dict[str, dict[int, float]]]  # metric → label → seed → value
+CONTROLS = {
+    "": "a plain network widened to the same cost",
+    "conv": "1×1 layers of the same cost in its place",
+    "wider": "a plain network widened to the same cost",
+    "block": "a plain network with one block more",
+    "longer": "the plain network trained for the same time",
+    "frozen": "the same attention with random weights",
+    "shuffled": "the same attention with channels and positions shuffled",
+}
 
 
 def analyse(
@@ -58,6 +67,7 @@ def analyse(
     items: Mapping[str, Mapping[int, Path | Items]] | None = None,
     groups: Groups | None = None,
     ledger: Ledger | None = None,
+    attention: Iterable[AttentionState] = (),
 ) -> Summary:
     """The summary of a study: what the report draws and `--json` prints.
 
@@ -74,25 +84,28 @@ def analyse(
         items: label → seed → the run's file of item scores, or names and values of the judged metric.
         groups: name of an item → its group; groups are resampled whole. None: every item stands alone.
         ledger: what the study remembers; None: this is its first look.
+        attention: the state of the attention at the end of the runs that kept it.
 
     Raises: ValueError: a row names an arm or a metric that is not there, an arm is named twice, a result is given
         twice, there is not exactly one plain arm, two controls claim one variant, no direction of the judged metric is
         better, a fraction is outside 0 to 1, `matters` is negative, or `compare` names what is not there.
     """
-    primary = _primary(metrics, metric)
+    primary = primary_metric(metrics, metric)
     metrics = (primary, *(one for one in metrics if one.name != primary.name))
     labels = [arm.label for arm in arms]
-    _check(arms, labels)
+    check_arms(arms, labels)
     about = dict(about or {})
     failures, notes = list(failed), list(about.get("notes", []))
     for failure in failures:
-        _known(failure.label, labels, "a failed run names")
+        check_label(failure.label, labels, "a failed run names")
     curves = tuple(curves)
     for row in curves:
-        _known(row.label, labels, "a curve names")
-    scores = _scores(rows, labels, metrics, failures, notes)
+        check_label(row.label, labels, "a curve names")
+    scores = finished_scores(rows, labels, metrics, failures, notes)
     ledger, pending = ledger or Ledger(), tuple(pending)
-    table = _Table(setting, metrics, arms, scores, costs or {}, failures, items or {}, groups or {}, ledger, pending)
+    table = _Table(
+        setting, metrics, arms, scores, costs or {}, failures, items or {}, groups or {}, ledger, pending, attention
+    )
     summaries, claimed = table.summaries(), table.claimed()
 
     compared = [one.against_plain for one in summaries if one.kind == "attention" and one.against_plain]
@@ -163,15 +176,22 @@ class _Table:
         groups: Groups,
         ledger: Ledger,
         pending: tuple[tuple[str, int], ...],
+        attention: Iterable[AttentionState],
     ) -> None:
         self.setting, self.metrics, self.metric, self.arms, self.scores = setting, metrics, metrics[0], arms, scores
         self.failures, self.groups, self.pending = failures, groups, pending
         self.plain = next(arm.label for arm in arms if arm.kind == "plain")
-        self.control_of = {variant: arm.label for arm in arms for variant in arm.matches}
+        self.form_of = {arm.label: arm.form for arm in arms if arm.kind == "control"}
+        self.controls_of: dict[str, dict[str, str]] = {}  # variant → form → label; the first is judged
+        for arm in arms:
+            for variant in arm.matches:
+                self.controls_of.setdefault(variant, {})[arm.form] = arm.label
+        self.control_of = {variant: next(iter(forms.values())) for variant, forms in self.controls_of.items()}
         labels = [arm.label for arm in arms]
         for label in [*costs, *items]:
-            _known(label, labels, "costs or items name")
+            check_label(label, labels, "costs or items name")
         self.costs, self.sources = costs, items
+        self.states = tuple(attention)
         self._read: dict[tuple[str, str], dict[int, Items | Sums]] = {}
         if setting.matters is not None and not (math.isfinite(setting.matters) and setting.matters >= 0):
             raise ValueError(f"matters: wanted a difference of 0 or more; got {setting.matters}")
@@ -204,9 +224,9 @@ class _Table:
             return tuple(Claim(a, kind) for kind in kinds for a in variants if kind == "plain" or a in self.control_of)
         labels, names = [arm.label for arm in self.arms], [metric.name for metric in self.metrics]
         for claim in self.setting.compare:
-            _known(claim.arm, labels, "compare names")
-            if claim.against not in {"plain", "control"}:
-                _known(claim.against, labels, "compare names")
+            check_label(claim.arm, labels, "compare names")
+            if claim.against not in {"plain", "control", *self.controls_of.get(claim.arm, ())}:
+                check_label(claim.against, labels, "compare names")
             if claim.against == "control" and claim.arm not in self.control_of:
                 raise ValueError(f"compare: {claim.arm!r} has no equal-cost control in this study")
             if claim.arm == self._other(claim):
@@ -221,7 +241,8 @@ class _Table:
         return self.setting.compare
 
     def _other(self, claim: Claim) -> str:
-        return {"plain": self.plain, "control": self.control_of.get(claim.arm, "")}.get(claim.against, claim.against)
+        named = {"plain": self.plain, "control": self.control_of.get(claim.arm, "")}
+        return (self.controls_of.get(claim.arm, {}) | named).get(claim.against, claim.against)
 
     def _metric(self, claim: Claim) -> Metric:
         return next(one for one in self.metrics if one.name == (claim.metric or self.metric.name))
@@ -320,25 +341,33 @@ class _Table:
             to_control,
             self.metric,
             self.margins[self.metric.name],
-            same=SAME[self.setting.control],
+            network=CONTROLS[self.form_of.get(control or "", "")],
             failed=len(failed),
             verb=_verb(self.failures, label),
             smallest=smallest,
         )
+        attention = attention_found([state for state in self.states if state.label == label])
         return ArmSummary(
             **{one.name: getattr(arm, one.name) for one in dataclasses.fields(Arm)},
             score=estimates[self.metric.name],
             estimates={name: found for name, found in estimates.items() if found},
             against_plain=to_plain,
             against_control=to_control,
+            against_controls={
+                other: found
+                for other in self.controls_of.get(label, {}).values()
+                if (found := self._against(label, other, self.metric))
+            },
             descriptive={name: found for name, found in others.items() if found},
             items=self._item_comparison(label),
             cost=cost or Cost(),
             cost_change=cost_change(cost, None if label == self.plain else self.costs.get(self.plain)),
             control=control,
             control_cost=cost_change(self.costs.get(control), cost) if control else None,
+            cost_matches=cost_matches(arm, self.costs, self.plain, self.setting),
             failed=failed,
-            verdict=REFERENCE if arm.kind == "plain" else judged,
+            verdict=REFERENCE if arm.kind == "plain" else with_attention(judged, attention),
+            attention=attention,
         )
 
     def _item_comparison(self, label: str) -> ItemComparison | None:
@@ -351,77 +380,6 @@ def _verb(failures: list[Failure], label: str) -> str:
     errors = [failure.error.lower() for failure in failures if failure.label == label]
     diverged = errors and all(re.search(r"\b(nan|inf|infinite)\b|diverge", error) for error in errors)
     return "diverged" if diverged else "failed"
-
-
-def _primary(metrics: Sequence[Metric], name: str | None) -> Metric:
-    names = [metric.name for metric in metrics]
-    if not metrics:
-        raise ValueError("wanted one metric or more; got none")
-    if twice := {one for one in names if names.count(one) > 1}:
-        raise ValueError(f"wanted each metric once; got {sorted(twice)[0]!r} twice")
-    if name is not None and name not in names:
-        raise ValueError(f"wanted a metric that was measured; got {name!r}; {nearest(name, names)}")
-    primary = metrics[0] if name is None else metrics[names.index(name)]
-    if primary.better == "neither":
-        judged = [one.name for one in metrics if one.better != "neither"]
-        other = f"; {', '.join(judged)} can be judged" if judged else ""
-        raise ValueError(
-            f"metric {primary.name!r} cannot be judged: wanted better = 'higher' or 'lower', got 'neither'{other}"
-        )
-    return primary
-
-
-def _check(arms: Sequence[Arm], labels: list[str]) -> None:
-    if twice := {label for label in labels if labels.count(label) > 1}:
-        raise ValueError(f"wanted a name of its own for each arm; got {sorted(twice)[0]!r} twice")
-    if (kinds := [arm.kind for arm in arms]).count("plain") != 1:
-        raise ValueError(f"wanted exactly one plain arm among {labels}; got {kinds.count('plain')}")
-    if unknown := set(kinds) - set(get_args(Kind)):
-        raise ValueError(f"wanted kind 'plain', 'attention' or 'control'; got {sorted(unknown)[0]!r}")
-    claimed = [variant for arm in arms for variant in arm.matches]
-    for variant in claimed:
-        _known(variant, labels, "a control matches")
-        if claimed.count(variant) > 1:
-            raise ValueError(
-                f"wanted at most one control for each variant; got {claimed.count(variant)} for {variant!r}"
-            )
-
-
-def _known(label: str, labels: list[str], where: str) -> None:
-    if label not in labels:
-        raise ValueError(f"{where} the arm {label!r}, which is not in this study; {nearest(label, labels, 1)}")
-
-
-def _scores(
-    rows: Iterable[Score], labels: list[str], metrics: tuple[Metric, ...], failures: list[Failure], notes: list[str]
-) -> Scores:
-    """Every metric's values. A run that ended without a finite score is a failed run, not a missing one."""
-    known = {metric.name: metric for metric in metrics}
-    scores: Scores = {name: {label: {} for label in labels} for name in known}
-    for row in rows:
-        _known(row.label, labels, "a result names")
-        if row.metric not in known:
-            raise ValueError(
-                f"a result of {row.label!r}, seed {row.seed}, is of the metric {row.metric!r}, which was not declared; "
-                f"{nearest(row.metric, known, 1)}"
-            )
-        if row.value is None or not math.isfinite(row.value):
-            if row.metric == metrics[0].name:
-                failures.append(Failure(row.label, row.seed, f"ended with {row.metric} {row.value}"))
-            else:
-                notes.append(f"{row.metric} of {row.label}, seed {row.seed}, is {row.value} and left out")
-            continue
-        if known[row.metric].unit == "fraction" and not 0 <= row.value <= 1:
-            raise ValueError(
-                f"wanted {row.metric} as a fraction, 0 to 1; got {row.value} for {row.label!r}, seed {row.seed}"
-            )
-        of_arm = scores[row.metric][row.label]
-        if row.seed in of_arm:
-            raise ValueError(
-                f"wanted one {row.metric} for each arm and seed; got two for {row.label!r}, seed {row.seed}"
-            )
-        of_arm[row.seed] = float(row.value)
-    return scores
 
 
 def _pooled_sd(compared: list[Comparison]) -> float | None:

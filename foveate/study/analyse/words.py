@@ -97,14 +97,14 @@ def verdict(
     metric: Metric,
     margin: Margin,
     *,
-    same: str,
+    network: str,
     failed: int = 0,
     verb: str = "failed",
     smallest: float | None = None,
 ) -> Verdict:
     """Word, short form and sentence for one arm: its difference to plain, then to its control (None: no control).
 
-    same: what the control has the same of. failed: runs of the arm that failed, all of them where found is None; verb:
+    network: what the control is. failed: runs of the arm that failed, all of them where found is None; verb:
     how. smallest: difference that these seeds usually show.
     """
     if found is None:
@@ -129,7 +129,7 @@ def verdict(
                 if word in {"better", "worse", "equivalent"}
                 else f"{short} against control"
             )
-        text += _clause(found.word, to_control, against, f"a plain network widened to the same {same}", metric)
+        text += _clause(found.word, to_control, against, network, metric)
     return Verdict(word, short, text)
 
 

@@ -1,0 +1,92 @@
+"""Whole networks for segmentation: an encoder, a decoder of its maps, and logits as large as the image."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.networks._encoders import create_encoder
+from foveate.networks._registry import register_network
+
+PHOTO = (3, 512, 512)
+ADE20K = 150  # classes
+
+
+class EncoderDecoder(nn.Module):
+    """Logits for every pixel, from the maps of an encoder.
+
+    An image whose sides the encoder cannot halve is continued below and to the right by its last pixels, and the
+    logits are cut to its size.
+
+    Args:
+        encoder: gives maps of `encoder.widths` channels, as `_encoders` says.
+        decoder: maps → logits at 1/4 of the image, or at another size.
+        full_size: resize the logits to the image's size, bilinearly; else they stay as the decoder gives them.
+
+    Shape: (N, in_channels, H, W) → (N, num_classes, H, W), or the decoder's size.
+    """
+
+    def __init__(self, encoder: nn.Module, decoder: nn.Module, *, full_size: bool = True) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.full_size = encoder, decoder, full_size
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        height, width = x.shape[2:]
+        x = padded(x, getattr(self.encoder, "multiple", 1))
+        logits = self.decoder(self.encoder(x))
+        if not self.full_size:
+            return logits
+        return resized(logits, x.shape[2:])[..., :height, :width]
+
+
+def padded(x: Float[Tensor, "n c *s"], multiple: int) -> Float[Tensor, "n c *t"]:
+    """The image continued at the far end of each axis by its last values, to sides that are multiples."""
+    missing = [-side % multiple for side in x.shape[2:]]
+    if not any(missing):
+        return x
+    return F.pad(x, [size for extra in reversed(missing) for size in (0, extra)], mode="replicate")
+
+
+def resized(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n c h2 w2"]:
+    """The map at another size, bilinearly."""
+    return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
+
+
+def fused(maps: Sequence[Float[Tensor, "n _ _ _"]], weight: Float[Tensor, "k c 1 1"]) -> Float[Tensor, "n k h w"]:
+    """A 1×1 convolution of maps that are resized to the last, the largest, and put side by side.
+
+    Convolution and resizing are both linear and exchanged here: each map is convolved at its own size, so that neither
+    the maps side by side are in memory nor the arithmetic is done where they only repeat themselves.
+    """
+    weights = weight.split([x.shape[1] for x in maps], 1)
+    *others, total = (F.conv2d(x, part) for x, part in zip(maps, weights, strict=True))
+    for other in others:
+        total = total + resized(other, total.shape[2:])
+    return total
+
+
+Decoder = Callable[..., nn.Module]
+
+
+def build(
+    decoder: Decoder,
+    *,
+    num_classes: int,
+    in_channels: int,
+    encoder: str,
+    encoder_options: Mapping[str, Any] | None,
+    full_size: bool,
+    **options: Any,
+) -> nn.Module:
+    """An encoder by name under a decoder that is made for its widths."""
+    maps = create_encoder(encoder, in_channels=in_channels, options=encoder_options)
+    return EncoderDecoder(maps, decoder(maps.widths, num_classes, **options), full_size=full_size)
+
+
+def register_pairs(name: str, builder: Decoder, options: Mapping[str, Mapping[str, Any]]) -> None:
+    """Register the network over each encoder as `NAME_ENCODER`, with the options that it has there."""
+    for encoder, given in options.items():
+        register_network(f"{name}_{encoder}", shape=PHOTO)(partial(builder, encoder=encoder, **given))

@@ -1,0 +1,138 @@
+"""SETR: a vision transformer that keeps one resolution, and three decoders of its tokens.
+
+Zheng et al., "Rethinking Semantic Segmentation from a Sequence-to-Sequence Perspective with Transformers", CVPR 2021,
+arXiv:2012.15840. The transformer is timm's. The paper's auxiliary heads at middle layers are left out.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from foveate.networks._registry import register_network
+from foveate.networks._segmentation import ADE20K, PHOTO, padded, resized
+from foveate.networks._timm import create_timm
+from foveate.networks._transformer import Map
+
+DECODERS = ("naive", "pup", "mla")
+FILES = ("vision_transformer", "deit", "beit", "eva")  # of timm, whose networks keep one resolution
+LEVELS = 4  # of the transformer that "mla" reads
+
+
+def _convolve(channels: int, width: int, size: int) -> nn.Sequential:
+    conv = nn.Conv2d(channels, width, size, padding=size // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
+
+
+class Naive(nn.Module):
+    """1×1, batch norm, ReLU, 1×1. Shape: one map → logits on its grid."""
+
+    def __init__(self, width: int, num_classes: int, embed: int) -> None:
+        super().__init__()
+        self.convolve = _convolve(width, embed, 1)
+        self.classify = nn.Conv2d(embed, num_classes, 1)
+
+    def forward(self, maps: list[Map]) -> Map:
+        return self.classify(self.convolve(maps[-1]))
+
+
+class ProgressiveUpsampling(nn.Module):
+    """Four times 3×3, batch norm, ReLU and twice the size; 1×1. Shape: one map → logits on a grid 16 times as large."""
+
+    def __init__(self, width: int, num_classes: int, embed: int) -> None:
+        super().__init__()
+        self.steps = nn.ModuleList(_convolve(channels, embed, 3) for channels in (width, embed, embed, embed))
+        self.classify = nn.Conv2d(embed, num_classes, 1)
+
+    def forward(self, maps: list[Map]) -> Map:
+        x = maps[-1]
+        for step in self.steps:
+            x = step(x)
+            x = resized(x, [2 * side for side in x.shape[2:]])
+        return self.classify(x)
+
+
+class MultiLevelAggregation(nn.Module):
+    """Four levels, each 1×1 and the sum with the deeper ones, 3×3, 3×3, 3×3 and four times the size; side by side, 1×1.
+
+    Shape: four maps of one size → logits on a grid 4 times as large.
+    """
+
+    def __init__(self, width: int, num_classes: int, embed: int) -> None:
+        super().__init__()
+        self.first = nn.ModuleList(_convolve(width, embed, 1) for _ in range(LEVELS))
+        self.summed = nn.ModuleList(_convolve(embed, embed, 3) for _ in range(LEVELS))
+        self.second = nn.ModuleList(_convolve(embed, embed, 3) for _ in range(LEVELS))
+        self.third = nn.ModuleList(_convolve(embed, embed // 2, 3) for _ in range(LEVELS))
+        self.classify = nn.Conv2d(LEVELS * (embed // 2), num_classes, 1)
+
+    def forward(self, maps: list[Map]) -> Map:
+        found, total = [], None
+        for level in reversed(range(LEVELS)):
+            x = self.first[level](maps[level])
+            total = x if total is None else total + x
+            x = self.third[level](self.second[level](self.summed[level](total)))
+            found.append(resized(x, [4 * side for side in x.shape[2:]]))
+        return self.classify(torch.cat(found, 1))
+
+
+_CLASSES: dict[str, type[nn.Module]] = {
+    "naive": Naive,
+    "pup": ProgressiveUpsampling,
+    "mla": MultiLevelAggregation,
+}
+
+
+class SETR(nn.Module):
+    """Logits for every pixel from the tokens of a vision transformer.
+
+    Args:
+        num_classes: channels of the output.
+        in_channels: of the image.
+        encoder: a vision transformer of timm with at least four blocks, "timm:NAME"; positions are resized to the
+            image's grid.
+        encoder_options: of its constructor.
+        decoder: "naive", "pup" or "mla".
+        embed: channels of the decoder; "mla" ends with half of them. The paper halves that of the transformer, the
+            published number of parameters is that of 256.
+
+    Shape: (N, in_channels, H, W) → (N, num_classes, H, W).
+    Raises: LookupError: no such network. ValueError: it is no vision transformer; an unknown decoder.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = ADE20K,
+        *,
+        in_channels: int = 3,
+        encoder: str = "timm:vit_large_patch16_384",
+        encoder_options: Mapping[str, Any] | None = None,
+        decoder: str = "pup",
+        embed: int = 256,
+    ) -> None:
+        super().__init__()
+        if decoder not in DECODERS:
+            raise ValueError(f"setr: decoder must be one of {', '.join(map(repr, DECODERS))}; got {decoder!r}")
+        options = {"dynamic_img_size": True} | dict(encoder_options or {})
+        self.encoder: Any = create_timm("setr", encoder, FILES, "a vision transformer", in_channels, options)
+        blocks = self.encoder.blocks
+        if len(blocks) < LEVELS:
+            raise ValueError(f"setr: wanted a vision transformer of four or more blocks; got {len(blocks)}")
+        count = LEVELS if decoder == "mla" else 1
+        self.layers = [len(blocks) * (level + 1) // count - 1 for level in range(count)]
+        self.patch: int = max(self.encoder.patch_embed.patch_size)
+        width = self.encoder.embed_dim
+        self.decoder = _CLASSES[decoder](width, num_classes, embed)
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        height, width = x.shape[2:]
+        x = padded(x, self.patch)
+        maps = self.encoder.forward_intermediates(x, indices=self.layers, norm=True, intermediates_only=True)
+        return resized(self.decoder(maps), x.shape[2:])[..., :height, :width]
+
+
+for _decoder in DECODERS:
+    register_network(f"setr_{_decoder}", shape=PHOTO)(partial(SETR, decoder=_decoder))

@@ -1,0 +1,109 @@
+"""A whole network that starts from the weights of its encoder alone, by our names or by those of released code."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from foveate.insertion import mark_fresh
+from foveate.networks import read_weights
+from foveate.official._conversions import translated
+
+State = Mapping[str, Tensor]
+_COUNTER = "num_batches_tracked"
+_PREFIXES = ("", "encoder.", "backbone.", "encoder.network.")  # of an encoder's tensors in files of whole networks
+_NAMED = 4  # names that a message lists
+
+
+@dataclass(frozen=True)
+class StartedEncoder:
+    """What was taken of a file: number of tensors, whose names they had; names of what was not; of what stays fresh."""
+
+    taken: int
+    whose: str
+    left: tuple[str, ...]
+    fresh: tuple[str, ...]
+
+    def __str__(self) -> str:
+        left = f"not taken: {_listed(self.left)}" if self.left else "nothing of the file is left"
+        return f"the encoder takes {self.taken} tensors ({self.whose}); {left}; {len(self.fresh)} others stay fresh"
+
+
+def start_encoder(model: nn.Module, path: str | Path) -> StartedEncoder:
+    """Put a file's weights into the encoder of a whole network, every tensor of it; the others stay fresh.
+
+    They are marked, so that `insert(..., freeze="base")` leaves them trainable. On the meta device nothing is copied,
+    only checked.
+
+    Args:
+        model: with an `encoder`.
+        path: a safetensors file or torch checkpoint of the encoder, of a classifier on it, or of another whole network
+            with it; its names are ours, timm's or torchvision's, or those of NVlabs/SegFormer, mmseg,
+            Chenglin-Yang/LVT or SegNeXt.
+
+    Raises: ValueError: it has no such file, no encoder, or the file has not every tensor of it; the model is as it was.
+    """
+    encoder = getattr(model, "encoder", None)
+    if not isinstance(encoder, nn.Module):
+        raise ValueError(f"weights {path}: this {type(model).__name__} has no encoder that could start from them")
+    given = read_weights(path)
+    wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(_COUNTER)}
+    best = 0
+    for whose, names, state in _readings(given, wanted):
+        found = {names[key]: key for key in state if key in names and _fits(state[key], wanted.get(names[key]))}
+        if len(found) < len(wanted):
+            best = max(best, len(found))
+            continue
+        inside = encoder.state_dict()
+        with torch.no_grad():
+            for name, key in found.items():
+                if not inside[name].is_meta:
+                    inside[name].copy_(state[key].reshape(inside[name].shape))
+        taken = {f"encoder.{name}" for name in wanted}
+        fresh = [name for name in model.state_dict() if name not in taken and not name.endswith(_COUNTER)]
+        mark_fresh(model, fresh)
+        left = [key for key in state if key not in found.values() and not key.endswith(_COUNTER)]
+        return StartedEncoder(len(found), whose, tuple(left), tuple(fresh))
+    raise ValueError(
+        f"weights {path}: wanted the {len(wanted)} tensors of the encoder, by our names or released ones; at most "
+        f"{best} of them are there in its shapes"
+    )
+
+
+def _fits(value: Tensor, ours: Tensor | None) -> bool:
+    """Is the shape the same but for axes of one, as of a 1×1 convolution that is a linear layer here?"""
+    if ours is None:
+        return False
+    return [size for size in value.shape if size != 1] == [size for size in ours.shape if size != 1]
+
+
+def _readings(given: State, wanted: State) -> Iterator[tuple[str, dict[str, str], State]]:
+    """Whose names a file may have: whose, name there → our name in the encoder, the tensors by their names there."""
+    for prefix in _PREFIXES:
+        within = {key: key.removeprefix(prefix) for key in given if key.startswith(prefix)}
+        yield "by our names", within, given
+        flat = {name.removeprefix("network.").replace(".", "_"): name for name in wanted}
+        alike = {key: flat[rest.replace(".", "_")] for key, rest in within.items() if rest.replace(".", "_") in flat}
+        yield "by the names of its library", alike, given
+        for whose, decode, keys in _released():
+            inner = decode({rest: given[key] for key, rest in within.items()})
+            yield f"by the names of {whose}", translated(inner, keys), inner
+
+
+def _released() -> list[tuple[str, Callable[[Mapping[str, Any]], dict[str, Tensor]], dict[str, str]]]:
+    from foveate.official import lvt, segformer, segnext, umixformer
+
+    return [
+        (segformer.SOURCE, dict, segformer.MIT_KEYS),
+        ("mmseg", umixformer.unpacked, umixformer.MIT_KEYS),
+        (lvt.SOURCE, dict, lvt.KEYS),
+        (segnext.SOURCE, segnext.named_as_released, segnext.KEYS),
+    ]
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
