@@ -28,6 +28,15 @@ read there; the row's network is the published one in size, not always in its tr
 `foveate.official.load` and `foveate convert` take trained ones. `foveate cost foveate:NAME` measures latency on your
 machine, and what attention adds to it.
 """
+SEGMENTATION = """## Segmentation
+
+`umixformer`, `segformer`, `feedformer` and `segnext` take any encoder: `encoder="mit_b2"`, `"lvt"`, `"mscan_s"`,
+`"timm:resnet50"` or `"torchvision:convnext_tiny"`, any network with maps at strides 4, 8, 16 and 32; the names above
+with an encoder in them are the published pairs. They take images of any size and give logits of the same size. A
+network that starts from the weights of its encoder alone (`foveate study run --weights FILE`) says what it took of the
+file. `umixformer_*` has 1.1 M (B0) to 4.2 M parameters less than published: those are never used; with
+`variant="official"` they are there, so that checkpoints load. mIoU as published, single scale:
+"""
 TAIL = """
 ## The others
 
@@ -49,7 +58,9 @@ keep them, and every command and `foveate.insert` takes them by name:
 | ViT, DeiT | `torchvision:vit_b_16`, `timm:deit_tiny_patch16_224` |
 | Swin, Swin v2 | `torchvision:swin_t`, `timm:swin_tiny_patch4_window7_224`, `torchvision:swin_v2_t` |
 | PVT v2 | `timm:pvt_v2_b0` |
-| SegFormer, Mask2Former, DETR and others of transformers | a function in a file: `path.py:function` |
+| U-Net, FPN, DeepLabV3+, UPerNet, … of segmentation_models_pytorch | `smp:Unet`, `smp:UPerNet` (`foveate[peers]`) |
+| SegFormer, UPerNet, MaskFormer, Mask2Former, DETR of transformers | `hf:mask2former`, `hf:detr` (`foveate[peers]`) |
+| others of transformers | a function in a file: `path.py:function` |
 
 A network of transformers, or any other, is a function in a file of yours, here `mine.py:segformer`:
 
@@ -105,6 +116,14 @@ def _short(count: int) -> str:
     return f"{count / 1e9:.3f} G" if count >= 1e9 else f"{count / 1e6:.3g} M"
 
 
+def segmentation() -> list[str]:
+    """The table of published segmentation, and what stands before it."""
+    lines = ["", SEGMENTATION, "| name | ADE20K mIoU % | Cityscapes mIoU % | read in |", "|---|---|---|---|"]
+    for name, (ade20k, cityscapes, place) in PUBLISHED["segmentation"].items():
+        lines.append(f"| {name} | {ade20k or ''} | {cityscapes or ''} | [{place}] |")
+    return lines
+
+
 def page() -> str:
     """The page's text."""
     lines = [
@@ -113,6 +132,7 @@ def page() -> str:
         "|---|---|---|---|---|---|",
     ]
     lines += [line(key) for key in rows()]
+    lines += segmentation()
     lines += ["", "Places: " + "; ".join(f"[{key}] {text}" for key, text in PUBLISHED["places"].items()) + ".", TAIL]
     return "\n".join(lines)
 

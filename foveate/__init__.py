@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from foveate.costs import cost
     from foveate.data import register_data
     from foveate.insertion import insert, inserted, parameter_groups, remove, sites, unfreeze
-    from foveate.networks import create_network, list_networks
+    from foveate.networks import build_network, create_network, list_networks
     from foveate.saving import save
     from foveate.spec import Metric, Study
     from foveate.study import compare, load, run_study
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Metric": "foveate.spec",
     "Study": "foveate.spec",
+    "build_network": "foveate.networks",
     "capture": "foveate.attention",
     "compare": "foveate.study",
     "cost": "foveate.costs",
@@ -47,6 +48,7 @@ _HOME = {
 __all__ = [
     "Metric",
     "Study",
+    "build_network",
     "capture",
     "compare",
     "cost",

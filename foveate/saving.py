@@ -96,7 +96,8 @@ def save(
     file is replaced whole or not at all.
 
     Args:
-        model: built by `create_network`, `build_network` or a study, or with `network=` given.
+        model: built by `create_network`, `build_network` or a study, or with `network=` given. Of a compiled or
+            data-parallel one the network in it is saved.
         path: the file, usually called `*.safetensors`.
         network: "timm:resnet18", "torchvision:resnet18", "foveate:resnet8", or "path.py:function", which `load` takes
             only with a `builder`. None: as the network was built.
@@ -109,6 +110,7 @@ def save(
     Raises: ValueError: it is not known how the network was built, or that gives another one than this; attention
         without a registered name; the file cannot be written.
     """
+    model = _unwrapped(model)
     origin = origin_of(model)
     if network is not None:
         if num_classes is None:
@@ -145,6 +147,15 @@ def save(
     return path
 
 
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The network in what torch.compile, DataParallel and DistributedDataParallel make of it."""
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("wanted the network that the TorchScript module was made from; torch.jit.save keeps this one")
+    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or "_orig_mod" in model._modules:
+        model = model.get_submodule("_orig_mod" if "_orig_mod" in model._modules else "module")
+    return model
+
+
 def load(path: str | Path, *, builder: Callable[[], nn.Module] | None = None) -> nn.Module:
     """Build a saved network again: the same weights bit for bit, the same modes, the same outputs; on the CPU.
 
@@ -159,7 +170,7 @@ def load(path: str | Path, *, builder: Callable[[], nn.Module] | None = None) ->
     path = Path(path)
     recipe = describe(path)
     try:
-        with safetensors.safe_open(path, "pt") as file:
+        with torch.inference_mode(False), safetensors.safe_open(path, "pt") as file:  # weights for any use
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
             if builder is None and (different := _mismatch(_expected(recipe), shapes)):
                 raise ValueError(f"the tensors are not those of {recipe.network.name}: {different}")

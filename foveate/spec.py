@@ -22,11 +22,13 @@ from pydantic import (
 from foveate.controls import Control, Form
 from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
+from foveate.training import MOST, Training, for_fine_tuning
 
 PLAIN = "none"
 EMBEDDED = "embedded"
+PRETRAINED = "pretrained"  # weights that the network's library publishes
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
-MOST = 1_000_000  # of any count
+STRENGTH_FACTOR = 10.0  # rate of the learned blend of an identity start, in rates of its attention
 MOST_SEEDS = 10_000
 DRAWS = 1_000_000  # the seeds of an arm of a null check are those of the one before it, and this
 LEAST_SEEDS = 3  # with fewer there is no verdict
@@ -133,6 +135,11 @@ class Variant(Frozen):
         return not self.insert
 
     @property
+    def has_blend(self) -> bool:
+        """Does an insertion start as the identity?"""
+        return any(part.init == "identity" for part in self.insert)
+
+    @property
     def name(self) -> str:
         """The label, or one made of what is inserted and how it is trained."""
         if self.label or not self.insert:
@@ -170,9 +177,16 @@ class DataSpec(Frozen):
         None, ge=2, le=MOST_ITEMS, validation_alias=AliasChoices("train_items", "train_images"), description="None: all"
     )
     test_items: int | None = Field(
-        None, ge=2, le=MOST_ITEMS, validation_alias=AliasChoices("test_items", "test_images"), description="None: all"
+        None,
+        ge=2,
+        le=MOST_ITEMS,
+        validation_alias=AliasChoices("test_items", "test_images"),
+        description="the most of a validation part of its own as well; None: all",
     )
     test_fraction: float = Field(0.2, gt=0, lt=1, description="of a set without a split of its own")
+    validation_fraction: float | None = Field(
+        None, gt=0, lt=1, description="of the training part; None: a tenth, where early stopping or a list needs one"
+    )
     split: int | None = Field(
         None, ge=0, lt=2**63, description="draw of a division of training and test items together; None: the set's own"
     )
@@ -186,23 +200,6 @@ class DataSpec(Frozen):
         if isinstance(value, bool) or not isinstance(value, int):
             raise ValueError(f"wanted a side in pixels or a list of sides such as [height, width]; got {value!r}")
         return (value, value)
-
-
-class Training(Frozen):
-    """How one network is trained. The defaults suit a small network from scratch."""
-
-    epochs: int = Field(10, ge=1, le=MOST)
-    batch_size: int = Field(64, ge=1, le=MOST)
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(0.1, gt=0)
-    momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(5e-4, ge=0)
-    warmup_epochs: float = Field(1.0, ge=0)
-    early_stop: int = Field(0, ge=0, le=MOST, description="epochs without a lower held-out loss; 0: off")
-    amp: bool = False
-    channels_last: bool = False
-    device: str = "cpu"
-    threads: int = Field(1, ge=1, le=4096, description="CPU threads of one run; part of what makes it repeatable")
 
 
 class Run(Frozen):
@@ -228,6 +225,7 @@ class Run(Frozen):
     fingerprint: str = ""
     weights: str | None = None
     weights_fingerprint: str = ""
+    pretrained: bool = Field(False, description="the weights are a release of the network's library, loaded as there")
     code_fingerprint: str = ""
     train: Training
     trainer: str | None = None
@@ -242,6 +240,8 @@ class Run(Frozen):
         is a fingerprint of the content, that is hashed in place of the path."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude={"arm", "imports"})
         content["variant"].pop("label", None)
+        if self.variant.has_blend:
+            content["variant"]["strength_factor"] = STRENGTH_FACTOR
         if self.fingerprint:
             content["data"].pop("source", None)
         if self.weights_fingerprint:
@@ -273,7 +273,11 @@ class Study(Frozen):
     name: str = Field("study", max_length=200, pattern=PRINTABLE)
     network: str = "foveate:resnet8"
     network_options: Options = Field(default_factory=dict)
-    weights: str | None = Field(None, description="file of the plain network's weights; None: fresh ones")
+    weights: str | None = Field(
+        None,
+        description='"pretrained": those that timm or torchvision publish for the network, from their caches; a folder '
+        "that has them; or a file of the plain network's weights; None: fresh ones",
+    )
     variants: tuple[Variant, ...] = Field(
         (Variant(), Variant.model_validate("se"), Variant.model_validate("cbam")), max_length=1000
     )
@@ -320,6 +324,14 @@ class Study(Frozen):
     trainer_options: Options = Field(default_factory=dict)
     imports: tuple[str, ...] = Field((), max_length=100, description="Python files that register what the study names")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _fine_tuning_rate(cls, value: Any) -> Any:
+        """A study that starts from weights and gives no learning rate has one for fine-tuning."""
+        if not isinstance(value, Mapping) or value.get("weights") is None:
+            return value
+        return {**value, "train": for_fine_tuning(value.get("train", {}))}
+
     @field_validator("seeds", mode="before")
     @classmethod
     def _count_means_first(cls, value: Any) -> Any:
@@ -357,6 +369,8 @@ class Study(Frozen):
     def _parts_fit(self) -> "Study":
         if self.control == "none" and self.controls:
             raise ValueError("controls go with control = 'size', 'macs' or 'latency'; got control = 'none'")
+        if "longer" in self.controls and "epochs" in self.train.listed:
+            raise ValueError("the control 'longer' wanted one number of epochs; got a list of them")
         if len(set(self.controls)) < len(self.controls):
             raise ValueError(f"wanted each form of a control once; got {', '.join(self.controls)}")
         names = [variant.name for variant in self.variants]
@@ -425,7 +439,7 @@ class Study(Frozen):
                 "task": reference(self.task),
                 "trainer": self.trainer and reference(self.trainer),
                 "imports": tuple(absolute(path) for path in self.imports),
-                "weights": self.weights and absolute(self.weights),
+                "weights": self.weights if self.weights in (None, PRETRAINED) else absolute(self.weights),
                 "data": self.data.model_copy(update=data),
             }
         )

@@ -118,6 +118,8 @@ def study_toml(study: Study) -> str:
     """The study as TOML that `read_study` takes back unchanged; defaults are left out."""
     content = study.model_dump(mode="json", exclude_defaults=True)
     tables = {name: content.pop(name, {}) for name in ("data", "train")}
+    if study.weights is not None:
+        tables["train"].setdefault("lr", study.train.lr)  # whose default is another one then
     content.pop("variants", None)
     content |= {"network": study.network, "seeds": list(study.seeds)}
     lines = [f"{key} = {_toml(value)}" for key, value in content.items()]

@@ -59,10 +59,10 @@ def test_the_readmes_study_file_is_a_study(tmp_path):
     assert study.variants[1].insert[0].init == "identity"
 
 
-def test_the_study_file_of_the_page_on_studies_is_a_study(tmp_path):
-    (text,) = blocks("toml", "docs/studies.md")
-    (tmp_path / "study.toml").write_text(text)
-    assert read_study(tmp_path / "study.toml").variants[0].name == "none"
+def test_the_study_files_of_the_page_on_studies_are_studies(tmp_path):
+    for text in blocks("toml", "docs/studies.md"):
+        (tmp_path / "study.toml").write_text(text)
+        assert read_study(tmp_path / "study.toml").variants[0].name == "none"
 
 
 @pytest.mark.parametrize("page", WRITTEN)

@@ -233,3 +233,17 @@ def test_torchvision_by_name(tmp_path):
     path = foveate.save(model, tmp_path / "a", network="torchvision:squeezenet1_1", num_classes=3)
     x = torch.randn(1, 3, 64, 64)
     assert torch.equal(outputs(foveate.load(path), x), outputs(model, x))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch.jit
+def test_of_a_compiled_or_data_parallel_network_the_network_in_it_is_saved(tmp_path):
+    model = wake(foveate.create_network("resnet8", num_classes=4)).eval()
+    foveate.insert(model, "se", example=X)
+    for wrapped in (torch.compile(model, backend="eager"), nn.DataParallel(model)):
+        again = foveate.load(foveate.save(wrapped, tmp_path / "net.safetensors"))
+        assert type(again) is type(model)
+        assert torch.equal(outputs(again), outputs(model))
+    with pytest.raises(ValueError, match="wanted the network that the TorchScript module was made from"):
+        foveate.save(torch.jit.trace(foveate.create_network("resnet8").eval(), X), tmp_path / "net.safetensors")
+    with torch.inference_mode():
+        assert not any(p.is_inference() for p in foveate.load(tmp_path / "net.safetensors").parameters())

@@ -257,3 +257,11 @@ def test_text_with_any_character_reads_back_the_same(tmp_path):
 def test_an_arm_made_of_option_text_can_be_printed():
     variant = Variant.model_validate({"attention": "se", "options": {"gate": "a\x1b[31m\nb é"}})
     assert variant.name == r"se (gate=a\x1b[31m\nb é)"
+
+
+def test_the_rate_of_the_strength_is_part_of_the_key_where_there_is_one(monkeypatch):
+    runs = [run(variant=Variant(attention="se", init=init)) for init in ("paper", "identity")]
+    before = [run.key for run in runs]
+    monkeypatch.setattr("foveate.spec.STRENGTH_FACTOR", 3.0)
+    assert runs[0].key == before[0]
+    assert runs[1].key != before[1]

@@ -1,6 +1,7 @@
 """The loop: repeatable, resumed bit for bit, stopped with a reason, never a half-written file."""
 
 import contextlib
+import dataclasses
 import itertools
 import resource
 import signal
@@ -155,12 +156,35 @@ def test_a_checkpoint_that_is_cut_short_or_anothers_is_refused_by_name(tmp_path,
         train(run, digits, tmp_path)
 
 
-def test_early_stopping_looks_at_held_out_images_and_is_off_by_default(tmp_path, digits):
-    result = train(make_run(epochs=6, early_stop=1, lr=1e-6), digits, tmp_path)
-    assert all("held_out_loss" in entry for entry in result["history"])
+class Unseen:
+    """A split in whose place nothing may be read."""
+
+    def __init__(self, split):
+        self.split = split
+
+    def __len__(self):
+        return len(self.split)
+
+    def batch(self, items, augment):
+        raise AssertionError("the test part was read")
+
+
+def test_training_that_is_stopped_early_reads_the_validation_part_and_no_test_item(tmp_path, digits):
+    run = make_run(epochs=6, early_stop=1, lr=1e-6)
+    with pytest.raises(ValueError, match="early_stop: wanted data with a validation part"):
+        train(run, digits, tmp_path)
+    data = open_data(run.data.model_copy(update={"validation_fraction": 0.1}))
+    with pytest.raises(AssertionError, match="the test part was read"):  # at the very end
+        train(run, dataclasses.replace(data, test=Unseen(data.test)), tmp_path)
+    result = train(run, data, tmp_path)
+    history = result["history"]
+    assert 1 < len(history) == value_of(result, "epochs") < 6
+    assert {"validation_accuracy", "validation_loss"} < history[0].keys()
+    assert not any(name.startswith("test") for entry in history for name in entry)
+    assert value_of(result, "accuracy (validation)") == history[-1]["validation_accuracy"]
     (tmp_path / "plain").mkdir()
     plain = train(make_run(epochs=1), digits, tmp_path / "plain")
-    assert "held_out_loss" not in plain["history"][0]
+    assert "validation_loss" not in plain["history"][0]
 
 
 @pytest.fixture(scope="module")

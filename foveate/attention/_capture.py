@@ -109,8 +109,11 @@ def capture(model: nn.Module, queries: Queries | None = None) -> Iterator[Captur
 
     Inside the capture a compiled model runs its uncompiled code, since a compiled graph cannot be recorded.
 
-    Raises: ValueError: another word than "all"; a query outside the grid of a module that runs within the capture.
+    Raises: ValueError: another word than "all"; a query outside the grid of a module that runs within the capture; a
+        TorchScript module, which records nothing.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("capture: a TorchScript module records nothing; give the network that it was made from")
     if isinstance(queries, str) and queries != "all":
         raise ValueError(f"capture: queries must be 'all' or a list of positions; got {queries!r}")
     seen = Captured(model, queries)

@@ -75,7 +75,7 @@ def latency(
     models: Annotated[
         list[str],
         typer.Argument(
-            help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.",
+            help="foveate:NAME, timm:NAME, torchvision:NAME, smp:NAME, hf:NAME or path.py:function.",
             metavar="NETWORK...",
             show_default=False,
         ),

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make the embedded set as files; check your own folder.")
 CLASSES_SHOWN = 20
+TAKEN = "taken out of the training part where early stopping or a choice of values needs one"
 
 
 @app.command()
@@ -74,17 +75,18 @@ def _lines(found: "Inspection") -> list[str]:
         return lines
     row: dict[str, Any] = found.row()
     lines.append(found.data.description)
-    train, test = row["train"], row["test"]
-    names = list(train.get("classes", {}))
+    parts = [part for part in ("train", "validation", "test") if part in row]
+    names = list(row["train"].get("classes", {}))
     if names:
         wide = max(map(len, ["class", *names[:CLASSES_SHOWN]]))
-        lines.append(f"  {'class':<{wide}}  {'train':>7}  {'test':>7}")
-        lines += [
-            f"  {name:<{wide}}  {train['classes'][name]:>7,}  {test['classes'][name]:>7,}"
-            for name in names[:CLASSES_SHOWN]
-        ]
+        lines.append(f"  {'class':<{wide}}" + "".join(f"  {part:>{max(7, len(part))}}" for part in parts))
+        for name in names[:CLASSES_SHOWN]:
+            counts = (f"  {row[part]['classes'][name]:>{max(7, len(part))},}" for part in parts)
+            lines.append(f"  {name:<{wide}}" + "".join(counts))
         if len(names) > CLASSES_SHOWN:
             lines.append(f"  … and {len(names) - CLASSES_SHOWN:,} more (--json lists all)")
+    if "validation" not in parts:
+        lines.append(f"validation: no part of its own; {TAKEN}")
     lines += [f"{key}: {value}" for key, value in found.data.about.items()]
     lines.append(f"{found.source}: can be used (kind {found.kind})")
     return lines

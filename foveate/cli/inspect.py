@@ -12,7 +12,10 @@ from foveate.spec import PLAIN
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[
-    str, typer.Argument(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.", show_default=False)
+    str,
+    typer.Argument(
+        help="foveate:NAME, timm:NAME, torchvision:NAME, smp:NAME, hf:NAME or path.py:function.", show_default=False
+    ),
 ]
 
 

@@ -15,6 +15,23 @@ def value(text: str) -> Any:
         return text
 
 
+def listed(given: dict[str, str | None]) -> dict[str, Any]:
+    """{"lr": "0.01,0.1", "epochs": "5", "optimizer": None} → {"lr": [0.01, 0.1], "epochs": 5}, what is None left out.
+
+    Raises: ValueError: a value is empty.
+    """
+    found: dict[str, Any] = {}
+    for name, text in given.items():
+        if text is None:
+            continue
+        parts = [part.strip() for part in text.split(",")]
+        if not all(parts):
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{flag}: wanted a value, or values parted by commas; got {text!r}")
+        found[name] = value(parts[0]) if len(parts) == 1 else [value(part) for part in parts]
+    return found
+
+
 def pairs(texts: list[str], what: str) -> dict[str, Any]:
     """["a=1", "b=x"] → {"a": 1, "b": "x"}. Raises: ValueError: one has no "="."""
     found = {}

@@ -10,9 +10,10 @@ from rich.progress import Progress as Bars
 from foveate.data.dataset import Dataset
 from foveate.spec import Run, Study
 from foveate.study import Watcher, what_seeds_can_show
-from foveate.study.estimate import in_words
+from foveate.study.estimate import in_words as duration
 from foveate.study.ledger import claims_of
 from foveate.study.plan import Plan
+from foveate.study.tuning import in_words
 from foveate.summary import Summary
 
 
@@ -36,6 +37,7 @@ class Progress(Watcher):
         )
         self.fractions: dict[str, float] = {}
         self.done, self.total = 0, 0
+        self.listed: tuple[str, ...] = ()
 
     def __enter__(self) -> "Progress":
         return self
@@ -46,11 +48,16 @@ class Progress(Watcher):
 
     def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
         compared = len(claims_of(study, [arm.summary() for arm in plan.arms]))
+        self.listed = study.train.listed
         self.console.print(f"{study.network} on {data.description}")
-        self.console.print(
-            f"{len(plan.arms)} networks × {_count(len(study.seeds), 'seed')} × {_count(study.train.epochs, 'epoch')} → "
-            f"{self.folder}"
-        )
+        parts = [f"{len(plan.arms)} networks", _count(len(study.seeds), "seed")]
+        if study.train.listed:
+            parts.append(f"{len(study.train.each())} values of {' and '.join(study.train.listed)}")
+        if "epochs" not in study.train.listed:
+            most = "up to " if study.train.early_stop else ""
+            parts.append(most + _count(study.train.epochs, "epoch"))
+        runs = f": {len(plan.runs)} runs" if study.train.listed else ""
+        self.console.print(f"{' × '.join(parts)}{runs} → {self.folder}")
         for arm in plan.arms:
             if arm.kind == "control":
                 self.console.print(f"  control: {arm.label}")
@@ -70,14 +77,14 @@ class Progress(Watcher):
 
     def estimated(self, runs: int, jobs: int, seconds: float) -> None:
         at_a_time = f", {min(jobs, runs)} at a time" if jobs > 1 < runs else ""
-        time = f"{in_words(seconds)} on an idle machine"
+        time = f"{duration(seconds)} at the speed just measured"
         self.console.print(f"training {runs} run{'s' if runs > 1 else ''}{at_a_time}: {time}")
 
     def started(self, run: Run, attempt: int) -> None:
         self.bars.start()
         self.fractions[run.key] = 0.0
         if attempt > 1:
-            self.bars.print(f"  goes on: {run.arm}, seed {run.seed} (start {attempt})")
+            self.bars.print(f"  goes on: {run.arm}, seed {run.seed}{self._values(run)} (start {attempt})")
 
     def progressed(self, run: Run, step: int, steps: int) -> None:
         self.fractions[run.key] = min(max(step / steps, 0.0), 1.0) if steps > 0 else 0.0
@@ -93,7 +100,11 @@ class Progress(Watcher):
         self.done += 1
         self.bars.update(self.bars.task_ids[0], completed=self.done + sum(self.fractions.values()))
         if error:
-            self.bars.print(f"  failed: {run.arm}, seed {run.seed}: {error}")
+            self.bars.print(f"  failed: {run.arm}, seed {run.seed}{self._values(run)}: {error}")
+
+    def _values(self, run: Run) -> str:
+        """ ", lr 0.1", of the values that the study lists."""
+        return "".join(f", {in_words({name: getattr(run.train, name)})}" for name in self.listed)
 
     def undecided(self, summary: Summary, seeds: int) -> None:
         self.console.print(f"{summary.answer.short} with {len(summary.setting.seeds)} seeds: goes on to {seeds}")

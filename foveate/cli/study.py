@@ -12,7 +12,7 @@ import typer
 
 from foveate.cli import parse
 from foveate.cli.imports import given_imports
-from foveate.spec import Study
+from foveate.spec import PRETRAINED, Study
 from foveate.study_file import check_study, read_study
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Compare attention mechanisms with paired seeds, intervals and equal-cost controls."
 )
+LISTED = "VALUE[,VALUE…]"
 Folder = Annotated[Path, typer.Argument(help="The study's folder.", show_default=False)]
 
 
@@ -43,11 +44,20 @@ def run(
         str | None, typer.Option(help="How to read the data: a registered kind, or path.py:function.")
     ] = None,
     network: Annotated[
-        str | None, typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME or path.py:function.")
+        str | None,
+        typer.Option(help="foveate:NAME, timm:NAME, torchvision:NAME, smp:NAME, hf:NAME or path.py:function."),
     ] = None,
     weights: Annotated[
-        str | None, typer.Option(help="File that every network starts from: safetensors or a torch checkpoint.")
+        str | None,
+        typer.Option(
+            help="That every network, or its encoder, starts from: a file, safetensors or a torch checkpoint, or a "
+            "folder that has the pretrained ones."
+        ),
     ] = None,
+    pretrained: Annotated[
+        bool,
+        typer.Option("--pretrained", help="Start from the weights that timm or torchvision publish, in their caches."),
+    ] = False,
     attention: Annotated[
         str | None, typer.Option(help="Names parted by commas, options after colons: none,se,cbam:kernel_size=3.")
     ] = None,
@@ -69,11 +79,19 @@ def run(
         typer.Option("--null-check", help="Copies of the plain network in place of the variants, as `study aa` does."),
     ] = False,
     max_seeds: Annotated[int | None, typer.Option(help="With --until decided: the most seeds.")] = None,
-    epochs: Annotated[int | None, typer.Option()] = None,
-    batch_size: Annotated[int | None, typer.Option()] = None,
-    lr: Annotated[float | None, typer.Option(help="Highest learning rate; cosine down to 0.")] = None,
-    weight_decay: Annotated[float | None, typer.Option()] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.")] = None,
+    epochs: Annotated[str | None, typer.Option(help="Of one training.", metavar=LISTED)] = None,
+    batch_size: Annotated[str | None, typer.Option(metavar=LISTED)] = None,
+    lr: Annotated[
+        str | None,
+        typer.Option(
+            help="Highest learning rate; cosine down to 0. Default: 0.1; smaller with weights. Of several values, as "
+            "of --epochs, --batch-size, --weight-decay and --optimizer, each is tried, and chosen on the validation "
+            "part in each network and seed.",
+            metavar=LISTED,
+        ),
+    ] = None,
+    weight_decay: Annotated[str | None, typer.Option(metavar=LISTED)] = None,
+    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.", metavar=LISTED)] = None,
     image_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
     train_images: Annotated[
         int | None, typer.Option("--train-images", "--train-items", help="Use only this many.")
@@ -81,7 +99,13 @@ def run(
     test_images: Annotated[
         int | None, typer.Option("--test-images", "--test-items", help="Use only this many.")
     ] = None,
-    early_stop: Annotated[int | None, typer.Option(help="Epochs without a lower held-out loss; 0: off.")] = None,
+    validation_fraction: Annotated[
+        float | None,
+        typer.Option(help="Of the training items, to stop and to choose by. Default: a tenth, where one is needed."),
+    ] = None,
+    early_stop: Annotated[
+        int | None, typer.Option(help="Epochs without a lower loss on the validation part; 0: off.")
+    ] = None,
     control: Annotated[
         str | None,
         typer.Option(
@@ -121,7 +145,10 @@ def run(
 
     if data is not None and not data.strip():
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
-    content: dict[str, Any] = read_study(file).model_dump(mode="json") if file else {}
+    if pretrained and weights is not None and not Path(weights).expanduser().is_dir():
+        raise ValueError(f"--pretrained: with --weights it takes a folder that has the published file; got {weights}")
+    weights = PRETRAINED if pretrained and weights is None else weights
+    content: dict[str, Any] = read_study(file).model_dump(mode="json", exclude_unset=True) if file else {}
     given: dict[str, Any] = {"until": until, "max_seeds": max_seeds, "resplit": resplit}
     given |= {"task": task, "network": network, "weights": weights, "trainer": trainer}
     given |= parse.control(control)
@@ -143,11 +170,16 @@ def run(
         )
     elif at != "block" or init != "paper" or replace or freeze or thaw or attention_lr:
         raise ValueError("--at, --init, --replace, --freeze, --thaw and --attention-lr go with --attention")
-    source = {"source": data, "kind": kind, "size": image_size, "train_items": train_images, "test_items": test_images}
+    source = {
+        "source": data, "kind": kind, "size": image_size, "train_items": train_images, "test_items": test_images,
+        "validation_fraction": validation_fraction,
+    }  # fmt: skip
     if data_option:
         source["options"] = content.get("data", {}).get("options", {}) | parse.pairs(data_option, "--data-option")
-    training = {
+    listed = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "optimizer": optimizer,
+    }  # fmt: skip
+    training = parse.listed(listed) | {
         "early_stop": early_stop, "device": device, "amp": amp, "channels_last": channels_last, "threads": threads,
     }  # fmt: skip
     for name, flags in (("data", source), ("train", training)):
@@ -249,6 +281,7 @@ def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json")] = Fa
     Example: foveate study status foveate-study
     """
     from foveate.study.results import status as where
+    from foveate.study.tuning import in_words
 
     found = where(folder)
     if as_json:
@@ -259,7 +292,8 @@ def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json")] = Fa
         if run["state"] != "done":
             again = f", attempt {run['attempts']}" if run["attempts"] > 1 else ""
             why = f": {run['error']}" if run["error"] else ""
-            typer.echo(f"  {run['state']:8} {run['arm']}, seed {run['seed']}{again}{why}")
+            values = f", {in_words(run['values'])}" if run["values"] else ""
+            typer.echo(f"  {run['state']:8} {run['arm']}, seed {run['seed']}{values}{again}{why}")
 
 
 @app.command()

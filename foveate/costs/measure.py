@@ -173,6 +173,8 @@ def costs(
     for as long again; energy takes a second a model, where there is a meter.
     """
     setting = setting or Setting()
+    if any(isinstance(model, torch.jit.ScriptModule) for model in models.values()):
+        raise ValueError("a TorchScript module cannot be counted; give the network that it was made from")
     if setting.target != "torch" and (training or modules):
         raise ValueError(f"target {setting.target} runs no training step and no module by itself")
     memory = memory and setting.target == "torch"

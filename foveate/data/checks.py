@@ -58,7 +58,7 @@ def check_photos(listing: Listing, progress: Progress | None = None) -> Checked:
 
 def note_copies(listing: Listing, copies: Sequence[Sequence[int]]) -> list[Problem]:
     """Notes on photos that are there more than once, with the names of both files of the first pairs: in two classes,
-    in the train and the test folder, or within one class."""
+    in folders of two parts, or within one class."""
     found: dict[str, list[tuple[Photo, Photo]]] = {"classes": [], "parts": [], "twice": []}
     for numbers in copies:
         photos = [listing.photos[number] for number in numbers]
@@ -68,10 +68,13 @@ def note_copies(listing: Listing, copies: Sequence[Sequence[int]]) -> list[Probl
             found[key] += [(first, photo) for photo in others[:1]]
         same = [photo for photo in photos[1:] if (photo.split, photo.label) == (first.split, first.label)]
         found["twice"] += [(first, photo) for photo in same[:1]]
-    side = "" if listing.has_split else "; all copies are kept on one side of the split"
+    side = "" if len(listing.parts) > 1 else "; all copies are kept on one side of the split"
+    where = "both in the train and in the test folder"
+    if "validation" in listing.parts:
+        where = "in more than one of the train, validation and test folders"
     sentences = {
         "classes": ("is there under more than one class", "are there under more than one class", ""),
-        "parts": ("is both in the train and in the test folder", "are both in the train and in the test folder", ""),
+        "parts": (f"is {where}", f"are {where}", ""),
         "twice": ("is there more than once in its class", "are there more than once in their class", side),
     }
     notes = []

@@ -1,4 +1,4 @@
-"""What every data set is to the rest: two splits that give batches, and what one sample and its targets are."""
+"""What every data set is to the rest: splits that give batches, and what one sample and its targets are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -122,6 +122,8 @@ class Dataset:
         inputs: (C, *S) of one sample; S is what a batch has where the samples of the set differ.
         targets: what a batch's targets hold, by name: {"label": Target("class", ("cat", "dog"))}.
         train, test: the splits.
+        validation: what training is stopped by and values are chosen on; None: `open_data` takes it out of `train`
+            where `DataSpec.validation_fraction` says so.
         fingerprint: 16 hexadecimal digits of a hash of the contents: changed data are other data.
         description: one line: what, how many, of what size.
         notes: what a person should know about the data, a line each: what is left out, what stands there twice.
@@ -142,6 +144,7 @@ class Dataset:
     about: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     prepare: Callable[[Any], Tensor] | None = None
+    validation: Split | None = None
     fixed_parts: str = ""
 
 

@@ -1,4 +1,4 @@
-"""Kind "folders": photos of any size and kind in class folders, with a train and a test folder or without."""
+"""Kind "folders": photos of any size and kind in class folders, with train, val and test folders or without."""
 
 import hashlib
 import re
@@ -57,10 +57,11 @@ def open_folders(
     bgr: bool = False,
     group: str | None = None,
 ) -> Dataset:
-    """Photos as root/<class>/… or root/train/<class>/… and root/test/<class>/… (or val, valid, validation).
+    """Photos as root/<class>/… or root/train/<class>/…, root/val/<class>/… (or valid, validation), root/test/<class>/….
 
-    Without a test folder, test_fraction of each class is held out; copies of a photo stay on one side. Augmentation: a
-    random part of each photo, mirror images. The target is "label".
+    train, val and test are the three parts; of train and val alone, val is the test part. Of class folders alone,
+    test_fraction of each class is held out; copies of a photo stay on one side. Augmentation: a random part of each
+    photo, mirror images. The target is "label".
 
     Args:
         spec: its size is the side of square images; None: 224.
@@ -124,8 +125,11 @@ def open_listing(
     complain(folder, problems, len(listing.photos))
     notes = [problem.reason if problem.path == folder else str(problem) for problem in problems]
     notes += [problem.reason for problem in note_copies(listing, checked.copies)]
-    train, test = _divided(listing, checked, spec, preprocessing, groups)
+    train, validation, test = _divided(listing, checked, spec, preprocessing, groups)
     counts = f"{len(train):,} train and {len(test):,} test photos at {side}×{side} pixels"
+    if validation is not None:
+        counts = f"{len(train):,} train, {len(validation):,} validation and {len(test):,} test photos"
+        counts += f" at {side}×{side} pixels"
     about = {"augmentation": AUGMENTATION, "preprocessing": str(preprocessing)}
     if checked.smallest and checked.largest:
         smallest, largest = ("×".join(map(str, size)) for size in (checked.smallest, checked.largest))
@@ -141,6 +145,7 @@ def open_listing(
         about=about,
         notes=tuple(notes),
         prepare=test.prepare,
+        validation=validation,
     )
 
 
@@ -158,12 +163,11 @@ def _usable(listing: Listing, progress: Progress | None, skip_bad: bool) -> tupl
     if bad:
         listing = replace(listing, photos=tuple(photo for photo in listing.photos if photo.path not in bad))
         checked = check_photos(listing, progress)
-        parts = ("train", "test") if listing.has_split else ("",)
         counts = Counter((photo.split, photo.label) for photo in listing.photos)
-        for part, label in product(parts, listing.classes):
-            count = counts[part, label]  # type: ignore[index]
+        for part, label in product(listing.parts, listing.classes):
+            count = counts[part, label]
             if count < (1 if part else 2):
-                where = listing.root / part / label
+                where = listing.parts[part] / label
                 left = f"class {label!r} has {count} image{'s' * (count != 1)} that can be used; wanted at least"
                 problems.append(Problem(where, f"{left} {1 if part else 2}", "folder"))
     return listing, checked, problems
@@ -180,7 +184,8 @@ def _divided(
     spec: DataSpec,
     preprocessing: Preprocessing,
     groups: Mapping[Path, str] | None,
-) -> tuple[Photos, Photos]:
+) -> tuple[Photos, Photos | None, Photos]:
+    """The training part, the validation part that the folder has of its own, and the test part."""
     number = {name: place for place, name in enumerate(listing.classes)}
     labels = np.array([number[photo.label] for photo in listing.photos], np.int64)
     keys = np.array([photo.key for photo in listing.photos], np.uint64)
@@ -188,9 +193,14 @@ def _divided(
     for numbers in checked.copies:
         alike[list(numbers)] = numbers[0]
     belonging = None if groups is None else np.array([groups[photo.path] for photo in listing.photos], np.str_)
-    if listing.has_split:
-        tested = np.array([photo.split == "test" for photo in listing.photos])
-        train, test = np.flatnonzero(~tested), np.flatnonzero(tested)
+    validation = None
+    if len(listing.parts) > 1:
+        parts = np.array([photo.split for photo in listing.photos])
+        train, test = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test")
+        if "validation" in listing.parts:
+            validation = np.flatnonzero(parts == "validation")
+            most = None if spec.test_items is None else min(spec.test_items, len(validation))
+            validation = validation[choose(labels[validation], keys[validation], most, wanted="test_items")]
     else:
         try:
             whole = together(alike, belonging)
@@ -214,4 +224,4 @@ def _divided(
             contents_alike=alike[places],
         )
 
-    return split(train), split(test)
+    return split(train), None if validation is None else split(validation), split(test)

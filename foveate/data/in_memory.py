@@ -180,6 +180,7 @@ def in_memory(
     edge: Edge = "constant",
     flip: bool = False,
     about: Mapping[str, str] | None = None,
+    validation: Samples | None = None,
     groups: tuple[NDArray[np.str_], NDArray[np.str_]] | None = None,
     fixed_parts: str = "",
 ) -> Dataset:
@@ -195,6 +196,7 @@ def in_memory(
         content: what the samples are, in a few words, for the description.
         shift, edge, flip: of the augmentation, as `InMemory` takes them.
         about: facts for the report.
+        validation: samples of a validation part of its own; None: there is none.
         groups: what each train and each test sample belongs to.
         fixed_parts: as `Dataset` takes it.
 
@@ -206,13 +208,17 @@ def in_memory(
         raise ValueError(f"{name}: wanted a size of {len(own)} numbers, such as {list(own)}; got {list(size)}")
     classes = [key for key, kind in targets.items() if kind.kind == "class" and train[1][key].ndim == 1]
     key = classes[0] if len(classes) == 1 else None
-    splits = {}
+    splits: dict[str, InMemory] = {}
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    for option, count, (inputs, values), belonging in (
-        ("train_items", spec.train_items, train, groups and groups[0]),
-        ("test_items", spec.test_items, test, groups and groups[1]),
-    ):
+    parts: list[tuple[str, str, int | None, Samples, NDArray[np.str_] | None]] = [
+        ("train", "train_items", spec.train_items, train, groups and groups[0]),
+        ("test", "test_items", spec.test_items, test, groups and groups[1]),
+    ]
+    if validation is not None:
+        most = None if spec.test_items is None else min(spec.test_items, len(validation[0]))
+        parts.insert(1, ("validation", "test_items", most, validation, None))
+    for part, option, count, (inputs, values), belonging in parts:
         strata = values[key] if key is not None else None
         numbers = None
         if count is not None:
@@ -220,9 +226,9 @@ def in_memory(
             inputs, strata = inputs[numbers], None if strata is None else strata[numbers]
             values = {key: array[numbers] for key, array in values.items()}
             belonging = None if belonging is None else belonging[numbers]
-        if option == "train_items":
+        if part == "train":
             mean, std = statistics(inputs)
-        splits[option] = InMemory(
+        splits[part] = InMemory(
             inputs,
             values,
             targets,
@@ -236,22 +242,23 @@ def in_memory(
             numbers=numbers,
             groups=belonging,
         )
-    train_split, test_split = splits["train_items"], splits["test_items"]
-    counts = f"{len(train_split):,} train and {len(test_split):,} test {'images' if len(size) == 2 else 'samples'}"
+    *others, last = (f"{len(split):,} {part}" for part, split in splits.items())
+    counts = f"{', '.join(others)} and {last} {'images' if len(size) == 2 else 'samples'}"
     resize = "" if size == own else f", resized from {_sides(own)}"
-    parts = [f"{name}: {counts} of {_sides(size)} {'pixels' if len(size) > 1 else 'values'}{resize}"]
-    parts += [f", {len(targets[key].names)} classes"] if key is not None else []
-    parts += [f"; {content}"] if content else []
+    words = [f"{name}: {counts} of {_sides(size)} {'pixels' if len(size) > 1 else 'values'}{resize}"]
+    words += [f", {len(targets[key].names)} classes"] if key is not None else []
+    words += [f"; {content}"] if content else []
     return Dataset(
         name=name,
         inputs=(train[0].shape[1], *size),
         targets=targets,
-        train=train_split,
-        test=test_split,
+        train=splits["train"],
+        test=splits["test"],
         fingerprint=fingerprint,
-        description="".join(parts),
+        description="".join(words),
         about={"augmentation": augmentation(shift, flip), **(about or {})},
-        prepare=prepare_image(test_split) if len(size) == 2 and train[0].shape[1] in (1, 3) else None,
+        prepare=prepare_image(splits["test"]) if len(size) == 2 and train[0].shape[1] in (1, 3) else None,
+        validation=splits.get("validation"),
         fixed_parts=fixed_parts,
     )
 

@@ -89,7 +89,8 @@ def _problem(source: str, error: ValueError) -> Problem:
 
 
 def _splits(data: Dataset) -> list[tuple[str, Split]]:
-    return [("train", data.train), ("test", data.test)]
+    validation = [] if data.validation is None else [("validation", data.validation)]
+    return [("train", data.train), *validation, ("test", data.test)]
 
 
 def _counts(data: Dataset, split: Split) -> dict[str, Any]:

@@ -101,7 +101,7 @@ def _listing(folder: Path, file: Path) -> tuple[Listing, list[str | int]]:
     classes = (*map(str, numbers), *names)
     if len(set(classes)) < 2:
         problems.append(Problem(file, f"wanted at least two classes, got {len(set(classes))}", "folder"))
-    return Listing(folder, classes, tuple(photos), tuple(problems), False), [label for _, label in pairs]
+    return Listing(folder, classes, tuple(photos), tuple(problems), {"": folder}), [label for _, label in pairs]
 
 
 def _file(folder: Path, labels: str | Path | None) -> Path:

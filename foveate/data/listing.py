@@ -3,6 +3,7 @@
 import hashlib
 import os
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,9 +11,10 @@ from typing import Literal
 from foveate.data.decode import ENDINGS
 from foveate.data.problems import Problem
 
-TEST_NAMES = ("test", "val", "valid", "validation")  # the first that is there is used
+VALIDATION_NAMES = ("val", "valid", "validation")  # the first that is there is used
+TEST_NAMES = ("test", *VALIDATION_NAMES)  # without a test folder, the validation folder is the test part
 _NOT_DATA = {"thumbs.db", "desktop.ini", "__macosx"}
-Part = Literal["", "train", "test"]
+Part = Literal["", "train", "validation", "test"]
 
 
 @dataclass(frozen=True)
@@ -34,32 +36,38 @@ class Photo:
 
 @dataclass(frozen=True)
 class Listing:
-    """A folder of class folders as found, nothing decoded yet; photos are in order of split, class and name."""
+    """A folder of class folders as found, nothing decoded yet; photos are in order of split, class and name.
+
+    parts: the folder of each part, train first; a folder without parts of its own is that of "".
+    """
 
     root: Path
     classes: tuple[str, ...]
     photos: tuple[Photo, ...]
     problems: tuple[Problem, ...]
-    has_split: bool
+    parts: Mapping[Part, Path]
 
 
 def list_photos(root: Path) -> Listing:
-    """Every file under root/<class>/ or root/train/<class>/ and root/test|val|valid|validation/<class>/."""
+    """Every file under root/<class>/, or root/train/<class>/, root/test/<class>/ and root/val/<class>/.
+
+    val, valid or validation is the validation part beside test, and the test part where there is no test.
+    """
     problems: list[Problem] = []
     folders, loose = _visible(root, problems)
     named = {folder.name.lower(): folder for folder in folders}
     has_train = "train" in named and _has_folders(named["train"])
     tests = [named[name] for name in TEST_NAMES if name in named and _has_folders(named[name])]
+    parts: dict[Part, Path] = {"": root}
     if has_train and tests:
-        train = _classes(named["train"], "train", problems)
-        test = _classes(tests[0], "test", problems)
-        _same_classes(named["train"], train, tests[0], test, problems)
-        by_class = [train, test]
+        parts = _parts(root, named, tests, problems)
+        by_class = [_classes(place, part, problems) for part, place in parts.items()]
+        for place, found in list(zip(parts.values(), by_class, strict=True))[1:]:
+            _same_classes(parts["train"], by_class[0], place, found, problems)
         for folder in folders:
-            if folder in tests[1:]:
-                problems.append(Problem(folder, f"left out: {tests[0].name} is the test folder", "note"))
-            elif folder not in (named["train"], tests[0]):
-                problems.append(Problem(folder, "left out: neither the train nor the test folder", "note"))
+            if folder not in parts.values():
+                what = f"{' and '.join(place.name for place in list(parts.values())[1:])} beside train"
+                problems.append(Problem(folder, f"left out: the folders used are {what}", "note"))
     elif has_train and len(folders) == 1:
         wanted = f"wanted a test folder beside train ({', '.join(TEST_NAMES)}), got none; to hold some photos out"
         problems.append(Problem(root, f"{wanted}, give {named['train']} itself", "folder"))
@@ -70,7 +78,7 @@ def list_photos(root: Path) -> Listing:
     if by_class and any(by_class):
         _note_loose(root, loose, problems)
     names = tuple(sorted(by_class[0])) if by_class else ()
-    return Listing(root, names, _in_order(by_class), tuple(problems), bool(has_train and tests))
+    return Listing(root, names, _in_order(by_class), tuple(problems), parts)
 
 
 def list_test_photos(root: Path) -> Listing:
@@ -96,7 +104,22 @@ def list_test_photos(root: Path) -> Listing:
         problems.append(Problem(place, reason, "folder"))
     if place == root and found:
         _note_loose(root, loose, problems)
-    return Listing(root, tuple(sorted(found)), _in_order([found]), tuple(problems), bool(tests))
+    return Listing(root, tuple(sorted(found)), _in_order([found]), tuple(problems), {"": place})
+
+
+def _parts(root: Path, named: dict[str, Path], tests: list[Path], problems: list[Problem]) -> dict[Part, Path]:
+    """The folder of each part, the training part first."""
+    if tests[0] != named.get("test"):
+        taken = f"{tests[0].name} is the test part, as there is no test folder"
+        problems.append(Problem(root, taken, "note"))
+        return {"train": named["train"], "test": tests[0]}
+    for name in VALIDATION_NAMES:
+        if name in named and not _has_folders(named[name]):
+            problems.append(Problem(named[name], "wanted class folders of the validation part; got none", "folder"))
+    parts: dict[Part, Path] = {"train": named["train"]}
+    if tests[1:]:
+        parts["validation"] = tests[1]
+    return parts | {"test": tests[0]}
 
 
 def _in_order(by_class: list[dict[str, list[Photo]]]) -> tuple[Photo, ...]:

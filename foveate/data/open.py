@@ -18,6 +18,7 @@ from foveate.data.dataset import (
 )
 from foveate.data.resplit import resplit
 from foveate.data.source import folder_of
+from foveate.data.validation import with_validation
 from foveate.registry import error_in, is_file_reference
 from foveate.spec import DataSpec
 
@@ -37,10 +38,13 @@ def open_data(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     Raises: LookupError: if there is no such kind. TypeError: if the kind has no such option. ValueError: if the data
         cannot be used, in one line (a list of files where several cannot).
     """
-    if spec.split is not None:
-        return resplit(open_data(spec.model_copy(update={"split": None}), progress=progress), spec.split)
+    if spec.split is not None or spec.validation_fraction is not None:
+        whole = spec.model_copy(update={"split": None, "validation_fraction": None})
+        data = open_data(whole, progress=progress)
+        data = data if spec.split is None else resplit(data, spec.split)
+        return with_validation(data, spec.validation_fraction)
     data = _opened(spec, progress)
-    return data if spec.kind == AUTO else _with_a_note_on_groups(data)
+    return data if spec.kind == AUTO else with_validation(_with_a_note_on_groups(data), None)
 
 
 def _with_a_note_on_groups(data: Dataset) -> Dataset:

@@ -1,11 +1,12 @@
-"""Kind "parquet": shards in the Hugging Face layout of small image sets, train-*.parquet and test-*.parquet, each row
-an image file's bytes (`img` or `image`: {bytes, path}) and a `label`."""
+"""Kind "parquet": shards in the Hugging Face layout of small image sets, train-*.parquet, validation-*.parquet and
+test-*.parquet, each row an image file's bytes (`img` or `image`: {bytes, path}) and a `label`."""
 
 import bisect
+import dataclasses
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,17 +25,23 @@ from foveate.data.transforms import SMALL
 from foveate.registry import nearest
 from foveate.spec import DataSpec
 
-TEST_NAMES = ("test", "validation", "val")
+PARTS = ("train", "validation", "test")
 VERSION = 1  # of what is cached
 PORTION = 1000  # rows decoded at a time
 
 
-def find_shards(folder: Path) -> tuple[list[Path], list[Path]] | None:
-    """Train and test shards of this folder or its child `data`; either may be empty. None: no parquet at all."""
+def find_shards(folder: Path) -> dict[str, list[Path]] | None:
+    """Part → shards, of this folder or its child `data`; a part without shards is left out. None: no parquet at all.
+
+    The validation shards, also called val-*.parquet, are the test part where there are no test shards.
+    """
     for place in (folder, folder / "data"):
         if any(place.glob("*.parquet")):
-            test = next((found for name in TEST_NAMES if (found := sorted(place.glob(f"{name}-*.parquet")))), [])
-            return sorted(place.glob("train-*.parquet")), test
+            found = {part: sorted(place.glob(f"{part}-*.parquet")) for part in PARTS}
+            found["validation"] = found["validation"] or sorted(place.glob("val-*.parquet"))
+            if not found["test"]:
+                found |= {"test": found["validation"], "validation": []}
+            return {part: shards for part, shards in found.items() if shards}
     return None
 
 
@@ -48,7 +55,7 @@ def evaluation_images(folder: Path) -> LabelledImages:
 
     Raises: ValueError: if there is no pyarrow, no test shard, no row, or a shard has other columns.
     """
-    shards = (find_shards(folder) or ([], []))[1]
+    shards = (find_shards(folder) or {}).get("test")
     if not shards:
         raise ValueError(f"{folder}: wanted test-*.parquet, validation-*.parquet or val-*.parquet, got none")
     rows = Rows(shards)
@@ -72,31 +79,36 @@ def open_parquet(spec: DataSpec, *, progress: Progress | None = None, group: str
         (shard and row).
     """
     folder = folder_of(spec.source)
-    train, test = find_shards(folder) or ([], [])
-    if not train or not test:
-        raise ValueError(
-            f"{folder}: wanted train-*.parquet and test-*.parquet, got {len(train)} and {len(test)} of them"
-        )
-    fingerprint = contents([*train, *test])
+    shards = find_shards(folder) or {}
+    if not {"train", "test"} <= set(shards):
+        got = [len(shards.get(part, ())) for part in ("train", "test")]
+        raise ValueError(f"{folder}: wanted train-*.parquet and test-*.parquet, got {got[0]} and {got[1]} of them")
+    fingerprint = contents([file for part in shards.values() for file in part])
     name = f"parquet-v{VERSION}-{fingerprint}"
     kept = map_arrays(name)
     if kept is None:
-        made = _decoded(train, test)
+        made = _decoded(shards)
         save_mapped(name, made)
         kept = map_arrays(name) or made
-    missing = [part for part in (_missing(train, "train"), _missing(test, "test")) if part]
-    return in_memory(
+    missing = [text for part, files in shards.items() if (text := _missing(files, part))]
+    parts = {part: (kept[f"{part}_images"], {"label": kept[f"{part}_labels"]}) for part in shards}
+    data = in_memory(
         spec,
-        (kept["train_images"], {"label": kept["train_labels"]}),
-        (kept["test_images"], {"label": kept["test_labels"]}),
+        parts["train"],
+        parts["test"],
         {"label": Target("class", tuple(str(label) for label in kept["classes"]))},
         name=folder.resolve().name,
         fingerprint=fingerprint,
         content=", ".join(["parquet shards", *missing]),
         shift=max(kept["train_images"].shape[2] // 8, 1),
         flip=True,
-        groups=None if group is None else (_belonging(train, group), _belonging(test, group)),
+        groups=None if group is None else (_belonging(shards["train"], group), _belonging(shards["test"], group)),
+        validation=parts.get("validation"),
     )
+    if not shards["test"][0].name.startswith("test-"):
+        note = f"{shards['test'][0].name.partition('-')[0]} is the test part, as there are no test shards"
+        data = dataclasses.replace(data, notes=(*data.notes, note))
+    return data
 
 
 def _belonging(shards: Sequence[Path], column: str) -> NDArray[np.str_]:
@@ -114,20 +126,23 @@ def _belonging(shards: Sequence[Path], column: str) -> NDArray[np.str_]:
     return np.array(found, np.str_)
 
 
-def _decoded(train: Sequence[Path], test: Sequence[Path]) -> Arrays:
-    x, y = read_shards(train)
-    x_test, y_test = read_shards(test)
-    if x.shape[1:] != x_test.shape[1:]:
-        raise ValueError(f"{test[0]}: wanted images of {_size(x)} like the train images, got {_size(x_test)}")
-    highest = int(max(y.max(), y_test.max()))
-    classes = class_names(train[0]) or tuple(str(label) for label in range(highest + 1))
+def _decoded(shards: Mapping[str, Sequence[Path]]) -> Arrays:
+    read = {part: read_shards(files) for part, files in shards.items()}
+    x = read["train"][0]
+    for part, (images, _) in read.items():
+        if images.shape[1:] != x.shape[1:]:
+            raise ValueError(
+                f"{shards[part][0]}: wanted images of {_size(x)} like the train images, got {_size(images)}"
+            )
+    highest = max(int(labels.max()) for _, labels in read.values())
+    first = shards["train"][0]
+    classes = class_names(first) or tuple(str(label) for label in range(highest + 1))
     if highest >= len(classes) or len(classes) < 2:
-        raise ValueError(
-            f"{train[0]}: wanted labels of {len(classes)} classes, at least two; got labels up to {highest}"
-        )
-    return Arrays(
-        train_images=x, train_labels=y, test_images=x_test, test_labels=y_test, classes=np.array(classes, np.str_)
-    )
+        raise ValueError(f"{first}: wanted labels of {len(classes)} classes, at least two; got labels up to {highest}")
+    arrays: Arrays = {
+        f"{part}_{what}": one for part, both in read.items() for what, one in (("images", both[0]), ("labels", both[1]))
+    }
+    return arrays | {"classes": np.array(classes, np.str_)}
 
 
 def _arrow(shard: Path) -> Any:

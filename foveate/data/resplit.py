@@ -17,12 +17,19 @@ from foveate.data.subset import hold_out, positions, together
 
 
 class Part(Split):
-    """Some items of the two splits of a set: numbers below the first one's length are its items, then the other's."""
+    """Some items of one or two splits: numbers below the first one's length are its items, then the other's."""
 
-    def __init__(self, splits: tuple[Split, Split], places: NDArray[np.int64], prefixes: tuple[str, str]) -> None:
+    def __init__(
+        self,
+        splits: Sequence[Split],
+        places: NDArray[np.int64],
+        prefixes: Sequence[str],
+        copies: NDArray[np.int64] | None,
+    ) -> None:
         self.splits, self.places, self.prefixes = splits, places, prefixes
         self.strata = _of_both(splits, "strata", places)
         self.groups = _of_both(splits, "groups", places)
+        self.contents_alike = None if copies is None else copies[places]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -75,7 +82,7 @@ def resplit(data: Dataset, draw: int) -> Dataset:
     everything = np.arange(count)
     strata = _of_both(splits, "strata", everything)
     keys = mix(positions(count) ^ mix(np.full(1, draw, np.uint64)))
-    copies = _copies(splits)
+    copies = copies_in(splits)
     groups = _of_both(splits, "groups", everything)
     belonging = together(everything if copies is None else copies, groups)
     alike = "copies of one item" if groups is None else "items of one group"
@@ -89,16 +96,17 @@ def resplit(data: Dataset, draw: int) -> Dataset:
         raise ValueError(f"resplit: {data.name}: {error}") from None
     same = len({split.name_of(0) for split in splits}) == 1
     prefixes = ("train ", "test ") if same else ("", "")
-    return replace(data, train=Part(splits, train, prefixes), test=Part(splits, test, prefixes))
+    parts = (Part(splits, places, prefixes, copies) for places in (train, test))
+    return replace(data, train=next(parts), test=next(parts))
 
 
-def _of_both(splits: tuple[Split, Split], name: str, places: NDArray[np.int64]) -> Any:
+def _of_both(splits: Sequence[Split], name: str, places: NDArray[np.int64]) -> Any:
     values = [getattr(split, name) for split in splits]
     return None if any(value is None for value in values) else np.concatenate(values)[places]
 
 
-def _copies(splits: tuple[Split, Split]) -> NDArray[np.int64] | None:
-    """Numbers of the items' contents: equal for copies; None where they are not known."""
+def copies_in(splits: Sequence[Split]) -> NDArray[np.int64] | None:
+    """Numbers of the items' contents, split after split: equal for copies; None where they are not known."""
     numbers = [split.contents_alike for split in splits if split.contents_alike is not None]
     if len(numbers) == len(splits):
         return np.concatenate(numbers)

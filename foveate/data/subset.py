@@ -50,17 +50,18 @@ def hold_out(
     groups: Indices | None = None,
     *,
     names: Sequence[str] | None = None,
+    purpose: str = "testing",
     alike: str = "copies of one item",
 ) -> tuple[Indices, Indices]:
-    """Places for training and for testing, ascending: of each class the fraction, at least one and not all.
+    """Places for training and those held out, ascending: of each class the fraction, at least one and not all.
 
     Args:
         strata: (n,) class of each item.
         keys: (n,) what decides inside a class.
-        fraction: of the items, for testing.
+        fraction: of the items, held out.
         groups: (n,) items of one number stay on one side, as copies of one photo must, also where they are of several
             classes; None: each alone.
-        names: of the classes, and alike: what items of one group are, for the error.
+        names: of the classes, alike: what items of one group are, and purpose: what for, for the error.
 
     Raises: ValueError: if all items of a class are one group.
     """
@@ -85,7 +86,7 @@ def hold_out(
         if len(together) < 2:
             named = label if names is None else repr(names[label])
             got = "1 item, too few" if len(members) == 1 else f"{len(members)} {alike}, nothing"
-            raise ValueError(f"class {named} has {got} to hold out for testing; wanted at least 2 that differ")
+            raise ValueError(f"class {named} has {got} to hold out for {purpose}; wanted at least 2 that differ")
         for group in together:
             if group not in decided:
                 decided.add(group)

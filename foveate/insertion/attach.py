@@ -204,7 +204,7 @@ def carriers(model: nn.Module) -> list[nn.Module]:
     def carries(child: nn.Module | None) -> bool:
         return child is not None and any(SITE in vars(module) for module in child.modules())
 
-    return [module for module in model.modules() if carries(module._modules.get(CHILD))]
+    return [m for m in model.modules() if CHILD in m._modules and carries(m._modules[CHILD])]
 
 
 def without_swap(cls: Any, *, root: bool) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import torch
@@ -159,6 +160,7 @@ def remove(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: if another tool derived a class from that of a module with attention; the model is unchanged.
     """
+    _refuse_script(model)
     with suppress(ValueError):  # what no longer runs is taken out all the same
         settle_all(model)
     check_classes(model)
@@ -178,6 +180,7 @@ def inserted(model: nn.Module) -> list[tuple[str, nn.Module]]:
         ValueError: if some attention no longer runs, because another tool replaced the module that carried it by one
             that computes something else; names the place.
     """
+    _refuse_script(model)
     settle_all(model)
     found = []
     for name, host in hosts(model):
@@ -192,10 +195,22 @@ def inserted(model: nn.Module) -> list[tuple[str, nn.Module]]:
 def _find_places(model: nn.Module, example: object) -> Places:
     if not isinstance(model, nn.Module):
         raise TypeError(f"wanted a torch.nn.Module, got {type(model).__name__}")
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("the forward pass of a TorchScript module is fixed; insert first, then torch.jit.trace")
-    with without_attention(model):
+    _refuse_script(model)
+    if any(tensor.is_inference() for tensor in chain(model.parameters(), model.buffers())):
+        raise ValueError(
+            "the model was made under torch.inference_mode, so it cannot be trained; build it outside of that, or "
+            "under torch.no_grad"
+        )
+    with torch.inference_mode(False), without_attention(model):
         return find_places(probe(model, example))
+
+
+def _refuse_script(model: nn.Module) -> None:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError(
+            "the forward pass of a TorchScript module is fixed; insert first, then torch.jit.trace, and ask the "
+            "network that it was made from"
+        )
 
 
 def _choose(model: nn.Module, places: Places, at: Where | None) -> list[Site]:

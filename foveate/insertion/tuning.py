@@ -9,9 +9,11 @@ from typing import Any
 
 from torch import nn
 
+from foveate.insertion.blend import Blend
 from foveate.insertion.places import Places
 from foveate.insertion.probe import CHILD, Call, Trace
 from foveate.registry import nearest
+from foveate.spec import STRENGTH_FACTOR
 
 KEPT = "_foveate_frozen"
 """Attribute of a frozen module: its :class:`Frozen`."""
@@ -143,6 +145,7 @@ def parameter_groups(
     *,
     lr: float,
     attention_lr: float | None = None,
+    strength_lr: float | None = None,
     weight_decay: float = 0.0,
     norm_weight_decay: float = 0.0,
 ) -> list[dict[str, Any]]:
@@ -157,12 +160,14 @@ def parameter_groups(
         model: any module.
         lr: learning rate of the network's own weights.
         attention_lr: of the inserted attention; None: ``lr``.
+        strength_lr: of the learned blend of an identity start; None: 10 times ``attention_lr``. At the attention's own
+            rate the blend ends a short fine-tuning where it began (docs/insertion.md has the figures).
         weight_decay: of matrices and convolution kernels.
         norm_weight_decay: of parameters with at most one axis: norms, biases, strengths.
 
     Returns:
-        Up to four dictionaries with ``"name"`` ("base", "base, norms", "attention", "attention, norms"), ``"params"``,
-        ``"lr"`` and ``"weight_decay"``; empty groups are left out.
+        Up to five dictionaries with ``"name"`` ("base", "base, norms", "attention", "attention, norms", "strength"),
+        ``"params"``, ``"lr"`` and ``"weight_decay"``; empty groups are left out.
 
     Raises:
         ValueError: if no parameter requires gradients, or a rate is negative.
@@ -170,6 +175,7 @@ def parameter_groups(
     rates = {
         "lr": lr,
         "attention_lr": attention_lr,
+        "strength_lr": strength_lr,
         "weight_decay": weight_decay,
         "norm_weight_decay": norm_weight_decay,
     }
@@ -177,11 +183,18 @@ def parameter_groups(
         if value is not None and not value >= 0:
             raise ValueError(f"wanted {key}= 0 or more, got {value!r}")
     own = {id(p) for _, module in _network(model) for p in module.parameters(recurse=False)}
+    strengths = {id(module.strength) for module in model.modules() if isinstance(module, Blend)}
+    attention_lr = lr if attention_lr is None else attention_lr
+    strength_lr = STRENGTH_FACTOR * attention_lr if strength_lr is None else strength_lr
     groups: dict[str, dict[str, Any]] = {}
-    for origin, rate in (("base", lr), ("attention", lr if attention_lr is None else attention_lr)):
+    for origin, rate in (("base", lr), ("attention", attention_lr)):
         for suffix, decay in (("", weight_decay), (", norms", norm_weight_decay)):
             groups[origin + suffix] = {"name": origin + suffix, "params": [], "lr": rate, "weight_decay": decay}
+    groups["strength"] = {"name": "strength", "params": [], "lr": strength_lr, "weight_decay": norm_weight_decay}
     for parameter in model.parameters():
+        if id(parameter) in strengths:
+            groups["strength"]["params"].append(parameter)
+            continue
         name = ("base" if id(parameter) in own else "attention") + ("" if parameter.dim() > 1 else ", norms")
         groups[name]["params"].append(parameter)
     if not any(parameter.requires_grad for parameter in model.parameters()):

@@ -350,7 +350,7 @@ def settle_all(model: nn.Module) -> None:
         if WATCH in vars(module):
             is_settled(module)
     for module in model.modules():
-        child = module._modules.get(CHILD)
+        child = dict(module._modules.items()).get(CHILD)  # a TorchScript module's own have no get
         if child is not None and SITE in vars(child) and swap_of(module) is None:
             raise lost(vars(child)[SITE].name, f"it is in a {type(module).__name__} that does not call it")
 

@@ -14,6 +14,7 @@ from foveate.networks._example import check_shape, example_input, usual_classes,
 from foveate.networks._head import Head, build_without_memory, find_head
 from foveate.networks._inner import InnerWidth, Widths, extra_layers, grown_as_told, inner_widths
 from foveate.networks._origin import Origin, note_origin, origin_of
+from foveate.networks._pretrained import ReleasedFile, find_release, is_release, read_release, release_of, unloaded_tag
 from foveate.networks._registry import NETWORKS, create_network, list_networks, register_network
 from foveate.networks._weights import load_weights, weights_fingerprint
 from foveate.networks._widen import widen_until
@@ -23,6 +24,7 @@ __all__ = [
     "Head",
     "InnerWidth",
     "Origin",
+    "ReleasedFile",
     "Weights",
     "Widths",
     "build_larger",
@@ -35,18 +37,23 @@ __all__ = [
     "example_input",
     "extra_layers",
     "find_head",
+    "find_release",
     "grown_as_told",
     "head_of",
     "inner_widths",
     "input_channels",
+    "is_release",
     "list_networks",
     "load_weights",
     "note_origin",
     "origin_of",
     "read_own_file",
+    "read_release",
     "read_weights",
     "register_network",
+    "release_of",
     "tensors_by_name",
+    "unloaded_tag",
     "usual_classes",
     "usual_shape",
     "weights_fingerprint",

@@ -1,8 +1,9 @@
-"""Any network a person can name: ours, timm's, torchvision's, or a function in a file."""
+"""Any network a person can name: ours, timm's, torchvision's, smp's, transformers', or a function in a file."""
 
 import dataclasses
 import inspect
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,27 +13,47 @@ from torch import nn
 from foveate.networks._deepen import append_block
 from foveate.networks._head import Head, find_head
 from foveate.networks._origin import Origin, note_origin, origin_of
+from foveate.networks._peers import from_hf, from_smp
+from foveate.networks._pretrained import check_tag, read_start
 from foveate.networks._registry import create_network
+from foveate.networks._weights import load_weights
 from foveate.networks._widen import fixed_widths, widened, widened_layers
 from foveate.registry import check_options, error_in, is_file_reference, nearest, read_from_file, run_file
 
-SOURCES = ("foveate", "timm", "torchvision")
+SOURCES = ("foveate", "timm", "torchvision", "smp", "hf")
+_WEIGHTS_OF = {"timm": ("pretrained", "checkpoint_path"), "torchvision": ("pretrained", "weights")}
 _CHANNELS = {"in_channels", "in_chans"}  # what a function of one's own may call the channels of the image
 
 
-def build_network(name: str, *, num_classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
-    """A network with fresh weights.
+def build_network(
+    name: str, *, num_classes: int, in_channels: int = 3, weights: str | Path | None = None, **options: Any
+) -> nn.Module:
+    """A network by name, with fresh weights or trained ones.
 
     Args:
-        name: "foveate:resnet8", "timm:resnet50", "torchvision:resnet18", or "path/to/file.py:function"; a bare name is
-            one of ours.
+        name: "foveate:resnet8", "timm:resnet50", "torchvision:resnet18", "smp:Unet" of segmentation_models_pytorch,
+            "hf:mask2former" of transformers, or "path/to/file.py:function"; a bare name is one of ours. A tag in a name
+            of timm's ("timm:resnet18.a1_in1k") loads nothing by itself.
         num_classes: outputs of the classifier.
         in_channels: of the image. torchvision's networks take 3 only; a function of a file gets them if it takes
             in_channels or in_chans.
+        weights: "pretrained": those that timm or torchvision publish for the name, from their own caches; a folder that
+            has them; or a file, safetensors or a torch checkpoint. A classifier for another number of classes stays
+            fresh, and `insert(..., freeze="base")` leaves it trainable. None: fresh weights.
         options: of the constructor there.
 
-    Raises: LookupError: no such network; the nearest is named. TypeError: no such option. ValueError: cannot be built.
+    Raises: LookupError: no such network, or no published weights; the nearest is named. TypeError: no such option.
+        ValueError: cannot be built; the weights are not on this machine (says which file to fetch) or do not fit.
     """
+    network = _built(name, num_classes, in_channels, options)
+    if weights is not None:
+        given = read_start(weights, name, in_channels=in_channels, **options)
+        head = partial(head_of, name, num_classes=num_classes, in_channels=in_channels, **options)
+        load_weights(network, given, head=head)
+    return network
+
+
+def _built(name: str, num_classes: int, in_channels: int, options: dict[str, Any]) -> nn.Module:
     source, _, rest = name.rpartition(":")
     if not source:
         source = "foveate"
@@ -41,10 +62,16 @@ def build_network(name: str, *, num_classes: int, in_channels: int = 3, **option
         raise LookupError(f"network {name!r}: wanted {kinds} or path.py:function; got source {source!r}")
     if source == "foveate":
         return create_network(rest, num_classes=num_classes, in_channels=in_channels, **options)
+    if source in _WEIGHTS_OF and (key := next((key for key in _WEIGHTS_OF[source] if key in options), None)):
+        raise TypeError(f'{name}: {key!r} is no option here; weights = "pretrained", a folder or a file loads weights')
     if source == "timm":
         network = _from_timm(rest, num_classes, in_channels, options)
     elif source == "torchvision":
         network = _from_torchvision(rest, num_classes, in_channels, options)
+    elif source == "smp":
+        network = from_smp(rest, num_classes, in_channels, options)
+    elif source == "hf":
+        network = from_hf(rest, num_classes, in_channels, options)
     else:
         network = _from_file(name, num_classes, in_channels, options)
     return note_origin(network, Origin(name, num_classes, in_channels, options))
@@ -89,7 +116,7 @@ def build_larger(origin: Origin) -> nn.Module:
 
 
 def _by_classes(name: str, in_channels: int, options: dict[str, Any]) -> Callable[[int], nn.Module]:
-    return lambda num_classes: build_network(name, num_classes=num_classes, in_channels=in_channels, **options)
+    return lambda num_classes: _built(name, num_classes, in_channels, options)
 
 
 def input_channels(name: str, of_the_data: int) -> int:
@@ -100,7 +127,7 @@ def input_channels(name: str, of_the_data: int) -> int:
     if is_file_reference(name):
         takes = inspect.signature(read_from_file(name, "a function")).parameters
         return of_the_data if _CHANNELS & takes.keys() else 3
-    return of_the_data if name.rpartition(":")[0] in {"", "foveate", "timm"} else 3
+    return of_the_data if name.rpartition(":")[0] in {"", "foveate", "timm", "smp"} else 3
 
 
 def _from_timm(name: str, num_classes: int, in_channels: int, options: dict[str, Any]) -> nn.Module:
@@ -108,6 +135,7 @@ def _from_timm(name: str, num_classes: int, in_channels: int, options: dict[str,
 
     if not timm.is_model(name.split(".")[0]):
         raise LookupError(f"timm has no model {name!r}; {nearest(name, timm.list_models())}")
+    check_tag(name)
     try:
         return timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=in_channels, **options)
     except TypeError as error:

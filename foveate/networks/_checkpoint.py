@@ -94,14 +94,19 @@ def read_weights(path: str | Path) -> Weights:
     """
     tensors = tensors_by_name(open_checkpoint(path), f"weights {path}")
     _few_bytes(path, sum(value.numel() * value.element_size() for value in tensors.values()), "its tensors have")
+    check_values(tensors, f"weights {path}")
+    return tensors
+
+
+def check_values(tensors: Mapping[str, Tensor], what: str) -> None:
+    """Raises: ValueError: a tensor is sparse or without values, or has NaN or infinity; with its name."""
     for name, value in tensors.items():
         if value.is_meta or value.layout != torch.strided:
             where = "one on the meta device, without values" if value.is_meta else "a sparse one"
-            raise ValueError(f"weights {path}: {name}: wanted a dense tensor; got {where}")
+            raise ValueError(f"{what}: {name}: wanted a dense tensor; got {where}")
         if count := _not_finite(value):
             numbers = f"{count:,} of its {value.numel():,} values are"
-            raise ValueError(f"weights {path}: {name}: {numbers} no finite numbers (NaN or infinity)")
-    return tensors
+            raise ValueError(f"{what}: {name}: {numbers} no finite numbers (NaN or infinity)")
 
 
 def open_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -213,7 +218,7 @@ def _kind(value: Any) -> str:
     return type(value).__name__
 
 
-def _stand_ins(path: Path) -> list[tuple[Callable[..., Any], str]]:
+def _stand_ins(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """For each class and function that the checkpoint names and torch would not call: what stands in its place."""
     try:
         names = get_unsafe_globals_in_checkpoint(path)

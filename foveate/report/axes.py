@@ -6,11 +6,11 @@ from foveate.report.drawing import bounds
 from foveate.spec import Metric
 
 
-def axis_title(metric: Metric) -> str:
+def axis_title(metric: Metric, items: str = "held-out") -> str:
     """ "error on held-out items (px, lower is better)" """
     inside = [metric.shown_unit] if metric.shown_unit else []
     inside += ["lower is better"] if metric.better == "lower" else []
-    return f"{metric.name} on held-out items" + (f" ({', '.join(inside)})" if inside else "")
+    return f"{metric.name} on {items} items" + (f" ({', '.join(inside)})" if inside else "")
 
 
 def metric_bounds(

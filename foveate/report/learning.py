@@ -9,6 +9,7 @@ from foveate.summary import CurvePoint, Summary
 
 WIDTH, GAP, LEFT, TOP, SIZE = 960.0, 16.0, 54.0, 8.0, 12.0
 PANEL_HEIGHT, HEAD, FOOT = 150.0, 26.0, 22.0
+PARTS = ("validation", "test")  # of the data, that a metric was logged on
 SETTLED = 0.25  # of the epochs: the first climb would press the rest flat
 LONG = 8  # epochs from which it is left out of the range of the axis
 
@@ -16,19 +17,27 @@ LONG = 8  # epochs from which it is left out of the range of the axis
 def logged_names(summary: Summary) -> list[str]:
     """Every name that the curves have: the judged metric first, other metrics, losses, whatever else was logged."""
     names = {name for curves in summary.curves.values() for name in curves}
-    order = [f"test_{metric.name}" for metric in summary.metrics] + ["held_out_loss", "train_loss"]
+    order = [f"{part}_{metric.name}" for metric in summary.metrics for part in PARTS] + [
+        "validation_loss",
+        "train_loss",
+    ]
     return [name for name in order if name in names] + sorted(names - set(order))
+
+
+def watched_part(summary: Summary) -> str:
+    """The part of the data that the metrics were logged on: "validation", "test", or "" where none was."""
+    names = logged_names(summary)
+    found = (part for part in PARTS if any(f"{part}_{metric.name}" in names for metric in summary.metrics))
+    return next(found, "")
 
 
 def curve_title(summary: Summary, name: str) -> str:
     """What a logged name is called on a page."""
+    part, _, rest = name.partition("_")
     if metric := _metric(summary, name):
-        return axis_title(metric)
-    if name.startswith("held_out_"):
-        return f"{name.removeprefix('held_out_')} on items held out of training"
-    if name.startswith("train_"):
-        return f"{name.removeprefix('train_')} on training items"
-    return name
+        return axis_title(metric, "validation") if part == "validation" else axis_title(metric)
+    called = {"train": "training", "validation": "validation"}.get(part)
+    return f"{rest} on {called} items" if called and rest else name
 
 
 def _short_title(name: str, metric: Metric | None) -> str:
@@ -38,7 +47,7 @@ def _short_title(name: str, metric: Metric | None) -> str:
 
 
 def _metric(summary: Summary, name: str) -> Metric | None:
-    return next((one for one in summary.metrics if name == f"test_{one.name}"), None)
+    return next((one for one in summary.metrics if name in [f"{part}_{one.name}" for part in PARTS]), None)
 
 
 def learning_curves(summary: Summary, name: str) -> Drawing:

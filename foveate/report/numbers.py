@@ -3,10 +3,21 @@
 import math
 
 from foveate.metric import Metric, significant
-from foveate.summary import Comparison, Estimate, Summary
+from foveate.summary import Comparison, Estimate, Setting, Summary
 from foveate.summary import signed as signed_differences
 
 NONE = "–"
+
+
+def epochs(setting: Setting) -> str:
+    """ "12 epochs", or what the runs made of them: "stopped after 2 to 3 of 12 epochs"; "" where it is not known."""
+    if not setting.epochs:
+        return ""
+    planned = f"{setting.epochs:,} epoch{'' if setting.epochs == 1 else 's'}"
+    fewest, most = setting.epochs_ran or (setting.epochs, setting.epochs)
+    if fewest == most == setting.epochs:
+        return planned
+    return f"stopped after {fewest:,}{f' to {most:,}' if most > fewest else ''} of {planned}"
 
 
 def whole(value: float | None) -> str:

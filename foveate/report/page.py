@@ -11,7 +11,7 @@ from foveate.report import numbers
 from foveate.report.colours import DARK, FONT, LIGHT, VARIABLES, drawing_rules
 from foveate.report.drawing import Drawing
 from foveate.report.forest import forest
-from foveate.report.learning import curve_title, learning_curves, logged_names
+from foveate.report.learning import curve_title, learning_curves, logged_names, watched_part
 from foveate.report.scatter import score_latency
 from foveate.report.table import csv_text
 from foveate.summary import SCHEMA, Summary, to_json
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 ABOUT = (
-    "data", "train_items", "test_items", "machine", "versions", "command", "toml", "latency", "seconds", "notes",
+    "data", "train_items", "validation_items", "test_items",
+    "machine", "versions", "command", "toml", "latency", "seconds", "notes",
 )  # fmt: skip
 FIGURES = ("score_latency", "paired_differences", "curves")
 
@@ -104,6 +105,7 @@ def page(summary: Summary) -> str:
             examples=_examples(summary.about.get("examples") or {}),
             files=sorted([*figures, "table.csv", "summary.json"]),
             figures=dict.fromkeys(FIGURES) | figures,
+            watched=watched_part(summary),
             more_curves=[
                 (curve_title(summary, name), Markup(learning_curves(summary, name).inline()))
                 for name in logged_names(summary)[1:]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 from foveate.report import numbers
 from foveate.report.drawing import shorten
 from foveate.spec import Metric
-from foveate.summary import ArmSummary, Comparison, Summary
+from foveate.summary import ArmSummary, Comparison, Summary, Tried
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Group, RenderableType
 
+COMBINATIONS = 6  # of listed values, as columns of the terminal
 ENDS = ("mean", "low", "high")
 
 
@@ -53,17 +54,32 @@ def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
         row |= _differences(other, f"{other.name}_difference_to_plain", arm.descriptive.get(other.name))
     for verb in ("better", "worse", "equal"):
         row[f"items_{verb}"] = arm.items and getattr(arm.items, verb)
+    row |= _choices(summary, arm.label)
     found = arm.attention
     for name in ("strength", "change"):
         span = found and getattr(found, name)
         row |= {f"attention_{name}_{end}": span and getattr(span, end) for end in ENDS}
-    for name in ("gates", "without_gradient", "constant"):
+    for name in ("gates", "without_gradient", "constant", "saturated"):
         row[f"attention_{name}"] = found and getattr(found, name)
     row["parameters"], row["multiply_adds"] = cost.parameters, cost.macs
     for key, time in (("latency_ms", cost.latency_ms), ("train_step_ms", cost.train_step_ms)):
         row |= {f"{key}_{end}": time and getattr(time, end) for end in ("median", "low", "high")}
     row |= {f"latency_to_plain_{end}": times and getattr(times, end) for end in ("ratio", "low", "high")}
     row["verdict"] = arm.verdict.text
+    return row
+
+
+def _choices(summary: Summary, label: str) -> dict[str, Any]:
+    """What was chosen, and for each combination its validation score and the number of seeds that chose it."""
+    if summary.tuning is None:
+        return {}
+    metric = summary.metric
+    unit = "percent" if metric.shown == "percent" else metric.unit
+    row: dict[str, Any] = {"chosen": summary.tuning.of(label).text}
+    for one in summary.tuning.of(label).tried:
+        name = one.text.replace(", ", "_").replace(" ", "=")
+        row[_heading(f"validation_{metric.name}", name, unit)] = _shown(metric, one.score.mean if one.score else None)
+        row[f"seeds_chosen_{name}"] = len(one.chosen)
     return row
 
 
@@ -117,7 +133,36 @@ def terminal_table(summary: Summary) -> "Group":
             table.add_section()
     answer = summary.answer
     head = Text(f"{answer.question}\n") + Text(answer.short, style="bold") + Text(f". {answer.text}\n")
-    return Group(head, table, Text("\n" + "\n".join(_notes(summary)), style="dim"))
+    return Group(head, table, *_tuning(summary), Text("\n" + "\n".join(_notes(summary)), style="dim"))
+
+
+def _tuning(summary: Summary) -> list["RenderableType"]:
+    """What was tried and chosen: every combination where a few fit, else the chosen ones."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if summary.tuning is None:
+        return []
+    shown = summary.tuning.arms[0].tried
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
+    table.add_column("variant", max_width=23, overflow="fold")
+    few = len(shown) <= COMBINATIONS and sum(len(one.text) + 2 for one in shown) <= 70
+    for one in shown if few else []:
+        table.add_column(Text(one.text), justify="right")
+    if not few:
+        table.add_column("chosen", max_width=70, overflow="fold")
+    for arm in summary.tuning.arms:
+        cells = [_tried(summary.metric, one) for one in arm.tried] if few else [arm.text or numbers.NONE]
+        table.add_row(*(Text(cell) for cell in (arm.label, *cells)))
+    end = "; in brackets, the seeds that chose it" if few else ""
+    return [Text(f"\n{summary.tuning.text}{end}:"), table]
+
+
+def _tried(metric: Metric, one: Tried) -> str:
+    """ "81.2 (3)": the mean on the validation part and the seeds that chose it; "failed" where no run has one."""
+    if one.score is None:
+        return "failed" if one.failed else numbers.NONE
+    return metric.number(one.score.mean) + (f" ({len(one.chosen)})" if one.chosen else "")
 
 
 def _notes(summary: Summary) -> list[str]:
@@ -128,6 +173,8 @@ def _notes(summary: Summary) -> list[str]:
     look = "" if summary.look == 1 else f" and look {summary.look}"
     margin = f"; a difference matters from {summary.margin.text}" if summary.margin.value else ""
     notes.append(f"Verdicts: corrected for {claims}{look}{margin}.")
+    if "stopped" in (epochs := numbers.epochs(summary.setting)):
+        notes.append(f"Early stopping by the loss on the validation part: {epochs}.")
     if summary.metric.better == "lower":
         notes.append(f"{summary.metric.name}: lower is better.")
     if batch := (summary.about.get("latency") or {}).get("batch_size"):

@@ -1,6 +1,7 @@
 """The network of a run: plain weights of its seed or file, the attention inserted, changed if it is a control."""
 
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,10 +11,14 @@ from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insert, mark_fresh
 from foveate.networks import (
     Origin,
+    ReleasedFile,
     build_larger,
     head_of,
     input_channels,
     load_weights,
+    read_release,
+    read_weights,
+    release_of,
     weights_fingerprint,
 )
 from foveate.official import start_encoder
@@ -70,11 +75,14 @@ def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_c
         raise ValueError(f"weights {weights} are those of the plain network; they do not fit one {larger}")
     if run.weights_fingerprint not in ("", weights_fingerprint(weights)):
         raise ValueError(f"weights {weights} changed since the study was planned; run the study again")
-    head = partial(head_of, run.network, num_classes=num_classes, in_channels=in_channels, **run.network_options)
+    made = {"in_channels": in_channels, **run.network_options}
+    released = ReleasedFile(release_of(run.network), Path(weights)) if run.pretrained else None
+    given = read_weights(weights) if released is None else read_release(released, **made)
+    head = partial(head_of, run.network, num_classes=num_classes, **made)
     try:
-        mark_fresh(model, load_weights(model, weights, head=head))
+        mark_fresh(model, load_weights(model, given, head=head))
     except ValueError as error:
-        if not hasattr(model, "encoder"):
+        if released is not None or not hasattr(model, "encoder"):
             raise
         try:
             vars(model)[_STARTED] = str(start_encoder(model, weights))

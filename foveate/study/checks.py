@@ -10,13 +10,14 @@ from foveate.devices import require_device
 from foveate.networks import NETWORKS
 from foveate.registry import Registry, check_options, is_file_reference, read_from_file, run_file
 from foveate.spec import Study, Variant
+from foveate.study.start import find_start
 from foveate.study_file import line_of
 from foveate.tasks import TASKS
 
 
 def check_names(study: Study, *, file: Path | None = None) -> Study:
-    """Is there every mechanism, task, kind of data, trainer and file that the study names, with such options, and the
-    device?
+    """Is there every mechanism, task, kind of data, trainer and file that the study names, with such options, the
+    weights that it starts from, and the device?
 
     Args:
         file: that the study was read from; its line then stands before the error.
@@ -38,6 +39,10 @@ def check_names(study: Study, *, file: Path | None = None) -> Study:
         opener_of(study.data)
     except (LookupError, TypeError) as error:
         raise ValueError(str(error.args[0])) from None
+    try:
+        find_start(study)
+    except LookupError as error:
+        raise ValueError(f"weights: {error.args[0]}") from None
     if study.trainer is not None:
         try:
             read_from_file(study.trainer, "a function")

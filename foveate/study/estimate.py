@@ -1,5 +1,6 @@
 """How long a study's training takes, before it starts: from the measured costs of its networks and of reading."""
 
+import functools
 import time
 from collections.abc import Iterable, Mapping
 
@@ -25,18 +26,19 @@ def training_seconds(
     """
     if study.trainer is not None or not len(data.train):
         return None
-    spec = study.train
-    batches = batches_an_epoch(len(data.train), spec.batch_size)
-    reading = reading_seconds(data, min(spec.batch_size, len(data.train)), augment=study.data.augment)
+    reading = functools.cache(lambda items: reading_seconds(data, items, augment=study.data.augment))
+    watched = data.test if data.validation is None else data.validation
     seconds = 0.0
     for run in runs:
+        spec = run.train
+        batches = batches_an_epoch(len(data.train), spec.batch_size)
         step, forward = (costs[run.arm].get(name) for name in ("train_step_ms", "latency_ms"))
         if step is None or forward is None:
             return None
         scale = len(data.train) / batches / batch / 1000  # from milliseconds of the measured batch to seconds of one
-        train = batches * (step * scale + reading)
-        test = len(data.test) * (forward / batch / 1000)
-        seconds += STARTING_S + run.train.epochs * (train + test) + test
+        train = batches * (step * scale + reading(min(spec.batch_size, len(data.train))))
+        each = forward / batch / 1000
+        seconds += STARTING_S + spec.epochs * (train + len(watched) * each) + len(data.test) * each
     return seconds / jobs
 
 

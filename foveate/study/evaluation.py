@@ -55,7 +55,9 @@ def _other(data: Dataset, source: str, run: Run) -> Dataset:
         images = find_images(Path(source).expanduser())
         channels = data.inputs[0]
         return evaluation_set(images, len(names), data.test.preprocessing, names=names, channels=channels)
-    spec = run.data.model_copy(update={"source": source, "test_items": None, "split": None})
+    spec = run.data.model_copy(
+        update={"source": source, "test_items": None, "validation_fraction": None, "split": None}
+    )
     other = open_data(spec)
     for name, target in data.targets.items():
         if other.targets.get(name) != target:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from foveate.files import write_whole
+from foveate.networks import is_release
 from foveate.registry import is_file_reference
-from foveate.spec import EMBEDDED, Study
+from foveate.spec import EMBEDDED, PRETRAINED, Study
 from foveate.study_file import read_study, study_toml
 
 STUDY, RESULTS, LOCK = "study.toml", "results.db", ".lock"
@@ -104,8 +105,8 @@ def _without_places(study: Study) -> dict[str, Any]:
             entry[name] = Path(entry[name]).name
     if data["source"] != EMBEDDED:
         data["source"] = "a folder"
-    if values["weights"] is not None:
-        values["weights"] = "a file"
+    if study.weights is not None:
+        values["weights"] = PRETRAINED if is_release(study.weights) else "a file"
     return values
 
 

@@ -1,5 +1,6 @@
 """What will be run, before anything runs: every network built, every site found, every control matched."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,13 +9,17 @@ from foveate.controls import Control
 from foveate.costs import macs, parameters
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insertions
-from foveate.networks import weights_fingerprint
-from foveate.spec import DRAWS, Metric, Run, Study, Variant
+from foveate.networks import read_weights, unloaded_tag
+from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
+from foveate.study.start import find_start
 from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
+from foveate.training import FINE_TUNING_LR
+
+VALIDATION = 0.1  # of the training items, where a validation part is needed and the study does not say how large
 
 
 @dataclass(frozen=True)
@@ -62,13 +67,20 @@ class Planner:
 
     def __init__(self, study: Study, data: Dataset, task: Task) -> None:
         self.study, self.data, self.task = study, data, task
-        self.weights = "" if study.weights is None else weights_fingerprint(study.weights)
+        self.start = find_start(study)
         self.code = code_fingerprint(study)
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
         self.started = ""
 
-    def run(self, variant: Variant, width: float = 1.0, seed: int | None = None, **arm: Any) -> Run:
-        """One run of the study."""
+    def run(
+        self,
+        variant: Variant,
+        width: float = 1.0,
+        seed: int | None = None,
+        values: Mapping[str, Any] | None = None,
+        **arm: Any,
+    ) -> Run:
+        """One run of the study; values: of those that it lists, None: the first of each."""
         study = self.study
         seed = study.seeds[0] if seed is None else seed
         return Run(
@@ -78,12 +90,13 @@ class Planner:
             variant=variant,
             task=study.task,
             task_options=study.task_options,
-            data=study.data.model_copy(update={"split": seed}) if study.resplit else study.data,
+            data=opened_data(study).model_copy(update={"split": seed}) if study.resplit else opened_data(study),
             fingerprint=self.data.fingerprint,
-            weights=study.weights,
-            weights_fingerprint=self.weights,
+            weights=self.start.path,
+            weights_fingerprint=self.start.fingerprint,
+            pretrained=self.start.pretrained,
             code_fingerprint=self.code,
-            train=study.train,
+            train=study.train.single(values or {}),
             trainer=study.trainer,
             trainer_options=study.trainer_options,
             metric=study.metric if isinstance(study.metric, Metric) else None,
@@ -91,6 +104,27 @@ class Planner:
             seed=seed,
             **arm,
         )
+
+    def start_notes(self) -> list[str]:
+        """What every network starts from."""
+        study = self.study
+        if study.weights is None:
+            tag = unloaded_tag(study.network)
+            return [] if tag is None else [
+                f"the weights {tag} that the network's name has are not loaded, every network starts from random ones; "
+                '--pretrained, or weights = "pretrained" in a study, loads them'
+            ]  # fmt: skip
+        notes = [f"every network starts from {self.start.text}"]
+        if self.started:
+            notes[0] += f": {self.started}"
+        elif not self.start.pretrained:
+            plain = self.build(self.run(Variant())).state_dict()
+            where = read_weights(study.weights).of_network(plain).taken
+            notes[0] += f", the tensors {where}" if where else ""
+        is_default = "lr" not in study.train.listed and study.train.lr == FINE_TUNING_LR[study.train.optimizer]
+        if study.trainer is None and is_default:
+            notes.append(f"lr {study.train.lr:g}, the default for fine-tuning")
+        return notes
 
     def check(self, name: str, run: Run) -> tuple[int, int]:
         """Parameters and multiply-adds (of a batch of two) of a variant whose outputs fit the task.
@@ -131,6 +165,19 @@ class Planner:
         return example_inputs(example_batch(run, self.data, count), device)
 
 
+def opened_data(study: Study) -> DataSpec:
+    """The data as the study's runs open them: with a validation part where early stopping or a list of values needs it.
+
+    A trainer that reads its own data has its own way to stop early.
+    """
+    listed = bool(study.train.listed)
+    stops = any(one.get("early_stop", study.train.early_stop) for one in study.train.each())
+    if not listed and not (stops and study.data.kind != "none"):
+        return study.data
+    fraction = study.data.validation_fraction or VALIDATION
+    return study.data.model_copy(update={"validation_fraction": fraction})
+
+
 def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] | None = None) -> Plan:
     """Build every network without memory, find every site, and choose the controls of each variant.
 
@@ -150,10 +197,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     if earlier is not None:
         controls, notes = [Chosen.from_json(one) for one in earlier["controls"]], earlier["notes"]
     else:
-        notes = _replacement_notes(study) + _freezing_notes(study)
-        if study.weights is not None:
-            what = f": {planner.started}" if planner.started else ""
-            notes.append(f"every network starts from the weights in {study.weights} ({planner.weights}){what}")
+        notes = _replacement_notes(study) + _freezing_notes(study) + _strength_notes(study) + planner.start_notes()
         if study.control != "none":
             controls, more = choose_controls(planner, runs, sizes)
             notes += more
@@ -165,6 +209,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
                 arm.variant,
                 arm.width,
                 seed + (number * DRAWS if study.null_check else 0),
+                values,
                 control=arm.control,
                 arm=arm.label,
                 copy_number=arm.copy_number,
@@ -173,6 +218,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
         )
         for seed in study.seeds
         for number, arm in enumerate(arms)
+        for values in study.train.each()
     ]
     return Plan(tuple(arms), tuple(planned), tuple(notes), tuple(controls))
 
@@ -209,6 +255,23 @@ def _replacement_notes(study: Study) -> list[str]:
                     f"replaces the {facts.replaces} (replace = true, with at = the layers it replaces)"
                 )
     return list(dict.fromkeys(notes))
+
+
+def _strength_notes(study: Study) -> list[str]:
+    """The learning rates of identity starts, where the library's loop trains."""
+    if study.trainer is not None:
+        return []
+    names: dict[str, list[str]] = {}
+    for variant in study.variants:
+        if variant.has_blend:
+            rate = f"the learning rate {STRENGTH_FACTOR * (variant.attention_lr or study.train.lr):g}"
+            if variant.attention_lr is None and "lr" in study.train.listed:
+                rate = f"{STRENGTH_FACTOR:g} times the network's learning rate"
+            names.setdefault(rate, []).append(variant.name)
+    return [
+        f"the strength of an identity start, 0 at first, has {rate}: {', '.join(those)}"
+        for rate, those in names.items()
+    ]
 
 
 def _narrow_notes(name: str, inserted: list[dict[str, Any]]) -> list[str]:

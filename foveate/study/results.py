@@ -14,6 +14,7 @@ from foveate.study.analyse.items import read
 from foveate.study.analyse.null_check import null_check
 from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
+from foveate.study.tuning import listed_values, standing_runs, tuning, validation_scores
 from foveate.study_file import read_study
 from foveate.summary import (
     Arm,
@@ -30,6 +31,7 @@ from foveate.summary import (
 )
 from foveate.tasks.gallery import ATTENTION, EXAMPLES
 from foveate.train.attention_state import STATE
+from foveate.training import validation_name
 
 
 def summarise(folder: Path) -> Summary:
@@ -45,21 +47,25 @@ def summarise(folder: Path) -> Summary:
             raise ValueError(f"{folder}: the study in it was never planned; run it first")
         metrics = [Metric.model_validate(row) for row in store.get_meta("metrics")]
         about, latency = store.get_meta("about"), store.get_meta("latency") or {}
-        runs = _runs_of_the_plan(store)
-        rows = [row for row in store.metrics() if row["run"] in runs]
+        planned = _runs_of_the_plan(store)
+        measured = [row for row in store.metrics() if row["run"] in planned]
         if study.null_check:  # seeds of their own are paired in their order
-            runs = {key: run | {"seed": run["seed"] % DRAWS} for key, run in runs.items()}
-            rows = [row | {"seed": row["seed"] % DRAWS} for row in rows]
+            planned = {key: run | {"seed": run["seed"] % DRAWS} for key, run in planned.items()}
+            measured = [row | {"seed": row["seed"] % DRAWS} for row in measured]
+        on_validation = validation_scores(measured, metrics[0])
+        runs = standing_runs(planned, on_validation, metrics[0])
+        unjudged = {validation_name(metric.name) for metric in metrics}
+        rows = [row for row in measured if row["run"] in runs and row["metric"] not in unjudged]
         history = [row for row in store.history() if row["run"] in runs]
         costs = _costs(store.costs())
         ledger = read_ledger(store)
     finally:
         store.close()
-    about |= _about(folder, runs, rows) | {"latency": latency | {"device": study.train.device}}
+    about |= _about(folder, runs, measured) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
     items = _items(folder, runs)
     summary = analyse(
-        _setting(study, about),
+        _setting(study, about, arms, rows),
         _all_metrics(metrics, rows),
         arms,
         [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in rows],
@@ -69,7 +75,7 @@ def summarise(folder: Path) -> Summary:
         ],
         costs={label: cost for label, cost in costs.items() if label in labels},
         failed=[
-            Failure(run["arm"], run["seed"], run["error"] or "no message")
+            Failure(run["arm"], run["seed"], run["error"] or "no message")  # of listed values, every one failed
             for run in runs.values()
             if run["state"] == "failed"
         ],
@@ -80,10 +86,13 @@ def summarise(folder: Path) -> Summary:
         ledger=ledger,
         attention=_attention(folder, runs),
     )
-    notes = [*about.get("notes", ()), *_at_chance(summary)]
+    chosen = tuning(study.train.listed, planned, on_validation, metrics[0], about.get("validation_items"))
+    ends = [arm.at_an_end for arm in chosen.arms if arm.at_an_end] if chosen else []
+    notes = [*about.get("notes", ()), *ends, *_at_chance(summary)]
     return replace(
         summary,
         about=summary.about | {"notes": notes},
+        tuning=chosen,
         null_check=_null_check(summary, items) if study.null_check else None,
     )
 
@@ -112,14 +121,17 @@ def _at_chance(summary: Summary) -> list[str]:
     ]
 
 
-def _setting(study: Study, about: dict[str, Any]) -> Setting:
-    epochs = None if study.trainer else study.train.epochs
+def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[dict[str, Any]]) -> Setting:
+    own = {arm.label for arm in arms if arm.epochs is not None}  # controls that train longer
+    ran = [int(row["value"]) for row in rows if row["metric"] == "epochs" and row["arm"] not in own]
+    epochs = None if study.trainer or "epochs" in study.train.listed else study.train.epochs
     return Setting(
         name=study.name,
         network=study.network,
         seeds=study.seeds,
         control=study.control,
         epochs=epochs,
+        epochs_ran=(min(ran), max(ran)) if ran and epochs else None,
         question=f"Do copies of {study.network} differ?" if study.null_check else "",
         matters=study.matters,
         overlap=about["test_items"] / about["train_items"] if study.resplit else 0.0,
@@ -196,13 +208,19 @@ def _costs(rows: list[dict[str, Any]]) -> dict[str, Cost]:
 
 
 def status(folder: Path) -> dict[str, Any]:
-    """Where a study stands: {"states": {state: runs}, "runs": [{"arm", "seed", "state", "attempts", "error"}]}."""
+    """Where a study stands: {"states": {state: runs}, "runs": [{"arm", "seed", "values", "state", "attempts",
+    "error"}]}; values: those of the run that the study lists."""
     store = Store(folder / RESULTS, read_only=True)
     try:
-        runs = _runs_of_the_plan(store).values()
+        runs = _runs_of_the_plan(store)
+        listed = read_study(folder / STUDY).train.listed
+        values = listed_values(listed, runs)
     finally:
         store.close()
-    rows = [{name: run[name] for name in ("arm", "seed", "state", "attempts", "error", "key")} for run in runs]
+    rows = [
+        {name: run[name] for name in ("arm", "seed", "state", "attempts", "error", "key")} | {"values": values[key]}
+        for key, run in runs.items()
+    ]
     if not is_locked(folder):  # a coordinator that was killed leaves its runs as "running"
         rows = [row | {"state": "todo"} if row["state"] == "running" else row for row in rows]
     states = {state: sum(row["state"] == state for row in rows) for state in ("done", "running", "todo", "failed")}

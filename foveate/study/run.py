@@ -18,8 +18,8 @@ import numpy as np
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
 from foveate.data.resplit import resplit
+from foveate.data.validation import with_validation
 from foveate.machine import cores
-from foveate.networks import weights_fingerprint
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
@@ -30,13 +30,15 @@ from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, 
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
-from foveate.study.plan import Plan, make_plan
+from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
+from foveate.study.start import find_start
 from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
 from foveate.tasks.classification import Classification
+from foveate.training import validation_name
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
 LATENCY_BATCH = 32
@@ -119,11 +121,18 @@ def run_study(
         )
     watcher, out = watcher or Watcher(), Path(out)
     study = check_names(study.resolved(Path.cwd()))
-    data = open_data(study.data)
+    spec = opened_data(study)
+    data = open_data(spec.model_copy(update={"validation_fraction": None}))
     if study.resplit:
         resplit(data, study.seeds[0])  # refused here, before a folder is made
+    data = with_validation(data, spec.validation_fraction)
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
+    if study.train.listed and metrics[0] not in task.metrics:
+        raise ValueError(
+            f"train.{study.train.listed[0]}: a list is chosen from by the task's metrics on the validation part; "
+            f"{metrics[0].name!r} is measured by the trainer alone"
+        )
     if not (out / STUDY).is_file():
         # mistakes end here, before a folder is made
         make_plan(study.model_copy(update={"control": "none"}), data, task)
@@ -203,8 +212,7 @@ class _Coordinator:
     ) -> None:
         self.study, self.out, self.data, self.task = study, out, data, task
         self.metrics, self.store, self.watcher = metrics, store, watcher
-        weights = "" if study.weights is None else weights_fingerprint(study.weights)
-        content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
+        content = {"data": data.fingerprint, "weights": find_start(study).fingerprint, "code": code_fingerprint(study)}
         refuse_another(out, study)
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
@@ -230,7 +238,7 @@ class _Coordinator:
         before = self.store.get_meta("content") or content
         whats = {
             "data": f"the data in {self.study.data.source}",
-            "weights": f"the weights in {self.study.weights}",
+            "weights": f"the weights, {self.study.weights},",
             "code": ", ".join(file.name for file in code_files(self.study)) or "code",
         }
         for part, what in whats.items():
@@ -305,7 +313,8 @@ class _Coordinator:
 
     def _finish(self, key: str, result: dict[str, Any]) -> str | None:
         """Store a result; the reason if it cannot stand beside the others'."""
-        names = [one["name"] for one in result["metrics"]]
+        on_validation = {validation_name(metric.name) for metric in self.metrics}
+        names = [one["name"] for one in result["metrics"] if one["name"] not in on_validation]
         before = self.store.get_meta("measured")
         if before is None:
             self.store.set_meta("measured", names)
@@ -363,6 +372,7 @@ class _Coordinator:
             "classes": len(classes) or None,
             "chance": self._chance(),
             "train_items": len(self.data.train),
+            "validation_items": None if self.data.validation is None else len(self.data.validation),
             "test_items": len(self.data.test),
             "size": list(self.data.inputs[1:]),
             "network": self.study.network,

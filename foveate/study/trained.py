@@ -17,6 +17,7 @@ from foveate.spec import Metric, Run
 from foveate.store import Store
 from foveate.study.build import build_for, build_variant
 from foveate.study.folder import RESULTS
+from foveate.study.tuning import standing_runs, validation_scores
 
 
 @dataclass(frozen=True)
@@ -108,9 +109,12 @@ def _find(study: Path, arm: str | None, seed: int | None) -> Path:
     store = Store(study / RESULTS, read_only=True)
     try:
         planned = set(store.get_meta("runs") or [])
-        runs = [run for run in store.runs() if run["key"] in planned and run["state"] == "done"]
+        every = {run["key"]: run for run in store.runs() if run["key"] in planned}
         metrics = [Metric(**one) for one in store.get_meta("metrics") or []]
-        values = {row["run"]: row["value"] for row in store.metrics() if row["metric"] == metrics[0].name}
+        rows = store.metrics()
+        values = {row["run"]: row["value"] for row in rows if row["metric"] == metrics[0].name}
+        standing = standing_runs(every, validation_scores(rows, metrics[0]), metrics[0]) if metrics else {}
+        runs = [run for run in standing.values() if run["state"] == "done"]
     finally:
         store.close()
     if not runs:

@@ -11,6 +11,7 @@ from foveate.summary.findings import (
     SCHEMA,
     Answer,
     ArmSummary,
+    ArmTuning,
     Claimed,
     Comparison,
     CostChange,
@@ -26,6 +27,8 @@ from foveate.summary.findings import (
     SeedsCanShow,
     SeedStep,
     Summary,
+    Tried,
+    Tuning,
     Verdict,
 )
 from foveate.summary.rows import (
@@ -55,6 +58,7 @@ __all__ = [
     "Answer",
     "Arm",
     "ArmSummary",
+    "ArmTuning",
     "AttentionFound",
     "AttentionState",
     "Claim",
@@ -87,6 +91,8 @@ __all__ = [
     "Span",
     "Summary",
     "Times",
+    "Tried",
+    "Tuning",
     "Verdict",
     "signed",
     "size_of",

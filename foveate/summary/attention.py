@@ -109,9 +109,10 @@ class AttentionFound:
         gates: inserted modules of all runs together.
         without_gradient: how many of them have weights that got no gradient in the first `batches` of training.
         constant: how many of them have a gate that is the same for every item.
+        saturated: mean share of saturated values; None where there are no gates between 0 and 1.
         off: do all change the features by less than `NEGLIGIBLE`?
         strength_text: "0.0041 (0.0003 to 0.014)"; "" without an identity start.
-        text: what is to be said beside the verdict; "" where there is nothing.
+        text: what is to be said of its gates beside the verdict; "" where there is nothing.
     """
 
     runs: int
@@ -122,6 +123,7 @@ class AttentionFound:
     without_gradient: int
     batches: int
     constant: int
+    saturated: float | None
     off: bool
     strength_text: str
     text: str

@@ -302,6 +302,49 @@ class Claimed:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """One combination of listed values in one arm.
+
+    Attributes:
+        values, text: of [train], and in words.
+        score: the judged metric on the validation part, over the seeds that finished.
+        chosen: seeds in which it was the best.
+        failed: seeds in which it failed.
+    """
+
+    values: dict[str, Any]
+    text: str
+    score: Estimate | None
+    chosen: tuple[int, ...]
+    failed: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class ArmTuning:
+    """What was tried in an arm; `text`: what was chosen, `at_an_end`: where that is an end of its list, or ""."""
+
+    label: str
+    tried: tuple[Tried, ...]
+    text: str
+    at_an_end: str
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The choice of values that a study lists: names of [train], the metric, items of the validation part, the arms."""
+
+    names: tuple[str, ...]
+    metric: Metric
+    items: int | None
+    arms: tuple[ArmTuning, ...]
+    text: str
+
+    def of(self, label: str) -> ArmTuning:
+        """What was tried in an arm. Raises: KeyError: there is none of this label."""
+        return {arm.label: arm for arm in self.arms}[label]
+
+
+@dataclass(frozen=True)
 class NullRate:
     """How often studies of two arms of one network claim a difference: the rate among the drawn studies with this many
     seeds, and its 95 % interval over new runs."""
@@ -344,6 +387,7 @@ class Summary:
         look: number of this look, counted from 1; weight: the share of the error rate that it may spend.
         curves: arm → logged name → a point an epoch.
         about: data, machine, versions, command, notes: shown, never computed with.
+        tuning: what was chosen among listed values; None: nothing is listed.
         null_check: of a study whose arms are all the plain network.
     """
 
@@ -364,6 +408,7 @@ class Summary:
     failed: tuple[Failure, ...]
     about: dict[str, Any]
     answer: Answer
+    tuning: Tuning | None = None
     null_check: NullCheck | None = None
 
     def arm(self, label: str) -> ArmSummary:

@@ -77,6 +77,7 @@ class Setting:
         seeds: as planned.
         control: what the controls have in common with their variants.
         epochs: of one training; None: not known.
+        epochs_ran: the fewest and the most that finished runs took; None: not known.
         question: title of the page; empty: made from the network and the data.
         reference: what sentences call the plain arm.
         matters: the smallest difference that matters, as a person reads the metric (points, px); None: by the metric.
@@ -94,6 +95,7 @@ class Setting:
     matters: float | None = None
     overlap: float = 0.0
     compare: tuple["Claim", ...] = ()
+    epochs_ran: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The state of the inserted attention: which weights get gradients, and at the end its strength and its gates.
 
-Parameters, gradients and modes are read and never changed, and no random number is drawn.
+Parameters and gradients are read and never changed, and no random number is drawn.
 """
 
 import contextlib

@@ -29,8 +29,8 @@ from foveate.tasks.pictures import png, sheet
 from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
+from foveate.training import validation_name
 
-HELD_OUT = 0.1  # of the training items, where early stopping needs something to look at
 EVALUATED = 128  # items at a time, fewer where they are large
 MOST_VALUES = 2**25  # of the inputs or dense outputs of one batch in evaluation
 DRAWN, ATTENDED = 12, 4  # test items drawn at the end, and those with the maps of the attention
@@ -63,7 +63,8 @@ def train(
         checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of each epoch besides.
 
     Returns: {"metrics": [{"name", "unit", "better", "value"}], "history": [{"epoch", …}], "machine", "versions"}.
-    Raises: TrainingFailed: if the loss or a metric is nan or infinite, or the disk is full.
+    Raises: TrainingFailed: if the loss or a metric is nan or infinite, or the disk is full. ValueError: if early
+        stopping has no validation part.
     """
     with preserve_process(run.train.device):
         torch.set_num_threads(run.train.threads)
@@ -85,7 +86,9 @@ class _Loop:
         self.run, self.task, self.data, self.folder, self.spec = run, task, data, folder, run.train
         self.on_progress, self.checkpoint_s = on_progress, checkpoint_s
         self.device = torch.device(self.spec.device)
-        self.train_items, self.held_out = self._parts()
+        if self.spec.early_stop and data.validation is None:
+            raise ValueError("early_stop: wanted data with a validation part (data.validation_fraction); got none")
+        self.train_items = list(range(len(data.train)))
         self.batches_an_epoch = batches_an_epoch(len(self.train_items), self.spec.batch_size)
         self.steps = self.batches_an_epoch * self.spec.epochs
         layout = torch.channels_last if self.spec.channels_last else torch.contiguous_format
@@ -151,34 +154,36 @@ class _Loop:
         entry: dict[str, float] = {"epoch": epoch}
         for name, values in self.losses.items():
             entry[f"train_{name}"] = math.fsum(values) / len(values)
-        scores = self._evaluate(self.data.test, range(len(self.data.test)))
-        entry |= {f"test_{name}": value for name, value in scores.values.items()}
+        part, split = ("test", self.data.test) if self.data.validation is None else ("validation", self.data.validation)
+        scores = self._evaluate(split)
+        entry |= {f"{part}_{name}": value for name, value in scores.values.items()}
         self.losses.clear()
         if self.spec.early_stop:
-            held = self._held_out_loss()
-            entry["held_out_loss"] = held
-            if held < self.best_loss:
-                self.best_loss, self.best_epoch = held, epoch
+            if "validation_loss" not in entry:
+                entry["validation_loss"] = self._mean_loss(split)
+            if entry["validation_loss"] < self.best_loss:
+                self.best_loss, self.best_epoch = entry["validation_loss"], epoch
         self.history.append(entry)
 
-    def _held_out_loss(self) -> float:
-        """Of the items held out of training: the task's metric "loss", else the mean of its training loss."""
-        measured = self._evaluate(self.data.train, self.held_out).values.get("loss")
-        if measured is not None:
-            return measured
+    def _mean_loss(self, split: Split) -> float:
+        """The mean of the task's training loss over a split, for a task that has no metric "loss"."""
         total = 0.0
         with torch.inference_mode(), self._autocast():
-            for batch in self._batches(self.data.train, self._evaluated(self.held_out), None):
+            for batch in self._batches(split, self._evaluated(range(len(split))), None):
                 total += self.task.loss(self.model, batch)["loss"].item() * len(batch)
-        return total / len(self.held_out)
+        return total / len(split)
 
     def _stopped_early(self) -> bool:
         epochs = len(self.history)
         return bool(self.spec.early_stop) and epochs - self.best_epoch >= self.spec.early_stop
 
     def _finish(self) -> dict[str, Any]:
-        scores = self._evaluate(self.data.test, range(len(self.data.test)))
+        scores = self._evaluate(self.data.test)
         metrics = checked_metrics(self.task, scores)
+        if self.data.validation is not None:  # as it was after the last epoch
+            last = self.history[-1]
+            found = {name: last.get(f"validation_{name}", math.nan) for name in scores.values}
+            metrics += checked_metrics(self.task, Scores(found, {}), on_validation=True)
         save_model(self.model, self.folder)
         try:
             names = [self.data.test.name_of(item) for item in range(len(self.data.test))]
@@ -222,24 +227,16 @@ class _Loop:
         size = evaluation_batch(self.task, self.data, self.spec.batch_size)
         return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
-    def _evaluate(self, split: Split, items: Sequence[int]) -> Scores:
+    def _evaluate(self, split: Split) -> Scores:
         with self._autocast():
-            return evaluate(self.model, self.task, self._batches(split, self._evaluated(items), None))
+            parts = self._evaluated(range(len(split)))
+            return evaluate(self.model, self.task, self._batches(split, parts, None))
 
     def _batches(self, split: Split, parts: list[list[int]], augment: tuple[int, int] | None) -> Iterator[Batch]:
         return batches_of(split, parts, augment, self.run, self.device)
 
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.amp)
-
-    def _parts(self) -> tuple[list[int], list[int]]:
-        """Items to learn from and, for early stopping, those held out; the same for every seed and variant."""
-        items = list(range(len(self.data.train)))
-        if not self.spec.early_stop:
-            return items, []
-        order = torch.randperm(len(items), generator=torch.Generator().manual_seed(0)).tolist()
-        cut = max(1, round(HELD_OUT * len(items)))
-        return sorted(order[cut:]), sorted(order[:cut])
 
     def _save(self) -> None:
         facts = {
@@ -260,7 +257,8 @@ class _Loop:
         self.step, self.history, self.seconds = facts["step"], facts["history"], facts["seconds"]
         self.losses.update(facts["losses"])
         self.best_loss, self.best_epoch = facts["best"]
-        self.attention.resume(facts["attention"])
+        if "attention" in facts:  # not in a checkpoint of before this was kept
+            self.attention.resume(facts["attention"])
 
 
 def evaluate(model: nn.Module, task: Task, batches: Iterator[Batch]) -> Scores:
@@ -304,16 +302,20 @@ def batches_of(
     )
 
 
-def checked_metrics(task: Task, scores: Scores) -> list[dict[str, Any]]:
-    """The task's metrics as rows. Raises: TrainingFailed: if one is missing or not finite."""
+def checked_metrics(task: Task, scores: Scores, *, on_validation: bool = False) -> list[dict[str, Any]]:
+    """The task's metrics as rows; those of the validation part are named as such.
+
+    Raises: TrainingFailed: if one is missing or not finite.
+    """
     rows = []
     for metric in task.metrics:
         value = scores.values.get(metric.name)
+        name = validation_name(metric.name) if on_validation else metric.name
         if value is None:
             raise TrainingFailed(f"the task gives no {metric.name!r}; it gives {', '.join(scores.values) or 'nothing'}")
         if not math.isfinite(value):
-            raise TrainingFailed(f"{metric.name} is {value} at the end")
-        rows.append({**metric.model_dump(exclude={"shown"}), "value": float(value)})
+            raise TrainingFailed(f"{name} is {value} at the end")
+        rows.append({**metric.model_dump(exclude={"shown"}), "name": name, "value": float(value)})
     return rows
 
 

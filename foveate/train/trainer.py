@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foveate.data.dataset import Batch, Dataset
+from foveate.data.dataset import Batch, Dataset, Split
 from foveate.items import ITEMS, write_items
 from foveate.machine import machine_name, versions
 from foveate.registry import error_in, nearest
@@ -22,6 +22,7 @@ from foveate.train.checkpoint import TrainingFailed
 from foveate.train.loop import (
     OnProgress,
     batches_of,
+    checked_metrics,
     evaluate,
     evaluation_batch,
     preserve_process,
@@ -95,16 +96,27 @@ class Context:
     def evaluate(self, model: nn.Module) -> dict[str, float | list[float]]:
         """The task's metrics on the test split, as a trainer may return them: a value an item where the task has one,
         else one value."""
-        size = evaluation_batch(self.task, self.data, self.batch_size)
-        count = len(self.data.test)
-        parts = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
-        device = torch.device(self.device)
-        scores: Scores = evaluate(model, self.task, batches_of(self.data.test, parts, None, self.run, device))
+        scores = self._scores(model, self.data.test)
         sums = {name.partition(".")[0] for name in scores.items if "." in name}  # such a metric is no mean over items
         return {
             name: scores.items[name].astype(float).tolist() if name in scores.items and name not in sums else value
             for name, value in scores.values.items()
         }
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """The task's metrics on the validation part, for stopping early and choosing among checkpoints.
+
+        Raises: ValueError: if the data have no validation part; a study takes one out of the training part where
+            `early_stop`, a list of values or `data.validation_fraction` says so.
+        """
+        if self.data.validation is None:
+            raise ValueError("validate: wanted data with a validation part (data.validation_fraction); got none")
+        return dict(self._scores(model, self.data.validation).values)
+
+    def _scores(self, model: nn.Module, split: Split) -> Scores:
+        size, count = evaluation_batch(self.task, self.data, self.batch_size), len(split)
+        parts = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+        return evaluate(model, self.task, batches_of(split, parts, None, self.run, torch.device(self.device)))
 
 
 def train_with(
@@ -167,6 +179,8 @@ def train_with(
         {**known.get(key, Metric(key, "", "neither")).model_dump(exclude={"shown"}), "value": value}
         for key, value in values.items()
     ]
+    if run.data.validation_fraction is not None and run.metric in (None, *task.metrics):
+        metrics += checked_metrics(task, Scores(context.validate(model), {}), on_validation=True)
     return {
         "metrics": metrics + run_facts(train_spec.epochs, time.monotonic() - started),
         "history": context._history,

@@ -85,7 +85,7 @@ def test_a_study_from_flags_to_its_report(tmp_path):
     assert again.returncode == 0
     labels = [arm["label"] for arm in json.loads(again.stdout)["arms"]]
     assert labels[:2] == ["none", "se"]
-    assert labels[2].startswith("plain ×")
+    assert labels[2] == "conv control of se"
     assert json.loads(foveate("study", "report", folder, "--json").stdout)["arms"] == json.loads(again.stdout)["arms"]
 
 

@@ -187,6 +187,17 @@ class TestParquet:
         self.write(tmp_path / "mine" / "data" / "test-00000-of-00001.parquet", x[:10], y[:10])
         return tmp_path / "mine"
 
+    def test_validation_shards_are_the_validation_part(self, folder, pixels):
+        x, y = pixels[0][:40, :, :20, :24], pixels[1][:40]
+        self.write(folder / "data" / "validation-00000-of-00001.parquet", x, y)
+        data = open_data(DataSpec(source=str(folder)))
+        assert "40 train, 40 validation and 10 test images" in data.description
+        assert np.array_equal(data.validation.inputs, x)
+        (folder / "data" / "test-00000-of-00001.parquet").unlink()
+        data = open_data(DataSpec(source=str(folder)))
+        assert (len(data.test), data.validation) == (40, None)
+        assert data.notes == ("validation is the test part, as there are no test shards",)
+
     def test_decoded_once_and_then_mapped(self, folder, pixels):
         data = open_data(DataSpec(source=str(folder)))
         assert (data.name, data.targets["label"].names, data.inputs) == ("mine", tuple("0123456789"), (3, 20, 24))

@@ -174,10 +174,10 @@ def test_a_folder_with_its_own_split(folder, photos, tmp_path, name):
     data = open_data(DataSpec(source=str(root)))
     assert (len(data.train), shown(data.test)) == (20, ["1.JPG", "1.JPG"])
     shutil.copy(photos[1], root / name / "cats" / "again.jpg")
-    (note,) = problems_of(root)
     told = f"1 photo is both in the train and in the test folder: train/cats/{photos[1].name} = {name}/cats/again.jpg"
-    assert (note.kind, note.reason) == ("note", told)
-    assert open_data(DataSpec(source=str(root))).notes == (told,)
+    taken = [] if name == "Test" else [f"{name} is the test part, as there is no test folder"]
+    assert [(note.kind, note.reason) for note in problems_of(root)] == [("note", one) for one in (*taken, told)]
+    assert open_data(DataSpec(source=str(root))).notes == (*taken, told)
     shutil.rmtree(root / name / "dogs")
     assert f"{root / name}: lacks the class 'dogs' that train has" in refused(root)
     shutil.rmtree(root / name)
@@ -228,16 +228,51 @@ def test_a_photo_lost_while_training_is_named(folder):
         data.train.batch([0], None)
 
 
-def test_test_is_the_test_folder_where_there_is_val_as_well(folder, photos, tmp_path):
+def test_train_val_and_test_are_three_parts(folder, photos, tmp_path):
     root = tmp_path / "three"
     shutil.copytree(folder, root / "train")
-    for name, first in (("val", 40), ("test", 42)):
+    for name, first in (("val", 40), ("test", 42), ("validation", 44)):
         for index, label in enumerate(("cats", "dogs")):
             (root / name / label).mkdir(parents=True)
             shutil.copy(photos[first + index], root / name / label / "1.jpg")
+    left_out = f"{root / 'validation'}: left out: the folders used are val and test beside train"
     data = open_data(DataSpec(source=str(root)))
     assert [data.test.name_of(item) for item in range(len(data.test))] == ["test/cats/1.jpg", "test/dogs/1.jpg"]
-    assert data.notes == (f"{root / 'val'}: left out: test is the test folder",)
+    assert [data.validation.name_of(item) for item in (0, 1)] == ["val/cats/1.jpg", "val/dogs/1.jpg"]
+    assert (len(data.train), data.notes) == (20, (left_out,))
+    assert "20 train, 2 validation and 2 test photos" in data.description
+    whole = open_data(DataSpec(source=str(root), validation_fraction=0.5))
+    assert len(whole.train) == 20, "a part of its own is used as it is"
+    shutil.copy(photos[40], root / "test" / "cats" / "again.jpg")
+    assert problems_of(root)[-1].reason == (
+        "1 photo is in more than one of the train, validation and test folders: val/cats/1.jpg = test/cats/again.jpg"
+    )
+    shutil.rmtree(root / "val" / "dogs")
+    assert f"{root / 'val'}: lacks the class 'dogs' that train has" in refused(root)
+    shutil.rmtree(root / "val" / "cats")
+    assert f"{root / 'val'}: wanted class folders of the validation part; got none" in refused(root)
+
+
+def test_a_validation_part_is_taken_out_of_training_with_all_copies_of_a_photo(folder, photos):
+    for file in sorted((folder / "cats").iterdir()):
+        shutil.copy(file, file.with_name(f"copy of {file.name}"))
+    for photo in photos[20:28]:
+        shutil.copy(photo, folder / "dogs" / photo.name)
+    plain = open_data(DataSpec(source=str(folder)))
+    data = open_data(DataSpec(source=str(folder), validation_fraction=0.25))
+    assert shown(data.test) == shown(plain.test), "the test part stays as it is"
+    assert sorted(shown(data.train) + shown(data.validation)) == sorted(shown(plain.train))
+    train, held = ({name.removeprefix("copy of ") for name in shown(part)} for part in (data.train, data.validation))
+    assert not train & held
+    assert np.bincount(data.validation.strata).tolist() == [4, 4]
+    assert data.notes[-1] == "8 of the 30 training items are the validation part and are not trained on"
+    batch = data.validation.batch([3, 0], None)
+    assert batch.items.tolist() == [3, 0]
+    assert batch.targets["label"].tolist() == data.validation.strata[[3, 0]].tolist()
+    assert torch.equal(
+        data.train.batch([5], (1, 2)).inputs,
+        plain.train.batch([shown(plain.train).index(shown(data.train)[5])], (1, 2)).inputs,
+    )
 
 
 def test_a_folder_one_level_too_high_is_guessed(folder, tmp_path):

@@ -7,6 +7,7 @@ import torchvision
 from insertion_networks import Block, Gate, HandWritten, Tokens, lively
 from torch import nn
 
+import foveate
 from foveate.insertion import insert, inserted, remove, sites
 
 X = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -258,10 +259,21 @@ def test_errors_of_a_mechanism_name_the_site():
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # torch.jit
 def test_what_cannot_be_inserted_into():
-    with pytest.raises(
-        ValueError, match="forward pass of a TorchScript module is fixed; insert first, then torch.jit.t"
-    ):
-        insert(torch.jit.trace(lively(HandWritten()), X), Gate, example=X)
+    lively_outside = lively(HandWritten())
+    traced = torch.jit.trace(lively(HandWritten()), X)
+    for call in (lambda: insert(traced, Gate, example=X), lambda: inserted(traced), lambda: remove(traced)):
+        with pytest.raises(ValueError, match="TorchScript module is fixed; insert first, then torch.jit.trace"):
+            call()
+    assert inserted(nn.Sequential(traced)) == []
+    with pytest.raises(ValueError, match="capture: a TorchScript module records nothing"), foveate.capture(traced):
+        pass
+    with pytest.raises(ValueError, match="a TorchScript module cannot be counted; give the network"):
+        foveate.cost(traced, X)
+    with torch.inference_mode():
+        assert sites(lively_outside, X)
+        made_there = lively(HandWritten())
+    with pytest.raises(ValueError, match="the model was made under torch.inference_mode"):
+        insert(made_there, Gate, example=X)
     model = lively(HandWritten())
     with torch.inference_mode(), pytest.raises(ValueError, match="made under torch.inference_mode cannot be trained"):
         insert(model, Gate, example=X)

@@ -129,7 +129,10 @@ def test_groups_hold_each_parameter_once():
     groups = foveate.parameter_groups(model, lr=0.1, attention_lr=1.0, weight_decay=0.01, norm_weight_decay=0.001)
     assert {g["name"]: (g["lr"], g["weight_decay"]) for g in groups} == {
         "base": (0.1, 0.01), "base, norms": (0.1, 0.001), "attention": (1.0, 0.01), "attention, norms": (1.0, 0.001),
+        "strength": (10.0, 0.001),
     }  # fmt: skip
+    given = foveate.parameter_groups(model, lr=0.1, strength_lr=0.3)
+    assert [(g["name"], g["lr"]) for g in given if len(g["params"]) == 8] == [("strength", 0.3)]
     found = [id(p) for g in groups for p in g["params"]]
     assert len(found) == len(set(found))
     assert set(found) == {id(p) for p in model.parameters()}

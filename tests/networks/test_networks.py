@@ -76,7 +76,10 @@ def test_names_of_every_source(tmp_path):
         ("foveate:resnet9", "did you mean 'resnet"),
         ("timm:resnet5O", "did you mean 'resnet50"),
         ("torchvision:resnet19", "did you mean 'resnet1"),
-        ("hub:resnet50", "wanted foveate:NAME, timm:NAME, torchvision:NAME or path.py:function; got source 'hub'"),
+        (
+            "hub:resnet50",
+            "wanted foveate:NAME, timm:NAME, torchvision:NAME, smp:NAME, hf:NAME or path.py:function; got source 'hub'",
+        ),
         ("nowhere.py:net", "no such file"),
     ],
 )

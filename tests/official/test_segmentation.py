@@ -1,13 +1,15 @@
 """Encoders, decoders and whole networks for segmentation against the released code's numbers, and their keys."""
 
 import pytest
+import torch
 from conftest import golden_files
 from golden import assert_golden, numbered, part, read
 from torch import nn
 
 import foveate
+from foveate.networks import origin_of
 from foveate.networks._transformer import DropPath
-from foveate.official._conversions import _find, to_ours
+from foveate.official._conversions import _find, to_official, to_ours
 
 UMIX = "julian-klitzing/u-mixformer"
 PATHS = golden_files(
@@ -73,3 +75,77 @@ def test_equals_the_released_numbers(path):
     buffers = dict(module.named_buffers())
     for key, expected in part(tensors, "after.").items():
         assert_golden(buffers[to_ours(key, prefixes)], expected, f"{key} after the step")
+
+
+def packed(state):
+    """The rows of queries, keys and values in one, as nn.MultiheadAttention has them."""
+    found = {}
+    for key, value in state.items():
+        head, cut, kind = key.rpartition("attn.attn.q.")
+        if cut:
+            found[f"{head}attn.attn.in_proj_{kind}"] = torch.cat([value, state[f"{head}attn.attn.kv.{kind}"]])
+        elif "attn.attn.kv." not in key:
+            found[key] = value
+    return found
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "options"),
+    [
+        (UMIX, "umixformer_mit_b0", {"variant": "official", "form": "cityscapes", "embed": 64}),
+        (UMIX, "umixformer_mscan_t", {"variant": "official"}),
+        (UMIX, "umixformer_lvt", {"variant": "official"}),
+        (UMIX, "feedformer_mit_b0", {"embed": 96, "encoder_options": {"eps": 1e-6}}),
+        ("NVlabs/SegFormer", "segformer_mit_b0", {}),
+        ("NVlabs/SegFormer", "mit_b0", {}),
+    ],
+    ids=str,
+)
+def test_a_whole_released_network_is_known_by_name(source, name, options, tmp_path):
+    """Form, widths and classes are read from the weights."""
+    ours = foveate.create_network(name, num_classes=5, **options).eval()
+    given = {"form": "cityscapes"} if "form" in options else {}
+    _, prefixes = _find(source, name).build(**given)
+    state = {to_official(key, prefixes): value for key, value in ours.state_dict().items()}
+    state = {"state_dict": packed(state) if "mit" in name and source == UMIX else state}
+    ctor = {"num_classes": 5} if name == "mit_b0" else {}
+    loaded = foveate.official.load(source, name, ctor, state)
+    x = torch.randn(1, 3, 64, 96)
+    assert torch.equal(loaded(x), ours(x))
+    assert origin_of(loaded).name == f"foveate:{name}"
+    foveate.save(loaded, tmp_path / "a.safetensors")
+    assert torch.equal(foveate.load(tmp_path / "a.safetensors")(x), ours(x))
+
+
+def test_the_encoders_of_mmseg_and_nvlabs_start_our_whole_networks(tmp_path):
+    for pattern, options in (
+        ("mit_nvlabs__tiny*", {"widths": [4, 4, 6, 8]}),
+        ("mit_mmseg__tiny*", {"widths": [4, 8, 8, 16]}),
+    ):
+        (path,) = golden_files(pattern)
+        header, tensors = read(path)
+        options |= {"depths": [1] * 4, "heads": header["ctor"]["num_heads"], "ratios": [2] * 4}
+        options |= {"eps": 1e-6} if "mmseg" in pattern else {}
+        network = foveate.create_network("segformer", num_classes=2, encoder="mit", encoder_options=options, embed=8)
+        state = {f"backbone.{key}": value for key, value in part(tensors, "param.").items()}
+        torch.save({"state_dict": state | {"backbone.head.weight": torch.zeros(1)}}, tmp_path / "a.pth")
+        started = foveate.official.start_encoder(network.double(), tmp_path / "a.pth")
+        assert started.left == ("head.weight",)
+        for got, wanted in zip(network.eval().encoder(tensors["input"]), numbered(tensors, "output"), strict=True):
+            assert_golden(got, wanted, "a stage")
+
+
+@pytest.mark.parametrize(
+    ("cls", "change", "message"),
+    [
+        ("APFormerHead2", {"align_corners": True}, "align_corners must be False"),
+        ("APFormerHead2", {"in_index": [1, 2, 3]}, "wanted the maps 0, 1, 2, 3 of four widths"),
+        ("APFormerHeadCity", {"decoder_params": {"embed_dims": 6}}, "decoder_params must be"),
+        ("FeedFormerHead", {"norm_cfg": {"type": "GN"}}, "norm_cfg must be 'BN'"),
+        ("MixVisionTransformer", {"patch_sizes": [4, 2, 2, 2]}, "patch_sizes must be"),
+    ],
+)
+def test_what_the_released_classes_can_and_ours_cannot_is_refused(cls, change, message):
+    base = {} if cls == "MixVisionTransformer" else {"in_channels": [32, 64, 160, 256], "num_classes": 3}
+    with pytest.raises(ValueError, match=message):
+        foveate.official.load(UMIX, cls, base | change, {})

@@ -18,14 +18,14 @@ from foveate.summary import CurvePoint, Estimate
 def test_every_logged_value_is_drawn_with_its_name() -> None:
     usual = make_summary({"se": 0.01})
     line = tuple(CurvePoint(epoch, 0.1 * epoch, 0.1 * epoch, 0.1 * epoch, 1) for epoch in (1, 2))
-    names = ("train_loss", "held_out_loss", "test_mIoU", "test_error", "train_repulsion", "grad norm")
+    names = ("train_loss", "validation_loss", "test_mIoU", "test_error", "train_repulsion", "grad norm")
     summary = replace(
         usual, metrics=(usual.metric, ERROR), curves={"se": dict.fromkeys(names, line), "none": {"grad norm": line}}
     )
     assert logged_names(summary) == [
         "test_mIoU",
         "test_error",
-        "held_out_loss",
+        "validation_loss",
         "train_loss",
         "grad norm",
         "train_repulsion",
@@ -34,7 +34,7 @@ def test_every_logged_value_is_drawn_with_its_name() -> None:
     for title in (
         "mIoU on held-out items (%)",
         "error on held-out items (px, lower is better)",
-        "loss on items held out of training",
+        "loss on validation items",
         "loss on training items",
         "repulsion on training items",
         "grad norm",

@@ -528,6 +528,7 @@ def test_attention_that_stayed_off_is_told_in_the_answer_and_beside_the_verdict(
         "at most)"
     )
     assert arm.attention is not None
+    assert arm.attention.text == ""
     assert arm.attention.strength_text == "0.0012 (0.00040 to 0.0020)"
     assert summary.arm("none").attention is None
 

@@ -23,16 +23,18 @@ def digits():
     return open_data(DataSpec(train_items=60, test_items=30))
 
 
-def runs_of(count):
-    return [Run(arm="none", network="foveate:resnet8", variant=Variant(), data=DataSpec(), train=Training(), seed=seed)
-            for seed in range(count)]  # fmt: skip
+def runs_of(count, **train):
+    values = {"arm": "none", "network": "foveate:resnet8", "variant": Variant(), "data": DataSpec()}
+    return [Run(**values, train=Training(**train), seed=seed) for seed in range(count)]
 
 
 def test_the_estimate_is_steps_reading_and_evaluation_shared_by_the_jobs(digits, monkeypatch):
     monkeypatch.setattr(estimate, "reading_seconds", lambda *_, **__: 0.1)
     study = Study(train=Training(epochs=5, batch_size=20))
     one_run = STARTING_S + 5 * (3 * (20 * 0.010 + 0.1) + 30 * 0.005) + 30 * 0.005  # batches of 32 were measured
-    assert training_seconds(study, digits, runs_of(4), COSTS, 32, 2) == pytest.approx(2 * one_run)
+    assert training_seconds(study, digits, runs_of(4, epochs=5, batch_size=20), COSTS, 32, 2) == pytest.approx(
+        2 * one_run
+    )
     assert training_seconds(study, digits, [], COSTS, 32, 2) == 0
 
 

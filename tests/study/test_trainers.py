@@ -43,6 +43,12 @@ def nothing(model, context):
     touched(model)
 
 
+def validates(model, context):
+    touched(model)
+    context.tell(1, epoch=1, validation=context.validate(model)["accuracy"], items=len(context.data.validation))
+    return {"accuracy": context.lr}
+
+
 def not_finite(model, context):
     touched(model)
     return {"accuracy": float("nan")}
@@ -153,8 +159,8 @@ WRONG = [
     ("another", "returned no 'accuracy'; did you mean 'acuracy'?"),
     ("network", "returned a network; wanted {'accuracy': value}, the network is trained in place"),
     ("untouched", "left the network it was given as it was; did it train another, such as a copy?"),
-    ("raises", "raised IndexError in line 56: list index out of range"),
-    ("leaves", "raised SystemExit in line 60: had enough"),
+    ("raises", "raised IndexError in line 62: list index out of range"),
+    ("leaves", "raised SystemExit in line 66: had enough"),
     ("too_few", "'accuracy': wanted 40 values, one a test item; got 2"),
     ("percent", "'accuracy' is 84.2; wanted a fraction, 0 to 1, or another unit"),
 ]
@@ -197,6 +203,17 @@ def test_values_of_each_item_are_stored_with_their_names_and_their_mean_is_the_s
     assert names == [str(number) for number in range(40)]
     np.testing.assert_array_equal(items["accuracy"], np.arange(40) % 2)
     assert "loss" not in items, "one value for the whole set"
+
+
+def test_a_trainers_values_are_chosen_by_the_task_on_the_validation_part(trainers, tmp_path):
+    train = Training.model_validate({"lr": [0.1, 0.2], "epochs": 1})
+    summary = run(small(train=train, trainer=f"{trainers}:validates"), tmp_path)
+    (tried,) = [arm.tried for arm in summary.tuning.arms]
+    scores = [one.score.mean for one in tried]
+    assert summary.arms[0].score.values == (0.1 if scores[0] >= scores[1] else 0.2,)
+    curves = summary.curves["none"]
+    assert curves["items"][0].mean == 10
+    assert curves["validation"][0].mean == pytest.approx(max(scores))
 
 
 def test_a_trainer_that_reads_its_own_data_says_what_it_measures(trainers, tmp_path):
@@ -253,4 +270,4 @@ def test_failed_runs_are_told_by_the_command_line_with_status_1(trainers, tmp_pa
         main()
     assert end.value.code == 1
     (failure,) = json.loads(capsys.readouterr().out)["failed"]
-    assert "raised IndexError in line 56" in failure["error"]
+    assert "raised IndexError in line 62" in failure["error"]

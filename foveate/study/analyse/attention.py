@@ -12,6 +12,7 @@ def attention_found(states: Sequence[AttentionState]) -> AttentionFound | None:
     sites = [site for state in states for site in state.sites]
     if not sites:
         return None
+    shares = [gate.saturated for site in sites for gate in site.gates.values() if gate.saturated is not None]
     strength = _span([abs(site.strength) for site in sites if site.strength is not None])
     found = AttentionFound(
         runs=len(states),
@@ -22,6 +23,7 @@ def attention_found(states: Sequence[AttentionState]) -> AttentionFound | None:
         without_gradient=sum(site.blind for site in sites),
         batches=max(state.batches for state in states),
         constant=sum(site.is_constant for site in sites),
+        saturated=sum(shares) / len(shares) if shares else None,
         off=all(site.is_off for site in sites),
         strength_text="" if strength is None else _range(strength),
         text="",
@@ -31,10 +33,11 @@ def attention_found(states: Sequence[AttentionState]) -> AttentionFound | None:
 
 def with_attention(verdict: Verdict, found: AttentionFound | None) -> Verdict:
     """The verdict with what is to be said of the attention beside it."""
-    if found is None or not found.text:
+    if found is None:
         return verdict
+    off = f"attention stayed off ({_off_in_words(found)})" if found.off else ""
     short = f"{verdict.short}; attention stayed off" if found.off else verdict.short
-    return Verdict(verdict.word, short, f"{verdict.text}; {found.text}")
+    return Verdict(verdict.word, short, "; ".join(filter(None, [verdict.text, off, found.text])))
 
 
 def _span(values: list[float]) -> Span | None:
@@ -42,9 +45,9 @@ def _span(values: list[float]) -> Span | None:
 
 
 def _text(found: AttentionFound) -> str:
-    """ "attention stayed off …; 2 of 9 gates got no gradient in the first 20 batches; 3 of 9 gates are constant …" """
+    """ "weights of 2 of 9 gates got no gradient in the first 20 batches; 3 of 9 gates are constant over …" """
     gates = f"{found.gates} gates" + (f" ({found.sites} in each of {found.runs} seeds)" if found.runs > 1 else "")
-    parts = [f"attention stayed off ({_off_in_words(found)})"] if found.off else []
+    parts = []
     if found.without_gradient:
         parts.append(
             f"weights of {found.without_gradient} of {gates} got no gradient in the first {found.batches} batches"
