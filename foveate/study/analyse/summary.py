@@ -5,13 +5,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from foveate.registry import nearest
 from foveate.spec import Metric
 from foveate.study.analyse.answer import answer
 from foveate.study.analyse.attention import attention_found, with_attention
 from foveate.study.analyse.beside import Judged
+from foveate.study.analyse.checked import Scores, check_arms, check_label, finished_scores, primary_metric
 from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
@@ -30,7 +31,6 @@ from foveate.summary import (
     Cost,
     Failure,
     ItemComparison,
-    Kind,
     Ledger,
     Logged,
     Look,
@@ -50,7 +50,6 @@ CONTROLS = {
     "frozen": "the same attention with random weights",
     "shuffled": "the same attention with channels and positions shuffled",
 }
-Scores = dict[str, dict[str, dict[int, float]]]  # metric → label → seed → value
 
 
 def analyse(
@@ -91,18 +90,18 @@ def analyse(
         twice, there is not exactly one plain arm, two controls claim one variant, no direction of the judged metric is
         better, a fraction is outside 0 to 1, `matters` is negative, or `compare` names what is not there.
     """
-    primary = _primary(metrics, metric)
+    primary = primary_metric(metrics, metric)
     metrics = (primary, *(one for one in metrics if one.name != primary.name))
     labels = [arm.label for arm in arms]
-    _check(arms, labels)
+    check_arms(arms, labels)
     about = dict(about or {})
     failures, notes = list(failed), list(about.get("notes", []))
     for failure in failures:
-        _known(failure.label, labels, "a failed run names")
+        check_label(failure.label, labels, "a failed run names")
     curves = tuple(curves)
     for row in curves:
-        _known(row.label, labels, "a curve names")
-    scores = _scores(rows, labels, metrics, failures, notes)
+        check_label(row.label, labels, "a curve names")
+    scores = finished_scores(rows, labels, metrics, failures, notes)
     ledger, pending = ledger or Ledger(), tuple(pending)
     table = _Table(
         setting, metrics, arms, scores, costs or {}, failures, items or {}, groups or {}, ledger, pending, attention
@@ -190,7 +189,7 @@ class _Table:
         self.control_of = {variant: next(iter(forms.values())) for variant, forms in self.controls_of.items()}
         labels = [arm.label for arm in arms]
         for label in [*costs, *items]:
-            _known(label, labels, "costs or items name")
+            check_label(label, labels, "costs or items name")
         self.costs, self.sources = costs, items
         self.states = tuple(attention)
         self._read: dict[tuple[str, str], dict[int, Items | Sums]] = {}
@@ -225,9 +224,9 @@ class _Table:
             return tuple(Claim(a, kind) for kind in kinds for a in variants if kind == "plain" or a in self.control_of)
         labels, names = [arm.label for arm in self.arms], [metric.name for metric in self.metrics]
         for claim in self.setting.compare:
-            _known(claim.arm, labels, "compare names")
+            check_label(claim.arm, labels, "compare names")
             if claim.against not in {"plain", "control", *self.controls_of.get(claim.arm, ())}:
-                _known(claim.against, labels, "compare names")
+                check_label(claim.against, labels, "compare names")
             if claim.against == "control" and claim.arm not in self.control_of:
                 raise ValueError(f"compare: {claim.arm!r} has no equal-cost control in this study")
             if claim.arm == self._other(claim):
@@ -381,76 +380,6 @@ def _verb(failures: list[Failure], label: str) -> str:
     errors = [failure.error.lower() for failure in failures if failure.label == label]
     diverged = errors and all(re.search(r"\b(nan|inf|infinite)\b|diverge", error) for error in errors)
     return "diverged" if diverged else "failed"
-
-
-def _primary(metrics: Sequence[Metric], name: str | None) -> Metric:
-    names = [metric.name for metric in metrics]
-    if not metrics:
-        raise ValueError("wanted one metric or more; got none")
-    if twice := {one for one in names if names.count(one) > 1}:
-        raise ValueError(f"wanted each metric once; got {sorted(twice)[0]!r} twice")
-    if name is not None and name not in names:
-        raise ValueError(f"wanted a metric that was measured; got {name!r}; {nearest(name, names)}")
-    primary = metrics[0] if name is None else metrics[names.index(name)]
-    if primary.better == "neither":
-        judged = [one.name for one in metrics if one.better != "neither"]
-        other = f"; {', '.join(judged)} can be judged" if judged else ""
-        raise ValueError(
-            f"metric {primary.name!r} cannot be judged: wanted better = 'higher' or 'lower', got 'neither'{other}"
-        )
-    return primary
-
-
-def _check(arms: Sequence[Arm], labels: list[str]) -> None:
-    if twice := {label for label in labels if labels.count(label) > 1}:
-        raise ValueError(f"wanted a name of its own for each arm; got {sorted(twice)[0]!r} twice")
-    if (kinds := [arm.kind for arm in arms]).count("plain") != 1:
-        raise ValueError(f"wanted exactly one plain arm among {labels}; got {kinds.count('plain')}")
-    if unknown := set(kinds) - set(get_args(Kind)):
-        raise ValueError(f"wanted kind 'plain', 'attention' or 'control'; got {sorted(unknown)[0]!r}")
-    claimed = [(variant, arm.form) for arm in arms for variant in arm.matches]
-    for variant, form in claimed:
-        _known(variant, labels, "a control matches")
-        if claimed.count((variant, form)) > 1:
-            count = claimed.count((variant, form))
-            raise ValueError(f"wanted at most one control of a form for each variant; got {count} for {variant!r}")
-
-
-def _known(label: str, labels: list[str], where: str) -> None:
-    if label not in labels:
-        raise ValueError(f"{where} the arm {label!r}, which is not in this study; {nearest(label, labels, 1)}")
-
-
-def _scores(
-    rows: Iterable[Score], labels: list[str], metrics: tuple[Metric, ...], failures: list[Failure], notes: list[str]
-) -> Scores:
-    """Every metric's values. A run that ended without a finite score is a failed run, not a missing one."""
-    known = {metric.name: metric for metric in metrics}
-    scores: Scores = {name: {label: {} for label in labels} for name in known}
-    for row in rows:
-        _known(row.label, labels, "a result names")
-        if row.metric not in known:
-            raise ValueError(
-                f"a result of {row.label!r}, seed {row.seed}, is of the metric {row.metric!r}, which was not declared; "
-                f"{nearest(row.metric, known, 1)}"
-            )
-        if row.value is None or not math.isfinite(row.value):
-            if row.metric == metrics[0].name:
-                failures.append(Failure(row.label, row.seed, f"ended with {row.metric} {row.value}"))
-            else:
-                notes.append(f"{row.metric} of {row.label}, seed {row.seed}, is {row.value} and left out")
-            continue
-        if known[row.metric].unit == "fraction" and not 0 <= row.value <= 1:
-            raise ValueError(
-                f"wanted {row.metric} as a fraction, 0 to 1; got {row.value} for {row.label!r}, seed {row.seed}"
-            )
-        of_arm = scores[row.metric][row.label]
-        if row.seed in of_arm:
-            raise ValueError(
-                f"wanted one {row.metric} for each arm and seed; got two for {row.label!r}, seed {row.seed}"
-            )
-        of_arm[row.seed] = float(row.value)
-    return scores
 
 
 def _pooled_sd(compared: list[Comparison]) -> float | None:
