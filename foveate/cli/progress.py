@@ -77,7 +77,7 @@ class Progress(Watcher):
 
     def estimated(self, runs: int, jobs: int, seconds: float) -> None:
         at_a_time = f", {min(jobs, runs)} at a time" if jobs > 1 < runs else ""
-        time = f"{duration(seconds)} at the speed just measured"
+        time = f"{duration(seconds)} at the measured speed"
         self.console.print(f"training {runs} run{'s' if runs > 1 else ''}{at_a_time}: {time}")
 
     def started(self, run: Run, attempt: int) -> None:
