@@ -266,9 +266,8 @@ class _Chooser:
 
     def _chain(self, name: str) -> str:
         """The chain whose block adds nearest to what the variant adds."""
-        axis = (
-            1 if self.study.control == "latency" else self.axis
-        )  # the nearest in multiply-adds is measured in the end
+        # by latency: the nearest in multiply-adds, which is measured in the end
+        axis = 1 if self.study.control == "latency" else self.axis
         added = self.sizes[name][axis] - self.sizes[self.plain][axis]
         chains = chains_of_blocks(self.planner.build(self.runs[self.plain]), self.planner.example(self.runs[name]))
         more = {chain: self.size(1.0, chain)[axis] - self.sizes[self.plain][axis] for chain in chains}
