@@ -192,7 +192,7 @@ def test_files_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"its tensors have 4,000\.0 GB; at most 4 GB are read"):
         read_weights(path)
     torch.save({"a": torch.zeros(1000)}, path)
-    monkeypatch.setattr("foveate.networks._weights.MOST_BYTES", 1000)
+    monkeypatch.setattr("foveate.networks._checkpoint.MOST_BYTES", 1000)
     with pytest.raises(ValueError, match=r"the file has 0\.0 GB; at most 0 GB are read"):
         read_weights(path)
     whole = path.read_bytes()
