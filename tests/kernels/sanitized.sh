@@ -9,7 +9,7 @@ printf '#!/bin/sh\nexec %s "$@" -O1 -fsanitize=address,undefined -fno-sanitize-r
     "$(command -v gcc)" > "$place/cc"
 chmod +x "$place/cc"
 cd "$(dirname "$0")/../.."
-# At -O1 one element lies on the other side of its threshold, where the gradient jumps.
+# At -O1 one gradient differs: its element seems to lie on the other side of the threshold.
 unlike="tests/kernels/test_kernels.py::test_the_c_form_is_no_further_from_float64_than_twice_plain_torch"
 unlike="$unlike[channels first-torch.float32-(2, 70, 40, 61)-shrunk by its own size]"
 LD_PRELOAD="$(gcc -print-file-name=libasan.so) $(gcc -print-file-name=libubsan.so)" \
