@@ -23,6 +23,7 @@ class Estimate:
     values: tuple[float, ...]
 
     def of_seeds(self) -> list[tuple[int, float]]:
+        """Each seed with its value."""
         return list(zip(self.seeds, self.values, strict=True))
 
 
