@@ -50,7 +50,7 @@ def test_few_runs_say_so() -> None:
     assert [one.seeds for one in some.rates] == [3]
     assert some.text.endswith("14 runs show this only roughly; 40 say more")
     assert [one.seeds for one in many.rates] == [3, 5, 8, 10]
-    assert "expected: 4 %, the error rate of a first look, and no rate is above what is expected" in many.text
+    assert "expected: 4 %, the error rate of a first look, and no rate is distinguishably more" in many.text
 
 
 @pytest.mark.parametrize(

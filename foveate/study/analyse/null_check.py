@@ -36,7 +36,7 @@ def null_check(
     """The rates of false claims in studies drawn from the runs of one network.
 
     scores: of each run. items: names and values of each run's items; where a run has none, or the metric is one of the
-        whole set, the verdicts are those over seeds alone. arms: of the study whose runs they are, for the text.
+        whole set, the verdicts are those over seeds alone. arms: of the study whose runs they are.
     """
     found = shared_values(items, groups or {}) if len(items) == len(scores) else None
     rates = tuple(
@@ -116,7 +116,7 @@ def _text(runs: int, rates: tuple[NullRate, ...]) -> str:
         for one in rates
     )
     high = [one.seeds for one in rates if one.low > EXPECTED]
-    outcome = f"at {high[0]} seeds that is more than expected" if high else "no rate is above what is expected"
+    outcome = f"at {high[0]} seeds the rate is distinguishably more" if high else "no rate is distinguishably more"
     few = f" {runs} runs show this only roughly; {LITTLE} say more." if runs < LITTLE else ""
     return (
         f"In studies of two arms drawn from these {runs} runs of one network a difference is claimed {told}; expected: "
