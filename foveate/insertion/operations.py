@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parameter import is_lazy
 
 from foveate.insertion.attach import carriers, detach, hosts, refusal, site_of
 from foveate.insertion.build import Attention, as_replacement, build
@@ -196,7 +197,8 @@ def _find_places(model: nn.Module, example: object) -> Places:
     if not isinstance(model, nn.Module):
         raise TypeError(f"wanted a torch.nn.Module, got {type(model).__name__}")
     _refuse_script(model)
-    if any(tensor.is_inference() for tensor in chain(model.parameters(), model.buffers())):
+    tensors = chain(model.parameters(), model.buffers())
+    if any(not is_lazy(tensor) and tensor.is_inference() for tensor in tensors):
         raise ValueError(
             "the model was made under torch.inference_mode, so it cannot be trained; build it outside of that, or "
             "under torch.no_grad"

