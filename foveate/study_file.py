@@ -59,10 +59,11 @@ def _one_line(error: ValidationError, where: str, text: str, content: dict[str, 
         if keys == ["train", "label_smoothing"]:
             return f"{place}: unknown key {named!r}; it belongs to the task: [task_options] label_smoothing"
         return f"{place}: unknown key {named!r}; {nearest(keys[-1][:200], _known(keys[:-1]), 1)}"
-    wanted = first["msg"].removeprefix("Value error, ")
+    wanted = first["msg"].removeprefix("Value error, ").replace("Input should be ", "wanted ", 1)
     got = "" if first["type"] in {"value_error", "missing"} else f"; got {str(first['input'])[:200]!r}"
     got = f"; got {first['input']!r}" if got and not isinstance(first["input"], (str, dict, list)) else got
-    return f"{place}: {named}: {wanted}{got}"[:600].replace("\n", " ")
+    start = place if place == named else f"{place}: {named}"
+    return f"{start}: {wanted}{got}"[:600].replace("\n", " ")
 
 
 _UNION_TAGS = {"str", "int", "float"}

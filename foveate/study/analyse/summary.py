@@ -346,7 +346,8 @@ class _Table:
             verb=_verb(self.failures, label),
             smallest=smallest,
         )
-        attention = attention_found([state for state in self.states if state.label == label])
+        own = [state for state in self.states if state.label == label and arm.kind != "control"]
+        attention = attention_found(own)
         return ArmSummary(
             **{one.name: getattr(arm, one.name) for one in dataclasses.fields(Arm)},
             score=estimates[self.metric.name],
