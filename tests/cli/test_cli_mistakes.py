@@ -1,10 +1,7 @@
 """Mistakes in a study, told in one line before anything is made; in this process, as the command itself is quick."""
 
-import sys
-
 import pytest
-
-from foveate.cli import main
+from command_line import foveate
 
 OWN = """import torch
 from torch import nn
@@ -57,17 +54,15 @@ class Asserting(Net):
 
 
 @pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
+def command(tmp_path, monkeypatch):
     """Runs the command line in a folder that holds own.py; gives its status and what it printed on standard error."""
     (tmp_path / "own.py").write_text(OWN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("FOVEATE_DEBUG", raising=False)
 
     def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["foveate", *arguments])
-        with pytest.raises(SystemExit) as end:
-            main()
-        return end.value.code, capsys.readouterr().err
+        ended = foveate(*arguments)
+        return ended.returncode, ended.stderr
 
     return run
 
