@@ -29,6 +29,7 @@ def commands_page() -> str:
         lines += ["", f"## {name}", "", *_paragraphs(command.help or "")]
         arguments = [one for one in command.params if one.param_type_name == "argument"]
         options = [one for one in command.params if one.param_type_name == "option" and "--help" not in one.opts]
+        options = [one for one in options if not one.hidden]
         rows = [_row(one.name.upper() if one.name else "", one) for one in arguments]
         rows += [_row(", ".join((*one.opts, *one.secondary_opts)), one) for one in options]
         if rows:

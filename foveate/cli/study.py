@@ -76,7 +76,7 @@ def run(
     ] = None,
     null_check: Annotated[
         bool,
-        typer.Option("--null-check", help="Copies of the plain network in place of the variants, as `study aa` does."),
+        typer.Option("--null-check", hidden=True, help="As `study aa`, which calls this command."),
     ] = False,
     max_seeds: Annotated[int | None, typer.Option(help="With --until decided: the most seeds.")] = None,
     epochs: Annotated[str | None, typer.Option(help="Of one training.", metavar=LISTED)] = None,
@@ -185,8 +185,8 @@ def run(
     for name, flags in (("data", source), ("train", training)):
         content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
     if null_check:
-        if until or max_seeds or control:
-            raise ValueError("--until, --max-seeds and --control go with variants; a null check has none")
+        if until or max_seeds:
+            raise ValueError("--until and --max-seeds go with variants; a null check has none")
         content |= {"null_check": max(2, len(content["variants"])), "variants": ["none"], "control": "none"}
         content |= {"controls": (), "compare": (), "until": None, "max_seeds": None}
     study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file)
@@ -213,6 +213,7 @@ def aa(**flags: Any) -> None:
     """A null check: arms of the plain network, as many as the study has variants, each with seeds of its own.
 
     No difference between them is true. From 12 runs on the rate of false claims is told, from 40 on more precisely.
+    Controls and named comparisons are left out, as they go with variants.
 
     Example: foveate study aa --data embedded --network foveate:resnet8 --attention none,se --seeds 20 --epochs 3
     """

@@ -112,7 +112,7 @@ def _text(runs: int, rates: tuple[NullRate, ...]) -> str:
             f"{SIZES[0]} seeds are drawn from {least} runs or more, and {LITTLE} say something"
         )
     told = "; ".join(
-        f"with {one.seeds} seeds {100 * one.rate:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f} %)"
+        f"in {100 * one.rate:.1f} % ({100 * one.low:.1f} to {100 * one.high:.1f} %) with {one.seeds} seeds"
         for one in rates
     )
     high = [one.seeds for one in rates if one.low > EXPECTED]
