@@ -38,13 +38,9 @@ def open_data(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     Raises: LookupError: if there is no such kind. TypeError: if the kind has no such option. ValueError: if the data
         cannot be used, in one line (a list of files where several cannot).
     """
-    if spec.split is not None or spec.validation_fraction is not None:
-        whole = spec.model_copy(update={"split": None, "validation_fraction": None})
-        data = open_data(whole, progress=progress)
-        data = data if spec.split is None else resplit(data, spec.split)
-        return with_validation(data, spec.validation_fraction)
-    data = _opened(spec, progress)
-    return data if spec.kind == AUTO else with_validation(_with_a_note_on_groups(data), None)
+    data = _opened(spec.model_copy(update={"split": None, "validation_fraction": None}), progress)
+    data = _with_a_note_on_groups(data) if spec.split is None else resplit(data, spec.split)
+    return with_validation(data, spec.validation_fraction)
 
 
 def _with_a_note_on_groups(data: Dataset) -> Dataset:
@@ -76,7 +72,7 @@ def _opened(spec: DataSpec, progress: Progress | None) -> Dataset:
 @register_data(AUTO)
 def open_auto(spec: DataSpec, *, progress: Progress | None = None, **options: Any) -> Dataset:
     """The data set of the kind that recognises the source. Raises: as `open_data`."""
-    return open_data(spec.model_copy(update={"kind": kind_of(spec.source), "options": options}), progress=progress)
+    return _opened(spec.model_copy(update={"kind": kind_of(spec.source), "options": options}), progress)
 
 
 def kind_of(source: str) -> str:

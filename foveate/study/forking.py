@@ -97,7 +97,7 @@ class ForkServer:
             pid = ours[2].readline()
             if not pid:
                 raise ConnectionResetError(errno.ECONNRESET, "the process that starts runs has ended")
-        except OSError:
+        except BaseException:  # also Ctrl-C, after which the job must not go on: it ends with its standard input
             for file in ours:
                 file.close()
             raise
@@ -146,8 +146,9 @@ def _watch_a_job(place: Path, stdin: int, stdout: int, log: int, tell: int) -> N
         work(place)
     for end in (stdin, stdout, log):
         os.close(end)
-    os.write(tell, f"{pid}\n".encode())
-    os.write(tell, str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+    with contextlib.suppress(BrokenPipeError):  # the coordinator is gone
+        os.write(tell, f"{pid}\n".encode())
+        os.write(tell, str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
     os._exit(0)
 
 

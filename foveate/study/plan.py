@@ -90,7 +90,7 @@ class Planner:
             variant=variant,
             task=study.task,
             task_options=study.task_options,
-            data=opened_data(study).model_copy(update={"split": seed}) if study.resplit else opened_data(study),
+            data=opened_data(study, seed),
             fingerprint=self.data.fingerprint,
             weights=self.start.path,
             weights_fingerprint=self.start.fingerprint,
@@ -165,17 +165,17 @@ class Planner:
         return example_inputs(example_batch(run, self.data, count), device)
 
 
-def opened_data(study: Study) -> DataSpec:
-    """The data as the study's runs open them: with a validation part where early stopping or a list of values needs it.
+def opened_data(study: Study, seed: int) -> DataSpec:
+    """The data as the study's runs of a seed open them: divided anew where each seed is to, and with a validation part
+    where early stopping or a list of values needs it.
 
     A trainer that reads its own data has its own way to stop early.
     """
-    listed = bool(study.train.listed)
+    changes: dict[str, Any] = {"split": seed} if study.resplit else {}
     stops = any(one.get("early_stop", study.train.early_stop) for one in study.train.each())
-    if not listed and not (stops and study.data.kind != "none"):
-        return study.data
-    fraction = study.data.validation_fraction or VALIDATION
-    return study.data.model_copy(update={"validation_fraction": fraction})
+    if study.train.listed or (stops and study.data.kind != "none"):
+        changes["validation_fraction"] = study.data.validation_fraction or VALIDATION
+    return study.data.model_copy(update=changes)
 
 
 def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] | None = None) -> Plan:

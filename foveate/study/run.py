@@ -17,8 +17,6 @@ import numpy as np
 
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
-from foveate.data.resplit import resplit
-from foveate.data.validation import with_validation
 from foveate.machine import cores
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
@@ -121,11 +119,7 @@ def run_study(
         )
     watcher, out = watcher or Watcher(), Path(out)
     study = check_names(study.resolved(Path.cwd()))
-    spec = opened_data(study)
-    data = open_data(spec.model_copy(update={"validation_fraction": None}))
-    if study.resplit:
-        resplit(data, study.seeds[0])  # refused here, before a folder is made
-    data = with_validation(data, spec.validation_fraction)
+    data = open_data(opened_data(study, study.seeds[0]))  # what cannot be divided is refused before a folder is made
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
     if study.train.listed and metrics[0] not in task.metrics:

@@ -11,7 +11,7 @@ def code_files(study: Study) -> list[Path]:
     """Each once; those that the study names come first, in its order.
 
     A file's imports are read, not run: of `import helper` and `from helper import f` the file helper.py in its folder,
-    or every Python file of a package there; and what those import, in turn.
+    or every Python file of a package there, also one that is not valid Python; and what those import, in turn.
     """
     found = [Path(path) for path in study.files()]
     for path in found:  # grows as it goes
@@ -29,8 +29,12 @@ def code_fingerprint(study: Study) -> str:
 
 
 def _imported(path: Path) -> list[Path]:
+    try:
+        tree = ast.parse(path.read_bytes())
+    except SyntaxError:  # a file of a package that nobody imports, such as a template
+        return []
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:

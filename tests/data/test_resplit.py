@@ -98,6 +98,7 @@ def test_arrays_are_pooled_with_their_copies(tmp_path):
     assert fixed.notes[-1].startswith("6 groups of items both in the training and in the test part: 'p0', 'p11', 'p13'")
     belonging = open_data(spec.model_copy(update={"options": {"group": "who"}, "test_items": 4}))
     assert not set(belonging.train.groups) & set(belonging.test.groups)
+    assert not any("groups" in note for note in belonging.notes)
     with pytest.raises(ValueError, match="group: has no column 'whom'; did you mean 'who'"):
         open_data(spec.model_copy(update={"options": {"group": "whom"}}))
 

@@ -92,6 +92,10 @@ def test_what_a_file_imports_from_beside_it_is_code_of_the_study(tmp_path):
     study = own_study(tmp_path / "own.py")
     assert [file.name for file in code_files(study)] == ["own.py", "helper.py", "__init__.py", "part.py"]
     before = code_fingerprint(study)
+    template = tmp_path / "package" / "template.py"
+    template.write_text("print {{ what }}")
+    assert code_files(study)[-1] == template, "what is not valid Python imports nothing"
+    template.unlink()
     for name, text in texts.items():
         (tmp_path / name).write_text(text + "# changed\n")
         assert (code_fingerprint(study) == before) == (name == "unrelated.py")

@@ -144,6 +144,15 @@ def test_larger_plain_networks_and_placebos():
             assert all(torch.equal(state[key], value) for key, value in plain.state_dict().items())
 
 
+def test_a_replacement_is_shuffled_where_it_stands_behind_a_layer():
+    layers = {"network_options": {"widths": [32, 64, 64]}, "controls": ("shuffled",)}
+    sizes, *_ = planned("sk", **layers)
+    assert sizes["shuffled control of sk"] == sizes["sk"]
+    _, plan, _ = planned({"attention": "sk", "at": ["layer2.0.conv2"], "replace": True}, **layers)
+    assert len(plan.arms) == 2
+    assert plan.notes[0].endswith("sk replaces a convolution, whose positions cannot be shuffled")
+
+
 def test_a_trained_network_is_frozen_around_its_control_as_around_the_attention():
     variant = Variant(attention="se", freeze=True, init="identity")
     run = planned()[2].run(variant, control=Control(form="conv", layers=(Layer(hidden=1),) * 3))

@@ -16,6 +16,7 @@ from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study import Watcher, run_study, status, summarise
 from foveate.study.executor import Job
 from foveate.study.folder import write_study
+from foveate.study.forking import ForkServer
 from foveate.study.local import LocalProcesses
 from foveate.study_file import read_study
 
@@ -146,6 +147,22 @@ def test_a_killed_worker_is_started_again_and_goes_on(tmp_path, own_server):
     assert not_failed(small_study(seeds=(0,), epochs=20), tmp_path, jobs=1, watcher=killer)
     (run,) = status(tmp_path)["runs"]
     assert (killer.killed, run["state"], run["attempts"]) == (1, "done", 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="jobs are forks on Linux only")
+def test_a_start_that_is_interrupted_leaves_no_pipe_open(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("foveate.study.forking.subprocess.Popen", lambda *_, **__: None)
+    monkeypatch.setattr("foveate.study.forking.socket.send_fds", interrupted)
+    with open(tmp_path / "log.txt", "wb") as log:
+        server = ForkServer(tmp_path, {}, "foveate", log)
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(KeyboardInterrupt) as caught:
+            server.start(tmp_path, log)
+        assert len(os.listdir("/proc/self/fd")) == len(before), caught
+        server._socket.close()
 
 
 def test_a_study_may_grow_but_not_become_another(tmp_path):

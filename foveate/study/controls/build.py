@@ -14,10 +14,14 @@ from foveate.spec import Run
 Entry = dict[str, Any]  # as `insertions` gives it
 
 
+class NoControl(ValueError):
+    """Why there is no control of this form for a variant."""
+
+
 def as_control(model: nn.Module, run: Run, example: Any) -> None:
     """Change the network of the run's variant, in place; new weights are drawn from torch's global generator.
 
-    Raises: ValueError: the control has not one layer a site; the attention cannot be shuffled.
+    Raises: ValueError: the control has not one layer a site. NoControl: the attention cannot be shuffled.
     """
     control = run.control
     if control is None or run.variant.is_plain:
@@ -51,8 +55,8 @@ def _layers(entries: list[Entry], control: Control) -> list[Entry]:
 
 def _shuffled(entry: Entry) -> Entry:
     name = entry["attention"]
-    if getattr(attention_class(name), "replaces", None) == "convolution":
-        raise ValueError(f"{name} replaces a convolution, whose positions cannot be shuffled")
+    if entry["site"]["side"] == "instead" and getattr(attention_class(name), "replaces", None) == "convolution":
+        raise NoControl(f"{name} replaces a convolution, whose positions cannot be shuffled")
     options = [[key, value] for key, value in entry["options"].items()]
     return entry | {"attention": "_shuffled", "options": {"attention": name, "options": options}}
 

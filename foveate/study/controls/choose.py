@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from foveate.attention import attention_class
 from foveate.controls import Control, Form, Layer
 from foveate.costs import costs, macs, parameters
 from foveate.counting import count
@@ -23,6 +22,7 @@ from foveate.networks import (
     widen_until,
 )
 from foveate.spec import Run, Variant
+from foveate.study.controls.build import NoControl
 from foveate.study.controls.match import (
     MOST_SHARE,
     Place,
@@ -38,10 +38,6 @@ if TYPE_CHECKING:
 STEP = 1 / 64  # between factors of widths
 BUDGET_S = 3.0  # of one measurement of latencies
 Size = tuple[int, int]  # parameters, and multiply-adds of a batch of two
-
-
-class NoControl(ValueError):
-    """Why there is no control of this form for a variant."""
 
 
 @dataclass(frozen=True)
@@ -157,9 +153,6 @@ class _Chooser:
         return self.planner.size(self.planner.run(Variant(), width, control=control))
 
     def _placebo(self, form: Form, name: str, variant: Variant) -> Chosen:
-        for part in variant.insert:
-            if form == "shuffled" and part.replace and _replaces_convolution(part.attention):
-                raise NoControl(f"{part.attention} replaces a convolution, whose positions cannot be shuffled")
         chosen = Chosen(form, (name,), variant, control=Control(form=form))
         model = self.planner.build(self._run(chosen))
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -343,7 +336,3 @@ def _macs_of(model: nn.Module, modules: list[nn.Module], example: Any) -> list[i
         for handle in handles:
             handle.remove()
     return [count(module, inputs[id(module)], kept=False).macs for module in modules]
-
-
-def _replaces_convolution(name: str) -> bool:
-    return getattr(attention_class(name), "replaces", None) == "convolution"
