@@ -326,11 +326,14 @@ class Study(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _fine_tuning_rate(cls, value: Any) -> Any:
-        """A study that starts from weights and gives no learning rate has one for fine-tuning."""
-        if not isinstance(value, Mapping) or value.get("weights") is None:
+    def _defaults_of_some_studies(cls, value: Any) -> Any:
+        """One that starts from weights has a learning rate for fine-tuning; a null check has no controls."""
+        if not isinstance(value, Mapping):
             return value
-        return {**value, "train": for_fine_tuning(value.get("train", {}))}
+        usual: dict[str, Any] = {} if value.get("null_check") is None else {"control": "none"}
+        if value.get("weights") is not None:
+            value = {**value, "train": for_fine_tuning(value.get("train", {}))}
+        return usual | dict(value)
 
     @field_validator("seeds", mode="before")
     @classmethod

@@ -67,6 +67,10 @@ def test_mistakes_are_one_line(fields: dict[str, object], said: str) -> None:
         Study.model_validate({"null_check": 2, "variants": ("none",), "control": "none", **fields})
 
 
+def test_a_file_need_not_say_that_a_null_check_has_no_control() -> None:
+    assert Study.model_validate({"null_check": 2, "variants": ("none",)}).control == "none"
+
+
 @pytest.mark.slow
 def test_copies_have_draws_of_their_own_and_the_page_says_what_was_found(tmp_path: Path) -> None:
     flags = "--data embedded --train-items 60 --test-items 40 --epochs 1 --batch-size 20 --seeds 6 --attention none,se"
