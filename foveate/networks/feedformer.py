@@ -120,4 +120,4 @@ def feedformer(
 
 
 register_network("feedformer", shape=PHOTO)(feedformer)
-register_pairs("feedformer", feedformer, {encoder: {} for encoder in ENCODERS})
+register_pairs("feedformer", feedformer, ENCODERS)

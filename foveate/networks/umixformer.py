@@ -351,4 +351,4 @@ def umixformer(
 
 
 register_network("umixformer", shape=PHOTO)(umixformer)
-register_pairs("umixformer", umixformer, {encoder: {} for encoder in ENCODERS})
+register_pairs("umixformer", umixformer, ENCODERS)
