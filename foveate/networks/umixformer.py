@@ -12,7 +12,7 @@ from foveate.attention import LazyAffinity, record
 from foveate.kernels import attend, attention_weights
 from foveate.networks._registry import register_network
 from foveate.networks._segmentation import ADE20K, PHOTO, build, fused, register_pairs, resized
-from foveate.networks._transformer import DropPath, Map, MixFeedForward, start
+from foveate.networks._transformer import DropPath, Map, MixFeedForward, check_heads, start
 
 FORMS = ("ade20k", "cityscapes")
 VARIANTS = ("clean", "official", "paper")
@@ -97,8 +97,7 @@ class MixAttention(nn.Module):
 
     def __init__(self, channels: int, mixed: int, *, heads: int, bias: bool = False) -> None:
         super().__init__()
-        if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1 or channels % heads:
-            raise ValueError(f"MixAttention: heads must divide channels = {channels}; got {heads!r}")
+        check_heads("MixAttention", channels, heads)
         self.heads = heads
         self.query = nn.Linear(channels, channels, bias=bias)
         self.key_value = nn.Linear(mixed, 2 * channels, bias=bias)
