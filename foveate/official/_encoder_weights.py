@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.insertion import mark_fresh
-from foveate.networks import read_weights
+from foveate.networks import Weights, read_weights
 from foveate.official._conversions import translated
 
 State = Mapping[str, Tensor]
@@ -32,7 +32,7 @@ class StartedEncoder:
         return f"the encoder takes {self.taken} tensors ({self.whose}); {left}; {len(self.fresh)} others stay fresh"
 
 
-def start_encoder(model: nn.Module, path: str | Path) -> StartedEncoder:
+def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEncoder:
     """Put a file's weights into the encoder of a whole network, every tensor of it; the others stay fresh.
 
     They are marked, so that `insert(..., freeze="base")` leaves them trainable. On the meta device nothing is copied,
@@ -40,16 +40,16 @@ def start_encoder(model: nn.Module, path: str | Path) -> StartedEncoder:
 
     Args:
         model: with an `encoder`.
-        path: a safetensors file or torch checkpoint of the encoder, of a classifier on it, or of another whole network
-            with it; its names are ours, timm's or torchvision's, or those of NVlabs/SegFormer, mmseg,
-            Chenglin-Yang/LVT or SegNeXt.
+        weights: a safetensors file or torch checkpoint of the encoder, of a classifier on it, or of another whole
+            network with it, or what `networks.read_weights` gave of one; its names are ours, timm's or
+            torchvision's, or those of NVlabs/SegFormer, mmseg, Chenglin-Yang/LVT or SegNeXt.
 
     Raises: ValueError: it has no such file, no encoder, or the file has not every tensor of it; the model is as it was.
     """
+    given = weights if isinstance(weights, Weights) else read_weights(weights)
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, nn.Module):
-        raise ValueError(f"weights {path}: this {type(model).__name__} has no encoder that could start from them")
-    given = read_weights(path)
+        raise ValueError(f"{given.file}: this {type(model).__name__} has no encoder that could start from them")
     wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(_COUNTER)}
     best = 0
     for whose, names, state in _readings(given, wanted):
@@ -68,7 +68,7 @@ def start_encoder(model: nn.Module, path: str | Path) -> StartedEncoder:
         left = [key for key in state if key not in found.values() and not key.endswith(_COUNTER)]
         return StartedEncoder(len(found), whose, tuple(left), tuple(fresh))
     raise ValueError(
-        f"weights {path}: wanted the {len(wanted)} tensors of the encoder, by our names or released ones; at most "
+        f"{given.file}: wanted the {len(wanted)} tensors of the encoder, by our names or released ones; at most "
         f"{best} of them are there in its shapes"
     )
 
