@@ -1,19 +1,18 @@
 """A whole network that starts from the weights of its encoder alone, by our names or by those of released code."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foveate.insertion import mark_fresh
 from foveate.networks import Weights, read_weights
-from foveate.official._conversions import translated
+from foveate.networks._checkpoint import COUNTER
+from foveate.official._conversions import Decode, translated
 
 State = Mapping[str, Tensor]
-_COUNTER = "num_batches_tracked"
 _PREFIXES = ("", "encoder.", "backbone.", "encoder.network.")  # of an encoder's tensors in files of whole networks
 _NAMED = 4  # names that a message lists
 
@@ -50,7 +49,7 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, nn.Module):
         raise ValueError(f"{given.file}: this {type(model).__name__} has no encoder that could start from them")
-    wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(_COUNTER)}
+    wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(COUNTER)}
     best = 0
     for whose, names, state in _readings(given, wanted):
         found = {names[key]: key for key in state if key in names and _fits(state[key], wanted.get(names[key]))}
@@ -63,9 +62,9 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
                 if not inside[name].is_meta:
                     inside[name].copy_(state[key].reshape(inside[name].shape))
         taken = {f"encoder.{name}" for name in wanted}
-        fresh = [name for name in model.state_dict() if name not in taken and not name.endswith(_COUNTER)]
+        fresh = [name for name in model.state_dict() if name not in taken and not name.endswith(COUNTER)]
         mark_fresh(model, fresh)
-        left = [key for key in state if key not in found.values() and not key.endswith(_COUNTER)]
+        left = [key for key in state if key not in found.values() and not key.endswith(COUNTER)]
         return StartedEncoder(len(found), whose, tuple(left), tuple(fresh))
     raise ValueError(
         f"{given.file}: wanted the {len(wanted)} tensors of the encoder, by our names or released ones; at most "
@@ -93,7 +92,7 @@ def _readings(given: State, wanted: State) -> Iterator[tuple[str, dict[str, str]
             yield f"by the names of {whose}", translated(inner, keys), inner
 
 
-def _released() -> list[tuple[str, Callable[[Mapping[str, Any]], dict[str, Tensor]], dict[str, str]]]:
+def _released() -> list[tuple[str, Decode, dict[str, str]]]:
     from foveate.official import lvt, segformer, segnext, umixformer
 
     return [
