@@ -7,7 +7,7 @@ from torch import Tensor
 
 from foveate.networks.mscan import MSCANBlock, MultiScaleConvolutionalAttention
 from foveate.official._conversions import official
-from foveate.official._segmentation import EncoderPart, alone, below, only_batch_norm
+from foveate.official._segmentation import EncoderPart, State, alone, below, only_batch_norm, without
 from foveate.official._shared import Built, only
 
 SOURCE = "Visual-Attention-Network/SegNeXt"
@@ -39,10 +39,10 @@ def _keys() -> dict[str, str]:
 KEYS = _keys()
 
 
-def named_as_released(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def named_as_released(state: State) -> dict[str, Tensor]:
     """mmseg's port calls the depthwise convolution of a feed-forward network `mlp.dwconv` alone."""
     names = {key: key.replace("mlp.dwconv.", "mlp.dwconv.dwconv.") for key in state if "mlp.dwconv.dwconv." not in key}
-    return {names.get(key, key): value for key, value in state.items() if not key.startswith("head.")}
+    return {names.get(key, key): value for key, value in state.items()}
 
 
 @official(SOURCE, "AttentionModule")
@@ -80,4 +80,8 @@ def mscan(
     return EncoderPart("mscan", options | {"drop_path": drop_path_rate}, KEYS, in_chans)
 
 
-official(SOURCE, "MSCAN", decode=named_as_released)(alone(mscan))
+def _without_classifier(state: State) -> dict[str, Tensor]:
+    return without(r"^head\.")(named_as_released(state))
+
+
+official(SOURCE, "MSCAN", decode=_without_classifier)(alone(mscan))
