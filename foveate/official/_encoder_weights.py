@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from foveate.insertion import mark_fresh
 from foveate.networks import Weights, read_weights
 from foveate.networks._checkpoint import COUNTER
-from foveate.official._conversions import Decode, translated
+from foveate.official._conversions import Decode, fits, translated
 
 State = Mapping[str, Tensor]
 _PREFIXES = ("", "encoder.", "backbone.", "encoder.network.")  # of an encoder's tensors in files of whole networks
@@ -52,7 +52,8 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
     wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(COUNTER)}
     best = 0
     for whose, names, state in _readings(given, wanted):
-        found = {names[key]: key for key in state if key in names and _fits(state[key], wanted.get(names[key]))}
+        known = [key for key in state if names.get(key) in wanted]
+        found = {names[key]: key for key in known if fits(state[key], wanted[names[key]])}
         if len(found) < len(wanted):
             best = max(best, len(found))
             continue
@@ -70,13 +71,6 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
         f"{given.file}: wanted the {len(wanted)} tensors of the encoder, by our names or released ones; at most "
         f"{best} of them are there in its shapes"
     )
-
-
-def _fits(value: Tensor, ours: Tensor | None) -> bool:
-    """Is the shape the same but for axes of one, as of a 1×1 convolution that is a linear layer here?"""
-    if ours is None:
-        return False
-    return [size for size in value.shape if size != 1] == [size for size in ours.shape if size != 1]
 
 
 def _readings(given: State, wanted: State) -> Iterator[tuple[str, dict[str, str], State]]:
