@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -124,6 +125,13 @@ def check_heads(name: str, channels: int, heads: int) -> None:
     """Raises: ValueError: heads that do not divide the channels."""
     if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1 or channels % heads:
         raise ValueError(f"{name}: heads must divide channels = {channels}; got {heads!r}")
+
+
+def check_four(name: str, **lists: Sequence[Any]) -> None:
+    """Raises: ValueError: a list that has no entry for each of four stages."""
+    for option, values in lists.items():
+        if len(values) != 4:
+            raise ValueError(f"{name}: {option} must have an entry for each of four stages; got {values!r}")
 
 
 def check_stages(name: str, **lists: Sequence[int]) -> None:

@@ -18,6 +18,7 @@ from foveate.networks._transformer import (
     MapFeedForward,
     OverlapEmbedding,
     PreNormBlock,
+    check_four,
     check_heads,
     check_stages,
     drop_rates,
@@ -136,7 +137,8 @@ class LiteVisionTransformer(nn.Module):
     Shape: (N, in_channels, H, W) → four maps (N, widths[i], ⌈H / s⌉, ⌈W / s⌉), s = 4, 8, 16, 32. No norm at a stage's
         end, as in the released code for segmentation.
     Init: linear layers truncated normal 0.02, convolutions normal √(2 / fan out), biases 0, norms 1 and 0.
-    Raises: ValueError: lists that are not four positive whole numbers; heads that do not divide a width; another kind.
+    Raises: ValueError: lists of other than four entries; widths, depths, heads or reductions that are not positive
+        whole numbers; heads that do not divide a width; another kind.
     """
 
     multiple = 1
@@ -158,6 +160,7 @@ class LiteVisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         check_stages("lvt", widths=widths, depths=depths, heads=heads, reductions=reductions)
+        check_four("lvt", ratios=ratios, convolves=convolves)
         if len(kinds) != 4 or any(kind not in KINDS for kind in kinds):
             raise ValueError(f"lvt: kinds must be four of 'csa', 'rasa'; got {kinds!r}")
         self.widths = tuple(widths)

@@ -17,6 +17,7 @@ from foveate.networks._transformer import (
     MapFeedForward,
     OverlapEmbedding,
     PreNormBlock,
+    check_four,
     check_stages,
     drop_rates,
     start,
@@ -62,7 +63,8 @@ class MixTransformer(nn.Module):
 
     Shape: (N, in_channels, H, W) → four maps (N, widths[i], ⌈H / s⌉, ⌈W / s⌉), s = 4, 8, 16, 32.
     Init: linear layers truncated normal 0.02, convolutions normal √(2 / fan out), biases 0, norms 1 and 0.
-    Raises: ValueError: lists that are not four positive whole numbers; heads that do not divide a width.
+    Raises: ValueError: lists of other than four entries; widths, depths, heads or reductions that are not positive
+        whole numbers; heads that do not divide a width.
     """
 
     multiple = 1
@@ -83,6 +85,7 @@ class MixTransformer(nn.Module):
     ) -> None:
         super().__init__()
         check_stages("mit", widths=widths, depths=depths, heads=heads, reductions=reductions)
+        check_four("mit", ratios=ratios)
         self.widths = tuple(widths)
         rates = drop_rates(drop_path, depths)
         stages = []
