@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from foveate.files import write_whole
 from foveate.insertion import insertions, reinsert
+from foveate.insertion.watch import unwrapped
 from foveate.networks import Origin, build_larger, origin_of
 from foveate.registry import is_file_reference
 from foveate.spec import Frozen
@@ -110,7 +111,9 @@ def save(
     Raises: ValueError: it is not known how the network was built, or that gives another one than this; attention
         without a registered name; the file cannot be written.
     """
-    model = _unwrapped(model)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("wanted the network that the TorchScript module was made from; torch.jit.save keeps this one")
+    model = unwrapped(model)
     origin = origin_of(model)
     if network is not None:
         if num_classes is None:
@@ -145,15 +148,6 @@ def save(
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror}") from None
     return path
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The network in what torch.compile, DataParallel and DistributedDataParallel make of it."""
-    if isinstance(model, torch.jit.ScriptModule):
-        raise ValueError("wanted the network that the TorchScript module was made from; torch.jit.save keeps this one")
-    while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) or "_orig_mod" in model._modules:
-        model = model.get_submodule("_orig_mod" if "_orig_mod" in model._modules else "module")
-    return model
 
 
 def load(path: str | Path, *, builder: Callable[[], nn.Module] | None = None) -> nn.Module:

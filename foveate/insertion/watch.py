@@ -300,13 +300,19 @@ def _counted(forward: Callable[..., Any], ran: set[int], number: int) -> Callabl
     return counted
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The network in what torch.compile, DataParallel and DistributedDataParallel make of it."""
+    while isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel) or "_orig_mod" in model._modules:
+        model = model.get_submodule("_orig_mod" if "_orig_mod" in model._modules else "module")
+    return model
+
+
 def watch(root: nn.Module, new: list[nn.Module]) -> None:
     """Let ``root`` see that what the hosts ``new`` carry goes on running, and load plain checkpoints.
 
     Of a compiled or data-parallel model the root is the module in it, whose forward pass both call.
     """
-    while isinstance(root, nn.DataParallel) or "_orig_mod" in root._modules:
-        root = root.get_submodule("_orig_mod" if "_orig_mod" in root._modules else "module")
+    root = unwrapped(root)
     if WATCH not in vars(root):
         vars(root)[WATCH] = Watch()
         cls: Any = type(root)

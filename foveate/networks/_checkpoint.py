@@ -74,12 +74,12 @@ class Weights(dict[str, Tensor]):
             raise ValueError(f"{self.file}: has the network's tensors below {' and '.join(map(repr, found))}; keep one")
         if found:
             return self.below(found[0])
-        for renamed, how in (
-            ({f"{_PARALLEL}{key}": value for key, value in self.items()}, self.taken),
-            ({_OLD_DENSENET.sub(r".\1\2.", key): value for key, value in self.items()}, self.taken),
+        for renamed in (
+            {f"{_PARALLEL}{key}": value for key, value in self.items()},
+            {_OLD_DENSENET.sub(r".\1\2.", key): value for key, value in self.items()},
         ):
             if all(name in renamed for name in wanted):
-                return Weights(renamed, self.file, how)
+                return Weights(renamed, self.file, self.taken)
         return self
 
 
@@ -93,7 +93,7 @@ def read_weights(path: str | Path) -> Weights:
         no finite number.
     """
     tensors = tensors_by_name(open_checkpoint(path), f"weights {path}")
-    _few_bytes(path, sum(value.numel() * value.element_size() for value in tensors.values()), "its tensors have")
+    _check_size(path, sum(value.numel() * value.element_size() for value in tensors.values()), "its tensors have")
     check_values(tensors, f"weights {path}")
     return tensors
 
@@ -119,7 +119,7 @@ def open_checkpoint(path: str | Path) -> dict[str, Any]:
     if not there:
         raise ValueError(f"weights {path}: wanted a safetensors file or a torch checkpoint; there is no such file")
     try:
-        _few_bytes(path, place.stat().st_size, "the file has")
+        _check_size(path, place.stat().st_size, "the file has")
         return _safetensors(place) if _is_safetensors(place) else _checkpoint(place)
     except OSError as error:
         raise ValueError(f"weights {path}: cannot be read: {error.strerror or error}") from None
@@ -163,7 +163,7 @@ def _joined(taken: str) -> str:
     return f"{taken}, " if taken else ""
 
 
-def _few_bytes(path: str | Path, count: int, what: str) -> None:
+def _check_size(path: str | Path, count: int, what: str) -> None:
     if count > MOST_BYTES:
         raise ValueError(f"weights {path}: {what} {count / 1e9:,.1f} GB; at most {MOST_BYTES / 1e9:.0f} GB are read")
 
@@ -229,7 +229,7 @@ def _stand_ins(path: Path) -> list[Callable[..., Any] | tuple[Callable[..., Any]
 
 def _checkpoint(path: Path) -> dict[str, Any]:
     try:
-        _few_bytes(path, _unpacked(path), "it unpacks to")
+        _check_size(path, _unpacked(path), "it unpacks to")
         with warnings.catch_warnings(), safe_globals(_stand_ins(path)):
             warnings.simplefilter("ignore")  # of old formats
             content = torch.load(path, map_location="cpu", weights_only=True)

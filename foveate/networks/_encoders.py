@@ -94,10 +94,9 @@ class TimmEncoder(nn.Module):
             chosen = [len(reductions) - 1 - reductions[::-1].index(stride) for stride in STRIDES]
         except (ValueError, RuntimeError, AttributeError, TypeError) as error:
             raise ValueError(f"timm:{name} gives no maps at strides 4, 8, 16 and 32 ({error})") from None
-        extra: dict[str, Any] = {"strict_img_size": False} if "swin" in name else {}
-        network: Any = timm.create_model(
-            name, features_only=True, out_indices=chosen, in_chans=in_channels, **extra, **options
-        )
+        if "swin" in name:
+            options = {"strict_img_size": False} | dict(options)
+        network: Any = timm.create_model(name, features_only=True, out_indices=chosen, in_chans=in_channels, **options)
         self.network: nn.Module = network
         self.widths = tuple(network.feature_info.channels())
 

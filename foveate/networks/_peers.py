@@ -70,7 +70,9 @@ def from_hf(name: str, num_classes: int, in_channels: int, options: Mapping[str,
 def _package(name: str, wanted: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except ImportError as error:
+        if error.name != name or not isinstance(error, ModuleNotFoundError):
+            raise ValueError(f"{wanted} needs {name}, which cannot be imported: {error}") from error
         raise ValueError(f'{wanted} needs {name}, which is not installed: pip install "foveate[peers]"') from None
 
 

@@ -4,6 +4,7 @@ Nothing is fetched: the libraries' own caches and a given folder are looked thro
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,14 @@ class ReleasedFile:
     release: Release
     path: Path
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the file, as `weights_fingerprint` gives it."""
+        return weights_fingerprint(self.path)
+
     def __str__(self) -> str:
         """In words: the weights, the file and its hash."""
-        mark, name = weights_fingerprint(self.path), self.path.name
+        mark, name = self.fingerprint, self.path.name
         promised = name.rpartition("-")[2].partition(".")[0]  # "f37072fd" of resnet18-f37072fd.pth
         is_hash = len(promised) == 8 and not set(promised) - set("0123456789abcdef")
         other = f", not the {promised}… of its name" if is_hash and not mark.startswith(promised) else ""

@@ -1,6 +1,6 @@
 """Whole networks for segmentation: an encoder, a decoder of its maps, and logits as large as the image."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -68,6 +68,12 @@ def fused(maps: Sequence[Float[Tensor, "n _ _ _"]], weight: Float[Tensor, "k c 1
     return total
 
 
+def conv_norm_relu(channels: int, width: int, size: int = 3) -> nn.Sequential:
+    """A size×size convolution without bias, batch norm, ReLU. Shape: (N, channels, H, W) → (N, width, H, W)."""
+    conv = nn.Conv2d(channels, width, size, padding=size // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
+
+
 Decoder = Callable[..., nn.Module]
 
 
@@ -82,11 +88,11 @@ def build(
     **options: Any,
 ) -> nn.Module:
     """An encoder by name under a decoder that is made for its widths."""
-    maps = create_encoder(encoder, in_channels=in_channels, options=encoder_options)
-    return EncoderDecoder(maps, decoder(maps.widths, num_classes, **options), full_size=full_size)
+    first = create_encoder(encoder, in_channels=in_channels, options=encoder_options)
+    return EncoderDecoder(first, decoder(first.widths, num_classes, **options), full_size=full_size)
 
 
-def register_pairs(name: str, builder: Decoder, options: Mapping[str, Mapping[str, Any]]) -> None:
-    """Register the network over each encoder as `NAME_ENCODER`, with the options that it has there."""
-    for encoder, given in options.items():
-        register_network(f"{name}_{encoder}", shape=PHOTO)(partial(builder, encoder=encoder, **given))
+def register_pairs(name: str, builder: Decoder, encoders: Iterable[str]) -> None:
+    """Register the network over each encoder as `NAME_ENCODER`."""
+    for encoder in encoders:
+        register_network(f"{name}_{encoder}", shape=PHOTO)(partial(builder, encoder=encoder))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -83,6 +84,23 @@ class MapFeedForward(MixFeedForward):
         return super().forward(x.flatten(2).mT, size).mT.unflatten(2, size)
 
 
+class PreNormBlock(nn.Module):
+    """x₁ = x + A(LN(x));  y = x₁ + F(LN(x₁)), A an attention, F a feed-forward network, both on maps.
+
+    Shape: (N, C, H, W) → (N, C, H, W).
+    """
+
+    def __init__(self, channels: int, attention: nn.Module, feed: nn.Module, *, drop_path: float, eps: float) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = ChannelNorm(channels, eps=eps), ChannelNorm(channels, eps=eps)
+        self.attention, self.feed = attention, feed
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Map) -> Map:
+        x = x + self.drop_path(self.attention(self.norm1(x)))
+        return x + self.drop_path(self.feed(self.norm2(x)))
+
+
 def start(network: nn.Module) -> None:
     """First weights: linear layers truncated normal 0.02, convolutions normal √(2 / fan out), biases 0."""
     for layer in network.modules():
@@ -101,6 +119,19 @@ def drop_rates(most: float, depths: Sequence[int]) -> list[list[float]]:
     """For each block of each stage: from 0 at the first to `most` at the last, evenly."""
     rates = iter(torch.linspace(0, most, sum(depths), device="cpu").tolist())
     return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+def check_heads(name: str, channels: int, heads: int) -> None:
+    """Raises: ValueError: heads that do not divide the channels."""
+    if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1 or channels % heads:
+        raise ValueError(f"{name}: heads must divide channels = {channels}; got {heads!r}")
+
+
+def check_four(name: str, **lists: Sequence[Any]) -> None:
+    """Raises: ValueError: a list that has no entry for each of four stages."""
+    for option, values in lists.items():
+        if len(values) != 4:
+            raise ValueError(f"{name}: {option} must have an entry for each of four stages; got {values!r}")
 
 
 def check_stages(name: str, **lists: Sequence[int]) -> None:

@@ -8,14 +8,10 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.networks._registry import register_network
-from foveate.networks._segmentation import PHOTO, resized
+from foveate.networks._segmentation import PHOTO, conv_norm_relu, resized
 from foveate.networks.resnet import DEPTHS, ResNet
 
 Logits = Float[Tensor, "n classes h w"]
-
-
-def _convolve(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
 
 
 def _classify(channels: int, num_classes: int) -> nn.Sequential:
@@ -37,12 +33,12 @@ class DANetHead(nn.Module):
         width = channels // 4
         if width < 8:
             raise ValueError(f"DANetHead: channels must be at least 32; got {channels}")
-        self.before_position = _convolve(channels, width)
-        self.before_channel = _convolve(channels, width)
+        self.before_position = conv_norm_relu(channels, width)
+        self.before_channel = conv_norm_relu(channels, width)
         self.position = create_attention("danet_position", width)
         self.channel = create_attention("danet_channel", width)
-        self.after_position = _convolve(width, width)
-        self.after_channel = _convolve(width, width)
+        self.after_position = conv_norm_relu(width, width)
+        self.after_channel = conv_norm_relu(width, width)
         self.classify_position = _classify(width, num_classes)
         self.classify_channel = _classify(width, num_classes)
         self.classify_sum = _classify(width, num_classes)

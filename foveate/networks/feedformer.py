@@ -4,6 +4,7 @@ Shim, Yu, Kim, "FeedFormer: Revisiting Transformer Decoder for Efficient Semanti
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -32,8 +33,8 @@ class FeedAttention(MixAttention):
     is no other.
     """
 
-    def __init__(self, channels: int, mixed: int, *, heads: int, window: int) -> None:
-        super().__init__(channels, mixed, heads=heads)
+    def __init__(self, channels: int, mixed: int, *, heads: int, window: int, bias: bool = False) -> None:
+        super().__init__(channels, mixed, heads=heads, bias=bias)
         self.window = window
         self.align = nn.Conv2d(mixed, mixed, 1)
         self.of_aligned = nn.LayerNorm(mixed)
@@ -76,7 +77,7 @@ class FeedFormerDecoder(nn.Module):
             heads = [divisor(width, most) for width, most in zip(deep, HEADS, strict=True)]
         self.blocks = nn.ModuleList()
         for width, h, window in zip(deep, heads, WINDOWS, strict=True):
-            attention = FeedAttention(width, shallow, heads=h, window=window)
+            attention = partial(FeedAttention, window=window)
             self.blocks.append(MixBlock(width, shallow, heads=h, drop_path=drop_path, attention=attention))
         self.fuse = nn.Conv2d(sum(widths), embed, 1, bias=False)
         self.fuse_norm = nn.BatchNorm2d(embed)
@@ -120,4 +121,4 @@ def feedformer(
 
 
 register_network("feedformer", shape=PHOTO)(feedformer)
-register_pairs("feedformer", feedformer, {encoder: {} for encoder in ENCODERS})
+register_pairs("feedformer", feedformer, ENCODERS)

@@ -14,11 +14,12 @@ from foveate.kernels import attend, attention_weights
 from foveate.networks._encoders import EncoderClassifier, register_encoder
 from foveate.networks._registry import register_network
 from foveate.networks._transformer import (
-    ChannelNorm,
-    DropPath,
     Map,
     MapFeedForward,
     OverlapEmbedding,
+    PreNormBlock,
+    check_four,
+    check_heads,
     check_stages,
     drop_rates,
     start,
@@ -42,7 +43,7 @@ class ConvolutionalSelfAttention(nn.Module):
 
     def __init__(self, channels: int, *, heads: int) -> None:
         super().__init__()
-        _check_heads(channels, heads)
+        check_heads("lvt", channels, heads)
         self.heads = heads
         self.weigh = nn.Linear(channels, heads * TAPS**2)
         self.value = nn.Conv2d(TAPS * channels, TAPS * channels, 1, groups=TAPS, bias=False)
@@ -75,7 +76,7 @@ class RecursiveAtrousSelfAttention(nn.Module):
         self, channels: int, *, heads: int, reduction: int, steps: int = 2, dilations: Sequence[int] = DILATIONS
     ) -> None:
         super().__init__()
-        _check_heads(channels, heads)
+        check_heads("lvt", channels, heads)
         self.heads, self.reduction, self.steps, self.dilations = heads, reduction, steps, tuple(dilations)
         self.query = nn.Linear(channels, channels, bias=False)
         self.key_value = nn.Linear(channels, 2 * channels, bias=False)
@@ -120,20 +121,6 @@ class FeedForward(nn.Module):
         return self.reduce(F.gelu(self.expand(x.movedim(1, -1)))).movedim(-1, 1)
 
 
-class LiteBlock(nn.Module):
-    """x₁ = x + A(LN(x));  y = x₁ + F(LN(x₁)). Shape: (N, C, H, W) → (N, C, H, W)."""
-
-    def __init__(self, channels: int, attention: nn.Module, feed: nn.Module, drop_path: float) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = ChannelNorm(channels), ChannelNorm(channels)
-        self.attention, self.feed = attention, feed
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Map) -> Map:
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self.feed(self.norm2(x)))
-
-
 class LiteVisionTransformer(nn.Module):
     """The maps of four stages; the first has convolutional, the others recursive atrous self-attention.
 
@@ -150,7 +137,8 @@ class LiteVisionTransformer(nn.Module):
     Shape: (N, in_channels, H, W) → four maps (N, widths[i], ⌈H / s⌉, ⌈W / s⌉), s = 4, 8, 16, 32. No norm at a stage's
         end, as in the released code for segmentation.
     Init: linear layers truncated normal 0.02, convolutions normal √(2 / fan out), biases 0, norms 1 and 0.
-    Raises: ValueError: lists that are not four positive whole numbers; heads that do not divide a width; another kind.
+    Raises: ValueError: lists of other than four entries; widths, depths, heads or reductions that are not positive
+        whole numbers; heads that do not divide a width; another kind.
     """
 
     multiple = 1
@@ -172,6 +160,7 @@ class LiteVisionTransformer(nn.Module):
     ) -> None:
         super().__init__()
         check_stages("lvt", widths=widths, depths=depths, heads=heads, reductions=reductions)
+        check_four("lvt", ratios=ratios, convolves=convolves)
         if len(kinds) != 4 or any(kind not in KINDS for kind in kinds):
             raise ValueError(f"lvt: kinds must be four of 'csa', 'rasa'; got {kinds!r}")
         self.widths = tuple(widths)
@@ -190,7 +179,8 @@ class LiteVisionTransformer(nn.Module):
                         width, heads=heads[i], reduction=reductions[i], steps=steps, dilations=dilations
                     )
                 )
-                stage.append(LiteBlock(width, attention, feed(width, int(width * ratios[i])), rate))
+                hidden = int(width * ratios[i])
+                stage.append(PreNormBlock(width, attention, feed(width, hidden), drop_path=rate, eps=1e-5))
             self.stages.append(nn.Sequential(*stage))
         start(self)
 
@@ -200,11 +190,6 @@ class LiteVisionTransformer(nn.Module):
             x = stage(embed(x))
             maps.append(x)
         return maps
-
-
-def _check_heads(channels: int, heads: int) -> None:
-    if heads < 1 or channels % heads:
-        raise ValueError(f"lvt: heads must divide channels = {channels}; got {heads!r}")
 
 
 def lvt(num_classes: int = 1000, *, in_channels: int = 3, drop_path: float = 0.1) -> nn.Module:

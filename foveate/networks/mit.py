@@ -13,10 +13,11 @@ from foveate.networks._encoders import EncoderClassifier, register_encoder
 from foveate.networks._registry import register_network
 from foveate.networks._transformer import (
     ChannelNorm,
-    DropPath,
     Map,
     MapFeedForward,
     OverlapEmbedding,
+    PreNormBlock,
+    check_four,
     check_stages,
     drop_rates,
     start,
@@ -33,42 +34,10 @@ SIZES = {  # widths, depths
 }
 
 
-class MixTransformerBlock(nn.Module):
-    """x₁ = x + A(LN(x));  y = x₁ + F(LN(x₁)), A the spatial-reduction attention, F the Mix-FFN.
-
-    Shape: (N, C, H, W) → (N, C, H, W).
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        *,
-        heads: int,
-        reduction: int,
-        ratio: float,
-        bias: bool,
-        out_bias: bool,
-        drop_path: float,
-        eps: float,
-    ) -> None:
-        super().__init__()
-        self.norm1 = ChannelNorm(channels, eps=1e-6)
-        self.attention = create_attention(
-            "sra", channels, heads=heads, reduction=reduction, bias=bias, out_bias=out_bias, eps=eps, form="bare"
-        )
-        self.norm2 = ChannelNorm(channels, eps=1e-6)
-        self.feed = MapFeedForward(channels, int(channels * ratio))
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Map) -> Map:
-        x = x + self.drop_path(self.attention(self.norm1(x)))
-        return x + self.drop_path(self.feed(self.norm2(x)))
-
-
 class Stage(nn.Module):
     """An embedding at half the resolution (the first at a quarter), blocks, a layer norm."""
 
-    def __init__(self, embed: OverlapEmbedding, blocks: Sequence[MixTransformerBlock], width: int) -> None:
+    def __init__(self, embed: OverlapEmbedding, blocks: Sequence[PreNormBlock], width: int) -> None:
         super().__init__()
         self.embed = embed
         self.blocks = nn.ModuleList(blocks)
@@ -94,7 +63,8 @@ class MixTransformer(nn.Module):
 
     Shape: (N, in_channels, H, W) → four maps (N, widths[i], ⌈H / s⌉, ⌈W / s⌉), s = 4, 8, 16, 32.
     Init: linear layers truncated normal 0.02, convolutions normal √(2 / fan out), biases 0, norms 1 and 0.
-    Raises: ValueError: lists that are not four positive whole numbers; heads that do not divide a width.
+    Raises: ValueError: lists of other than four entries; widths, depths, heads or reductions that are not positive
+        whole numbers; heads that do not divide a width.
     """
 
     multiple = 1
@@ -115,22 +85,26 @@ class MixTransformer(nn.Module):
     ) -> None:
         super().__init__()
         check_stages("mit", widths=widths, depths=depths, heads=heads, reductions=reductions)
+        check_four("mit", ratios=ratios)
         self.widths = tuple(widths)
         rates = drop_rates(drop_path, depths)
         stages = []
         for i, (before, width) in enumerate(zip((in_channels, *widths[:-1]), widths, strict=True)):
             size, stride = (3, 2) if i else (7, 4)
-            block = partial(
-                MixTransformerBlock,
-                width,
-                heads=heads[i],
-                reduction=reductions[i],
-                ratio=ratios[i],
-                bias=bias,
-                out_bias=out_bias,
-                eps=eps,
-            )
-            blocks = [block(drop_path=rate) for rate in rates[i]]
+            blocks = []
+            for rate in rates[i]:
+                attention = create_attention(
+                    "sra",
+                    width,
+                    heads=heads[i],
+                    reduction=reductions[i],
+                    bias=bias,
+                    out_bias=out_bias,
+                    eps=eps,
+                    form="bare",
+                )
+                feed = MapFeedForward(width, int(width * ratios[i]))
+                blocks.append(PreNormBlock(width, attention, feed, drop_path=rate, eps=1e-6))
             stages.append(Stage(OverlapEmbedding(before, width, size=size, stride=stride, eps=eps), blocks, width))
         self.stages = nn.ModuleList(stages)
         start(self)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from foveate.attention import record
 from foveate.networks._encoders import EncoderClassifier, register_encoder
 from foveate.networks._registry import register_network
-from foveate.networks._transformer import ChannelNorm, DropPath, Map, check_stages, drop_rates, start
+from foveate.networks._transformer import ChannelNorm, DropPath, Map, check_four, check_stages, drop_rates, start
 
 SMALL, WIDE = (32, 64, 160, 256), (64, 128, 320, 512)
 SIZES = {  # widths, depths, drop path
@@ -118,7 +118,7 @@ class MSCAN(nn.Module):
 
     Shape: (N, in_channels, H, W) → four maps (N, widths[i], ⌈H / s⌉, ⌈W / s⌉), s = 4, 8, 16, 32.
     Init: convolutions normal √(2 / fan out), biases 0, norms 1 and 0, factors of the branches 0.01.
-    Raises: ValueError: lists that are not four positive whole numbers.
+    Raises: ValueError: lists of other than four entries; widths or depths that are not positive whole numbers.
     """
 
     multiple = 1
@@ -134,6 +134,7 @@ class MSCAN(nn.Module):
     ) -> None:
         super().__init__()
         check_stages("mscan", widths=widths, depths=depths)
+        check_four("mscan", ratios=ratios)
         self.widths = tuple(widths)
         rates = drop_rates(drop_path, depths)
         self.embeds, self.stages, self.norms = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()

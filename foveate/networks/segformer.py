@@ -70,4 +70,4 @@ def segformer(
 
 
 register_network("segformer", shape=PHOTO)(segformer)
-register_pairs("segformer", segformer, {encoder: {} for encoder in EMBED})
+register_pairs("segformer", segformer, EMBED)

@@ -149,4 +149,4 @@ def segnext(
 
 
 register_network("segnext", shape=PHOTO)(segnext)
-register_pairs("segnext", segnext, {encoder: {} for encoder in WIDTHS})
+register_pairs("segnext", segnext, WIDTHS)

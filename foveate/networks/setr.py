@@ -13,18 +13,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.networks._registry import register_network
-from foveate.networks._segmentation import ADE20K, PHOTO, padded, resized
+from foveate.networks._segmentation import ADE20K, PHOTO, conv_norm_relu, padded, resized
 from foveate.networks._timm import create_timm
 from foveate.networks._transformer import Map
 
-DECODERS = ("naive", "pup", "mla")
 FILES = ("vision_transformer", "deit", "beit", "eva")  # of timm, whose networks keep one resolution
 LEVELS = 4  # of the transformer that "mla" reads
-
-
-def _convolve(channels: int, width: int, size: int) -> nn.Sequential:
-    conv = nn.Conv2d(channels, width, size, padding=size // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
 
 
 class Naive(nn.Module):
@@ -32,7 +26,7 @@ class Naive(nn.Module):
 
     def __init__(self, width: int, num_classes: int, embed: int) -> None:
         super().__init__()
-        self.convolve = _convolve(width, embed, 1)
+        self.convolve = conv_norm_relu(width, embed, 1)
         self.classify = nn.Conv2d(embed, num_classes, 1)
 
     def forward(self, maps: list[Map]) -> Map:
@@ -44,7 +38,7 @@ class ProgressiveUpsampling(nn.Module):
 
     def __init__(self, width: int, num_classes: int, embed: int) -> None:
         super().__init__()
-        self.steps = nn.ModuleList(_convolve(channels, embed, 3) for channels in (width, embed, embed, embed))
+        self.steps = nn.ModuleList(conv_norm_relu(channels, embed) for channels in (width, embed, embed, embed))
         self.classify = nn.Conv2d(embed, num_classes, 1)
 
     def forward(self, maps: list[Map]) -> Map:
@@ -63,10 +57,10 @@ class MultiLevelAggregation(nn.Module):
 
     def __init__(self, width: int, num_classes: int, embed: int) -> None:
         super().__init__()
-        self.first = nn.ModuleList(_convolve(width, embed, 1) for _ in range(LEVELS))
-        self.summed = nn.ModuleList(_convolve(embed, embed, 3) for _ in range(LEVELS))
-        self.second = nn.ModuleList(_convolve(embed, embed, 3) for _ in range(LEVELS))
-        self.third = nn.ModuleList(_convolve(embed, embed // 2, 3) for _ in range(LEVELS))
+        self.first = nn.ModuleList(conv_norm_relu(width, embed, 1) for _ in range(LEVELS))
+        self.summed = nn.ModuleList(conv_norm_relu(embed, embed) for _ in range(LEVELS))
+        self.second = nn.ModuleList(conv_norm_relu(embed, embed) for _ in range(LEVELS))
+        self.third = nn.ModuleList(conv_norm_relu(embed, embed // 2) for _ in range(LEVELS))
         self.classify = nn.Conv2d(LEVELS * (embed // 2), num_classes, 1)
 
     def forward(self, maps: list[Map]) -> Map:
@@ -79,7 +73,7 @@ class MultiLevelAggregation(nn.Module):
         return self.classify(torch.cat(found, 1))
 
 
-_CLASSES: dict[str, type[nn.Module]] = {
+DECODERS: dict[str, type[nn.Module]] = {
     "naive": Naive,
     "pup": ProgressiveUpsampling,
     "mla": MultiLevelAggregation,
@@ -125,7 +119,7 @@ class SETR(nn.Module):
         self.layers = [len(blocks) * (level + 1) // count - 1 for level in range(count)]
         self.patch: int = max(self.encoder.patch_embed.patch_size)
         width = self.encoder.embed_dim
-        self.decoder = _CLASSES[decoder](width, num_classes, embed)
+        self.decoder = DECODERS[decoder](width, num_classes, embed)
 
     def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
         height, width = x.shape[2:]

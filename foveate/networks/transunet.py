@@ -12,17 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.networks._registry import register_network
-from foveate.networks._segmentation import padded, resized
+from foveate.networks._segmentation import conv_norm_relu, padded, resized
 from foveate.networks._timm import create_timm
 
 WIDTHS = (256, 128, 64, 16)  # of the decoder, deep to shallow
 FIRST = 512  # channels of the transformer's map after the first convolution
 FILES = ("vision_transformer_hybrid",)  # of timm
 STRIDE = 16  # of the transformer's map
-
-
-def _convolve(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(channels, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
 
 
 class TransUNet(nn.Module):
@@ -64,10 +60,10 @@ class TransUNet(nn.Module):
         self.encoder: Any = backbone
         self.transformer.patch_embed.backbone = nn.Identity()
         skips = [info["num_chs"] for info in backbone.feature_info[:3]][::-1]
-        self.first = _convolve(self.transformer.embed_dim, FIRST)
+        self.first = conv_norm_relu(self.transformer.embed_dim, FIRST)
         inputs = [a + b for a, b in zip((FIRST, *widths[:3]), (*skips, 0), strict=True)]
         self.steps = nn.ModuleList(
-            nn.Sequential(_convolve(a, b), _convolve(b, b)) for a, b in zip(inputs, widths, strict=True)
+            nn.Sequential(conv_norm_relu(a, b), conv_norm_relu(b, b)) for a, b in zip(inputs, widths, strict=True)
         )
         self.classify = nn.Conv2d(widths[-1], num_classes, 3, padding=1)
 

@@ -1,6 +1,6 @@
 """U-MixFormer: a decoder in which each map attends to one grid that all stages are pooled to. arXiv:2312.06272."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from foveate.attention import LazyAffinity, record
 from foveate.kernels import attend, attention_weights
 from foveate.networks._registry import register_network
 from foveate.networks._segmentation import ADE20K, PHOTO, build, fused, register_pairs, resized
-from foveate.networks._transformer import DropPath, Map, MixFeedForward, start
+from foveate.networks._transformer import DropPath, Map, MixFeedForward, check_heads, start
 
 FORMS = ("ade20k", "cityscapes")
 VARIANTS = ("clean", "official", "paper")
@@ -97,8 +97,7 @@ class MixAttention(nn.Module):
 
     def __init__(self, channels: int, mixed: int, *, heads: int, bias: bool = False) -> None:
         super().__init__()
-        if isinstance(heads, bool) or not isinstance(heads, int) or heads < 1 or channels % heads:
-            raise ValueError(f"MixAttention: heads must divide channels = {channels}; got {heads!r}")
+        check_heads("MixAttention", channels, heads)
         self.heads = heads
         self.query = nn.Linear(channels, channels, bias=bias)
         self.key_value = nn.Linear(mixed, 2 * channels, bias=bias)
@@ -154,7 +153,7 @@ class MixBlock(nn.Module):
         channels, mixed, heads, bias: as `MixAttention` has them.
         ratio: of the feed-forward network's width to C.
         drop_path: how often, in training, a sample goes without a sum's second term.
-        attention: another module with its call; None: a `MixAttention`.
+        attention: makes the attention, as `MixAttention` is made.
         norms: "official" or "paper".
 
     Shape: x (N, H·W, C), y (N, K, T), size (H, W) of x → (N, H·W, C).
@@ -171,14 +170,14 @@ class MixBlock(nn.Module):
         ratio: float = 4,
         bias: bool = False,
         drop_path: float = 0.1,
-        attention: nn.Module | None = None,
+        attention: Callable[..., nn.Module] = MixAttention,
         norms: str = "official",
     ) -> None:
         super().__init__()
         self.of_queries = nn.LayerNorm(channels)
         self.of_mixed = nn.LayerNorm(mixed)
         self.of_sum = nn.LayerNorm(channels)
-        self.attention = attention or MixAttention(channels, mixed, heads=heads, bias=bias)
+        self.attention = attention(channels, mixed, heads=heads, bias=bias)
         self.forward_network = MixFeedForward(channels, int(channels * ratio))
         self.drop_path = DropPath(drop_path)
         self.norms = norms
@@ -246,18 +245,16 @@ class UMixFormerDecoder(nn.Module):
             raise ValueError(f"umixformer: wanted four widths, heads and ratios; got {widths}, {heads}, {ratios}")
         self.variant, self.kv = variant, kv
         self.ratios = tuple(ratio * (2 if form == "cityscapes" else 1) for ratio in ratios)
-        attention = HalfMixAttention if form == "cityscapes" else MixAttention
         self.pooled, self.blocks = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(deep):
             read = self._read_by(i)
             self.pooled.append(PooledStages([deep[j] for j in read], ratios=[self.ratios[j] for j in read]))
-            mixed = sum(deep[j] for j in read)
             block = MixBlock(
                 width,
-                mixed,
+                sum(deep[j] for j in read),
                 heads=heads[i],
                 drop_path=drop_path,
-                attention=attention(width, mixed, heads=heads[i]),
+                attention=HalfMixAttention if form == "cityscapes" else MixAttention,
                 norms="paper" if variant == "paper" else "official",
             )
             self.blocks.append(block)
@@ -351,4 +348,4 @@ def umixformer(
 
 
 register_network("umixformer", shape=PHOTO)(umixformer)
-register_pairs("umixformer", umixformer, {encoder: {} for encoder in ENCODERS})
+register_pairs("umixformer", umixformer, ENCODERS)

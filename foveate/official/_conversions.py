@@ -168,7 +168,7 @@ def _loaded(
             if key.endswith("num_batches_tracked"):
                 continue
             raise ValueError(f"{cls}: surplus key {key!r} {tuple(value.shape)}: the class has no such tensor")
-        if not _fits(value, ours[name], name in exact):
+        if not fits(value, ours[name], exact=name in exact):
             wanted, got = tuple(ours[name].shape), tuple(value.shape)
             of_classes = head().allows(name, wanted, got)
             if of_classes and num_classes is not None:
@@ -218,8 +218,8 @@ def _exact(module: nn.Module) -> set[str]:
     return names
 
 
-def _fits(value: Tensor, ours: Tensor, exact: bool) -> bool:
-    """Whether the shapes are the same, but for axes of one: a 1×1 convolution there may be a linear layer here."""
+def fits(value: Tensor, ours: Tensor, *, exact: bool = False) -> bool:
+    """Are the shapes the same, with exact=False but for axes of one? A 1×1 convolution may be a linear layer here."""
     if exact or value.dim() == ours.dim():
         return value.shape == ours.shape
     return [size for size in value.shape if size != 1] == [size for size in ours.shape if size != 1]

@@ -1,19 +1,18 @@
 """A whole network that starts from the weights of its encoder alone, by our names or by those of released code."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foveate.insertion import mark_fresh
-from foveate.networks import read_weights
-from foveate.official._conversions import translated
+from foveate.networks import Weights, read_weights
+from foveate.networks._checkpoint import COUNTER
+from foveate.official._conversions import Decode, fits, translated
 
 State = Mapping[str, Tensor]
-_COUNTER = "num_batches_tracked"
 _PREFIXES = ("", "encoder.", "backbone.", "encoder.network.")  # of an encoder's tensors in files of whole networks
 _NAMED = 4  # names that a message lists
 
@@ -32,7 +31,7 @@ class StartedEncoder:
         return f"the encoder takes {self.taken} tensors ({self.whose}); {left}; {len(self.fresh)} others stay fresh"
 
 
-def start_encoder(model: nn.Module, path: str | Path) -> StartedEncoder:
+def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEncoder:
     """Put a file's weights into the encoder of a whole network, every tensor of it; the others stay fresh.
 
     They are marked, so that `insert(..., freeze="base")` leaves them trainable. On the meta device nothing is copied,
@@ -40,20 +39,21 @@ def start_encoder(model: nn.Module, path: str | Path) -> StartedEncoder:
 
     Args:
         model: with an `encoder`.
-        path: a safetensors file or torch checkpoint of the encoder, of a classifier on it, or of another whole network
-            with it; its names are ours, timm's or torchvision's, or those of NVlabs/SegFormer, mmseg,
-            Chenglin-Yang/LVT or SegNeXt.
+        weights: a safetensors file or torch checkpoint of the encoder, of a classifier on it, or of another whole
+            network with it, or what `networks.read_weights` gave of one; its names are ours, timm's or
+            torchvision's, or those of NVlabs/SegFormer, mmseg, Chenglin-Yang/LVT or SegNeXt.
 
     Raises: ValueError: it has no such file, no encoder, or the file has not every tensor of it; the model is as it was.
     """
+    given = weights if isinstance(weights, Weights) else read_weights(weights)
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, nn.Module):
-        raise ValueError(f"weights {path}: this {type(model).__name__} has no encoder that could start from them")
-    given = read_weights(path)
-    wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(_COUNTER)}
+        raise ValueError(f"{given.file}: this {type(model).__name__} has no encoder that could start from them")
+    wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(COUNTER)}
     best = 0
     for whose, names, state in _readings(given, wanted):
-        found = {names[key]: key for key in state if key in names and _fits(state[key], wanted.get(names[key]))}
+        known = [key for key in state if names.get(key) in wanted]
+        found = {names[key]: key for key in known if fits(state[key], wanted[names[key]])}
         if len(found) < len(wanted):
             best = max(best, len(found))
             continue
@@ -63,21 +63,14 @@ def start_encoder(model: nn.Module, path: str | Path) -> StartedEncoder:
                 if not inside[name].is_meta:
                     inside[name].copy_(state[key].reshape(inside[name].shape))
         taken = {f"encoder.{name}" for name in wanted}
-        fresh = [name for name in model.state_dict() if name not in taken and not name.endswith(_COUNTER)]
+        fresh = [name for name in model.state_dict() if name not in taken and not name.endswith(COUNTER)]
         mark_fresh(model, fresh)
-        left = [key for key in state if key not in found.values() and not key.endswith(_COUNTER)]
+        left = [key for key in state if key not in found.values() and not key.endswith(COUNTER)]
         return StartedEncoder(len(found), whose, tuple(left), tuple(fresh))
     raise ValueError(
-        f"weights {path}: wanted the {len(wanted)} tensors of the encoder, by our names or released ones; at most "
+        f"{given.file}: wanted the {len(wanted)} tensors of the encoder, by our names or released ones; at most "
         f"{best} of them are there in its shapes"
     )
-
-
-def _fits(value: Tensor, ours: Tensor | None) -> bool:
-    """Is the shape the same but for axes of one, as of a 1×1 convolution that is a linear layer here?"""
-    if ours is None:
-        return False
-    return [size for size in value.shape if size != 1] == [size for size in ours.shape if size != 1]
 
 
 def _readings(given: State, wanted: State) -> Iterator[tuple[str, dict[str, str], State]]:
@@ -93,7 +86,7 @@ def _readings(given: State, wanted: State) -> Iterator[tuple[str, dict[str, str]
             yield f"by the names of {whose}", translated(inner, keys), inner
 
 
-def _released() -> list[tuple[str, Callable[[Mapping[str, Any]], dict[str, Tensor]], dict[str, str]]]:
+def _released() -> list[tuple[str, Decode, dict[str, str]]]:
     from foveate.official import lvt, segformer, segnext, umixformer
 
     return [

@@ -6,15 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from foveate.networks import create_network
 from foveate.networks._encoders import create_encoder
-from foveate.official._conversions import Build
+from foveate.official._conversions import Build, Decode
 from foveate.official._shared import Built, only
 
 State = Mapping[str, Any]
-Decode = Callable[[State], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -88,6 +87,11 @@ def whole_keys(encoder: Mapping[str, str], decoder: Mapping[str, str]) -> dict[s
     return below("backbone", encoder, "encoder") | below("decode_head", decoder, "decoder")
 
 
+def only_batch_norm(cls: str, norm_cfg: Mapping[str, Any] | None) -> None:
+    """Raises: ValueError: mmseg's configuration of norms names another than a batch norm, synchronised or not."""
+    only(cls, norm_cfg=((norm_cfg or {}).get("type", "BN").removeprefix("Sync"), "BN"))
+
+
 def without(*dead: str) -> Decode:
     """Drops the tensors whose names match a pattern, which the released class owns and never uses."""
     pattern = re.compile("|".join(dead))
@@ -124,7 +128,7 @@ def decode_head(
             )
         only(official_name, align_corners=(align_corners, False))
         only(official_name, input_transform=(input_transform or "multiple_select", "multiple_select"))
-        only(official_name, norm_cfg=((norm_cfg or {}).get("type", "BN").removeprefix("Sync"), "BN"))
+        only_batch_norm(official_name, norm_cfg)
         options, keys = describe(channels, dict(decoder_params or {}))
         return DecoderPart(cls, name, in_channels, num_classes, options | {"dropout": dropout_ratio}, keys)
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from foveate.networks.mscan import MSCANBlock, MultiScaleConvolutionalAttention
 from foveate.official._conversions import official
-from foveate.official._segmentation import EncoderPart, alone, below
+from foveate.official._segmentation import EncoderPart, State, alone, below, only_batch_norm, without
 from foveate.official._shared import Built, only
 
 SOURCE = "Visual-Attention-Network/SegNeXt"
@@ -39,14 +39,10 @@ def _keys() -> dict[str, str]:
 KEYS = _keys()
 
 
-def named_as_released(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def named_as_released(state: State) -> dict[str, Tensor]:
     """mmseg's port calls the depthwise convolution of a feed-forward network `mlp.dwconv` alone."""
     names = {key: key.replace("mlp.dwconv.", "mlp.dwconv.dwconv.") for key in state if "mlp.dwconv.dwconv." not in key}
-    return {names.get(key, key): value for key, value in state.items() if not key.startswith("head.")}
-
-
-def _check_norm(cls: str, norm_cfg: Mapping[str, Any] | None) -> None:
-    only(cls, norm_cfg=((norm_cfg or {}).get("type", "BN").removeprefix("Sync"), "BN"))
+    return {names.get(key, key): value for key, value in state.items()}
 
 
 @official(SOURCE, "AttentionModule")
@@ -64,7 +60,7 @@ def block(
 ) -> Built:
     """On maps, where the released class takes tokens, height and width."""
     only("Block", drop=(drop, 0.0))
-    _check_norm("Block", norm_cfg)
+    only_batch_norm("Block", norm_cfg)
     return MSCANBlock(dim, mlp_ratio, drop_path), BLOCK
 
 
@@ -79,9 +75,13 @@ def mscan(
     norm_cfg: Mapping[str, Any] | None = None,
 ) -> EncoderPart:
     only("MSCAN", drop_rate=(drop_rate, 0.0), num_stages=(num_stages, 4))
-    _check_norm("MSCAN", norm_cfg)
+    only_batch_norm("MSCAN", norm_cfg)
     options = {"widths": list(embed_dims), "depths": list(depths), "ratios": list(mlp_ratios)}
     return EncoderPart("mscan", options | {"drop_path": drop_path_rate}, KEYS, in_chans)
 
 
-official(SOURCE, "MSCAN", decode=named_as_released)(alone(mscan))
+def _without_classifier(state: State) -> dict[str, Tensor]:
+    return without(r"^head\.")(named_as_released(state))
+
+
+official(SOURCE, "MSCAN", decode=_without_classifier)(alone(mscan))

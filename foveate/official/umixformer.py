@@ -15,7 +15,7 @@ from foveate.networks.feedformer import ENCODERS as FED
 from foveate.networks.feedformer import FeedFormerDecoder
 from foveate.networks.umixformer import ENCODERS, MixAttention, MixBlock, PooledStages, UMixFormerDecoder
 from foveate.official import lvt, segformer, segnext
-from foveate.official._conversions import official
+from foveate.official._conversions import Decode, official
 from foveate.official._segmentation import (
     EncoderPart,
     State,
@@ -24,6 +24,7 @@ from foveate.official._segmentation import (
     decode_head,
     together,
     whole_keys,
+    without,
 )
 from foveate.official._shared import Built, only
 
@@ -74,13 +75,7 @@ def efficient_attention(
     return module, {"attn.q": "query", "attn.kv": "key_value", "attn.out_proj": "out", "sr": "reduce"}
 
 
-def _without_dead(prefix: str) -> Callable[[Mapping[str, Any]], dict[str, Tensor]]:
-    """The tensors but those that the released class owns and whose result it never uses."""
-    dead = (f"{prefix}sr.", f"{prefix}norm.")
-    return lambda state: {key: value for key, value in state.items() if not key.startswith(dead)}
-
-
-@official(SOURCE, "CrossAttention", decode=_without_dead(""))
+@official(SOURCE, "CrossAttention", decode=without(r"^(sr|norm)\."))
 def cross_attention(
     dim1: int,
     dim2: int,
@@ -101,7 +96,7 @@ def cat_key(pool_ratio: Sequence[int] = (1, 2, 4, 8), dim: Sequence[int] = (256,
     return PooledStages(dim, ratios=pool_ratio), {"sr_list": "align"}
 
 
-@official(SOURCE, "Block", decode=_without_dead("attn."))
+@official(SOURCE, "Block", decode=without(r"^attn\.(sr|norm)\."))
 def block(
     dim1: int,
     dim2: int,
@@ -204,7 +199,7 @@ HEADS = {  # class there: how it is described
     "APFormerHead2": partial(_describe, "ade20k"),
     "APFormerHeadCity": partial(_describe, "cityscapes"),
 }
-BACKBONES: dict[str, tuple[Callable[..., EncoderPart], Callable[[State], dict[str, Tensor]] | None]] = {
+BACKBONES: dict[str, tuple[Callable[..., EncoderPart], Decode | None]] = {
     "MixVisionTransformer": (mit, unpacked),
     "lite_vision_transformer": (lvt.lvt, None),
     "MSCAN": (segnext.mscan, segnext.named_as_released),

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset
-from foveate.insertion import insert, mark_fresh
+from foveate.insertion import insert
 from foveate.networks import (
     Origin,
     ReleasedFile,
@@ -80,12 +80,12 @@ def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_c
     given = read_weights(weights) if released is None else read_release(released, **made)
     head = partial(head_of, run.network, num_classes=num_classes, **made)
     try:
-        mark_fresh(model, load_weights(model, given, head=head))
+        load_weights(model, given, head=head)
     except ValueError as error:
         if released is not None or not hasattr(model, "encoder"):
             raise
         try:
-            vars(model)[_STARTED] = str(start_encoder(model, weights))
+            vars(model)[_STARTED] = str(start_encoder(model, given))
         except ValueError as other:
             raise ValueError(f"{error}; {other}") from None
 

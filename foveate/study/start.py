@@ -32,6 +32,6 @@ def find_start(study: Study) -> Start:
         return Start()
     if is_release(study.weights):
         found = find_release(study.network, None if study.weights == PRETRAINED else study.weights)
-        return Start(str(found.path), weights_fingerprint(found.path), True, f"pretrained weights, {found}")
+        return Start(str(found.path), found.fingerprint, True, f"pretrained weights, {found}")
     fingerprint = weights_fingerprint(study.weights)
     return Start(study.weights, fingerprint, False, f"the weights in {study.weights} ({fingerprint})")

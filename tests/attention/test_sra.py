@@ -10,6 +10,7 @@ from golden import assert_golden, part, read
 from torch import nn
 
 import foveate
+from foveate.official.umixformer import unpacked
 
 NVLABS, MMSEG = "NVlabs/SegFormer", "julian-klitzing/u-mixformer"
 ATTENTION = {"q": "query", "kv": "key_value", "proj": "out", "sr": "reduce", "norm": "norm"}
@@ -80,19 +81,6 @@ def mmseg_keys(stage):
         **{f"{at}2.{ours}": f"{block}{theirs}" for ours, theirs in feed.items()},
         f"{at}norm": f"layers.{stage}.2",
     }
-
-
-def unpacked(tensors):
-    """The rows that nn.MultiheadAttention has in one, apart."""
-    found = {}
-    for key, value in tensors.items():
-        head, _, kind = key.rpartition(".in_proj_")
-        if head:
-            width = len(value) // 3
-            found |= {f"{head}.q.{kind}": value[:width], f"{head}.kv.{kind}": value[width:]}
-        else:
-            found[key] = value
-    return found
 
 
 @pytest.mark.parametrize("path", golden_files("mit_*__tiny*"), ids=lambda path: path.stem)

@@ -166,6 +166,11 @@ def test_a_network_of_another_library_is_an_encoder(encoder):
         ("umixformer", {"encoder": "torchvision:alexnet"}, "gives no map at stride 4"),
         ("segnext", {"embed": 100}, "embed must be a multiple of 32; got 100"),
         ("segformer", {"encoder": "mit", "encoder_options": {"depths": [2, 2]}}, "depths must be four positive whole"),
+        (
+            "segformer",
+            {"encoder": "mit", "encoder_options": {"ratios": [4, 4]}},
+            "ratios must have an entry for each of",
+        ),
         ("setr_pup", {"encoder": "timm:resnet18"}, 'wanted encoder="timm:NAME" of a vision transformer; got'),
         ("transunet", {"encoder": "timm:vit_tiny_patch16_224"}, "of a hybrid with a ResNetV2; got"),
         ("swin_unet", {"encoder": "timm:resnet18"}, "of a Swin transformer; got"),

@@ -10,6 +10,7 @@ import foveate
 from foveate.networks import origin_of
 from foveate.networks._transformer import DropPath
 from foveate.official._conversions import _find, to_official, to_ours
+from foveate.official.umixformer import unpacked
 
 UMIX = "julian-klitzing/u-mixformer"
 PATHS = golden_files(
@@ -23,19 +24,6 @@ PATHS = golden_files(
     "attention_unet3d_*",
 )
 HEADS = ("APFormerHead2", "APFormerHeadCity", "SegFormerHead", "FeedFormerHead")
-
-
-def unpacked(tensors):
-    """The rows of queries apart from those of keys and values, as we have them."""
-    found = {}
-    for key, value in tensors.items():
-        head, packed, kind = key.rpartition("attn.in_proj_")
-        if packed:
-            width = len(value) // 3
-            found |= {f"{head}attn.q.{kind}": value[:width], f"{head}attn.kv.{kind}": value[width:]}
-        else:
-            found[key] = value
-    return found
 
 
 def run(header, module, inputs):
@@ -117,16 +105,20 @@ def test_a_whole_released_network_is_known_by_name(source, name, options, tmp_pa
     assert torch.equal(foveate.load(tmp_path / "a.safetensors")(x), ours(x))
 
 
-def test_the_encoders_of_mmseg_and_nvlabs_start_our_whole_networks(tmp_path):
-    for pattern, options in (
-        ("mit_nvlabs__tiny*", {"widths": [4, 4, 6, 8]}),
-        ("mit_mmseg__tiny*", {"widths": [4, 8, 8, 16]}),
+def test_the_encoders_of_mmseg_nvlabs_and_segnext_start_our_whole_networks(tmp_path):
+    for pattern, encoder, options in (
+        ("mit_nvlabs__tiny*", "mit", {"widths": [4, 4, 6, 8]}),
+        ("mit_mmseg__tiny*", "mit", {"widths": [4, 8, 8, 16], "eps": 1e-6}),
+        ("mscan__tiny_eval*", "mscan", {}),
     ):
         (path,) = golden_files(pattern)
         header, tensors = read(path)
-        options |= {"depths": [1] * 4, "heads": header["ctor"]["num_heads"], "ratios": [2] * 4}
-        options |= {"eps": 1e-6} if "mmseg" in pattern else {}
-        network = foveate.create_network("segformer", num_classes=2, encoder="mit", encoder_options=options, embed=8)
+        ctor = header["ctor"]
+        if encoder == "mit":
+            options |= {"depths": [1] * 4, "heads": ctor["num_heads"], "ratios": [2] * 4}
+        else:
+            options |= {"widths": ctor["embed_dims"], "depths": ctor["depths"], "ratios": ctor["mlp_ratios"]}
+        network = foveate.create_network("segformer", num_classes=2, encoder=encoder, encoder_options=options, embed=8)
         state = {f"backbone.{key}": value for key, value in part(tensors, "param.").items()}
         torch.save({"state_dict": state | {"backbone.head.weight": torch.zeros(1)}}, tmp_path / "a.pth")
         started = foveate.official.start_encoder(network.double(), tmp_path / "a.pth")
