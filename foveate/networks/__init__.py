@@ -12,7 +12,7 @@ from foveate.networks._checkpoint import Weights, read_weights, tensors_by_name
 from foveate.networks._deepen import chains_of_blocks
 from foveate.networks._example import check_shape, example_input, usual_classes, usual_shape
 from foveate.networks._head import Head, build_without_memory, find_head
-from foveate.networks._inner import InnerWidth, Widths, extra_layers, grown_as_told, inner_widths
+from foveate.networks._inner import InnerWidth, Widths, extra_layers, grew_by, inner_widths
 from foveate.networks._origin import Origin, note_origin, origin_of
 from foveate.networks._pretrained import ReleasedFile, find_release, is_release, read_release, release_of, unloaded_tag
 from foveate.networks._registry import NETWORKS, create_network, list_networks, register_network
@@ -38,7 +38,7 @@ __all__ = [
     "extra_layers",
     "find_head",
     "find_release",
-    "grown_as_told",
+    "grew_by",
     "head_of",
     "inner_widths",
     "input_channels",

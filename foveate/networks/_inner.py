@@ -149,7 +149,7 @@ def _part(node: Node, layer: Any, *, taken: bool, given: bool) -> tuple[tuple[in
     return (number, taken, given), own + (given and bias is not None), own * positions
 
 
-def grown_as_told(plain: nn.Module, wider: nn.Module, widths: list[InnerWidth], more: list[int]) -> bool:
+def grew_by(plain: nn.Module, wider: nn.Module, widths: list[InnerWidth], more: list[int]) -> bool:
     """Has the wider network the parameters that these widths are to bring?"""
     counts = [sum(torch.numel(p) for p in model.parameters()) for model in (plain, wider)]
     return counts[1] - counts[0] == sum(w.parameters * n for w, n in zip(widths, more, strict=True))

@@ -40,10 +40,11 @@ def from_smp(name: str, num_classes: int, in_channels: int, options: Mapping[str
             f"smp:{name}: its MiT encoder is under a licence for research alone; ours are segformer_mit_b0, …"
         )
     own = list(inspect.signature(known[name]).parameters)  # the class itself takes any others without a word
+    _refuse_weights(f"smp:{name}", {"encoder_weights"} & set(options))
     if unknown := [option for option in options if option not in own]:
         raise TypeError(f"smp:{name} has no option {unknown[0]!r}; {nearest(unknown[0], own)}")
     try:
-        return known[name](**{"encoder_weights": None, "in_channels": in_channels, "classes": num_classes, **options})
+        return known[name](**{"in_channels": in_channels, "classes": num_classes, **options, "encoder_weights": None})
     except (TypeError, KeyError) as error:
         raise TypeError(f"smp:{name}: {str(error)[:200]}") from None
 
@@ -61,10 +62,18 @@ def from_hf(name: str, num_classes: int, in_channels: int, options: Mapping[str,
     cls = getattr(transformers, cls_name)
     if in_channels != 3:
         raise ValueError(f"hf:{name} takes images of 3 channels; got in_channels={in_channels}")
+    _refuse_weights(f"hf:{name}", set(fixed) & set(options))
     config = cls.config_class(**fixed)
     if unknown := [option for option in options if not hasattr(config, option)]:
         raise TypeError(f"hf:{name} has no option {unknown[0]!r}; {nearest(unknown[0], list(config.to_dict()))}")
     return PixelLogits(cls(cls.config_class(**fixed, **{"num_labels": num_classes, **options})))
+
+
+def _refuse_weights(name: str, options: set[str]) -> None:
+    if options:
+        raise TypeError(
+            f"{name}: {min(options)!r} is no option here, as nothing is downloaded; --weights FILE loads weights"
+        )
 
 
 def _package(name: str, wanted: str) -> ModuleType:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from foveate.networks import build_network, extra_layers, grown_as_told, inner_widths
+from foveate.networks import build_network, extra_layers, grew_by, inner_widths
 from foveate.networks._widen import widened_layers
 
 X = torch.zeros(1, 3, 32, 32, device="meta")
@@ -43,8 +43,8 @@ def test_only_what_nothing_else_reads_is_inner():
         8,
     )
     assert wider(torch.randn(1, 3, 32, 32)).shape == (1, 10)
-    assert grown_as_told(Odd(), wider, [width], [5])
-    assert not grown_as_told(Odd(), wider, [width], [4])
+    assert grew_by(Odd(), wider, [width], [5])
+    assert not grew_by(Odd(), wider, [width], [4])
 
 
 @pytest.mark.parametrize(
@@ -60,4 +60,4 @@ def test_blocks_of_many_families_have_one(name, count):
     with widened_layers({number: (taken, given) for number, taken, given in extra_layers(widths, more)}):
         wider = build().eval()
     assert wider(torch.randn(1, 3, 32, 32)).isfinite().all()
-    assert grown_as_told(build(), wider, widths, more)
+    assert grew_by(build(), wider, widths, more)

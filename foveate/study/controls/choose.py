@@ -16,7 +16,7 @@ from foveate.networks import (
     build_larger,
     chains_of_blocks,
     extra_layers,
-    grown_as_told,
+    grew_by,
     inner_widths,
     origin_of,
     widen_until,
@@ -228,7 +228,7 @@ class _Chooser:
                 macs(model.eval(), example)
             except Exception:  # the constructor or the forward pass has that width written elsewhere, too
                 return False
-            return grown_as_told(plain, model, some, more)
+            return grew_by(plain, model, some, more)
 
         return widths if not widths or bring(widths) else [width for width in widths if bring([width])]
 
