@@ -87,7 +87,7 @@ def compare(
     """The summary of results that were trained elsewhere; `foveate.report.write_report` draws its page.
 
     Args:
-        results: a CSV file, rows as mappings from column to value, or a table of `by_dataset`.
+        results: a CSV file, rows as mappings from column to value, or a table of `results_table.by_dataset`.
         metric: what the verdict is about; its name is that of the column.
         plain: the variant that the others are compared with; None: the one called "plain" or "none".
         variant, seed: names of these columns; None: as the rules above say.

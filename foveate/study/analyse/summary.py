@@ -4,9 +4,11 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from foveate.items import read_items
 from foveate.registry import nearest
 from foveate.spec import Metric
 from foveate.study.analyse.answer import answer
@@ -17,7 +19,7 @@ from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
 from foveate.study.analyse.intervals import estimate, judge, paired
-from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, read, sampled_variance
+from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, of_metric, sampled_variance
 from foveate.study.analyse.planner import what_seeds_can_show
 from foveate.study.analyse.words import REFERENCE, sentence, short_difference, verdict
 from foveate.summary import (
@@ -192,6 +194,7 @@ class _Table:
             check_label(label, labels, "costs or items name")
         self.costs, self.sources = costs, items
         self.states = tuple(attention)
+        self._kept = cache(read_items)  # a file has every metric
         self._read: dict[tuple[str, str], dict[int, Items | Sums]] = {}
         if setting.matters is not None and not (math.isfinite(setting.matters) and setting.matters >= 0):
             raise ValueError(f"matters: wanted a difference of 0 or more; got {setting.matters}")
@@ -286,13 +289,18 @@ class _Table:
         return dataclasses.replace(found, sampled_share=None if sampled is None else min(1.0, sampled / found.sd**2))
 
     def _items(self, label: str, metric: Metric) -> dict[int, Items | Sums]:
-        """Scores of a run's items; in-memory ones are of the judged metric alone."""
+        """Seed → scores of the run's items, of the seeds that have them."""
         if (label, metric.name) not in self._read:
-            sources = self.sources.get(label, {})
-            own = {seed: one for seed, one in sources.items() if metric is self.metric or isinstance(one, (str, Path))}
-            found = {seed: read(one, metric) for seed, one in own.items()}
+            found = {seed: self._of_run(source, metric) for seed, source in self.sources.get(label, {}).items()}
             self._read[label, metric.name] = {seed: values for seed, values in found.items() if values is not None}
         return self._read[label, metric.name]
+
+    def _of_run(self, source: Path | Items, metric: Metric) -> Items | Sums | None:
+        """Scores in memory are of the judged metric alone."""
+        if not isinstance(source, (str, Path)):
+            return source if metric is self.metric else None
+        kept = self._kept(Path(source))
+        return None if kept is None else of_metric(kept, metric)
 
     def _failed(self, label: str) -> tuple[int, ...]:
         return tuple(sorted({failure.seed for failure in self.failures if failure.label == label}))
