@@ -74,9 +74,10 @@ def analyse(
     """The summary of a study: what the report draws and `--json` prints.
 
     Differences are paired over the seeds that both arms have. A study is judged by one family of claims: those of
-    `setting.compare`, else each variant against plain and against its control. Holm's correction runs over all of them
-    and those that the ledger remembers. Everything else (controls against plain, other metrics, and what `compare`
-    leaves out) is described, with its interval, and carries no verdict. Where runs are pending nothing has a verdict.
+    `setting.compare`, else each variant against plain and against its first control. Holm's correction runs over all
+    of them and those that the ledger remembers. Everything else (further controls, controls against plain, other
+    metrics, and what `compare` leaves out) is described, with its interval, and carries no verdict. Where runs are
+    pending nothing has a verdict.
 
     Args:
         metrics: every metric that rows may name.
@@ -89,8 +90,8 @@ def analyse(
         attention: the state of the attention at the end of the runs that kept it.
 
     Raises: ValueError: a row names an arm or a metric that is not there, an arm is named twice, a result is given
-        twice, there is not exactly one plain arm, two controls claim one variant, no direction of the judged metric is
-        better, a fraction is outside 0 to 1, `matters` is negative, or `compare` names what is not there.
+        twice, there is not exactly one plain arm, a variant has two controls of one form, no direction of the judged
+        metric is better, a fraction is outside 0 to 1, `matters` is negative, or `compare` names what is not there.
     """
     primary = primary_metric(metrics, metric)
     metrics = (primary, *(one for one in metrics if one.name != primary.name))
@@ -305,14 +306,13 @@ class _Table:
     def _failed(self, label: str) -> tuple[int, ...]:
         return tuple(sorted({failure.seed for failure in self.failures if failure.label == label}))
 
-    def _against(self, label: str, other: str | None, metric: Metric) -> Comparison | None:
+    def _against(self, label: str, other: str, metric: Metric) -> Comparison | None:
         """The claim, or where it is none the comparison as a description."""
-        if other is None or other == label:
+        if other == label:
             return None
-        claim = self.found.get((label, other, metric.name))
-        return claim or self._described(self._compare(label, other, metric), metric)
-
-    def _described(self, found: Comparison | None, metric: Metric) -> Comparison | None:
+        if claim := self.found.get((label, other, metric.name)):
+            return claim
+        found = self._compare(label, other, metric)
         return found and self._with_text(found, metric)
 
     def _with_text(self, found: Comparison, metric: Metric) -> Comparison:
@@ -335,7 +335,12 @@ class _Table:
     def _summary(self, arm: Arm) -> ArmSummary:
         label, control, failed = arm.label, self.control_of.get(arm.label), self._failed(arm.label)
         to_plain = self._against(label, self.plain, self.metric)
-        to_control = self._against(label, control, self.metric)
+        to_controls = {
+            other: found
+            for other in self.controls_of.get(label, {}).values()
+            if (found := self._against(label, other, self.metric))
+        }
+        to_control = to_controls.get(control or "")
         estimates = {one.name: estimate(self.scores[one.name][label]) for one in self.metrics}
         others = {one.name: self._against(label, self.plain, one) for one in self.metrics[1:]}
         cost, smallest = self.costs.get(label), None
@@ -362,11 +367,7 @@ class _Table:
             estimates={name: found for name, found in estimates.items() if found},
             against_plain=to_plain,
             against_control=to_control,
-            against_controls={
-                other: found
-                for other in self.controls_of.get(label, {}).values()
-                if (found := self._against(label, other, self.metric))
-            },
+            against_controls=to_controls,
             descriptive={name: found for name, found in others.items() if found},
             items=self._item_comparison(label),
             cost=cost or Cost(),
