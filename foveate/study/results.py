@@ -103,7 +103,8 @@ def _null_check(summary: Summary, items: dict[str, dict[int, Path]], groups: dic
     found = [(arm.label, seed, value) for arm in summary.arms if arm.score for seed, value in arm.score.of_seeds()]
     kept = [read_items(items[label][seed]) if seed in items.get(label, {}) else None for label, seed, _ in found]
     values = [None if one is None else of_metric(one, summary.metric) for one in kept]
-    return null_check([value for *_, value in found], values, groups, arms=len(summary.arms))
+    scores, overlap = [value for *_, value in found], summary.setting.overlap
+    return null_check(scores, values, groups, arms=len(summary.arms), overlap=overlap)
 
 
 def _at_chance(summary: Summary) -> list[str]:
