@@ -15,6 +15,7 @@ from foveate.study.analyse.answer import answer
 from foveate.study.analyse.attention import attention_found, with_attention
 from foveate.study.analyse.beside import Judged
 from foveate.study.analyse.checked import Scores, check_arms, check_label, finished_scores, primary_metric
+from foveate.study.analyse.claims import default_claims
 from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
@@ -222,10 +223,8 @@ class _Table:
         return Margin(value, stated, "" if value is None else size_of(metric, value))
 
     def _claims(self) -> tuple[Claim, ...]:
-        variants = [arm.label for arm in self.arms if arm.kind == "attention"]
         if not self.setting.compare:
-            kinds = ("plain", "control")
-            return tuple(Claim(a, kind) for kind in kinds for a in variants if kind == "plain" or a in self.control_of)
+            return default_claims(self.arms)
         labels, names = [arm.label for arm in self.arms], [metric.name for metric in self.metrics]
         for claim in self.setting.compare:
             check_label(claim.arm, labels, "compare names")
