@@ -81,6 +81,15 @@ def test_a_study_written_as_toml_reads_back_the_same(tmp_path):
             "[[variants]]\nattention='se'\n[[variants]]\ninit='identity'\n",
             r"s\.toml:3: variants\.1: attention 'none' is",
         ),
+        ('until = "decided"', 'until = "decided" and max_seeds go together'),
+        ("max_seeds = 9", 'until = "decided" and max_seeds go together'),
+        ('until = "decided"\nmax_seeds = 4\nseeds = 5', "wanted at least the 5 seeds of seeds; got 4"),
+        ('until = "decided"\nmax_seeds = 2\nseeds = 2', r"s\.toml:2: max_seeds: .* greater than or equal to 3"),
+        ('until = "significant"\nmax_seeds = 9', r"s\.toml:1: until: .*'decided'; got 'significant'"),
+        ("matters = -0.5", r"s\.toml:1: matters: .*greater than or equal to 0; got -0\.5"),
+        ('[[variants]]\nattention = "se"\n[[compare]]\narm = "sa"', r"compare: no variant is called 'sa'; .*'?se"),
+        ('[[compare]]\narm = "se"\nagianst = "eca"', "unknown key 'compare.0.agianst'; did you mean 'against'"),
+        ('[[compare]]\nagainst = "plain"', r"compare\.0\.arm: Field required"),
     ],
 )
 def test_mistakes_in_a_file_are_told_in_one_line(tmp_path, text, message):

@@ -1,19 +1,16 @@
 """foveate compare: the verdict of results that somebody already has."""
 
-import json
 import math
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
 
+from foveate.cli.outcome import write_and_print, write_and_print_across
 from foveate.spec import Metric
-
-if TYPE_CHECKING:
-    from foveate.summary import Summary
 
 
 def compare(
@@ -77,12 +74,9 @@ def compare(
 
     Example: foveate compare results.csv --metric map50 --better higher
     """
-    from rich.console import Console
-
-    from foveate.report import terminal_table, write_report
+    from foveate.study.results_table import by_dataset
     from foveate.study.results_table import compare as compare_table
-    from foveate.study.results_table import compare_datasets
-    from foveate.summary import Claim, to_json
+    from foveate.summary import Claim
 
     judged = _judged(metric, unit, better)
     if matters is not None and not (math.isfinite(matters) and matters >= 0):
@@ -95,36 +89,11 @@ def compare(
     options["claims"] = [Claim(arm, other or "plain") for arm, _, other in (one.partition(":") for one in claim or [])]
     folder = out or (None if as_json else Path(f"{file.stem}-report"))
     if dataset is not None:
-        print_across(compare_datasets(file, judged, dataset=dataset, **options), folder, as_json=as_json)
-        return
-    summary = compare_table(file, judged, **options)
-    page = write_report(summary, folder) if folder else None
-    if as_json:
-        typer.echo(json.dumps(to_json(summary), indent=1, allow_nan=False))
-        return
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(terminal_table(summary))
-    if page:
-        console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
-
-
-def print_across(datasets: "dict[str, Summary]", folder: Path | None, *, as_json: bool) -> None:
-    """What several data sets say together: the page, where there is a folder for it, and the table or JSON."""
-    from rich.console import Console
-
-    from foveate.report import across_table, write_across
-    from foveate.study.analyse import across
-    from foveate.summary import to_json
-
-    found = across(datasets)
-    page = write_across(found, folder) if folder else None
-    if as_json:
-        typer.echo(json.dumps(to_json(found), indent=1, allow_nan=False))
-        return
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(across_table(found))
-    if page:
-        console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
+        tables = by_dataset(file, dataset)
+        found = {name: compare_table(table, judged, **options) for name, table in tables.items()}
+        write_and_print_across(found, folder, as_json=as_json)
+    else:
+        write_and_print(compare_table(file, judged, **options), folder, as_json=as_json)
 
 
 def _judged(name: str, unit: str, better: str) -> Metric:

@@ -6,17 +6,15 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from foveate.cli import parse
 from foveate.cli.imports import given_imports
+from foveate.cli.outcome import write_and_print, write_and_print_across
 from foveate.spec import PRETRAINED, Study
 from foveate.study_file import check_study, read_study
-
-if TYPE_CHECKING:
-    from foveate.summary import Summary
 
 app = typer.Typer(
     no_args_is_help=True, help="Compare attention mechanisms with paired seeds, intervals and equal-cost controls."
@@ -235,25 +233,9 @@ def carry_out(study: Study, folder: Path, *, jobs: int | None, wait: bool, comma
         more = f"go on with: foveate study resume {shlex.quote(str(folder))}" if kept else "nothing was made yet"
         typer.echo(f"\nstopped; {more}", err=True)
         raise typer.Exit(1) from None
-    write_and_print(summary, folder, as_json=as_json)
+    write_and_print(summary, folder / "report", as_json=as_json)
     if summary.failed:
         raise typer.Exit(1)
-
-
-def write_and_print(summary: "Summary", folder: Path, *, as_json: bool) -> None:
-    """Draw the study's report, print its table (or its summary as JSON), and say where the page is."""
-    from rich.console import Console
-
-    from foveate.report import terminal_table, write_report
-    from foveate.summary import to_json
-
-    page = write_report(summary, folder / "report")
-    if as_json:
-        typer.echo(json.dumps(to_json(summary), indent=1, allow_nan=False))
-        return
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    console.print(terminal_table(summary))
-    console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
 
 
 @app.command()
@@ -311,7 +293,6 @@ def report(
 
     Example: foveate study report foveate-study
     """
-    from foveate.cli.compare import print_across
     from foveate.study import summarise
 
     if len(folders) > 1:
@@ -319,8 +300,8 @@ def report(
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"wanted each folder once; got {twice[0]} twice")
         found = {name: summarise(folder) for name, folder in zip(names, folders, strict=True)}
-        print_across(found, out or Path("across-report"), as_json=as_json)
+        write_and_print_across(found, out or Path("across-report"), as_json=as_json)
         return
     if out is not None:
         raise ValueError("--out goes with several folders; the report of one study lies in its own")
-    write_and_print(summarise(folders[0]), folders[0], as_json=as_json)
+    write_and_print(summarise(folders[0]), folders[0] / "report", as_json=as_json)

@@ -124,7 +124,10 @@ def across_table(found: Across) -> "Group":
         table.add_row(Text(arm.label), f"{arm.mean_rank:.2f}", Text(cell), Text(arm.verdict.word))
     answer = found.answer
     head = Text(f"{answer.question}\n") + Text(answer.short, style="bold") + Text(f". {answer.text}\n")
-    notes = [answer.about, f"Mean ranks differ from {found.critical_difference:.2f} on (Nemenyi, 0.05)."]
+    notes = [
+        answer.about,
+        f"Two mean ranks differ where they are {found.critical_difference:.2f} or more apart (Nemenyi, 0.05).",
+    ]
     notes += [f"Friedman's test of equal ranks: p = {found.friedman_p:.2g}."] if found.friedman_p is not None else []
     notes += [f"Note: {note}." for note in found.notes]
     return Group(head, table, Text("\n" + "\n".join(notes), style="dim"))

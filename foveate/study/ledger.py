@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from foveate.spec import Study
 from foveate.store import Store
+from foveate.study.analyse.claims import default_claims
 from foveate.summary import Arm, Claim, Ledger, Look, to_json
 
 LEDGER = "ledger"
@@ -44,12 +45,8 @@ def remember_look(store: Store, study: Study) -> None:
 
 def claims_of(study: Study, arms: Sequence[Arm]) -> list[str]:
     """Names of the study's claims, as `foveate.summary.Claim.name` writes them."""
-    if study.compare:
-        return [Claim(one.arm, one.against, one.metric).name for one in study.compare]
-    controlled = {variant for arm in arms for variant in arm.matches}
-    variants = [arm.label for arm in arms if arm.kind == "attention"]
-    pairs = [(label, "plain") for label in variants] + [(label, "control") for label in variants if label in controlled]
-    return [Claim(*pair).name for pair in pairs]
+    named = [Claim(one.arm, one.against, one.metric) for one in study.compare]
+    return [claim.name for claim in named or default_claims(arms)]
 
 
 def _write(store: Store, ledger: Ledger) -> None:

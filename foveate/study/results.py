@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from foveate.files import read_json
-from foveate.items import ITEMS, read_groups
+from foveate.items import ITEMS, read_groups, read_items
 from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
-from foveate.study.analyse.items import read
+from foveate.study.analyse.items import of_metric
 from foveate.study.analyse.null_check import null_check
 from foveate.study.folder import RESULTS, STUDY, is_locked
 from foveate.study.ledger import read_ledger
@@ -64,6 +64,7 @@ def summarise(folder: Path) -> Summary:
     about |= _about(folder, runs, measured) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
     items = _items(folder, runs)
+    groups = _groups(items)
     summary = analyse(
         _setting(study, about, arms, rows),
         _all_metrics(metrics, rows),
@@ -82,7 +83,7 @@ def summarise(folder: Path) -> Summary:
         pending=[(run["arm"], run["seed"]) for run in runs.values() if run["state"] in ("todo", "running")],
         about=about,
         items=items,
-        groups=_groups(items),
+        groups=groups,
         ledger=ledger,
         attention=_attention(folder, runs),
     )
@@ -93,16 +94,17 @@ def summarise(folder: Path) -> Summary:
         summary,
         about=summary.about | {"notes": notes},
         tuning=chosen,
-        null_check=_null_check(summary, items) if study.null_check else None,
+        null_check=_null_check(summary, items, groups) if study.null_check else None,
     )
 
 
-def _null_check(summary: Summary, items: dict[str, dict[int, Path]]) -> NullCheck:
+def _null_check(summary: Summary, items: dict[str, dict[int, Path]], groups: dict[str, str]) -> NullCheck:
     """Of every finished run of a study whose arms are one network."""
     found = [(arm.label, seed, value) for arm in summary.arms if arm.score for seed, value in arm.score.of_seeds()]
-    paths = [items.get(label, {}).get(seed) for label, seed, _ in found]
-    values = [None if path is None else read(path, summary.metric) for path in paths]
-    return null_check([value for *_, value in found], values, _groups(items), arms=len(summary.arms))
+    kept = [read_items(items[label][seed]) if seed in items.get(label, {}) else None for label, seed, _ in found]
+    values = [None if one is None else of_metric(one, summary.metric) for one in kept]
+    scores, overlap = [value for *_, value in found], summary.setting.overlap
+    return null_check(scores, values, groups, arms=len(summary.arms), overlap=overlap)
 
 
 def _at_chance(summary: Summary) -> list[str]:

@@ -37,6 +37,15 @@ class _Row:
     cells: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows of results, what they are called, and what errors call them."""
+
+    rows: tuple[_Row, ...]
+    name: str
+    place: str
+
+
 @dataclass
 class _Columns:
     """Where a table has what: the metric's column, and those of other metrics in the long form."""
@@ -62,7 +71,7 @@ class _Runs:
 
 
 def compare(
-    results: Path | str | Iterable[Mapping[str, Any]],
+    results: Path | str | Iterable[Mapping[str, Any]] | Table,
     metric: Metric,
     *,
     plain: str | None = None,
@@ -78,7 +87,7 @@ def compare(
     """The summary of results that were trained elsewhere; `foveate.report.write_report` draws its page.
 
     Args:
-        results: a CSV file, or rows as mappings from column to value.
+        results: a CSV file, rows as mappings from column to value, or a table of `results_table.by_dataset`.
         metric: what the verdict is about; its name is that of the column.
         plain: the variant that the others are compared with; None: the one called "plain" or "none".
         variant, seed: names of these columns; None: as the rules above say.
@@ -96,73 +105,9 @@ def compare(
     Raises: ValueError: in one line, with the line of the file: a seed that is missing or no whole number, a row that
         comes twice, text in place of a number, no such column (with the nearest), no plain variant. OSError.
     """
-    rows, name, place = _read(results)
-    options = (plain, variant, seed, item, group, overlap, claims, matters, command)
-    return _compared(rows, name, place, metric, *options)
-
-
-def compare_datasets(
-    results: Path | str | Iterable[Mapping[str, Any]],
-    metric: Metric,
-    *,
-    dataset: str,
-    plain: str | None = None,
-    variant: str | None = None,
-    seed: str | None = None,
-    item: str | None = None,
-    group: str | None = None,
-    overlap: float = 0.0,
-    claims: Sequence[Claim] = (),
-    matters: float | None = None,
-    command: str = "",
-) -> dict[str, Summary]:
-    """Name → summary of each data set of a table; `foveate.study.analyse.across` says what they say together.
-
-    dataset: column of the data sets' names. Everything else as `compare` takes it. Raises: ValueError: as `compare`.
-    """
-    rows, _, place = _read(results)
-    options = (plain, variant, seed, item, group, overlap, claims, matters, command)
-    known = list(dict.fromkeys(column for row in rows for column in row.cells))
-    if dataset not in known:
-        raise ValueError(f"{place}: has no column {dataset!r}; {nearest(dataset, known)}")
-    parts: dict[str, list[_Row]] = {}
-    for row in rows:
-        name = str(row.cells.get(dataset) or "").strip()
-        if not name:
-            raise ValueError(f"{row.where}: column {dataset!r}: wanted the name of a data set; got nothing")
-        cells = {column: value for column, value in row.cells.items() if column != dataset}
-        parts.setdefault(name, []).append(_Row(row.where, cells))
-    return {name: _compared(of_set, name, f"{place}, {name}", metric, *options) for name, of_set in parts.items()}
-
-
-def _read(results: Path | str | Iterable[Mapping[str, Any]]) -> tuple[list[_Row], str, str]:
-    """The rows, the name of the results, and what errors call them."""
-    if isinstance(results, (str, Path)):
-        path = Path(results)
-        rows, name, place = list(_rows_of(path)), path.name, str(path)
-    else:
-        rows, name, place = [_Row(f"row {n}", row) for n, row in enumerate(results, 1)], "results", "results"
-    if not rows:
-        raise ValueError(f"{place}: wanted a row for each variant and seed; got none")
-    return rows, name, place
-
-
-def _compared(
-    rows: list[_Row],
-    name: str,
-    place: str,
-    metric: Metric,
-    plain: str | None,
-    variant: str | None,
-    seed: str | None,
-    item: str | None,
-    group: str | None,
-    overlap: float,
-    claims: Sequence[Claim],
-    matters: float | None,
-    command: str,
-) -> Summary:
-    rows = [_opened(row) for row in rows]
+    table = results if isinstance(results, Table) else _read(results)
+    name, place = table.name, table.place
+    rows = [_opened(row) for row in table.rows]
     columns = _columns(rows, metric.name, variant, seed, item, group, place)
     metrics = [metric, *(Metric(name, unit="", better="neither") for name in columns.others)]
     runs = _gathered(rows, columns, metrics)
@@ -202,6 +147,37 @@ def _compared(
         items=items,
         groups=runs.groups,
     )
+
+
+def by_dataset(results: Path | str | Iterable[Mapping[str, Any]], column: str) -> dict[str, Table]:
+    """Name → table of each data set, for `compare`; `foveate.study.analyse.across` says what they say together.
+
+    column: of the data sets' names. Raises: ValueError: as `compare`; a row without a name. OSError.
+    """
+    table = _read(results)
+    known = list(dict.fromkeys(name for row in table.rows for name in row.cells))
+    if column not in known:
+        raise ValueError(f"{table.place}: has no column {column!r}; {nearest(column, known)}")
+    parts: dict[str, list[_Row]] = {}
+    for row in table.rows:
+        name = str(row.cells.get(column) or "").strip()
+        if not name:
+            raise ValueError(f"{row.where}: column {column!r}: wanted the name of a data set; got nothing")
+        cells = {other: value for other, value in row.cells.items() if other != column}
+        parts.setdefault(name, []).append(_Row(row.where, cells))
+    return {name: Table(tuple(rows), name, f"{table.place}, {name}") for name, rows in parts.items()}
+
+
+def _read(results: Path | str | Iterable[Mapping[str, Any]]) -> Table:
+    if isinstance(results, (str, Path)):
+        path = Path(results)
+        table = Table(tuple(_rows_of(path)), path.name, str(path))
+    else:
+        rows = tuple(_Row(f"row {n}", row) for n, row in enumerate(results, 1))
+        table = Table(rows, "results", "results")
+    if not table.rows:
+        raise ValueError(f"{table.place}: wanted a row for each variant and seed; got none")
+    return table
 
 
 def _question(labels: list[str], metric: Metric) -> str:

@@ -50,7 +50,7 @@ def standing_runs(runs: Rows, scores: Mapping[str, float], metric: Metric) -> di
         pending = [key for key in tried if runs[key]["state"] not in ENDED]
         done = [key for key in tried if key in scores]
         best = max(done, key=lambda key: metric.gain(scores[key], 0.0)) if done else tried[0]
-        key = pending[0] if pending and len(tried) > 1 else best
+        key = pending[0] if pending else best
         standing[key] = dict(runs[key])
     return standing
 

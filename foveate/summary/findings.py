@@ -177,7 +177,7 @@ class ArmSummary(Arm):
         against_controls: by label, of all controls of this arm; those beyond the first are described.
         descriptive: the other metrics against plain, by name; part of no family and no verdict.
         items: the metric's values of each item against plain; None where a study keeps none.
-        control: label of the control that has this arm's cost.
+        control: label of the first of its controls, which it is judged against.
         control_cost: what the control costs more than this arm.
         cost_matches: of a control: how far its cost is from that of each variant that it is for, what is matched first.
         failed: seeds whose run failed.

@@ -35,23 +35,6 @@ def test_a_study_goes_on_with_the_seeds_that_its_folder_has(tmp_path: Path) -> N
         store.close()
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ('until = "decided"', 'until = "decided" and max_seeds go together'),
-        ("max_seeds = 9", 'until = "decided" and max_seeds go together'),
-        ('until = "decided"\nmax_seeds = 4\nseeds = 5', "wanted at least the 5 seeds of seeds; got 4"),
-        ('until = "decided"\nmax_seeds = 2\nseeds = 2', r"study\.toml:2: max_seeds: .* greater than or equal to 3"),
-        ('until = "significant"\nmax_seeds = 9', r"study\.toml:1: until: .*'decided'; got 'significant'"),
-    ],
-)
-def test_mistakes_are_one_line(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "study.toml"
-    path.write_text(text + "\n")
-    with pytest.raises(ValueError, match=said):
-        read_study(path)
-
-
 def test_the_rule_is_part_of_the_file(tmp_path: Path) -> None:
     study, path = Study(seeds=3, until="decided", max_seeds=8), tmp_path / "study.toml"
     path.write_text(study_toml(study))

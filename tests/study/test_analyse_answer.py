@@ -1,78 +1,12 @@
 """Every sentence that an answer can give, with the rows that lead to it."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pytest
+from made_up_scores import BETTER, GAIN, NAN, NOISE, OPEN, SAME, WORSE, Rows, judged, plain, plus, twice
 
-from foveate.spec import Metric
-from foveate.study.analyse import analyse, decided, next_look
-from foveate.summary import (
-    Arm,
-    AttentionState,
-    Claim,
-    Cost,
-    Failure,
-    GateState,
-    Ledger,
-    Look,
-    Score,
-    Setting,
-    SiteState,
-    Summary,
-    Times,
-)
+from foveate.summary import AttentionState, Claim, Cost, Failure, GateState, Ledger, SiteState, Times
 
-RATE = Metric("mIoU")
-PLAIN = [0.80, 0.82, 0.81, 0.83, 0.80, 0.82, 0.81, 0.84]
-GAIN = [0.012, 0.014, 0.013, 0.015, 0.012, 0.013, 0.014, 0.012]
-NOISE = [0.010, -0.012, 0.003, 0.004, -0.005, 0.010, 0.0, -0.009]
-NAN = float("nan")
-Rows = dict[str, Sequence[float | None]]
-
-
-def judged(rows: Rows, *, controls: dict[str, Sequence[float]] | None = None, **more: Any) -> Summary:
-    """label → one score a seed (None: missing, nan: diverged); "none" is plain; controls: variant → its control's."""
-    controls = controls or {}
-    arms = [Arm(label, "plain" if label == "none" else "attention") for label in rows]
-    arms += [Arm(f"wide {label}", "control", matches=(label,)) for label in controls]
-    table = {**rows, **{f"wide {label}": values for label, values in controls.items()}}
-    scores = [
-        Score(label, seed, "mIoU", value)
-        for label, values in table.items()
-        for seed, value in enumerate(values)
-        if value is not None
-    ]
-    fields = {name: more.pop(name) for name in ("matters", "compare", "overlap") if name in more}
-    seeds = tuple(range(max(map(len, table.values()))))
-    setting = Setting(network="net", seeds=seeds, control="size" if controls else "none", **fields)
-    return analyse(setting, [RATE], arms, scores, **more)
-
-
-def state_of(label: str, seed: int, *sites: SiteState) -> AttentionState:
-    return AttentionState(label, seed, 20, 64, sites)
-
-
-def plus(gains: Sequence[float], seeds: int = 5) -> list[float]:
-    return [plain + gain for plain, gain in zip(PLAIN[:seeds], gains, strict=False)]
-
-
-def plain(seeds: int = 5) -> list[float]:
-    return PLAIN[:seeds]
-
-
-def none_of(count: int = 5) -> list[float]:
-    return plus([0.0] * count, count)
-
-
-def twice(gains: Sequence[float]) -> list[float]:
-    return [2 * gain for gain in gains]
-
-
-BETTER, WORSE = plus(GAIN), plus([-gain for gain in GAIN])
-SAME = plus([0.0004, -0.0003, 0.0001, 0.0002, -0.0004])
-OPEN = plus(NOISE)
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "better": (
         {"rows": {"none": plain(), "se": BETTER}},
@@ -326,176 +260,6 @@ def test_the_risk_line_follows_the_number_of_runs() -> None:
     assert lost == "Of 5 runs of se 1 failed: up to 66 % of its runs may fail (95 % bound)."
 
 
-# -- one family, one error rate over looks ----------------------------------------------------------------------------
-
-
-def test_dropping_arms_does_not_shrink_the_family() -> None:
-    gains = [0.010, 0.002, 0.008, 0.009, 0.004]
-    many = {f"v{number}": plus([g * (number + 1) / 9 for g in NOISE]) for number in range(11)}
-    before = judged({"none": plain(), "se": plus(gains), **many})
-    assert before.claims == 12
-    ledger = Ledger(tuple(f"{arm.label} against plain" for arm in before.arms[1:]), tuple(range(5)))
-    after = judged({"none": plain(), "se": plus(gains)}, ledger=ledger)
-    assert after.claims == 12
-    assert after.arm("se").verdict.word == before.arm("se").verdict.word == "undecided"
-    assert after.arm("se").against_plain.p_holm == before.arm("se").against_plain.p_holm  # type: ignore[union-attr]
-    assert judged({"none": plain(), "se": plus(gains)}).arm("se").verdict.word == "better"  # alone and never others
-
-
-def test_a_later_look_takes_more_evidence_and_the_same_look_again_does_not() -> None:
-    gains = [0.010, 0.002, 0.008, 0.009, 0.004]
-    rows: Rows = {"none": plain(), "se": plus(gains)}
-    first = judged(rows)
-    later = judged(rows, ledger=Ledger(("se against plain",), (), (Look(3, 1),)))
-    again = judged(rows, ledger=Ledger(("se against plain",), (), (Look(5, 1),)))
-    assert (first.look, later.look, again.look) == (1, 2, 1)
-    assert [one.arm("se").verdict.word for one in (first, later, again)] == ["better", "undecided", "better"]
-    assert later.weight == pytest.approx(0.1)
-
-
-def test_what_compare_leaves_out_is_described() -> None:
-    summary = judged({"none": plain(), "se": BETTER, "eca": WORSE}, compare=(Claim("se"),))
-    assert summary.claims == 1
-    assert summary.arm("se").verdict.word == "better"
-    assert summary.arm("eca").verdict.word == "descriptive"
-    assert summary.arm("eca").verdict.text.startswith("described, not judged: −1.3 points")
-    assert summary.arm("eca").against_plain.p_holm is None  # type: ignore[union-attr]
-    only = judged({"none": plain(), "se": BETTER}, controls={"se": SAME}, compare=(Claim("se", "control"),))
-    assert (only.arm("se").verdict.word, only.arm("se").verdict.short) == ("better", "better than control")
-    assert only.answer.text.startswith("se beats a plain network of equal cost by +1.3 points")
-
-
-def test_controls_against_plain_are_no_claim() -> None:
-    summary = judged({"none": plain(), "se": SAME}, controls={"se": BETTER})
-    assert summary.claims == 2
-    assert summary.arm("wide se").verdict.word == "descriptive"
-
-
-@pytest.mark.parametrize(
-    ("claim", "said"),
-    [
-        (Claim("sa"), "compare names the arm 'sa', which is not in this study"),
-        (Claim("se", "wide"), "compare names the arm 'wide'"),
-        (Claim("se", "control"), "'se' has no equal-cost control"),
-        (Claim("se", "plain", "mIou"), "no metric 'mIou' was measured; did you mean 'mIoU'"),
-        (Claim("none", "plain"), "against itself"),
-    ],
-)
-def test_compare_names_what_is_there(claim: Claim, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        judged({"none": plain(), "se": BETTER}, compare=(claim,))
-
-
-def test_a_difference_that_matters_is_not_negative() -> None:
-    with pytest.raises(ValueError, match=r"matters: wanted a difference of 0 or more; got -0\.5"):
-        judged({"none": plain(), "se": BETTER}, matters=-0.5)
-
-
-# -- the stopping rule ------------------------------------------------------------------------------------------------
-
-
-def test_a_study_is_decided_when_every_claim_is_or_the_seeds_are_spent() -> None:
-    assert decided(judged({"none": plain(), "se": BETTER}))
-    assert decided(judged({"none": plain(), "se": SAME, "eca": WORSE}))
-    still = judged({"none": plain(), "se": BETTER, "eca": OPEN})
-    assert not decided(still)
-    assert not decided(still, most=6)
-    assert decided(still, most=5)
-    assert not decided(judged({"none": plain(2), "se": plus(GAIN, 2)}))
-    assert not decided(judged({"none": plain(), "se": BETTER}, pending=[("se", 5)]), most=5)
-    assert not decided(judged({"none": plain(), "se": BETTER, "eca": [NAN] * 5}))
-    assert decided(judged({"none": plain(), "se": BETTER, "eca": OPEN}, compare=(Claim("se"),)))
-
-
-def test_looks_go_up_the_ladder() -> None:
-    assert [next_look(seeds, 30) for seeds in (0, 3, 4, 8, 20, 26, 30)] == [3, 5, 5, 10, 26, 30, None]
-    assert next_look(5, 6) == 6
-
-
-# -- items ------------------------------------------------------------------------------------------------------------
-
-
-def items_of(draw: np.random.Generator, seeds: int, items: int, own: float) -> dict[str, dict[int, Any]]:
-    names = [f"{number}.png" for number in range(items)]
-    shift = {"none": np.zeros(items), "se": draw.normal(0, own, items) + 0.05}
-    return {
-        label: {seed: (names, 0.5 + shift[label] + draw.normal(0, 0.02, items)) for seed in range(seeds)}
-        for label in shift
-    }
-
-
-def test_new_items_widen_the_interval_and_may_take_the_verdict() -> None:
-    items = items_of(np.random.default_rng(4), 8, 60, 0.2)
-    rows: Rows = {label: [float(of_run[1].mean()) for of_run in of_arm.values()] for label, of_arm in items.items()}
-    alone, both = judged(rows), judged(rows, items=items)
-    assert alone.arm("se").verdict.word in {"better", "worse"}
-    assert both.arm("se").verdict.word == "undecided"
-    found = both.arm("se").against_plain
-    assert found is not None
-    assert found.test == "seeds and items"
-    assert found.items == 60
-    assert found.item_share is not None
-    assert found.item_share > 0.9
-    before = alone.arm("se").against_plain
-    assert before is not None
-    assert (found.seeds_only.low, found.seeds_only.high) == pytest.approx((before.low, before.high))
-    assert "comes from seeds" in both.answer.about
-    assert "% from the 60 items" in both.answer.about
-    assert "there are no scores of single items" in alone.answer.about
-
-
-def test_groups_of_items_are_resampled_whole() -> None:
-    draw = np.random.default_rng(1)
-    items = items_of(draw, 5, 60, 0.0)
-    whose = {f"{number}.png": f"subject {number // 10}" for number in range(60)}
-    step = np.repeat(draw.normal(0, 0.1, 6), 10)
-    items["se"] = {seed: (names, values + step) for seed, (names, values) in items["se"].items()}
-    rows: Rows = {label: [float(of_run[1].mean()) for of_run in of_arm.values()] for label, of_arm in items.items()}
-    single = judged(rows, items=items).arm("se").against_plain
-    whole = judged(rows, items=items, groups=whose).arm("se").against_plain
-    assert single is not None
-    assert whole is not None
-    assert (single.items, whole.items) == (60, 6)
-    assert whole.item_variance > 4 * single.item_variance
-    about = judged(rows, items=items, groups=whose).answer.about
-    assert "new seeds and new groups of test items alike" in about
-    assert "% from the 6 groups of items" in about
-
-
-def test_one_item_is_told() -> None:
-    rows: Rows = {"none": plain(), "se": BETTER}
-    one = {label: {seed: (["a"], np.array([v])) for seed, v in enumerate(of_arm)} for label, of_arm in rows.items()}
-    assert judged(rows, items=one).answer.about == (
-        "The verdict is about new seeds on this one test item: what other items would change is not known."
-    )
-
-
-def test_divisions_of_each_seed_are_corrected_for_their_overlap() -> None:
-    items = items_of(np.random.default_rng(4), 5, 60, 0.02)
-    rows: Rows = {label: [float(of_run[1].mean()) for of_run in of_arm.values()] for label, of_arm in items.items()}
-    once, anew = judged(rows), judged(rows, items=items, overlap=0.25)
-    before, found = once.arm("se").against_plain, anew.arm("se").against_plain
-    assert before is not None
-    assert found is not None
-    assert (found.test, found.items) == ("seeds and divisions", 0)
-    assert found.high - found.low == pytest.approx((before.high - before.low) * (1 + 5 * 0.25) ** 0.5)  # type: ignore[operator]
-    assert anew.seeds_can_show.smallest == pytest.approx(once.seeds_can_show.smallest * 1.5)  # type: ignore[operator]
-    assert anew.answer.about.startswith("The verdict is about new seeds, new divisions and new items alike")
-    assert "drawn at once, " in anew.answer.about
-    assert "and 56 % is added for what divisions of the same items share" in anew.answer.about
-    bare = judged(rows, overlap=0.25).answer.about
-    assert "44 % of the variance of its differences comes from seeds, training and test items, drawn at once" in bare
-
-
-def test_items_that_do_not_match_leave_the_verdict_to_the_seeds() -> None:
-    items = items_of(np.random.default_rng(4), 5, 60, 0.2)
-    items["se"] = {seed: ([f"other {name}" for name in names], values) for seed, (names, values) in items["se"].items()}
-    rows: Rows = {label: [float(of_run[1].mean()) for of_run in of_arm.values()] for label, of_arm in items.items()}
-    assert judged(rows, items=items).arm("se").against_plain.items == 0  # type: ignore[union-attr]
-    one = {label: {seed: (["a"], np.array([v])) for seed, v in enumerate(rows[label])} for label in rows}
-    assert judged(rows, items=one).arm("se").against_plain.items == 0  # type: ignore[union-attr]
-
-
 def test_failed_runs_are_named_once_however_they_are_told() -> None:
     lost = [Failure("se", 1, "CUDA out of memory"), Failure("se", 2, "loss is nan at step 3")]
     rows: Rows = {"none": plain(), "se": [BETTER[0], None, None, *BETTER[3:]]}
@@ -512,6 +276,10 @@ def test_failed_runs_are_named_once_however_they_are_told() -> None:
 OFF = (SiteState("a", "SE", strength=0.0004, change=0.0002), SiteState("b", "SE", strength=-0.002, change=0.0019))
 ON = SiteState("a", "SE", strength=0.1, change=0.05)
 BLIND = SiteState("b", "SE", change=0.5, blind=True, gates={"channel": GateState(0.5, 0.0, 0.0, True)})
+
+
+def state_of(label: str, seed: int, *sites: SiteState) -> AttentionState:
+    return AttentionState(label, seed, 20, 64, sites)
 
 
 def test_attention_that_stayed_off_is_told_in_the_answer_and_beside_the_verdict() -> None:

@@ -67,19 +67,3 @@ def test_the_documents_study_is_one(tmp_path: Path) -> None:
     study = read_study(path)
     assert (study.matters, len(study.seeds)) == (0.3, 8)
     assert [(one.arm, one.against) for one in study.compare] == [("se", "control"), ("se", "eca")]
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("matters = -0.5", r"study\.toml:1: matters: .*greater than or equal to 0; got -0\.5"),
-        ('[[variants]]\nattention = "se"\n[[compare]]\narm = "sa"', r"compare: no variant is called 'sa'; .*'?se"),
-        ('[[compare]]\narm = "se"\nagianst = "eca"', "unknown key 'compare.0.agianst'; did you mean 'against'"),
-        ('[[compare]]\nagainst = "plain"', r"compare\.0\.arm: Field required"),
-    ],
-)
-def test_mistakes_are_one_line(tmp_path: Path, text: str, said: str) -> None:
-    path = tmp_path / "study.toml"
-    path.write_text(text + "\n")
-    with pytest.raises(ValueError, match=said):
-        read_study(path)

@@ -42,6 +42,19 @@ def test_the_interval_holds_the_expected_rate_and_narrows_with_runs() -> None:
     assert widths[1] < widths[0] / 1.5
 
 
+def test_divisions_of_each_run_are_corrected_for_their_overlap_as_in_a_study() -> None:
+    draw, seeds, studies, overlap = np.random.default_rng(4), 3, 400, 0.25
+    values = draw.normal(size=14)
+    items = [([str(number) for number in range(30)], draw.normal(value, 1, 30)) for value in values]
+    found = null_check(list(values), items, overlap=overlap).rates[0]
+    assert found == null_rate(values, seeds, overlap=overlap)
+    chosen = np.argsort(np.random.default_rng(seeds).random((studies, 14)), 1)[:, : 2 * seeds]
+    gains = values[chosen[:, :seeds]] - values[chosen[:, seeds:]]
+    wrong = inference.p_value(inference.evidence(gains, overlap=overlap)) < 0.05
+    assert null_rate(values, seeds, None, studies, 1.0, overlap).rate == pytest.approx(wrong.mean())
+    assert found.rate < null_rate(values, seeds).rate
+
+
 def test_few_runs_say_so() -> None:
     draw = np.random.default_rng(0)
     few, some, many = (null_check(draw.normal(size=runs)) for runs in (10, 14, 40))

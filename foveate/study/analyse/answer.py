@@ -8,11 +8,7 @@ from foveate.study.analyse.attention import stayed_off
 from foveate.study.analyse.beside import Judged, about, looks, outcomes, risk, to_do
 from foveate.study.analyse.planner import clear_answer, unseen
 from foveate.study.analyse.words import CLAIMS, advantage, difference, failures, for_all_claims, listed, suggestive
-from foveate.summary import (
-    Answer,
-    ArmSummary,
-    Comparison,
-)
+from foveate.summary import Answer, ArmSummary, Comparison
 
 CONTROL = "a plain network of equal cost"
 LONGER = "the plain network trained for the same time"
@@ -55,7 +51,8 @@ class _Writer:
         if not self.judged:
             return self._without_arms()
         yes = [arm for arm in self.judged if all(found.word == "better" for found in _claims(arm))]
-        worse = self._by(lambda arm: any(found.word == "worse" for found in _claims(arm)))
+        worse = [arm for arm in self.judged if any(found.word == "worse" for found in _claims(arm))]
+        worse.sort(key=lambda arm: -max(abs(one.mean) for one in _claims(arm)))
         if yes:
             return "Yes", self._yes(yes, worse)
         if len(worse) == len(self.judged):
@@ -65,11 +62,6 @@ class _Writer:
             parts = [self._only_plain(), self._worse(worse), self._same(same), self._cheapest(same)]
             return ("No" if worse else "Equivalent"), " ".join(filter(None, parts))
         return self._open(worse, same)
-
-    def _by(self, chosen: object) -> list[ArmSummary]:
-        assert callable(chosen)
-        found = [arm for arm in self.judged if chosen(arm)]
-        return sorted(found, key=lambda arm: -max(abs(one.mean) for one in _claims(arm)))
 
     def _yes(self, yes: list[ArmSummary], worse: list[ArmSummary]) -> str:
         yes = sorted(yes, key=lambda arm: -_first(arm).gain)

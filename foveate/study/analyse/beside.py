@@ -70,7 +70,9 @@ def _about_divisions(found: list[Comparison]) -> str:
     """The same where each seed has its own division. Seeds and training items are drawn at once and vary as one."""
     overlaps = [one.overlap / (one.overlap + 1 / len(one.seeds)) for one in found]
     sampled = [
-        (1 - shared) * one.sampled_share for shared, one in zip(overlaps, found, strict=True) if one.sampled_share
+        (1 - shared) * one.sampled_share
+        for shared, one in zip(overlaps, found, strict=True)
+        if one.sampled_share is not None
     ]
     rest = 1 - sum(overlaps) / len(overlaps)
     items = sum(sampled) / len(sampled) if sampled else None

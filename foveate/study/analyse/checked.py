@@ -31,7 +31,8 @@ def primary_metric(metrics: Sequence[Metric], name: str | None) -> Metric:
 
 
 def check_arms(arms: Sequence[Arm], labels: list[str]) -> None:
-    """Raises: ValueError: if a label comes twice, or there is not exactly one plain arm and one control a variant."""
+    """Raises: ValueError: if a label comes twice, there is not exactly one plain arm, or a variant has two controls of
+    one form."""
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise ValueError(f"wanted a name of its own for each arm; got {sorted(twice)[0]!r} twice")
     if (kinds := [arm.kind for arm in arms]).count("plain") != 1:

@@ -1,13 +1,11 @@
 """Scores of held-out items: on how many an arm differs from another, and the items' part of the variance."""
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.items import read_items
 from foveate.spec import Metric
 from foveate.study.analyse.inference import ROUNDING, Array, item_variance, resampled_item_variance
 from foveate.summary import ItemComparison
@@ -30,17 +28,12 @@ SET_LEVEL: dict[frozenset[str], Callable[[Mapping[str, Array]], Array]] = {
 }  # what a metric is made of → how
 
 
-def read(source: Path | Items, metric: Metric) -> Items | Sums | None:
+def of_metric(kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]], metric: Metric) -> Items | Sums | None:
     """A run's values of its items, or the sums of which a metric of the whole set is made; None where it has neither.
 
-    Raises: ValueError: the file is damaged.
+    kept: as `foveate.items.read_items` gives it.
     """
-    if not isinstance(source, (str, Path)):
-        return source
-    found = read_items(Path(source))
-    if found is None:
-        return None
-    names, arrays = found
+    names, arrays = kept
     if metric.name in arrays:
         return names, arrays[metric.name]
     start = f"{metric.name}."

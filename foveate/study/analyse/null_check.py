@@ -31,16 +31,23 @@ EXPECTED = ALPHA * FIRST_LOOK
 
 
 def null_check(
-    scores: Sequence[float], items: Sequence[Items | Sums | None] = (), groups: Groups | None = None, arms: int = 2
+    scores: Sequence[float],
+    items: Sequence[Items | Sums | None] = (),
+    groups: Groups | None = None,
+    arms: int = 2,
+    overlap: float = 0.0,
 ) -> NullCheck:
     """The rates of false claims in studies drawn from the runs of one network.
 
     scores: of each run. items: names and values of each run's items; where a run has none, or the metric is one of the
-        whole set, the verdicts are those over seeds alone. arms: of the study whose runs they are.
+        whole set, the verdicts are those over seeds alone. arms: of the study whose runs they are. overlap: test over
+        training items, where each run has its own division of them.
     """
-    found = shared_values(items, groups or {}) if len(items) == len(scores) else None
+    found = shared_values(items, groups or {}) if len(items) == len(scores) and not overlap else None
     rates = tuple(
-        null_rate(np.asarray(scores, float), seeds, found) for seeds in SIZES if 2 * SPARE * seeds <= len(scores)
+        null_rate(np.asarray(scores, float), seeds, found, overlap=overlap)
+        for seeds in SIZES
+        if 2 * SPARE * seeds <= len(scores)
     )
     return NullCheck(arms, len(scores), EXPECTED, rates, _text(len(scores), rates))
 
@@ -51,10 +58,12 @@ def null_rate(
     residuals: tuple[Array, int] | None = None,
     studies: int = STUDIES,
     weight: float = FIRST_LOOK,
+    overlap: float = 0.0,
 ) -> NullRate:
     """The rate for studies of two arms with this many seeds, and its interval.
 
     residuals: (runs, groups) sums of the items' residuals, and the number of items. weight: share of the error rate.
+    overlap: as of `null_check`.
     """
     draw, runs = np.random.default_rng(seeds), len(scores)
     wrong, there = np.zeros(studies, bool), np.zeros((studies, runs), bool)
@@ -64,7 +73,7 @@ def null_rate(
         chosen = np.argsort(draw.random((min(step, studies - start), runs)), 1)[:, : 2 * seeds]
         part, units = _items_part(chosen, products, residuals)
         gains = scores[chosen[:, :seeds]] - scores[chosen[:, seeds:]]
-        found = inference.evidence(gains, part, units, np.abs(scores).max())
+        found = inference.evidence(gains, part, units, np.abs(scores).max(), overlap)
         p = inference.p_value(found)[:, None]
         words = inference.decide(found.mean[:, None], p, np.ones_like(p), 0.0, seeds=seeds, weight=weight).words[:, 0]
         place = np.arange(start, start + len(chosen))

@@ -4,20 +4,23 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from foveate.items import read_items
 from foveate.registry import nearest
 from foveate.spec import Metric
 from foveate.study.analyse.answer import answer
 from foveate.study.analyse.attention import attention_found, with_attention
 from foveate.study.analyse.beside import Judged
 from foveate.study.analyse.checked import Scores, check_arms, check_label, finished_scores, primary_metric
+from foveate.study.analyse.claims import default_claims
 from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
 from foveate.study.analyse.intervals import estimate, judge, paired
-from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, read, sampled_variance
+from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, of_metric, sampled_variance
 from foveate.study.analyse.planner import what_seeds_can_show
 from foveate.study.analyse.words import REFERENCE, sentence, short_difference, verdict
 from foveate.summary import (
@@ -72,9 +75,10 @@ def analyse(
     """The summary of a study: what the report draws and `--json` prints.
 
     Differences are paired over the seeds that both arms have. A study is judged by one family of claims: those of
-    `setting.compare`, else each variant against plain and against its control. Holm's correction runs over all of them
-    and those that the ledger remembers. Everything else (controls against plain, other metrics, and what `compare`
-    leaves out) is described, with its interval, and carries no verdict. Where runs are pending nothing has a verdict.
+    `setting.compare`, else each variant against plain and against its first control. Holm's correction runs over all
+    of them and those that the ledger remembers. Everything else (further controls, controls against plain, other
+    metrics, and what `compare` leaves out) is described, with its interval, and carries no verdict. Where runs are
+    pending nothing has a verdict.
 
     Args:
         metrics: every metric that rows may name.
@@ -87,8 +91,8 @@ def analyse(
         attention: the state of the attention at the end of the runs that kept it.
 
     Raises: ValueError: a row names an arm or a metric that is not there, an arm is named twice, a result is given
-        twice, there is not exactly one plain arm, two controls claim one variant, no direction of the judged metric is
-        better, a fraction is outside 0 to 1, `matters` is negative, or `compare` names what is not there.
+        twice, there is not exactly one plain arm, a variant has two controls of one form, no direction of the judged
+        metric is better, a fraction is outside 0 to 1, `matters` is negative, or `compare` names what is not there.
     """
     primary = primary_metric(metrics, metric)
     metrics = (primary, *(one for one in metrics if one.name != primary.name))
@@ -192,6 +196,7 @@ class _Table:
             check_label(label, labels, "costs or items name")
         self.costs, self.sources = costs, items
         self.states = tuple(attention)
+        self._kept = cache(read_items)  # a file has every metric
         self._read: dict[tuple[str, str], dict[int, Items | Sums]] = {}
         if setting.matters is not None and not (math.isfinite(setting.matters) and setting.matters >= 0):
             raise ValueError(f"matters: wanted a difference of 0 or more; got {setting.matters}")
@@ -218,10 +223,8 @@ class _Table:
         return Margin(value, stated, "" if value is None else size_of(metric, value))
 
     def _claims(self) -> tuple[Claim, ...]:
-        variants = [arm.label for arm in self.arms if arm.kind == "attention"]
         if not self.setting.compare:
-            kinds = ("plain", "control")
-            return tuple(Claim(a, kind) for kind in kinds for a in variants if kind == "plain" or a in self.control_of)
+            return default_claims(self.arms)
         labels, names = [arm.label for arm in self.arms], [metric.name for metric in self.metrics]
         for claim in self.setting.compare:
             check_label(claim.arm, labels, "compare names")
@@ -286,25 +289,29 @@ class _Table:
         return dataclasses.replace(found, sampled_share=None if sampled is None else min(1.0, sampled / found.sd**2))
 
     def _items(self, label: str, metric: Metric) -> dict[int, Items | Sums]:
-        """Scores of a run's items; in-memory ones are of the judged metric alone."""
+        """Seed → scores of the run's items, of the seeds that have them."""
         if (label, metric.name) not in self._read:
-            sources = self.sources.get(label, {})
-            own = {seed: one for seed, one in sources.items() if metric is self.metric or isinstance(one, (str, Path))}
-            found = {seed: read(one, metric) for seed, one in own.items()}
+            found = {seed: self._of_run(source, metric) for seed, source in self.sources.get(label, {}).items()}
             self._read[label, metric.name] = {seed: values for seed, values in found.items() if values is not None}
         return self._read[label, metric.name]
+
+    def _of_run(self, source: Path | Items, metric: Metric) -> Items | Sums | None:
+        """Scores in memory are of the judged metric alone."""
+        if not isinstance(source, (str, Path)):
+            return source if metric is self.metric else None
+        kept = self._kept(Path(source))
+        return None if kept is None else of_metric(kept, metric)
 
     def _failed(self, label: str) -> tuple[int, ...]:
         return tuple(sorted({failure.seed for failure in self.failures if failure.label == label}))
 
-    def _against(self, label: str, other: str | None, metric: Metric) -> Comparison | None:
+    def _against(self, label: str, other: str, metric: Metric) -> Comparison | None:
         """The claim, or where it is none the comparison as a description."""
-        if other is None or other == label:
+        if other == label:
             return None
-        claim = self.found.get((label, other, metric.name))
-        return claim or self._described(self._compare(label, other, metric), metric)
-
-    def _described(self, found: Comparison | None, metric: Metric) -> Comparison | None:
+        if claim := self.found.get((label, other, metric.name)):
+            return claim
+        found = self._compare(label, other, metric)
         return found and self._with_text(found, metric)
 
     def _with_text(self, found: Comparison, metric: Metric) -> Comparison:
@@ -327,7 +334,12 @@ class _Table:
     def _summary(self, arm: Arm) -> ArmSummary:
         label, control, failed = arm.label, self.control_of.get(arm.label), self._failed(arm.label)
         to_plain = self._against(label, self.plain, self.metric)
-        to_control = self._against(label, control, self.metric)
+        to_controls = {
+            other: found
+            for other in self.controls_of.get(label, {}).values()
+            if (found := self._against(label, other, self.metric))
+        }
+        to_control = to_controls.get(control or "")
         estimates = {one.name: estimate(self.scores[one.name][label]) for one in self.metrics}
         others = {one.name: self._against(label, self.plain, one) for one in self.metrics[1:]}
         cost, smallest = self.costs.get(label), None
@@ -354,11 +366,7 @@ class _Table:
             estimates={name: found for name, found in estimates.items() if found},
             against_plain=to_plain,
             against_control=to_control,
-            against_controls={
-                other: found
-                for other in self.controls_of.get(label, {}).values()
-                if (found := self._against(label, other, self.metric))
-            },
+            against_controls=to_controls,
             descriptive={name: found for name, found in others.items() if found},
             items=self._item_comparison(label),
             cost=cost or Cost(),

@@ -1,0 +1,44 @@
+"""What a study or a table says: its page, and its table or JSON on the terminal."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from foveate.summary import Summary
+
+
+def write_and_print(summary: "Summary", folder: Path | None, *, as_json: bool) -> None:
+    """Draw the page, where there is a folder for it, print the table (or the summary as JSON) and where the page is."""
+    from foveate.report import terminal_table, write_report
+
+    _print(summary, terminal_table, write_report(summary, folder) if folder else None, as_json=as_json)
+
+
+def write_and_print_across(datasets: Mapping[str, "Summary"], folder: Path | None, *, as_json: bool) -> None:
+    """The same of what several data sets say together."""
+    from foveate.report import across_table, write_across
+    from foveate.study.analyse import across
+
+    found = across(datasets)
+    _print(found, across_table, write_across(found, folder) if folder else None, as_json=as_json)
+
+
+def _print(found: Any, table: "Callable[[Any], Group]", page: Path | None, *, as_json: bool) -> None:
+    from rich.console import Console
+
+    from foveate.summary import to_json
+
+    if as_json:
+        typer.echo(json.dumps(to_json(found), indent=1, allow_nan=False))
+        return
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    console.print(table(found))
+    if page:
+        console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
