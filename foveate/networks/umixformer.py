@@ -135,10 +135,10 @@ class HalfMixAttention(MixAttention):
     def forward(self, x: Tokens, y: Tokens, size: Sequence[int] | None = None) -> Tokens:
         if size is None:
             raise ValueError("HalfMixAttention: wanted the size (H, W) of x; got None")
-        half = self.align(averaged(x.mT.unflatten(2, tuple(size)), 2))
+        half = self.align(averaged(x.unflatten(1, tuple(size)).movedim(-1, 1), 2))
         grid = half.shape[2:]
         queries = F.gelu(self.of_aligned(half.flatten(2).mT))
-        found = super().forward(queries, self.of_mixed(y), grid).mT.unflatten(2, grid)
+        found = super().forward(queries, self.of_mixed(y), grid).unflatten(1, grid).movedim(-1, 1)
         whole = F.interpolate(found, scale_factor=2, mode="bilinear", align_corners=False)
         return whole[..., : size[0], : size[1]].flatten(2).mT
 
@@ -277,7 +277,7 @@ class UMixFormerDecoder(nn.Module):
             size, stages = encoded[i].shape[2:], self.pooled[i]
             assert isinstance(stages, PooledStages)
             y = stages.mix([pooled[j] for j in self._read_by(i)])
-            found = block(encoded[i].flatten(2).mT, y.flatten(2).mT, size).mT.unflatten(2, size)
+            found = block(encoded[i].flatten(2).mT, y.flatten(2).mT, size).unflatten(1, size).movedim(-1, 1)
             pooled[i] = averaged(found, self.ratios[i])
             decoded.append(found)
         return self.classify(self.dropout(F.relu(self.fuse_norm(self._fused(decoded)))))
