@@ -1,4 +1,4 @@
-"""U-MixFormer with a MiT as released, written down plainly from its definition: what `segmentation.py` measures against.
+"""U-MixFormer-B0 as released, written down plainly from its definition, for `segmentation.py` to compare with.
 
 Every map of pairs is stored, the decoder's maps are resized before they are fused, and what the released code computes
 and drops is computed. The tensors have the released names, so that `foveate.official` reads them.

@@ -251,7 +251,7 @@ def _nan_queries(queries: Tensor, keys: Tensor) -> Tensor:
 
 
 def _finite_rows(t: Tensor) -> Tensor:
-    """Rows (*B, P, 1) of finite numbers: their sum times 0 is 0, else NaN. A tenth of the time of `isfinite().all(-1)`."""
+    """Rows (*B, P, 1) of finite numbers: times 0 they sum to 0, others to NaN. Ten times as fast as `isfinite`."""
     return t.mul(0).sum(-1, keepdim=True) == 0
 
 
