@@ -143,6 +143,14 @@ class HalfMixAttention(MixAttention):
         return whole[..., : size[0], : size[1]].flatten(2).mT
 
 
+class ReleasedHalfMixAttention(HalfMixAttention):
+    """As released: queries of the whole grid are computed too and dropped; the published multiply-adds have them."""
+
+    def forward(self, x: Tokens, y: Tokens, size: Sequence[int] | None = None) -> Tokens:
+        self.query(x)
+        return super().forward(x, y, size)
+
+
 class MixBlock(nn.Module):
     """Mix-attention and a feed-forward network, each beside the normalised tensor that it is made of.
 
@@ -202,8 +210,9 @@ class UMixFormerDecoder(nn.Module):
         num_classes: channels of the output.
         form: "ade20k", or "cityscapes": keys and values on half that grid, queries on half their own.
         variant: "clean" (default), "official": as released, with the weights that it owns and never uses, so that its
-            checkpoints load, and a fusion of maps that are resized first (the same outputs, more arithmetic), or
-            "paper": norms where the paper has them (see `MixBlock`).
+            checkpoints load, a fusion of maps that are resized first and, in "cityscapes", queries that are dropped
+            (the same outputs, more arithmetic: that of the published counts), or "paper": norms where the paper has
+            them (see `MixBlock`).
         kv: whose keys and values: "mix" (all stages), "cross" (the result of the block before; the deepest its own
             map), "self" (the block's own map), all on the same grid. The paper compares these; what it feeds the last
             two is our reading.
@@ -245,6 +254,9 @@ class UMixFormerDecoder(nn.Module):
             raise ValueError(f"umixformer: wanted four widths, heads and ratios; got {widths}, {heads}, {ratios}")
         self.variant, self.kv = variant, kv
         self.ratios = tuple(ratio * (2 if form == "cityscapes" else 1) for ratio in ratios)
+        attention: type[MixAttention] = MixAttention
+        if form == "cityscapes":
+            attention = ReleasedHalfMixAttention if variant == "official" else HalfMixAttention
         self.pooled, self.blocks = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(deep):
             read = self._read_by(i)
@@ -254,7 +266,7 @@ class UMixFormerDecoder(nn.Module):
                 sum(deep[j] for j in read),
                 heads=heads[i],
                 drop_path=drop_path,
-                attention=HalfMixAttention if form == "cityscapes" else MixAttention,
+                attention=attention,
                 norms="paper" if variant == "paper" else "official",
             )
             self.blocks.append(block)

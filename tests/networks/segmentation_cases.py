@@ -14,6 +14,7 @@ VIT = {"encoder": "timm:vit_tiny_patch16_224", "encoder_options": {"depth": 4, "
 MIXED = {"encoder": "mit", "encoder_options": TINY, "embed": 16}
 HYBRID = {"depth": 1, "embed_dim": 48, "num_heads": 3}
 EVERYWHERE = ["encoder", "bottleneck", "skip", "decoder"]
+SUPERVISED = {"widths": [8, 16, 32], "deep_supervision": True}
 
 
 class Case(NamedTuple):
@@ -37,7 +38,7 @@ CASES = {
     "swin_unet": Case("swin_unet", {"encoder_options": {"embed_dim": 12}}),
     "attention_unet": Case("attention_unet", {"widths": [4, 8, 16, 32, 64]}),
     "attention_unet3d": Case("attention_unet3d", {"widths": [4, 4, 8, 8, 16]}, 1, 3),
-    "unet scse": Case("unet", {"widths": [8, 16, 32], "attention": "scse", "at": EVERYWHERE}),
+    "unet scse": Case("unet", SUPERVISED | {"attention": "scse", "at": EVERYWHERE}),
     "unet gates": Case("unet", {"widths": [8, 16, 32], "attention": "attention_gate", "at": ["skip"]}),
 }
 LARGE = ("danet", "transunet")  # whose widths are not options
