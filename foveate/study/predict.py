@@ -65,15 +65,15 @@ def of_run(text: str) -> Predictor:
     return Predictor(trained.name, trained.model, sample, task.predict, task.masks if task.dense else None)
 
 
-def of_network(network: str, weights: Path | None) -> Predictor:
-    """A network by name with a file of weights, or a saved one, with the preprocessing that it was published with.
+def of_network(network: str, weights: str | Path | None) -> Predictor:
+    """A network by name with weights, or a saved one, with the preprocessing that it was published with.
 
     Classes have the names of the saved network's card, ImageNet's for 1000 outputs, else numbers.
 
     Raises: LookupError, ValueError, TypeError: as `foveate.trained.load_trained`.
     """
     trained = load_trained(network, weights)
-    published_with = published(trained.name, trained.source, weights.name if weights else "")
+    published_with = published(trained.name, trained.source, trained.file)
     if trained.channels == 1:
         published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
     split = Photos([], np.empty(0, np.int64), published_with, names=[], channels=trained.channels)
