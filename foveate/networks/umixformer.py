@@ -64,7 +64,7 @@ class PooledStages(nn.Module):
         """Of maps that are averaged already."""
         layers = iter(self.align)
         pooled = [next(layers)(x) if ratio > 1 else x for x, ratio in zip(pooled, self.ratios, strict=True)]
-        if len({x.shape[2:] for x in pooled}) > 1:
+        if any(x.shape[2:] != pooled[0].shape[2:] for x in pooled):
             got = ", ".join("×".join(map(str, x.shape[2:])) for x in pooled)
             raise ValueError(f"PooledStages: with ratios {self.ratios} the maps must end on one grid; got {got}")
         return torch.cat(pooled, 1)
