@@ -127,6 +127,12 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
     own = {arm.label for arm in arms if arm.epochs is not None}  # controls that train longer
     ran = [int(row["value"]) for row in rows if row["metric"] == "epochs" and row["arm"] not in own]
     epochs = None if study.trainer or "epochs" in study.train.listed else study.train.epochs
+    words: dict[str, str] = {}
+    if study.null_check:
+        words["question"] = f"Does a copy of {study.network} beat it?"
+    elif len(study.variants) > 1 and not any(variant.insert for variant in study.variants):
+        plain = study.variants[0].label or study.network
+        words = {"question": f"Does another network beat {plain}?", "reference": plain}
     return Setting(
         name=study.name,
         network=study.network,
@@ -134,9 +140,9 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
         control=study.control,
         epochs=epochs,
         epochs_ran=(min(ran), max(ran)) if ran and epochs else None,
-        question=f"Does a copy of {study.network} beat it?" if study.null_check else "",
         matters=study.matters,
         overlap=about["test_items"] / about["train_items"] if study.resplit else 0.0,
+        **words,
         compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),
     )
 
