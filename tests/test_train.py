@@ -222,6 +222,14 @@ def test_order_and_rate_are_functions_of_seed_epoch_and_step():
     assert 0 < rates[-1] < 0.01
 
 
+def test_gradients_are_clipped_to_the_norm_of_all_of_them(tmp_path, digits):
+    run = make_run(epochs=1, clip=1e-6, lr=1.0, momentum=0, weight_decay=0)
+    start = {name: value.clone() for name, value in build_for(run, digits, 10).named_parameters()}
+    train(run, digits, tmp_path)
+    moved = sum((value - start[name]).square().sum() for name, value in weights(tmp_path).items() if name in start)
+    assert 0 < moved.sqrt() < 1e-6 * batches_an_epoch(160, 32), "steps of at most the rate times the norm"
+
+
 @pytest.mark.parametrize("lr", [0.1, 1e30], ids=["trained", "failed"])
 def test_training_leaves_threads_random_state_and_determinism_as_they_were(tmp_path, digits, lr):
     def state():

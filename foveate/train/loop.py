@@ -18,16 +18,17 @@ from torch import nn
 from foveate.data.dataset import Batch, Dataset, Split
 from foveate.data.reading import read_ahead
 from foveate.files import write_whole
-from foveate.insertion import parameter_groups, unfreeze
+from foveate.insertion import unfreeze
 from foveate.items import ITEMS, write_items
 from foveate.machine import machine_name, versions
 from foveate.networks import input_channels
-from foveate.spec import Run, Training
+from foveate.spec import Run
 from foveate.tasks import Scores, Task
 from foveate.tasks.gallery import ATTENTION, EXAMPLES, attention_pictures
 from foveate.tasks.pictures import png, sheet
 from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
+from foveate.train.optimizer import make_optimizer
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.training import validation_name
 
@@ -147,6 +148,8 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.attention.after_backward()
+        if self.spec.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         self.optimizer.step()
         self.on_progress(self.step + 1, self.steps, value)
 
@@ -331,17 +334,6 @@ def save_model(model: nn.Module, folder: Path) -> None:
     """Write model.safetensors: the state dict. Raises: TrainingFailed: if it cannot be written."""
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     save_tensors(folder / "model.safetensors", state, {})
-
-
-def make_optimizer(model: nn.Module, spec: Training, attention_lr: float | None = None) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; weight decay on matrices and kernels only, not on norms and biases."""
-    groups = parameter_groups(model, lr=spec.lr, attention_lr=attention_lr, weight_decay=spec.weight_decay)
-    for group in groups:
-        del group["name"]
-        group["highest_lr"] = group["lr"]
-    if spec.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)
 
 
 @contextlib.contextmanager
