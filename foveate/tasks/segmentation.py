@@ -1,6 +1,7 @@
-"""Segmentation: a class for every position. Cross-entropy, mean intersection over union."""
+"""Segmentation: a class for every position. Cross-entropy and other losses, mean intersection over union."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from foveate.data.dataset import IGNORED, Batch, Dataset
 from foveate.spec import Metric
+from foveate.tasks.losses import MaskLoss, balanced_weights, read_class_weights, read_loss
 from foveate.tasks.pictures import captioned, overlaid, shown
 from foveate.tasks.task import (
     LOSS_WEIGHTS,
@@ -41,8 +43,12 @@ class Segmentation(Task):
 
     Args:
         data: with targets "mask".
+        loss: "ce" (cross-entropy), "dice", "lovasz" or "focal", or a sum with weights: {"ce": 1, "dice": 1}; all but
+            "ce" are those of segmentation_models_pytorch, as `foveate.tasks.losses` says.
+        class_weights: of the training loss, for "ce", "dice" and "focal": numbers in the order of the classes,
+            {class: weight} (others 1), or "balanced" by how often each occurs in the training masks.
         auxiliary_weight: of each output beside the first, where a network gives several and has no
-            `auxiliary_weight` of its own.
+            `auxiliary_weight` of its own; or a weight for each of them.
         loss_weights: of losses that inserted modules have, by name.
 
     Shape: inputs (N, C, *S); logits (N, classes, *s), interpolated to *S; mask (N, *S), 255 where nothing is known.
@@ -51,28 +57,65 @@ class Segmentation(Task):
     dense: ClassVar[bool] = True
 
     def __init__(
-        self, data: Dataset, *, auxiliary_weight: float = 0.4, loss_weights: Mapping[str, float] | None = None
+        self,
+        data: Dataset,
+        *,
+        loss: str | Mapping[str, float] = "ce",
+        class_weights: str | Sequence[float] | Mapping[str, float] | None = None,
+        auxiliary_weight: float | Sequence[float] = 0.4,
+        loss_weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(data)
         self.classes = self.target("mask", ("mask",)).names
         self.outputs = len(self.classes)
+        if self.outputs < 2:
+            raise ValueError(f"segmentation: wanted two or more classes; got {', '.join(self.classes) or 'none'}")
         self.auxiliary_weight = auxiliary_weight
         self.loss_weights = LOSS_WEIGHTS | dict(loss_weights or {})
+        self.class_weights = read_class_weights(class_weights, self.classes)
+        self.has_default_loss = read_loss(loss) == read_loss("ce") and self.class_weights is None
+        self.loss_terms = loss
+        MaskLoss(loss, None if self.class_weights is None else torch.ones(self.outputs))  # wrong options fail here
         self.metrics = (Metric("mIoU"), Metric("pixel accuracy"), Metric("loss", "nats", "lower"))
 
+    @cached_property
+    def criterion(self) -> MaskLoss:
+        """The training loss of one output; balanced weights are counted when it is first needed."""
+        given = self.class_weights
+        if isinstance(given, str):
+            return MaskLoss(self.loss_terms, balanced_weights(self.data.train, self.outputs))
+        return MaskLoss(self.loss_terms, None if given is None else torch.tensor(given))
+
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Mean cross-entropy over known positions, of every output; modules' losses."""
+        """The training loss over known positions, of every output; modules' losses."""
         mask = batch.targets["mask"]
         given = model(batch.inputs)
         own = getattr(model, "loss", None)
         if callable(own):
+            if not self.has_default_loss:
+                raise ValueError("loss, class_weights: the network has a loss of its own; got task options for another")
             return summed(own(given, mask), (), extra_losses(model), self.loss_weights)
-        first, *others = (
-            F.cross_entropy(resized(logits, mask.shape[1:]).float(), mask, ignore_index=IGNORED)
-            for logits in all_outputs(given)
-        )
-        weight = getattr(model, "auxiliary_weight", self.auxiliary_weight)
-        return summed(first, [(weight, other) for other in others], extra_losses(model), self.loss_weights)
+        parts = [self.criterion(self._logits(one, mask), mask) for one in all_outputs(given)]
+        first, *others = (self.criterion.total(each) for each in parts)
+        weights = self._auxiliary_weights(model, len(others))
+        found = summed(first, list(zip(weights, others, strict=True)), extra_losses(model), self.loss_weights)
+        return found | (parts[0] if len(parts[0]) > 1 else {})
+
+    def _logits(self, output: Tensor, mask: Tensor) -> Tensor:
+        if output.dim() != mask.dim() + 1 or output.shape[1] != self.outputs:
+            raise ValueError(
+                f"wanted logits (N, {self.outputs}, *S) of every output for masks {tuple(mask.shape)}; got "
+                f"{tuple(output.shape)}"
+            )
+        return resized(output, mask.shape[1:]).float()
+
+    def _auxiliary_weights(self, model: nn.Module, count: int) -> list[float]:
+        weights = getattr(model, "auxiliary_weight", self.auxiliary_weight)
+        if not isinstance(weights, Sequence):
+            return [weights] * count
+        if len(weights) != count:
+            raise ValueError(f"auxiliary_weight: wanted {count} numbers, one an auxiliary output; got {list(weights)}")
+        return list(weights)
 
     def check(self, model: nn.Module, batch: Batch) -> None:
         logits, mask = main_output(model(batch.inputs)), batch.targets["mask"]
