@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from foveate.data import open_data
+from foveate.data import Split, open_data
 from foveate.files import read_json
 from foveate.items import read_items
 from foveate.spec import DataSpec, Run, Training, Variant
@@ -76,7 +76,7 @@ def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(tmp_p
 CHILD = """
 import sys
 from pathlib import Path
-from foveate.data import open_data
+from foveate.data import Split, open_data
 from foveate.spec import Run
 from foveate.study.build import build_for
 from foveate.tasks import create_task
@@ -156,7 +156,7 @@ def test_a_checkpoint_that_is_cut_short_or_anothers_is_refused_by_name(tmp_path,
         train(run, digits, tmp_path)
 
 
-class Unseen:
+class Unseen(Split):
     """A split in whose place nothing may be read."""
 
     def __init__(self, split):

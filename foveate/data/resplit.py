@@ -29,6 +29,7 @@ class Part(Split):
         self.splits, self.places, self.prefixes = splits, places, prefixes
         self.strata = _of_both(splits, "strata", places)
         self.groups = _of_both(splits, "groups", places)
+        self.sizes = _of_both(splits, "sizes", places)
         self.contents_alike = None if copies is None else copies[places]
 
     def __len__(self) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -10,17 +10,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveate.data.dataset import IGNORED, Batch, Dataset
-from foveate.spec import Metric
+from foveate.data.dataset import Batch, Dataset
 from foveate.tasks.losses import MaskLoss, balanced_weights, read_class_weights, read_loss
+from foveate.tasks.mask_scores import MaskMeter, mask_metrics, names_alone
 from foveate.tasks.pictures import captioned, overlaid, shown
 from foveate.tasks.task import (
     LOSS_WEIGHTS,
-    Meter,
-    Scores,
     Task,
     all_outputs,
-    class_figures,
     extra_losses,
     main_output,
     register_task,
@@ -37,6 +34,11 @@ def resized(logits: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(logits, size, mode=_LINEAR[len(size)], align_corners=False)
 
 
+def logits_of(model: nn.Module, inputs: Any, size: torch.Size) -> Tensor:
+    """The main output of the model as logits (N, K, *size)."""
+    return resized(main_output(model(inputs)), size)
+
+
 @register_task("segmentation")
 class Segmentation(Task):
     """Which class each position belongs to.
@@ -50,6 +52,9 @@ class Segmentation(Task):
         auxiliary_weight: of each output beside the first, where a network gives several and has no
             `auxiliary_weight` of its own; or a weight for each of them.
         loss_weights: of losses that inserted modules have, by name.
+        of, empty: a class whose Dice and IoU in each image come first among the metrics, and what images without it
+            count there: "skip" or "one"; boundary: measure the boundary F1 with this tolerance, in shares of the
+            diagonal (0.0075 is usual). All as `MaskMeter` says.
 
     Shape: inputs (N, C, *S); logits (N, classes, *s), interpolated to *S; mask (N, *S), 255 where nothing is known.
     """
@@ -64,6 +69,9 @@ class Segmentation(Task):
         class_weights: str | Sequence[float] | Mapping[str, float] | None = None,
         auxiliary_weight: float | Sequence[float] = 0.4,
         loss_weights: Mapping[str, float] | None = None,
+        of: str | None = None,
+        empty: Literal["skip", "one"] = "one",
+        boundary: float | None = None,
     ) -> None:
         super().__init__(data)
         self.classes = self.target("mask", ("mask",)).names
@@ -76,7 +84,11 @@ class Segmentation(Task):
         self.has_default_loss = read_loss(loss) == read_loss("ce") and self.class_weights is None
         self.loss_terms = loss
         MaskLoss(loss, None if self.class_weights is None else torch.ones(self.outputs))  # wrong options fail here
-        self.metrics = (Metric("mIoU"), Metric("pixel accuracy"), Metric("loss", "nats", "lower"))
+        self.of, self.empty, self.boundary = of, empty, boundary
+        self.metrics = mask_metrics(self.classes, of, empty, boundary)
+        if of is not None:
+            counted = "are left out" if empty == "skip" else "count 1 where nothing is found, else 0"
+            self.notes = (f"{' and '.join(names_alone(of))} are means over images; those without {of} {counted}",)
 
     @cached_property
     def criterion(self) -> MaskLoss:
@@ -130,8 +142,8 @@ class Segmentation(Task):
             )
         self.loss(model, batch)
 
-    def meter(self) -> "SegmentationMeter":
-        return SegmentationMeter(self.classes)
+    def meter(self) -> MaskMeter:
+        return MaskMeter(self.classes, logits_of, of=self.of, empty=self.empty, boundary=self.boundary)
 
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         pictures, masks = shown(batch.inputs), batch.targets["mask"].cpu().numpy()
@@ -155,56 +167,3 @@ class Segmentation(Task):
             {f"share of {name}": float((one == number).double().mean()) for number, name in enumerate(self.classes)}
             for one in found
         ]
-
-
-class SegmentationMeter(Meter):
-    """mIoU from the sums of intersections and unions over the set, by class; classes that occur nowhere are left out.
-
-    An item's own mIoU is over the classes in its mask or in its prediction.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names, self.classes = names, len(names)
-        self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64)
-        self.intersections: list[Tensor] = []
-        self.unions: list[Tensor] = []
-        self.right: list[Tensor] = []
-        self.losses: list[Tensor] = []
-
-    def update(self, model: nn.Module, batch: Batch) -> None:
-        mask = batch.targets["mask"]
-        logits = resized(main_output(model(batch.inputs)), mask.shape[1:]).float()
-        losses = F.cross_entropy(logits, mask, ignore_index=IGNORED, reduction="none").flatten(1)
-        best, target, known = (one.flatten(1) for one in (logits.argmax(1), mask, mask != IGNORED))
-        pixels = known.sum(1).clamp_min(1)
-        self.losses.append(losses.sum(1) / pixels)
-        self.right.append(((best == target) & known).sum(1).double() / pixels)
-        both = torch.stack([((best == k) & (target == k)).sum(1) for k in range(self.classes)], 1)
-        either = torch.stack([(((best == k) | (target == k)) & known).sum(1) for k in range(self.classes)], 1)
-        self.intersections.append(both.cpu())
-        self.unions.append(either.cpu())
-        pairs = (target * self.classes + best)[known].cpu()
-        self.confusion += torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes)
-
-    def scores(self) -> Scores:
-        both, either = torch.cat(self.intersections), torch.cat(self.unions)
-        items = {
-            "mIoU": mean_iou(both, either),
-            "pixel accuracy": torch.cat(self.right),
-            "loss": torch.cat(self.losses),
-        }
-        values = {name: value.double().mean().item() for name, value in items.items()}
-        values["mIoU"] = mean_iou(both.sum(0), either.sum(0)).item()
-        arrays = {name: value.cpu().numpy().astype(np.float32) for name, value in items.items()}
-        sums = {"mIoU.intersection": both.numpy(), "mIoU.union": either.numpy()}
-        by_class = class_figures(self.names, self.confusion.numpy())
-        for k, name in enumerate(self.names):
-            by_class[name]["IoU"] = float(both[:, k].sum() / max(int(either[:, k].sum()), 1))
-        return Scores(values, arrays | sums, by_class, self.confusion.numpy())
-
-
-def mean_iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Mean over the classes (last axis) with a union of the intersection over the union; (…, K) counts → (…)."""
-    there = union > 0
-    ratio = intersection.double() / union.clamp_min(1)
-    return (ratio * there).sum(-1) / there.sum(-1).clamp_min(1)

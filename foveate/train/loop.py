@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from foveate.data.dataset import Batch, Dataset, Split
-from foveate.data.reading import read_ahead
+from foveate.data.reading import evaluation_parts, read_ahead
 from foveate.files import write_whole
 from foveate.insertion import unfreeze
 from foveate.items import ITEMS, write_items
@@ -172,7 +172,7 @@ class _Loop:
         """The mean of the task's training loss over a split, for a task that has no metric "loss"."""
         total = 0.0
         with torch.inference_mode(), self._autocast():
-            for batch in self._batches(split, self._evaluated(range(len(split))), None):
+            for batch in self._batches(split, self._parts(split), None):
                 total += self.task.loss(self.model, batch)["loss"].item() * len(batch)
         return total / len(split)
 
@@ -210,29 +210,33 @@ class _Loop:
         items = [number * count // DRAWN for number in range(DRAWN)] if count > DRAWN else list(range(count))
         pictures = []
         with torch.inference_mode(), self._autocast():
-            for batch in self._batches(self.data.test, [items], None):
-                pictures = self.task.draw(batch.to("cpu"), self.model(batch.inputs))
+            for batch in self._batches(self.data.test, self._parts(self.data.test, items), None):
+                pictures += self.task.draw(batch.to("cpu"), self.model(batch.inputs))
         if pictures:
             write_whole(self.folder / EXAMPLES, png(sheet(pictures)))
         if self.run.variant.is_plain or self.run.control is not None or len(self.data.inputs) != 3:
             return
+        parts = self._parts(self.data.test, items[:: max(1, len(items) // ATTENDED)][:ATTENDED])
         with self._autocast():
-            for batch in self._batches(self.data.test, [items[:: max(1, len(items) // ATTENDED)][:ATTENDED]], None):
-                rows = attention_pictures(self.model, batch.inputs)
-                if rows:
-                    write_whole(self.folder / ATTENTION, png(sheet(rows, columns=1)))
+            rows = [
+                row
+                for batch in self._batches(self.data.test, parts, None)
+                for row in attention_pictures(self.model, batch.inputs)
+            ]
+        if rows:
+            write_whole(self.folder / ATTENTION, png(sheet(rows, columns=1)))
 
     def _spent(self) -> float:
         return self.seconds + time.monotonic() - self.started
 
-    def _evaluated(self, items: Sequence[int]) -> list[list[int]]:
-        """The items in batches for evaluation."""
+    def _parts(self, split: Split, items: Sequence[int] | None = None) -> list[list[int]]:
+        """The items, None: all, in batches for evaluation."""
         size = evaluation_batch(self.task, self.data, self.spec.batch_size)
-        return [list(items[i : i + size]) for i in range(0, len(items), size)]
+        return evaluation_parts(split, range(len(split)) if items is None else items, size)
 
     def _evaluate(self, split: Split) -> Scores:
         with self._autocast():
-            parts = self._evaluated(range(len(split)))
+            parts = self._parts(split)
             return evaluate(self.model, self.task, self._batches(split, parts, None))
 
     def _batches(self, split: Split, parts: list[list[int]], augment: tuple[int, int] | None) -> Iterator[Batch]:
@@ -280,6 +284,7 @@ def write_attention(watch: AttentionWatch, model: nn.Module, task: Task, data: D
     if not watch.modules or not count:
         return
     items = [number * count // most for number in range(most)] if count > most else list(range(count))
+    items = max(evaluation_parts(data.test, items, most), key=len)  # of one size
     for batch in batches_of(data.test, [items], None, run, torch.device(run.train.device)):
         watch.write(folder, model, lambda batch=batch: task.meter().update(model, batch), len(items))  # type: ignore[misc]
 

@@ -11,7 +11,7 @@ def learning_rate(step: int, steps: int, batches_an_epoch: int, spec: Training, 
     """Linear warm-up and the schedule of the specification, down to zero; a function of the step alone.
 
     "cosine": half a cosine from the end of the warm-up on. "poly": (1 − step / steps) ^ power from the first step on,
-    during the warm-up times its share. A warm-up of w steps has the share (step + 1) / (w + 1), with a ratio r the share
+    during the warm-up times its share. A warm-up of w steps has the share (step + 1) / (w + 1), with a ratio r it has
     r + (1 − r) · step / w. Poly and ratio are mmsegmentation's, with which SegFormer was trained (arXiv:2105.15203:
     power 1, 1500 of 160,000 steps, r = 1e-6).
 
