@@ -57,13 +57,16 @@ class Part(Split):
 
 
 def _joined(values: Sequence[Any], order: Tensor) -> Any:
-    """The batches' tensors one after another, then in this order."""
+    """The batches' tensors, or lists with an entry a sample, one after another, then in this order."""
     first = values[0]
+    if isinstance(first, list):
+        whole = [entry for value in values for entry in value]
+        return [whole[place] for place in order.tolist()]
     if isinstance(first, Tensor):
         return torch.cat(list(values))[order]
     if isinstance(first, Mapping):
         return {key: _joined([value[key] for value in values], order) for key in first}
-    return type(first)(_joined(entries, order) for entries in zip(*values, strict=True))
+    return tuple(_joined(entries, order) for entries in zip(*values, strict=True))
 
 
 def resplit(data: Dataset, draw: int) -> Dataset:
