@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.boxes import Annotation, BoxedImages, Resize
+from foveate.data.boxes import Annotation, BoxedImages, Changes, Resize
 from foveate.data.checks import Checked, check_photos
 from foveate.data.dataset import Dataset, Progress, Target
 from foveate.data.listing import Listing, Part, Photo
@@ -18,6 +19,7 @@ from foveate.data.problems import Problem, complain
 from foveate.data.subset import choose, hold_out, together
 from foveate.spec import DataSpec
 
+RESIZES: tuple[Resize, ...] = get_args(Resize)
 SIDE = 320  # pixels of a square, where the study does not say
 
 
@@ -68,6 +70,7 @@ def open_boxed(
     resize: Resize = "letterbox",
     masks: bool = False,
     group: str | None = None,
+    changes: Changes,
 ) -> Dataset:
     """The images of a folder as a data set, every one decoded before (once, while nothing changes).
 
@@ -76,15 +79,16 @@ def open_boxed(
         spec: its size is that of a batch's images; None: 320×320.
         progress: called with (files checked, files in all).
         skip_bad: leave out images and boxes that cannot be used, instead of refusing the folder.
-        resize: as `foveate.data.boxes.fit` takes it.
+        resize: as `foveate.data.boxes.canvas_of` takes it.
         masks: give the objects' masks as well.
         group: a regular expression whose first group, in an image's name, says what it belongs to; images of one group
             stay on one side of a division.
+        changes: of training.
 
     Raises: ValueError: if the data cannot be used, each file by its path; or an option does not fit.
     """
-    if resize not in ("letterbox", "stretch", "shorter"):
-        raise ValueError(f"resize: wanted 'letterbox', 'stretch' or 'shorter'; got {resize!r}")
+    if resize not in RESIZES:
+        raise ValueError(f"resize: wanted one of {', '.join(map(repr, RESIZES))}; got {resize!r}")
     size = (SIDE, SIDE) if spec.size is None else spec.size
     if len(size) != 2:
         raise ValueError(f"{found.root}: wanted a size of 2 numbers, (H, W); got {list(size)}")
@@ -105,6 +109,7 @@ def open_boxed(
             [image.name for image in images],
             (size[0], size[1]),
             resize=resize,
+            changes=changes,
             masks=masks,
             groups=None if belonging is None else belonging[places],
             contents_alike=alike[places],
@@ -125,7 +130,11 @@ def open_boxed(
         validation=parts.get("validation"),
         fingerprint=_fingerprint(found, checked, belonging),
         description=f"{name}: {counts}, {boxes:,} boxes",
-        about={"resize": resize, **{f"{part} boxes": counts_of(one, found.classes) for part, one in parts.items()}},
+        about={
+            "augmentation": str(changes),
+            "resize": resize,
+            **{f"{part} boxes": counts_of(one, found.classes) for part, one in parts.items()},
+        },
         notes=tuple(problem.reason if problem.path == found.root else str(problem) for problem in problems),
         prepare=parts["test"].prepare,
     )

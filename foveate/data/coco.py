@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.data.boxed_set import BoxedFolder, BoxedImage, find_box_problems, open_boxed
-from foveate.data.boxes import Resize, annotation
+from foveate.data.boxes import Changes, Resize, annotation
 from foveate.data.dataset import Dataset, Progress, register_data
 from foveate.data.image_files import ImageFiles
 from foveate.data.listing import Part
@@ -83,6 +83,10 @@ def open_coco(
     resize: Resize = "letterbox",
     masks: bool = False,
     group: str | None = None,
+    scales: tuple[float, float] = Changes.scales,
+    flip: bool = Changes.flip,
+    colour: float = Changes.colour,
+    multi_scale: tuple[float, float] | None = Changes.multi_scale,
 ) -> Dataset:
     """Images with boxes in COCO's JSON files, a file a part; without parts, test_fraction of the images is held out.
 
@@ -96,11 +100,15 @@ def open_coco(
             annotations' own.
         skip_bad: leave out what cannot be used, instead of refusing it.
         resize, masks, group: as `open_boxed` takes them.
+        scales, flip, colour, multi_scale: of training, as `foveate.data.boxes.Changes` has them.
 
     Raises: ValueError: if a file cannot be used, each by its path, or an option does not fit.
     """
     found = read_coco(folder_of(spec.source), annotations=annotations, images=images)
-    return open_boxed(found, spec, progress=progress, skip_bad=skip_bad, resize=resize, masks=masks, group=group)
+    changes = Changes(scales, flip, colour, multi_scale)
+    return open_boxed(
+        found, spec, progress=progress, skip_bad=skip_bad, resize=resize, masks=masks, group=group, changes=changes
+    )
 
 
 def read_coco(

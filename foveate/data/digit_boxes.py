@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.boxed_set import counts_of
-from foveate.data.boxes import BoxedImages, Resize, annotation
+from foveate.data.boxes import BoxedImages, Changes, annotation
 from foveate.data.cache import Arrays, load_arrays, save_arrays
 from foveate.data.dataset import Dataset, Progress, Target, register_data
 from foveate.data.digits import CLASSES, Part, Piece, layer, originals, pool
@@ -22,7 +22,13 @@ TRIED = 30  # places for a digit that touches no other
 
 @register_data("digit_boxes", recognises=lambda source: source == EMBEDDED, tasks=("detection",))
 def open_digit_boxes(
-    spec: DataSpec, *, progress: Progress | None = None, resize: Resize = "letterbox", masks: bool = False
+    spec: DataSpec,
+    *,
+    progress: Progress | None = None,
+    masks: bool = False,
+    scales: tuple[float, float] = Changes.scales,
+    colour: float = 0.0,
+    multi_scale: tuple[float, float] | None = Changes.multi_scale,
 ) -> Dataset:
     """Up to five digits of a fifth to nearly half of the image, in noise; train_items and test_items: how many images.
 
@@ -30,7 +36,8 @@ def open_digit_boxes(
 
     Args:
         spec: its size is that of the images, 96×96 where it does not say.
-        resize, masks: as `open_boxed` takes them; the images are drawn in their size, not resized.
+        masks: give the digits' masks as well.
+        scales, colour, multi_scale: of training, as `foveate.data.boxes.Changes` has them; nothing is mirrored.
 
     Raises: ValueError: if the source is another, or the size is no square of 48 pixels or more.
     """
@@ -39,8 +46,9 @@ def open_digit_boxes(
     size = spec.size or (SIDE, SIDE)
     if len(size) != 2 or size[0] != size[1] or size[0] < SMALLEST:
         raise ValueError(f"digits with boxes: wanted a square size of at least {SMALLEST} pixels; got {list(size)}")
-    train = _split(spec.train_items or TRAIN, size[0], "train", resize, masks)
-    test = _split(spec.test_items or TEST, size[0], "test", resize, masks)
+    changes = Changes(scales, False, colour, multi_scale)
+    train = _split(spec.train_items or TRAIN, size[0], "train", changes, masks)
+    test = _split(spec.test_items or TEST, size[0], "test", changes, masks)
     digest = hashlib.sha256()
     for split in (train, test):
         for content, one in zip(split.contents, split.annotations, strict=True):
@@ -54,13 +62,17 @@ def open_digit_boxes(
         test=test,
         fingerprint=digest.hexdigest()[:16],
         description=f"scattered digits with boxes: {counts}, {len(CLASSES)} classes; up to {MOST} digits an image",
-        about={"train boxes": counts_of(train, CLASSES), "test boxes": counts_of(test, CLASSES)},
+        about={
+            "augmentation": str(changes),
+            "train boxes": counts_of(train, CLASSES),
+            "test boxes": counts_of(test, CLASSES),
+        },
         prepare=test.prepare,
         fixed_parts="its test digits are of other writers than its training digits",
     )
 
 
-def _split(count: int, side: int, part: Part, resize: Resize, masks: bool) -> BoxedImages:
+def _split(count: int, side: int, part: Part, changes: Changes, masks: bool) -> BoxedImages:
     made = digit_scenes(count, SEED, side, part)
     annotations = []
     for number in range(count):
@@ -71,7 +83,7 @@ def _split(count: int, side: int, part: Part, resize: Resize, masks: bool) -> Bo
         )
     pictures = [np.repeat(image[:, :, None], 3, 2) for image in made["images"]]
     names = [str(number) for number in range(count)]
-    return BoxedImages(pictures, annotations, names, (side, side), resize=resize, masks=masks)
+    return BoxedImages(pictures, annotations, names, (side, side), changes=changes, masks=masks)
 
 
 def digit_scenes(n: int, seed: int = SEED, image_size: int = SIDE, split: Part = "train") -> Arrays:

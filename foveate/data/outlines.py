@@ -6,33 +6,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.in_memory import nearest
 
-
-def masks_of(outlines: Sequence[Any], scale: tuple[float, float], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Masks (n, H, W) of n objects, in an image whose file was resized by `scale` (x, y) onto a canvas (H, W).
+def masks_of(outlines: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Masks (n, H, W) of n objects in an image of size (H, W).
 
     Args:
         outlines: of each object: polygons [[x0, y0, x1, y1, …], …], run lengths {"size": [h, w], "counts": …}, a mask
-            (h, w), or None: an empty mask.
-        scale: pixels of the mask a pixel of the file.
+            (H, W), or None: an empty mask.
         size: (H, W).
 
-    Raises: ValueError: if faster-coco-eval is not installed, which draws polygons as COCO's tools do.
+    Raises: ValueError: if an outline is of another size, or faster-coco-eval is not installed, which draws polygons as
+        COCO's tools do.
     """
     masks = np.zeros((len(outlines), *size), bool)
     for mask, outline in zip(masks, outlines, strict=True):
         if outline is None or (isinstance(outline, list) and not outline):
             continue
         if isinstance(outline, list):
-            scaled = [(np.reshape(one, (-1, 2)) * scale).reshape(-1).tolist() for one in outline]
-            runs = _tools().merge(_tools().frPyObjects(scaled, *size))
-            mask |= _tools().decode(runs).astype(bool)
-            continue
-        whole = np.asarray(outline) if isinstance(outline, np.ndarray) else _decoded(outline)
-        high, wide = (max(round(side * by), 1) for side, by in zip(whole.shape, scale[::-1], strict=True))
-        part = nearest(whole[None], (high, wide))[0][: size[0], : size[1]]
-        mask[: part.shape[0], : part.shape[1]] = part
+            own = _tools().decode(_tools().merge(_tools().frPyObjects(outline, *size)))
+        else:
+            own = outline if isinstance(outline, np.ndarray) else _decoded(outline)
+        if own.shape != size:
+            raise ValueError(f"wanted the outline of an object in {size[1]}×{size[0]} pixels; got {own.shape[::-1]}")
+        mask |= own.astype(bool)
     return masks
 
 
