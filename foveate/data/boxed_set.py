@@ -11,7 +11,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.boxes import Annotation, BoxedImages, Changes, Resize
+from foveate.data.annotation import Annotation
+from foveate.data.boxes import BoxedImages, Changes, Resize
 from foveate.data.checks import Checked, check_photos
 from foveate.data.dataset import Dataset, Progress, Target
 from foveate.data.listing import Listing, Part, Photo
@@ -154,9 +155,9 @@ def usable(found: BoxedFolder, progress: Progress | None, skip_bad: bool) -> tup
 
 
 def _in_pixels(image: BoxedImage, size: tuple[int, int]) -> BoxedImage:
+    own = dataclasses.replace(image.annotation, image=size)
     if not image.fractions:
-        return image
-    own = image.annotation
+        return dataclasses.replace(image, annotation=own)
     sides = np.array(size * 2, np.float32)
     boxes = own.boxes * sides
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)

@@ -1,4 +1,4 @@
-"""Images with boxes: what is annotated, and the split that gives them in batches."""
+"""Images with boxes in batches, and what training changes in them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from foveate.data.annotation import Annotation
 from foveate.data.augmentation import uniforms
 from foveate.data.dataset import Batch, Content, Split
 from foveate.data.decode import read_image
@@ -20,58 +21,6 @@ KEPT_BYTES = 128_000_000
 GREY = 114  # of the rim beside an image that is narrower than a batch's square
 STEP = 32  # pixels between the sizes of multi-scale training
 Resize = Literal["letterbox", "shorter"]
-Floats = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """The boxes of one image, in its own pixels.
-
-    A batch has of each image {"boxes": float32 (n, 4) in pixels of the batch, "labels": int64 (n,), "crowd": bool (n,),
-    "area": float32 (n,) in pixels of the file}; where masks are wanted, "masks": bool (n, H, W); in evaluation "scale":
-    float32 (2,), pixels of the batch a pixel of the file along x and y.
-
-    Attributes:
-        boxes: (n, 4) x0, y0, x1, y1; a pixel i spans [i, i + 1).
-        labels: (n,) class numbers from 0.
-        crowd: (n,) does the box stand for many objects that are not told apart? It is neither trained on nor counted.
-        area: (n,) of the objects, in pixels, by which they are small, medium or large.
-        outlines: n: of each object, as COCO's files have them, or a mask (H, W); None: not known.
-    """
-
-    boxes: Floats
-    labels: NDArray[np.int64]
-    crowd: NDArray[np.bool_]
-    area: Floats
-    outlines: tuple[Any, ...] | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def only(self, kept: NDArray[Any]) -> "Annotation":
-        """The boxes of these places, or where this is true."""
-        places = np.flatnonzero(kept) if kept.dtype == bool else kept
-        outlines = None if self.outlines is None else tuple(self.outlines[place] for place in places)
-        return Annotation(self.boxes[places], self.labels[places], self.crowd[places], self.area[places], outlines)
-
-
-def annotation(
-    boxes: Any,
-    labels: Any,
-    crowd: Any = None,
-    area: Any = None,
-    outlines: Sequence[Any] | None = None,
-) -> Annotation:
-    """Arrays of lists; crowd=None: no crowds; area=None: that of the boxes."""
-    corners = np.asarray(boxes, np.float32).reshape(-1, 4)
-    own = (corners[:, 2:] - corners[:, :2]).prod(1)
-    return Annotation(
-        corners,
-        np.asarray(labels, np.int64).reshape(-1),
-        np.zeros(len(corners), bool) if crowd is None else np.asarray(crowd, bool).reshape(-1),
-        own if area is None else np.asarray(area, np.float32).reshape(-1),
-        None if outlines is None else tuple(outlines),
-    )
 
 
 @dataclass(frozen=True)

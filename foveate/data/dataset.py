@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.data.annotation import Annotation
 from foveate.data.problems import Problem
 from foveate.registry import Registry, check_options, is_file_reference, read_from_file
 from foveate.spec import DataSpec
@@ -27,7 +28,7 @@ class Target:
     Attributes:
         kind: "class": int64 (N,) or, with several labels a sample, float (N, K); "mask": int64 (N, *S), IGNORED where
             nothing is known; "values": float32 (N, K); "map": float32 (N, K, *S); "boxes": a list with an entry a
-            sample, as `foveate.data.boxes.Annotation` gives it to a batch; "other": the task knows.
+            sample, as `foveate.data.annotation.Annotation` says to a batch; "other": the task knows.
         names: of the classes, or of the K values.
         unit: of values and maps: "px", "m/s", …; targets stay in it.
         geometry: of values that are places in the sample, in pixels of the batch, x before y: "points" are K / 2 pairs,
@@ -84,11 +85,13 @@ class Split(ABC):
         groups: (n,) what each item belongs to, such as a subject or a recording: items of one group stay on one side of
             a division and are resampled whole; None: each stands alone.
         contents_alike: (n,) equal numbers for copies of one item, in both splits of a set; None: not known.
+        annotations: n: the boxes of each item in its own pixels, known without reading it; None: items have no boxes.
     """
 
     strata: NDArray[np.int64] | None = None
     groups: NDArray[np.str_] | None = None
     contents_alike: NDArray[np.int64] | None = None
+    annotations: Sequence[Annotation] | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...

@@ -5,8 +5,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.data.annotation import annotation
 from foveate.data.boxed_set import counts_of
-from foveate.data.boxes import BoxedImages, Changes, annotation
+from foveate.data.boxes import BoxedImages, Changes
 from foveate.data.cache import Arrays, load_arrays, save_arrays
 from foveate.data.dataset import Dataset, Progress, Target, register_data
 from foveate.data.digits import CLASSES, Part, Piece, layer, originals, pool
@@ -79,7 +80,13 @@ def _split(count: int, side: int, part: Part, changes: Changes, masks: bool) -> 
         rows = np.flatnonzero(made["image"] == number)
         outlines = [made["masks"][number] == place for place in made["place"][rows]]
         annotations.append(
-            annotation(made["boxes"][rows], made["labels"][rows], area=made["area"][rows], outlines=outlines)
+            annotation(
+                made["boxes"][rows],
+                made["labels"][rows],
+                area=made["area"][rows],
+                outlines=outlines,
+                image=(side, side),
+            )
         )
     pictures = [np.repeat(image[:, :, None], 3, 2) for image in made["images"]]
     names = [str(number) for number in range(count)]

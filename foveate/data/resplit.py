@@ -30,6 +30,10 @@ class Part(Split):
         self.strata = _of_both(splits, "strata", places)
         self.groups = _of_both(splits, "groups", places)
         self.contents_alike = None if copies is None else copies[places]
+        known = [split.annotations for split in splits if split.annotations is not None]
+        if len(known) == len(splits):
+            whole = [one for of_split in known for one in of_split]
+            self.annotations = [whole[place] for place in places]
 
     def __len__(self) -> int:
         return len(self.places)
