@@ -99,6 +99,8 @@ class BoxedImages(Split):
         groups, contents_alike: as `Split` has them.
     """
 
+    annotations: Sequence[Annotation]
+
     def __init__(
         self,
         contents: Sequence[Content],

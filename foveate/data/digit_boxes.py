@@ -78,13 +78,12 @@ def _split(count: int, side: int, part: Part, changes: Changes, masks: bool) -> 
     annotations = []
     for number in range(count):
         rows = np.flatnonzero(made["image"] == number)
-        outlines = [made["masks"][number] == place for place in made["place"][rows]]
         annotations.append(
             annotation(
                 made["boxes"][rows],
                 made["labels"][rows],
                 area=made["area"][rows],
-                outlines=outlines,
+                outlines=[made["masks"][number] == place for place in made["place"][rows]],
                 image=(side, side),
             )
         )
