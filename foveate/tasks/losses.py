@@ -100,18 +100,22 @@ def read_class_weights(given: Any, names: Sequence[str]) -> tuple[float, ...] | 
 
 
 def balanced_weights(split: Split, classes: int) -> Tensor:
-    """Σ_j n_j / (K · n_k) for the K classes with n_k > 0 positions in at most 512 masks spread over the split.
+    """Σ_j n_j / (K · n_k) for the K classes with n_k > 0 positions in the masks of the split.
 
-    A class without any has the largest weight of the others.
+    Where the split does not know them, they are counted in at most 512 masks spread over it. A class without any has
+    the largest weight of the others.
 
     Raises: ValueError: if no mask has a known position.
     """
-    count = len(split)
-    items = sorted({number * count // min(count, COUNTED) for number in range(min(count, COUNTED))})
-    positions = torch.zeros(classes, dtype=torch.float64)
-    for item in items:  # one at a time: masks may differ in size
-        mask = split.batch([item], None).targets["mask"]
-        positions += torch.bincount(mask[mask != IGNORED], minlength=classes)
+    if split.pixels is not None:
+        positions = torch.from_numpy(split.pixels.sum(0)).double()
+    else:
+        count = len(split)
+        items = sorted({number * count // min(count, COUNTED) for number in range(min(count, COUNTED))})
+        positions = torch.zeros(classes, dtype=torch.float64)
+        for item in items:  # one at a time: masks may differ in size
+            mask = split.batch([item], None).targets["mask"]
+            positions += torch.bincount(mask[mask != IGNORED], minlength=classes)
     there = positions > 0
     if not there.any():
         raise ValueError("class_weights: wanted training masks with known positions; all are ignored")

@@ -157,5 +157,5 @@ def test_options_of_scores_that_do_not_fit_are_refused(options, message):
 def test_a_batch_of_evaluation_has_items_of_one_size():
     data = given(MASK, {"mask": torch.zeros(6, 4, 4).long()})
     assert evaluation_parts(data.test, range(6), 4) == [[0, 1, 2, 3], [4, 5]]
-    data.test.sizes = np.array([[4, 4], [4, 4], [4, 4], [4, 5], [4, 5], [4, 4]])
+    data.test.shapes = np.array([0, 0, 0, 1, 1, 0])
     assert evaluation_parts(data.test, range(6), 2) == [[0, 1], [2], [3, 4], [5]]
