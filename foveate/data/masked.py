@@ -69,7 +69,7 @@ class MaskedImages(Split):
         self.groups, self.contents_alike = groups, contents_alike
         self.occurrences = pixels > 0
         if not transform.whole:
-            _, self.shapes = np.unique([item.size for item in items], axis=0, return_inverse=True)
+            self.sizes = np.array([item.size for item in items], np.int64).reshape(-1, 2)
         self._offset = torch.tensor(mean).view(-1, 1, 1) * 255
         self._scale = 1 / (torch.tensor(std).view(-1, 1, 1) * 255)
         self._decoded: dict[int, tuple[Pixels, Pixels]] = {}  # for training
@@ -87,7 +87,7 @@ class MaskedImages(Split):
         if augment is None:
             found = [self._evaluated(item) for item in wanted.tolist()]
             if len({image.shape for image, _ in found}) > 1:
-                raise ValueError("wanted items of one size in a batch, as `shapes` says; got several sizes")
+                raise ValueError("wanted items of one size in a batch, as `sizes` says; got several")
         else:
             draws = uniforms(augment, wanted, DRAWS)
             found = [self._trained(item, row) for item, row in zip(wanted.tolist(), draws, strict=True)]

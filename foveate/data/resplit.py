@@ -29,6 +29,8 @@ class Part(Split):
         self.splits, self.places, self.prefixes = splits, places, prefixes
         self.strata = _of_both(splits, "strata", places)
         self.groups = _of_both(splits, "groups", places)
+        self.sizes = _of_both(splits, "sizes", places)
+        self.occurrences = _of_both(splits, "occurrences", places)
         self.contents_alike = None if copies is None else copies[places]
         known = [split.annotations for split in splits if split.annotations is not None]
         if len(known) == len(splits):
