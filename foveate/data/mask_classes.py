@@ -218,6 +218,15 @@ def checked_table(table: ClassTable, file: Path | None = None) -> ClassTable:
     return table
 
 
+def as_binary(table: ClassTable, codes: Iterable[int]) -> ClassTable:
+    """The table, with 255 as the second class where there are two, numbered 0 and 1, and the masks' values are 0 and
+    255."""
+    there = set(codes) - {UNKNOWN}
+    if 255 not in there or not there <= {0, 255} or table.numbers != {0: 0, 1: 1, IGNORED: IGNORED}:
+        return table
+    return ClassTable(table.names, {0: 0, 255: 1}, "masks of 0 and 255")
+
+
 def seen_table(masks: Mapping[int, Sequence[Path]]) -> ClassTable:
     """The table of masks about which nothing is given: 0 and 255 are two classes; else each value is one, 255 ignored.
 
@@ -226,8 +235,9 @@ def seen_table(masks: Mapping[int, Sequence[Path]]) -> ClassTable:
     Raises: ValueError: if the codes are colours, or leave so many numbers out that they are none of classes.
     """
     there = set(masks) - {UNKNOWN}
-    if 255 in there and there <= {0, 255}:
-        return ClassTable(("background", "foreground"), {0: 0, 255: 1}, "masks of 0 and 255")
+    two = _by_index(("background", "foreground"), "")
+    if (binary := as_binary(two, there)) is not two:
+        return binary
     colours = {code for code in there if code >= COLOUR}
     if colours:
         raise ValueError(

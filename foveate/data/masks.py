@@ -15,7 +15,7 @@ from foveate.data.dataset import Dataset, Progress, Target, register_data
 from foveate.data.division import copies_as_numbers, divide, groups_of
 from foveate.data.joint import JointTransform
 from foveate.data.mask_checks import MaskFacts, check_masks, class_pixels, files_of_codes, mask_problems, set_problems
-from foveate.data.mask_classes import ClassTable, found_table, given_table, ignoring, preset, seen_table
+from foveate.data.mask_classes import ClassTable, as_binary, found_table, given_table, ignoring, preset, seen_table
 from foveate.data.mask_listing import Pairs, has_masks, list_pairs
 from foveate.data.masked import MaskedImages, MaskedItem
 from foveate.data.problems import Problem, complain
@@ -114,9 +114,10 @@ def open_masks(
         annotations: a JSON file of COCO's form, of outlines or panoptic, or {part: file}, in place of a folder of
             masks; None: those in the folder, where it has no masks.
         background: of outlines, the name of the class where no object is; "": nothing is scored there.
-        classes: names in the order of the masks' values; {name = value} or {name = [r, g, b]}; a number of classes; a
-            file with them; or "cityscapes", "cityscapes_raw", "voc", "camvid". None: a file classes.txt,
-            class_dict.csv or labelmap.txt in the folder, else as the masks number them.
+        classes: names in the order of the masks' values (of two, where these are 0 and 255, 255 is the second);
+            {name = value} or {name = [r, g, b]}; a number of classes; a file with them; or "cityscapes",
+            "cityscapes_raw", "voc", "camvid". None: a file classes.txt, class_dict.csv or labelmap.txt in the folder,
+            else as the masks number them.
         ignore: values, colours or names of classes that count nowhere, as the value 255 does.
         reduce_zero: 0 counts nowhere, and the first of the class names is that of the value 1.
         own_size: images are tested whole at their own size, and training crops are `size` pixels of it; else a scale
@@ -224,8 +225,8 @@ def usable(
     if not pairs.masks:
         return Usable(pairs, checked, facts, None, problems)
     try:
-        if table is None:
-            table = seen_table(files_of_codes(pairs, facts))
+        codes = files_of_codes(pairs, facts)
+        table = seen_table(codes) if table is None else as_binary(table, codes)
         if reduce_zero:
             table = ignoring(table, [0])
         table = ignoring(table, ignore)
@@ -247,7 +248,8 @@ def usable(
         if not kept:
             problems.append(Problem(root, "no image and mask are left that can be used", "folder"))
             return Usable(pairs, checked, facts, table, problems)
-    return Usable(pairs, checked, facts, table, [*problems, *set_problems(pairs, facts, table)])
+    of_set = [one for one in set_problems(pairs, facts, table) if one.kind == "note" or not of_masks]
+    return Usable(pairs, checked, facts, table, [*problems, *of_set])
 
 
 def _pairs(
