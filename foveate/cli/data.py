@@ -88,7 +88,7 @@ def _lines(found: "Inspection") -> list[str]:
     names = list(row["train"].get("classes", {}))
     if names:
         wide = max(map(len, ["class", *names[:CLASSES_SHOWN]]))
-        if found.data.train.occurrences is not None:
+        if found.data.train.pixels is not None:
             lines.append("images with each class:")
         lines.append(f"  {'class':<{wide}}" + "".join(f"  {part:>{max(7, len(part))}}" for part in parts))
         for name in names[:CLASSES_SHOWN]:

@@ -102,8 +102,8 @@ def _splits(data: Dataset) -> list[tuple[str, Split]]:
 def _counts(data: Dataset, split: Split) -> dict[str, Any]:
     """Items in all and, where a split has classes, of each class; of masks, the items that each class is in."""
     masks = next((target.names for target in data.targets.values() if target.kind == "mask"), ())
-    if split.occurrences is not None and masks:
-        return {"items": len(split), "classes": dict(zip(masks, split.occurrences.sum(0).tolist(), strict=True))}
+    if split.pixels is not None and masks:
+        return {"items": len(split), "classes": dict(zip(masks, (split.pixels > 0).sum(0).tolist(), strict=True))}
     names = next((target.names for target in data.targets.values() if target.kind == "class"), ())
     if split.strata is None or not names:
         return {"items": len(split)}

@@ -198,7 +198,7 @@ def open_masks(
         description=f"{name}: {', '.join(others)} and {last} images with masks at {size[0]}×{size[1]} pixels, "
         f"{len(table.names)} classes",
         about=_about(found, table, transform, pixels),
-        notes=(*notes, *_untrained(splits["train"], splits["test"], table)),
+        notes=(*notes, *_untrained(pixels[parts["train"]], pixels[parts["test"]], table)),
         prepare=splits["test"].prepare,
     )
 
@@ -306,10 +306,10 @@ def _about(found: Usable, table: ClassTable, transform: JointTransform, pixels: 
     return about
 
 
-def _untrained(train: MaskedImages, test: MaskedImages, table: ClassTable) -> list[str]:
-    """A note on classes of the test part that no training mask has."""
-    missing = (test.pixels > 0).any(0) & ~(train.pixels > 0).any(0)
-    names = ", ".join(repr(table.names[number]) for number in np.flatnonzero(missing))
+def _untrained(train: NDArray[np.int64], test: NDArray[np.int64], table: ClassTable) -> list[str]:
+    """A note on classes of the test part that no training mask has, from pixels of each class (n, K + 1)."""
+    missing = (test.sum(0) > 0) & (train.sum(0) == 0)
+    names = ", ".join(repr(table.names[number]) for number in np.flatnonzero(missing[:-1]))
     return [f"classes of the test part that no training mask has: {names}"] if names else []
 
 

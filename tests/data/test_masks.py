@@ -374,15 +374,15 @@ def test_images_of_several_sizes_are_fitted_or_tested_at_their_own_size(tmp_path
     batch = fitted.test.batch(range(len(fitted.test)), None)
     assert batch.inputs.shape[2:] == batch.targets["mask"].shape[1:] == (16, 16)
     assert (batch.targets["mask"] == IGNORED).any()
-    assert fitted.test.sizes is None
+    assert fitted.test.shapes is None
     own = opened(root, size=(16, 16), own_size=True)
     assert own.train.batch(range(3), (0, 0)).inputs.shape == (3, 3, 16, 16)
     for item in range(len(own.test)):
         mask = own.test.batch([item], None).targets["mask"][0]
-        assert tuple(mask.shape) == tuple(own.test.sizes[item])
+        assert tuple(mask.shape) == own.test.items[item].size
         number = int(own.test.name_of(item).rpartition("/")[2][:-4])
         np.testing.assert_array_equal(mask, indices(number, size=sizes[number % 4]))
-    assert (np.diff(own.test.sizes[:, 0]) >= 0).all()
+    assert (np.diff(own.test.shapes) >= 0).all()
     assert own.prepare(picture(3, (7, 5))).shape == (3, 5, 7)
     assert fitted.prepare(picture(3, (70, 35))).shape == (3, 8, 16)
     assert fitted.prepare(picture(3, (1, 1))).shape == (3, 16, 16)
