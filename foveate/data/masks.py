@@ -183,6 +183,9 @@ def open_masks(
         )
 
     splits = {part: split(places) for part, places in parts.items()}
+    shapes = splits["train"].shapes
+    if not spec.augment and shapes is not None and len(set(shapes.tolist())) > 1:
+        raise ValueError(f"{folder}: own_size: images of several sizes are trained on in crops; got augment = false")
     *others, last = (f"{len(one):,} {part}" for part, one in splits.items())
     name = folder.resolve().name
     notes = [problem.reason if problem.path == folder else str(problem) for problem in found.problems]

@@ -383,6 +383,8 @@ def test_images_of_several_sizes_are_fitted_or_tested_at_their_own_size(tmp_path
         number = int(own.test.name_of(item).rpartition("/")[2][:-4])
         np.testing.assert_array_equal(mask, indices(number, size=sizes[number % 4]))
     assert (np.diff(own.test.shapes) >= 0).all()
+    with pytest.raises(ValueError, match="own_size: images of several sizes are trained on in crops"):
+        open_data(DataSpec(source=str(root), size=16, options={"own_size": True}, augment=False))
     assert own.prepare(picture(3, (7, 5))).shape == (3, 5, 7)
     assert fitted.prepare(picture(3, (70, 35))).shape == (3, 8, 16)
     assert fitted.prepare(picture(3, (1, 1))).shape == (3, 16, 16)
