@@ -364,6 +364,7 @@ class _Coordinator:
             "name": self.data.name,
             "data": self.data.description,
             "classes": len(classes) or None,
+            "class_names": list(classes) if self.task.dense else [],
             "chance": self._chance(),
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),

@@ -14,7 +14,7 @@ from foveate.tasks.pictures import Colour, Picture
 CLEAR = {"background", "ground", "other", "others", "none"}  # names of a first class that is shown without colour
 NOT_KNOWN: Colour = (128, 128, 128)
 MISSED, ADDED, CONFUSED = "missed", "found where there is none", "taken for another class"
-KINDS: dict[str, Colour] = {MISSED: (0, 114, 178), ADDED: (230, 159, 0), CONFUSED: (204, 121, 167)}
+KINDS: dict[str, Colour] = {MISSED: (200, 0, 40), ADDED: (0, 230, 230), CONFUSED: (120, 0, 140)}  # of no class
 LONGEST = 240  # pixels of a side of an example
 _FIRST: tuple[Colour, ...] = (
     (0, 114, 178),

@@ -163,11 +163,11 @@ def compare_items(ours: Mapping[int, Items], theirs: Mapping[int, Items], metric
 def _by_name(items: Items | Sums) -> dict[tuple[str, int], float]:
     names, values = items
     if isinstance(values, dict):
-        values = _influence(values)
+        values = influence(values)
     return {name: float(values[place]) for name, place in _places(names).items()}
 
 
-def _influence(sums: Mapping[str, NDArray[Any]]) -> Array:
+def influence(sums: Mapping[str, NDArray[Any]]) -> Array:
     """Values of the items (n,) whose mean is a metric of the whole set, and that vary as it does with the items.
 
     The metric plus each item's influence on it: how much it moves for each part of the set's weight given to the item.
