@@ -56,6 +56,15 @@ class Pairs:
         listing = replace(self.listing, photos=tuple(self.listing.photos[place] for place in places))
         return replace(self, listing=listing, masks=tuple(self.masks[place] for place in places))
 
+    def in_parts(self, problems: list[Problem]) -> "Pairs":
+        """With the parts as `as_parts` has them of those that are left."""
+        listing = self.listing
+        left = {photo.split for photo in listing.photos}
+        parts = {part: folder for part, folder in listing.parts.items() if part in left}
+        used, parts = as_parts(listing.root, list(zip(listing.photos, self.masks, strict=True)), parts, problems)
+        listing = replace(listing, photos=tuple(image for image, _ in used), parts=parts)
+        return replace(self, listing=listing, masks=tuple(mask for _, mask in used))
+
 
 def has_masks(folder: Path) -> bool:
     """Does the folder have images and masks, in folders of names that are known?"""
@@ -99,7 +108,9 @@ def list_pairs(
     if by_list is not None:
         pairs, parts = _listed(root, pairs, by_list, problems)
     else:
-        problems += [problem for _, _, problem in pairs if problem is not None]
+        with_masks = [part for part in found.values() if any(mask is not None for _, mask, _ in part)]
+        problems += [problem for part in with_masks for _, _, problem in part if problem is not None]
+        problems += _unmasked(root, images, places)
     used = [(image, mask) for image, mask, _ in pairs if mask is not None]
     used, parts = as_parts(root, used, parts, problems)
     if not used and all(problem.kind != "folder" for problem in problems):
@@ -139,6 +150,15 @@ def mask_folders(root: Path, images: str | None, masks: str | None) -> dict[Part
         if one and other:
             found[part] = (one, other)
     return found
+
+
+def _unmasked(root: Path, images: str | None, places: Mapping[Part, tuple[Path, Path]]) -> list[Problem]:
+    """Notes on folders of parts that have images and no folder of masks."""
+    inside = _folder(root, images, IMAGE_FOLDERS)
+    found = [
+        _part(place, part) for part in PARTS if part not in places for place in (root, inside) if place is not None
+    ]
+    return [Problem(folder, "left out: it has no folder of masks", "note") for folder in found if folder is not None]
 
 
 def _folder(root: Path, given: str | None, names: Sequence[str]) -> Path | None:

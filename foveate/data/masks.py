@@ -14,6 +14,7 @@ from foveate.data.coco_masks import has_outlines, list_outlined
 from foveate.data.dataset import Dataset, Progress, Target, register_data
 from foveate.data.division import copies_as_numbers, divide, groups_of
 from foveate.data.joint import JointTransform
+from foveate.data.listing import Part
 from foveate.data.mask_checks import MaskFacts, check_masks, class_pixels, files_of_codes, mask_problems, set_problems
 from foveate.data.mask_classes import ClassTable, as_binary, found_table, given_table, ignoring, preset, seen_table
 from foveate.data.mask_listing import Pairs, has_masks, list_pairs
@@ -22,6 +23,8 @@ from foveate.data.problems import Problem, complain
 from foveate.data.source import folder_of
 from foveate.data.transforms import MEAN, SIDE, STD
 from foveate.spec import DataSpec
+
+UNKNOWN_PART = "left out: its masks hold only ignored pixels"
 
 
 def _has_masks(source: str) -> bool:
@@ -251,8 +254,22 @@ def usable(
         if not kept:
             problems.append(Problem(root, "no image and mask are left that can be used", "folder"))
             return Usable(pairs, checked, facts, table, problems)
+    unknown = [] if of_masks else _unknown_parts(pairs, facts, table)
+    if unknown:
+        problems += [Problem(pairs.listing.parts[part], UNKNOWN_PART, "note") for part in unknown]
+        kept = [place for place, photo in enumerate(pairs.listing.photos) if photo.split not in unknown]
+        pairs, facts = pairs.chosen(kept).in_parts(problems), [facts[place] for place in kept]
+        checked = check_photos(pairs.listing, progress)
     of_set = [one for one in set_problems(pairs, facts, table) if one.kind == "note" or not of_masks]
     return Usable(pairs, checked, facts, table, [*problems, *of_set])
+
+
+def _unknown_parts(pairs: Pairs, facts: Sequence[MaskFacts], table: ClassTable) -> list[Part]:
+    """The parts beside training of whose masks every pixel is ignored, as those of Cityscapes' test part are."""
+    known = class_pixels(table, facts)[:, :-1].sum(1) > 0
+    splits = np.array([photo.split for photo in pairs.listing.photos])
+    parts: tuple[Part, ...] = ("validation", "test")
+    return [part for part in parts if part in splits and not known[splits == part].any()]
 
 
 def _pairs(
@@ -317,6 +334,7 @@ def _untrained(train: NDArray[np.int64], test: NDArray[np.int64], table: ClassTa
 
 
 def _fingerprint(found: Usable, belonging: NDArray[np.str_] | None) -> str:
-    lines = [found.checked.fingerprint, *(one.digest for one in found.facts)]
+    table = () if found.table is None else (*found.table.names, *map(str, sorted(found.table.numbers.items())))
+    lines = [found.checked.fingerprint, *(one.digest for one in found.facts), *table]
     lines += [] if belonging is None else belonging.tolist()
     return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()[:16]

@@ -136,7 +136,7 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
         control=study.control,
         epochs=epochs,
         epochs_ran=(min(ran), max(ran)) if ran and epochs else None,
-        question=f"Do copies of {study.network} differ?" if study.null_check else "",
+        question=f"Does a copy of {study.network} beat it?" if study.null_check else "",
         matters=study.matters,
         overlap=about["test_items"] / about["train_items"] if study.resplit else 0.0,
         compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),

@@ -218,6 +218,18 @@ def test_cityscapes_raw_ids_are_translated_and_untranslated_ones_are_named(tmp_p
         for name, mask in masks_of(data).items():
             expected = np.array([0, 13, 18, IGNORED])[indices(int(name.split("_")[1]), 4)]
             np.testing.assert_array_equal(mask, expected)
+    save(root / "leftImg8bit" / "test" / "ulm" / "ulm_9_leftImg8bit.png", picture(9))
+    hidden = root / "gtFine" / "test" / "ulm" / "ulm_9_gtFine_labelIds.png"
+    save(hidden, np.zeros((HEIGHT, WIDTH), np.uint8))
+    data = opened(root)
+    assert (len(data.train), data.validation, len(data.test)) == (4, None, 2)
+    assert any("test: left out: its masks hold only ignored pixels" in note for note in data.notes)
+    hidden.unlink()
+    data = opened(root)
+    assert any("test: left out: none of its images has a mask" in note for note in data.notes)
+    hidden.parent.rmdir()
+    hidden.parents[1].rmdir()
+    assert any("test: left out: it has no folder of masks" in note for note in opened(root).notes)
     for file in sorted(root.rglob("*_labelIds.png")):
         values = np.asarray(Image.open(file))
         train_ids = np.where(values == 7, 0, 1).astype(np.uint8)
@@ -404,7 +416,9 @@ def test_limits_another_division_and_groups_are_obeyed(tmp_path):
     values[0, 0] = 2
     values[0, 1] = 2
     save(root / "masks" / "i0.png", values)
-    assert opened(root).fingerprint != again.fingerprint
+    changed = opened(root)
+    (root / "classes.txt").write_text("sky\ntree\nroad\n")
+    assert len({one.fingerprint for one in (again, changed, opened(root))}) == 3
 
 
 def linked(source, root, folders, count):

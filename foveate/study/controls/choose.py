@@ -91,13 +91,13 @@ def choose_controls(planner: "Planner", runs: dict[str, Run], sizes: dict[str, S
             try:
                 one = chooser.choose(form, name)
             except NoControl as error:
-                notes.append(f"no {form} control for {name}: {error}")
+                notes.append(f"{name} has no control of the form {form!r}: {error}")
                 if study.controls:
                     continue
                 try:
                     one = chooser.choose("shuffled", name)
                 except NoControl as again:
-                    notes[-1] += f"; and no shuffled one: {again}"
+                    notes[-1] += f"; nor one of the form 'shuffled': {again}"
                     continue
                 notes[-1] += "; its control is the same attention with channels and positions shuffled"
             found.append(one)
