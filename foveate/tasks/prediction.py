@@ -20,6 +20,7 @@ from foveate.tasks.windows import bands
 
 MIB = 2**20
 LEAST_TILE, TILE_STEP = 64, 32  # pixels: the smallest tile that a memory budget leads to, and steps of its side
+WHOLE_SHARE, TILED_SHARE = 0.95, 0.6  # of the memory, for tensors: an allocator keeps freed blocks of tiles
 MULTIPLES = (32, 64, 128)  # sides that a network may ask for
 _TILES: WeakKeyDictionary[nn.Module, dict[Any, tuple[int, int] | None]] = WeakKeyDictionary()
 _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -39,8 +40,8 @@ class Prediction:
     Attributes:
         window: (height, width) of windows that the network is run on in turn; None: the whole image.
         stride: from one window to the next; None: three quarters of the window.
-        memory: MiB that a prediction may take; where it takes more, the largest square tiles that fit are the windows.
-            It counts tensors that operators make, not the weights, the image, or what libraries take inside operators.
+        memory: MiB that a prediction may take beside weights and image; where it takes more, the largest square tiles
+            that fit are the windows. What operators make is counted, and a share is left to the allocator.
         flip: the mean with the prediction of the mirror image, mirrored back.
         scales: the mean over the image (each window) at these sizes.
 
@@ -149,15 +150,16 @@ class Prediction:
             return (peak + beside) / MIB
 
         assert self.memory is not None
-        if mib(None) <= self.memory:
+        if mib(None) <= WHOLE_SHARE * self.memory:
             return None
+        tensors = TILED_SHARE * self.memory
         low, high = LEAST_TILE // TILE_STEP, max(*x.shape[2:], LEAST_TILE) // TILE_STEP
         least = mib(low * TILE_STEP)
-        if least > self.memory:
-            raise ValueError(f"memory: wanted {math.ceil(least)} MiB or more for this network; got {self.memory:g}")
+        if least > tensors:
+            raise ValueError(f"memory: wanted {math.ceil(least / TILED_SHARE)} MiB or more for this network; got {self.memory:g}")
         while low < high:
             middle = (low + high + 1) // 2
-            low, high = (middle, high) if mib(middle * TILE_STEP) <= self.memory else (low, middle - 1)
+            low, high = (middle, high) if mib(middle * TILE_STEP) <= tensors else (low, middle - 1)
         return low * TILE_STEP, low * TILE_STEP
 
 

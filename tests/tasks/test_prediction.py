@@ -76,12 +76,12 @@ def test_tiles_are_the_largest_whose_prediction_fits_into_the_memory(image):
     model = create_network("unet_small", num_classes=3, in_channels=3).eval()
     photo = torch.rand(1, 3, 400, 300)
     whole = peak_bytes(lambda: Prediction().classes(model, photo)) / MIB
-    assert Prediction(memory=1.05 * whole).tile(model, photo) is None
-    limited = Prediction(memory=0.4 * whole)
+    assert Prediction(memory=1.1 * whole).tile(model, photo) is None
+    limited = Prediction(memory=0.5 * whole)
     tile = limited.tile(model, photo)
     taken = peak_bytes(lambda: limited.classes(model, photo)) / MIB
     assert 64 <= tile[0] < 300
-    assert 0.2 * whole < taken < 0.42 * whole, "class numbers and weights of windows come on top"
+    assert 0.15 * whole < taken < 0.5 * whole
     assert (limited.classes(model, photo) == Prediction().classes(model, photo)).float().mean() > 0.95
     with pytest.raises(ValueError, match=r"memory: wanted \d+ MiB or more for this network; got 0.1"):
         Prediction(memory=0.1).tile(model, photo)
