@@ -10,6 +10,7 @@ from foveate.items import ITEMS, read_groups, read_items
 from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
+from foveate.study.analyse.classes import by_class
 from foveate.study.analyse.items import of_metric
 from foveate.study.analyse.null_check import null_check
 from foveate.study.folder import RESULTS, STUDY, is_locked
@@ -95,6 +96,7 @@ def summarise(folder: Path) -> Summary:
         about=summary.about | {"notes": notes},
         tuning=chosen,
         null_check=_null_check(summary, items, groups) if study.null_check else None,
+        by_class=by_class(items, about.get("class_names") or [], summary.plain, groups, summary.setting.overlap),
     )
 
 

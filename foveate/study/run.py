@@ -365,6 +365,7 @@ class _Coordinator:
             "name": self.data.name,
             "data": self.data.description,
             "classes": len(classes) or None,
+            "class_names": list(classes) if self.task.dense else [],
             "chance": self._chance(),
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),
@@ -374,7 +375,7 @@ class _Coordinator:
             "task": self.study.task,
             "command": command,
             "toml": study_toml(self.study),
-            "notes": [*self.data.notes, *self.plan.notes],
+            "notes": [*self.data.notes, *self.task.notes, *self.plan.notes],
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.set_meta("about", about)
