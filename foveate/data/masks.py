@@ -134,6 +134,13 @@ def open_masks(
     Raises: ValueError: if files or folders cannot be used, each by its path, or an option does not fit.
     """
     folder = folder_of(spec.source)
+    for option, values, count in (("mean", mean, 3), ("std", std, 3), ("scales", scales, 2)):
+        if isinstance(values, (str, int, float)) or [type(one) in (int, float) for one in values] != [True] * count:
+            raise ValueError(f"{option}: wanted a list of {count} numbers; got {values!r}")
+    if min(std) <= 0:
+        raise ValueError(f"std: wanted deviations above 0; got {list(std)}")
+    low, high = scales
+    transform = JointTransform((1, 1), not own_size, (low, high), flip, colour, largest_share)
     pairs = _pairs(folder, images, masks, lists, field_of_view, annotations, background)
     if any(problem.kind == "folder" for problem in pairs.listing.problems):
         complain(folder, pairs.listing.problems, len(pairs.masks))  # before hours of decoding
@@ -141,12 +148,6 @@ def open_masks(
     complain(folder, found.problems, len(pairs.masks))
     if found.table is None:
         raise AssertionError("a folder without a table of classes has a problem")
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(
-            f"mean and std: wanted three numbers each, deviations above 0; got {list(mean)} and {list(std)}"
-        )
-    if len(scales) != 2:
-        raise ValueError(f"scales: wanted the smallest and the largest; got {list(scales)}")
     pairs, checked, table = found.pairs, found.checked, found.table
     photos = pairs.listing.photos
     belonging = None if group is None else np.array(groups_of([photo.name for photo in photos], group), np.str_)
@@ -154,14 +155,7 @@ def open_masks(
     keys = np.array([photo.key for photo in photos], np.uint64)
     parts = divide(folder, [photo.split for photo in photos], keys, spec, alike=alike, belonging=belonging)
     size = _size(folder, spec, [checked.sizes[place] for place in parts["train"]])
-    transform = JointTransform(
-        size,
-        whole=not own_size,
-        scales=(scales[0], scales[1]),
-        flip=flip,
-        colour=colour,
-        largest_share=largest_share,
-    )
+    transform = replace(transform, size=size)
     pixels = class_pixels(table, found.facts)
 
     def split(places: NDArray[np.int64]) -> MaskedImages:

@@ -172,16 +172,19 @@ def test_a_folder_one_level_too_high_or_without_masks_says_so(root, tmp_path):
         ({"classes": 300}, "wanted 1 to 255 classes; got 300"),
         ({"ignore": ["sky"]}, "ignore: no class is called 'sky'"),
         ({"ignore": [1.5]}, "ignore: wanted values, colours"),
-        ({"size": 8, "scales": [1]}, "scales: wanted the smallest and the largest"),
-        ({"mean": [0.5]}, "mean and std: wanted three numbers each"),
+        ({"scales": [1]}, "scales: wanted a list of 2 numbers; got [1]"),
+        ({"scales": 2}, "scales: wanted a list of 2 numbers; got 2"),
+        ({"scales": [2, 1]}, "scales: wanted the smallest and the largest"),
+        ({"mean": [0.5]}, "mean: wanted a list of 3 numbers; got [0.5]"),
+        ({"std": [1, 1, 0]}, "std: wanted deviations above 0"),
+        ({"colour": 2}, "colour: wanted a share"),
         ({"group": "("}, "group: wanted a regular expression"),
         ({"clases": ["a"]}, "did you mean 'classes'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(root, options, wanted):
-    size = options.pop("size", None)
     with pytest.raises((ValueError, TypeError)) as caught:
-        open_data(DataSpec(source=str(root), options=options, size=size))
+        open_data(DataSpec(source=str(root), options=options))
     assert any(one in str(caught.value) for one in wanted.split("|")), str(caught.value)
 
 

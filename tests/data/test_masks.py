@@ -267,9 +267,13 @@ def test_voc_has_lists_and_a_border_that_counts_nowhere(tmp_path):
     assert [data.test.name_of(item) for item in range(2)] == ["JPEGImages/4.jpg", "JPEGImages/5.jpg"]
     assert data.targets["mask"].names[15] == "person"
     same(data, lambda number: np.array([0, 15, IGNORED])[indices(number)])
-    palette = np.array([[0, 0, 0], [192, 128, 128], [224, 224, 192]], np.uint8)
-    coloured = folder(tmp_path / "rgb", lambda number: palette[indices(number)])
-    same(opened(coloured, classes="voc"), lambda number: np.array([0, 15, IGNORED])[indices(number)])
+    for name, colours, numbers in (
+        ("person", [[0, 0, 0], [192, 128, 128], [224, 224, 192]], [0, 15, IGNORED]),
+        ("car", [[0, 0, 0], [128, 128, 128], [0, 0, 0]], [0, 7, 0]),
+    ):
+        palette, classes = np.array(colours, np.uint8), np.array(numbers)
+        coloured = folder(tmp_path / name, lambda number, of=palette: of[indices(number)])
+        same(opened(coloured, classes="voc"), lambda number, of=classes: of[indices(number)])
     (lists / "val.txt").write_text("4\n5\n77\n")
     (problem,) = [one for one in inspect_data(str(root), options={"classes": "voc"}).problems if one.kind != "note"]
     assert problem.reason == "names 77; there is no such image"
