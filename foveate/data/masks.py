@@ -62,7 +62,7 @@ def find_problems(
     annotations: str | Mapping[str, str] | None = None,
     background: str = "background",
     classes: Any = None,
-    ignore: Sequence[Any] = (),
+    ignore: Any = (),
     reduce_zero: bool = False,
 ) -> list[Problem]:
     """Everything that is wrong with the images and masks of a folder, and notes on what is merely odd.
@@ -88,7 +88,7 @@ def open_masks(
     annotations: str | Mapping[str, str] | None = None,
     background: str = "background",
     classes: Any = None,
-    ignore: Sequence[Any] = (),
+    ignore: Any = (),
     reduce_zero: bool = False,
     own_size: bool = False,
     scales: Sequence[float] = (0.5, 2.0),
@@ -121,7 +121,7 @@ def open_masks(
             {name = value} or {name = [r, g, b]}; a number of classes; a file with them; or "cityscapes",
             "cityscapes_raw", "voc", "camvid". None: a file classes.txt, class_dict.csv or labelmap.txt in the folder,
             else as the masks number them.
-        ignore: values, colours or names of classes that count nowhere, as the value 255 does.
+        ignore: values, colours or names of classes that count nowhere, as the value 255 does; a list, or one.
         reduce_zero: 0 counts nowhere, and the first of the class names is that of the value 1.
         own_size: images are tested whole at their own size, and training crops are `size` pixels of it; else a scale
             of 1 is the whole image, as large as it fits into `size`.
@@ -206,7 +206,7 @@ def open_masks(
 def usable(
     pairs: Pairs,
     classes: Any,
-    ignore: Sequence[Any],
+    ignore: Any,
     reduce_zero: bool,
     *,
     progress: Progress | None,
@@ -229,7 +229,7 @@ def usable(
         table = seen_table(codes) if table is None else as_binary(table, codes)
         if reduce_zero:
             table = ignoring(table, [0])
-        table = ignoring(table, ignore)
+        table = ignoring(table, [ignore] if isinstance(ignore, (str, int)) else ignore)
     except ValueError as error:
         unread = [Problem(mask.path, one.reason) for mask, one in zip(pairs.masks, facts, strict=True) if one.reason]
         return Usable(pairs, checked, facts, None, [*problems, *unread, Problem(root, str(error), "folder")])
@@ -243,7 +243,7 @@ def usable(
         bad = {problem.path for problem in (*checked.problems, *of_masks)}
         both = enumerate(zip(pairs.listing.photos, pairs.masks, strict=True))
         kept = [place for place, (image, mask) in both if image.path not in bad and mask.path not in bad]
-        pairs, facts = pairs.chosen(kept), [facts[place] for place in kept]
+        pairs, facts = pairs.chosen(kept).in_parts(problems), [facts[place] for place in kept]
         checked = check_photos(pairs.listing, progress)
         if not kept:
             problems.append(Problem(root, "no image and mask are left that can be used", "folder"))

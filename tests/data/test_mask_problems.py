@@ -83,6 +83,10 @@ def test_every_problem_is_named_at_once_and_bad_pairs_may_be_left_out(root):
     assert left.serious == 0
     assert [problem.reason.startswith("left out: ") for problem in left.problems].count(True) == 9
     assert (len(left.data.train), len(left.data.test)) == (2, 2)
+    for number in range(4):
+        (masks / f"{number}.png").write_text("not a picture")
+    (problem,) = [one for one in found(root, classes=classes, skip_bad=True).problems if one.kind == "folder"]
+    assert problem.reason == "wanted a training part; got test alone"
 
 
 def test_classes_that_never_occur_are_noted_for_all_masks_and_for_each_part(root):
@@ -104,7 +108,7 @@ def test_one_class_alone_is_refused(root):
         save(file, np.zeros(SIZE[::-1], np.uint8))
     assert problems(root)[0][2] == "wanted masks of two or more classes; got '0' (as the masks number them)"
     assert problems(root, classes=["a", "b"])[0][2] == "wanted masks of two or more classes; only 'a' occurs"
-    assert "of two or more classes; got '0'" in problems(root, ignore=[1])[0][2]
+    assert "of two or more classes; got 'a'" in problems(root, classes=["a", "b"], ignore=1)[0][2]
 
 
 def test_values_that_can_be_no_class_numbers_are_shown_with_their_file(root):
