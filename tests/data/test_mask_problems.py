@@ -61,6 +61,7 @@ def test_every_problem_is_named_at_once_and_bad_pairs_may_be_left_out(root):
     save(images / "14.png", picture(14, (1, 1)))
     save(masks / "14.png", mask(size=(1, 1)))
     save(masks / "77.png", mask())
+    save(masks / "3_mask.png", mask())
     classes = ["a", "b", "c"]
     rows = problems(root, classes=classes)
     reasons = {path: reason for kind, path, reason in rows if kind == "file"}
@@ -74,14 +75,15 @@ def test_every_problem_is_named_at_once_and_bad_pairs_may_be_left_out(root):
         "train/masks/13.png": "not an image, whatever its name says",
         "train/images/14.png": "an image of 1×1 pixel; wanted at least 2 pixels",
         "train/masks/77.png": "a mask without an image",
+        "train/masks/3_mask.png": "a second mask of 3.png, beside 3.png",
     }
     assert "(0, 0, 0) in 32 pixels, (9, 1, 1) in 32 pixels, (18, 2, 2) in 32 pixels" in reasons["train/masks/11.png"]
-    with pytest.raises(ValueError, match="9 problems in 9 image files") as caught:
+    with pytest.raises(ValueError, match="10 problems in 9 image files") as caught:
         open_data(DataSpec(source=str(root), options={"classes": classes}))
     assert all(path in str(caught.value) for path in reasons)
     left = found(root, classes=classes, skip_bad=True)
     assert left.serious == 0
-    assert [problem.reason.startswith("left out: ") for problem in left.problems].count(True) == 9
+    assert [problem.reason.startswith("left out: ") for problem in left.problems].count(True) == 10
     assert (len(left.data.train), len(left.data.test)) == (2, 2)
     for number in range(4):
         (masks / f"{number}.png").write_text("not a picture")
