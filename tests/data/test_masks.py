@@ -385,7 +385,9 @@ def test_batches_are_pure_functions_and_image_and_mask_have_one_geometry(tmp_pat
     assert not torch.equal(data.train.batch([4], (3, 6)).inputs[0], one.inputs[1])
     assert torch.equal(before, torch.get_rng_state())
     assert one.inputs.shape == (3, 3, 24, 32)
-    for batch in (data.train.batch(range(6), (0, 0)), data.test.batch(range(2), None)):
+    small = opened(root, size=(8, 10), scales=[0.8, 1.2])  # far below the files' size: they are kept smaller
+    batches = [split.batch(range(2), augment) for split, augment in ((data.train, (0, 0)), (data.test, None))]
+    for batch in (*batches, small.train.batch(range(6), (0, 0))):
         bright, mask = batch.inputs.mean(1), batch.targets["mask"]
         assert bright[mask == 1].mean() > 0 > bright[mask == 0].mean()
 
