@@ -27,13 +27,31 @@ def predict(
         bool, typer.Option("--pretrained", help="The weights that timm or torchvision publish, in their caches.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="FILE.csv, or a folder for predictions.csv and masks. Default: print the CSV.")
+        Path | None,
+        typer.Option(help="FILE.csv, or a folder for predictions.csv, masks and overlays. Default: print the CSV."),
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Of masks: predict windows of this side in pixels, or height,width, in turn.")
+    ] = None,
+    stride: Annotated[
+        str | None, typer.Option(help="From one window to the next. Default: three quarters of the window.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Of masks: MiB; the largest windows whose prediction takes no more.")
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Of masks: the mean with the mirror image.")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Of masks: the mean over these scales, such as 0.75,1,1.25.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write what a trained network gives for each file: class and scores, values, or masks.
+
+    Masks are as large as the images; with --out FOLDER they are written as PNG with a palette, and over the images.
 
     Example: foveate predict new-photos --run my-study:se --out predictions.csv
     """
@@ -45,8 +63,8 @@ def predict(
         raise ValueError("wanted --run DIR or --network NAME with --weights FILE or --pretrained")
     if run is not None and (weights or pretrained):
         raise ValueError("--run: a study knows its network's weights; --weights and --pretrained go with --network")
-    given = parse.weights(weights, pretrained)
-    predictor = of_run(run) if run is not None else of_network(str(network), given)
+    evaluation, given = parse.evaluation(window, stride, memory, flip, scales), parse.weights(weights, pretrained)
+    predictor = of_run(run, evaluation) if run is not None else of_network(str(network), given, evaluation)
     if predictor.note:
         typer.echo(f"note: {predictor.note}", err=True)
     as_folder = out is not None and (out.is_dir() or not out.suffix)
