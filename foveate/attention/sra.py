@@ -121,7 +121,7 @@ class SpatialReductionAttention(nn.Module):
         """The tokens of keys and values: (N, P, C) → (N, K, C)."""
         if self.reduce is None or self.norm is None:
             return tokens
-        x = tokens.mT.unflatten(2, sides)
+        x = tokens.unflatten(1, sides).movedim(-1, 1)
         if min(sides) < self.reduction:
             x = F.pad(x, [size for side in reversed(sides) for size in (0, max(self.reduction - side, 0))])
         return self.norm(self.reduce(x).flatten(2).mT)
@@ -151,7 +151,7 @@ class SpatialReductionAttention(nn.Module):
         queries = self.query(tokens)
         keys, values = self.key_value(self._source(tokens, sides)).chunk(2, -1)
         record(self, affinity=LazyAffinity(sides, lambda at: attention_weights(queries[:, at], keys, heads=self.heads)))
-        mixed = self.out(attend(queries, keys, values, heads=self.heads)).mT.unflatten(2, sides).to(x.dtype)
+        mixed = self.out(attend(queries, keys, values, heads=self.heads)).unflatten(1, sides).movedim(-1, 1).to(x.dtype)
         return mixed if self.before is None else x + mixed
 
     def extra_repr(self) -> str:

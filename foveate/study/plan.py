@@ -64,7 +64,7 @@ class Plan:
 
 
 class Planner:
-    """Makes the runs of a study and builds their networks without memory."""
+    """Makes the runs of a study and builds their networks without memory, or on the CPU where one cannot run so."""
 
     def __init__(self, study: Study, data: Dataset, task: Task) -> None:
         self.study, self.data, self.task = study, data, task
@@ -72,6 +72,7 @@ class Planner:
         self.code = code_fingerprint(study)
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
         self.started = ""
+        self.device = "meta"
 
     def run(
         self,
@@ -147,6 +148,9 @@ class Planner:
             return parameters(model), macs(model, self.example(run))
         except Exception as error:  # a network of a person's own may raise anything
             text = (str(error.args[0] if error.args else "").splitlines() or [type(error).__name__])[0]
+            if isinstance(error, RuntimeError) and self.device == "meta" and "meta" in text.lower():
+                self.device = "cpu"
+                return self.check(name, run)
             where = f"network {run.network}" if run.variant.is_plain else f"variant {name!r}"
             raise ValueError(f"{where}: {text}") from error
 
@@ -155,17 +159,17 @@ class Planner:
         model = self.build(run).eval()
         return parameters(model), macs(model, self.example(run))
 
-    def build(self, run: Run, device: str = "meta") -> Any:
-        """The run's network on a device."""
-        return build_for(run, self.data, self.task.outputs, device)
+    def build(self, run: Run, device: str | None = None) -> Any:
+        """The run's network on a device; None: the planner's."""
+        return build_for(run, self.data, self.task.outputs, device or self.device)
 
     def batch(self, run: Run) -> Batch:
-        """Two training items on the meta device."""
-        return example_batch(run, self.data).to("meta")
+        """Two training items on the planner's device."""
+        return example_batch(run, self.data).to(self.device)
 
-    def example(self, run: Run, device: str = "meta", count: int = 2) -> Any:
-        """Inputs of zeros."""
-        return example_inputs(example_batch(run, self.data, count), device)
+    def example(self, run: Run, device: str | None = None, count: int = 2) -> Any:
+        """Inputs of zeros on a device; None: the planner's."""
+        return example_inputs(example_batch(run, self.data, count), device or self.device)
 
 
 def opened_data(study: Study, seed: int) -> DataSpec:
