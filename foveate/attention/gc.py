@@ -93,7 +93,7 @@ class GlobalContext(nn.Module):
                 f"gc: int(channels · ratio) must be at least 1; got int({channels} · {ratio:g}) = {width}"
                 f" (ratio={1 / channels:g} or more would do)"
             )
-        self.channels, self.spatial_dims, self.pooling, self.fusion = channels, spatial_dims, pooling, fusion
+        self.spatial_dims, self.pooling, self.fusion = spatial_dims, pooling, fusion
         self.starts_as_identity = fusion == "add"
         if pooling == "att":
             self.mask = conv(spatial_dims)(channels, 1, 1)
@@ -102,10 +102,22 @@ class GlobalContext(nn.Module):
         self.add = None if fusion == "mul" else Transform(channels, width)
         self.mul = None if fusion == "add" else Transform(channels, width)
 
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        transform = self.mul if self.add is None else self.add
+        assert transform is not None
+        return next(transform.parameters()).shape[1]
+
     def _context(self, x: AccumulatedMap) -> Tensor:
         if self.pooling == "avg":
             return global_pool(x, ("mean",))[0]
-        context, weights = attention_pool(x, self.mask.weight.flatten(), self.mask.bias)
+        if _fused.has_hooks(self.mask):  # which a fused pass would not run
+            weights = torch.softmax(self.mask(x.tensor).flatten(2), -1)
+            context = (x.tensor.flatten(2) @ weights.mT.to(x.tensor.dtype)).squeeze(-1)
+            weights = weights.squeeze(1)
+        else:
+            context, weights = attention_pool(x, self.mask.weight.flatten(), self.mask.bias)
         record(self, spatial=weights)
         return context
 
