@@ -22,7 +22,7 @@ FLOORS = [
     {"networks"},  # whole networks
     {"data", "official", "saving"},  # what comes from outside, what goes there
     {"tasks"},  # head, loss, metrics over data
-    {"trained"},  # a network with trained weights, by name
+    {"trained", "compress"},  # a network with trained weights, by name; smaller networks from trained ones
     {"train", "costs"},  # work
     {"study", "report"},  # story
     {"cli"},  # door

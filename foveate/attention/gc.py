@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from foveate.attention import _fused
 from foveate.attention._capture import record
-from foveate.attention._maps import check_dims, check_map, conv, one_of
+from foveate.attention._maps import axes, check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import AccumulatedMap, accumulate_gradient, attention_pool, gate_map, global_pool
 
@@ -112,10 +112,12 @@ class GlobalContext(nn.Module):
     def _context(self, x: AccumulatedMap) -> Tensor:
         if self.pooling == "avg":
             return global_pool(x, ("mean",))[0]
-        if _fused.has_hooks(self.mask):  # which a fused pass would not run
-            weights = torch.softmax(self.mask(x.tensor).flatten(2), -1)
-            context = (x.tensor.flatten(2) @ weights.mT.to(x.tensor.dtype)).squeeze(-1)
-            weights = weights.squeeze(1)
+        if not _fused.is_plain_layer(self.mask):  # a fused pass would not run its hooks
+            over, logits = axes(x.tensor), self.mask(x.tensor)
+            weights = torch.exp(logits - logits.amax(over, keepdim=True))
+            weights = weights / weights.sum(over, keepdim=True)
+            context = (x.tensor * weights).sum(over)
+            weights = weights.flatten(1)
         else:
             context, weights = attention_pool(x, self.mask.weight.flatten(), self.mask.bias)
         record(self, spatial=weights)
