@@ -4,7 +4,7 @@ import re
 import tomllib
 from typing import Any
 
-from foveate.spec import PLAIN
+from foveate.variant import PLAIN
 
 
 def value(text: str) -> Any:

@@ -13,7 +13,8 @@ from foveate.networks import read_weights, unloaded_tag
 from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
-from foveate.study.start import find_start
+from foveate.study.start import Start, find_start
+from foveate.study.teacher import teacher_fingerprint
 from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
@@ -83,19 +84,21 @@ class Planner:
         """One run of the study; values: of those that it lists, None: the first of each."""
         study = self.study
         seed = study.seeds[0] if seed is None else seed
+        start = self.start if variant.network is None else Start()
         return Run(
-            network=study.network,
-            network_options=study.network_options,
+            network=variant.network or study.network,
+            network_options=variant.network_options if variant.network else study.network_options,
             width=width,
             variant=variant,
             task=study.task,
             task_options=study.task_options,
             data=opened_data(study, seed),
             fingerprint=self.data.fingerprint,
-            weights=self.start.path,
-            weights_fingerprint=self.start.fingerprint,
-            pretrained=self.start.pretrained,
+            weights=start.path,
+            weights_fingerprint=start.fingerprint,
+            pretrained=start.pretrained,
             code_fingerprint=self.code,
+            teacher_fingerprint=teacher_fingerprint(variant.distill) if variant.distill else "",
             train=study.train.single(values or {}),
             trainer=study.trainer,
             trainer_options=study.trainer_options,

@@ -86,7 +86,7 @@ def choose_controls(planner: "Planner", runs: dict[str, Run], sizes: dict[str, S
     found: list[Chosen] = []
     for form in study.controls or ("conv",):
         for name, run in runs.items():
-            if run.variant.is_plain:
+            if run.variant.is_plain or run.variant.is_other:
                 continue
             try:
                 one = chooser.choose(form, name)
