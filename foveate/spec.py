@@ -21,6 +21,7 @@ from pydantic import (
 from foveate.controls import Control, Form
 from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
+from foveate.robustness import Robustness
 from foveate.training import Training, for_fine_tuning
 from foveate.variant import PRINTABLE, Options, Variant
 
@@ -108,6 +109,7 @@ class Run(Frozen):
     trainer: str | None = None
     trainer_options: dict[str, Any] = Field(default_factory=dict)
     metric: Metric | None = Field(None, description="of a trainer that measures what no task knows")
+    robustness: Robustness | None = None
     imports: tuple[str, ...] = ()
     seed: int
 
@@ -199,6 +201,7 @@ class Study(Frozen):
         None, description="decided: seeds are added until every claim has its verdict, or max_seeds have been run"
     )
     max_seeds: int | None = Field(None, ge=LEAST_SEEDS, le=MOST_SEEDS, description="the most seeds of until = decided")
+    robustness: Robustness | None = Field(None, description="corruptions of the test images; None: none")
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")

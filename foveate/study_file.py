@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from foveate.compression import Distillation, Pruning
 from foveate.registry import nearest
+from foveate.robustness import Robustness
 from foveate.spec import Compared, DataSpec, Frozen, Metric, Study, Training, Variant
 from foveate.variant import SHORT_FORM, Insertion
 
@@ -75,6 +76,7 @@ _PARTS: dict[str, type[Frozen]] = {
     "train": Training,
     "metric": Metric,
     "compare": Compared,
+    "robustness": Robustness,
 }
 
 

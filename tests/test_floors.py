@@ -11,7 +11,7 @@ import foveate
 FLOORS = [
     # what a control, a metric and a smaller network are, device check, whole-file writes, machine facts, names
     {"compression", "controls", "devices", "files", "machine", "metric", "registry"},
-    {"training"},  # how a network is trained
+    {"robustness", "training"},  # what is measured besides; how a network is trained
     {"variant"},  # one thing to compare
     {"spec"},  # facts: what a run is
     {"study_file", "items", "summary"},  # a study as TOML; scores of each item; what was found
@@ -30,7 +30,7 @@ FLOORS = [
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
 WITHOUT_TORCH = {
-    "compression", "controls", "files", "metric", "registry", "training", "variant", "spec", "study_file", "items",
+    "compression", "controls", "files", "metric", "registry", "robustness", "training", "variant", "spec", "study_file", "items",
     "summary", "store", "report",
 }  # fmt: skip
 ROOT = Path(foveate.__file__).parent

@@ -30,6 +30,7 @@ class Part(Split):
         self.strata = _of_both(splits, "strata", places)
         self.groups = _of_both(splits, "groups", places)
         self.contents_alike = None if copies is None else copies[places]
+        self.levels = splits[-1].levels  # all splits of a set have the same
 
     def __len__(self) -> int:
         return len(self.places)

@@ -104,6 +104,7 @@ class Planner:
             trainer_options=study.trainer_options,
             metric=study.metric if isinstance(study.metric, Metric) else None,
             imports=study.imports,
+            robustness=study.robustness,
             seed=seed,
             **arm,
         )
