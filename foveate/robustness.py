@@ -8,21 +8,11 @@ from foveate.metric import Frozen
 from foveate.registry import nearest
 
 NOISE = ("gaussian_noise", "impulse_noise", "shot_noise", "speckle_noise")
-CITYSCAPES_C = (
-    ("motion_blur", "defocus_blur", "glass_blur", "gaussian_blur")
-    + NOISE
-    + ("brightness", "contrast", "saturate", "jpeg_compression")
-    + ("snow", "spatter", "fog", "frost")
-)
-IMAGENET_C = (
-    "gaussian_noise",
-    "shot_noise",
-    "impulse_noise",
-    "defocus_blur",
-    "glass_blur",
-    "motion_blur",
-    "zoom_blur",
-) + ("snow", "frost", "fog", "brightness", "contrast", "elastic_transform", "pixelate", "jpeg_compression")
+_BLUR = ("motion_blur", "defocus_blur", "glass_blur")
+_DIGITAL = ("brightness", "contrast", "jpeg_compression")
+_WEATHER = ("snow", "fog", "frost")
+CITYSCAPES_C = (*_BLUR, "gaussian_blur", *NOISE, *_DIGITAL, "saturate", *_WEATHER, "spatter")
+IMAGENET_C = (*NOISE[:3], *_BLUR, "zoom_blur", *_WEATHER, *_DIGITAL, "elastic_transform", "pixelate")
 SETS = {"cityscapes-c": CITYSCAPES_C, "imagenet-c": IMAGENET_C}
 CORRUPTIONS = tuple(dict.fromkeys((*CITYSCAPES_C, *IMAGENET_C)))
 SEVEREST, SEVEREST_NOISE = 5, 3

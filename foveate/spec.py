@@ -118,8 +118,7 @@ class Run(Frozen):
         """Hash of what differs from the defaults. Names (arm, label) and places of files change no key: where there
         is a fingerprint of the content, that is hashed in place of the path."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude={"arm", "imports"})
-        for name in ("label", "network", "network_options"):  # which the run has itself
-            content["variant"].pop(name, None)
+        content["variant"].pop("label", None)
         if self.teacher_fingerprint:
             for name in ("teacher", "weights", "options"):
                 content["variant"]["distill"].pop(name, None)
@@ -270,8 +269,8 @@ class Study(Frozen):
     @model_validator(mode="after")
     def _smaller_networks_are_trained_here(self) -> "Study":
         for variant in self.variants:
-            if self.trainer is not None and (variant.prune or variant.distill):
-                raise ValueError(f"{variant.name}: prune and distill go with the library's training; got trainer = …")
+            if self.trainer is not None and variant.is_smaller:
+                raise ValueError(f"{variant.name}: prune and distill go with the library's training; got a trainer")
         return self
 
     @model_validator(mode="after")
@@ -309,10 +308,13 @@ class Study(Frozen):
         added = tuple(itertools.islice(more, max(0, count - len(self.seeds))))
         return self.model_copy(update={"seeds": (*self.seeds, *added)})
 
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks of the variants, each once, the plain one first."""
+        return tuple(dict.fromkeys(variant.network or self.network for variant in self.variants))
+
     def files(self) -> tuple[str, ...]:
         """The user's own Python files that the study names, each once."""
-        networks = [variant.network or "" for variant in self.variants]
-        named = [self.network, *networks, self.task, self.data.kind, self.trainer or ""]
+        named = [*self.networks(), self.task, self.data.kind, self.trainer or ""]
         files = [*self.imports, *(name.rpartition(":")[0] for name in named if is_file_reference(name))]
         return tuple(dict.fromkeys(files))
 
@@ -327,10 +329,8 @@ class Study(Frozen):
             return f"{absolute(file)}:{function}" if is_file_reference(name) else name
 
         def variant(one: Variant) -> Variant:
-            changes: dict[str, Any] = {"network": one.network and reference(one.network)}
-            if one.distill is not None:
-                changes["distill"] = one.distill.resolved(absolute, reference)
-            return one.model_copy(update=changes)
+            taught = one.distill and one.distill.resolved(absolute, reference)
+            return one.model_copy(update={"network": reference(one.network), "distill": taught})
 
         source = self.data.source
         data = {"kind": reference(self.data.kind), "source": source if source == EMBEDDED else absolute(source)}

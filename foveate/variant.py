@@ -1,4 +1,4 @@
-"""One thing to compare: what is inserted into a network, how that is trained, and how it is made smaller."""
+"""What a study compares, as frozen values: a network with attention inserted, another network, or a smaller one."""
 
 import math
 from collections.abc import Mapping
@@ -38,6 +38,11 @@ Options = Annotated[
 ]
 
 
+def printable(name: str) -> str:
+    """The name with control characters escaped."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+
+
 class Insertion(Frozen):
     """One `foveate.insert`: a mechanism, its options, where it goes, how it starts, whether it replaces a module."""
 
@@ -54,37 +59,36 @@ class Insertion(Frozen):
         parts += [] if self.at == "block" else [f"at={self.at}"]
         parts += ["replacing"] if self.replace else []
         parts += [] if self.init == "paper" else [self.init]
-        name = self.attention + (f" ({', '.join(parts)})" if parts else "")
-        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
+        return printable(self.attention + (f" ({', '.join(parts)})" if parts else ""))
 
 
 SHORT_FORM = tuple(Insertion.model_fields)
 
 
 class Variant(Frozen):
-    """One thing to compare: the plain network, or the network with attention inserted, and how that is trained; or
-    another network, one pruned after its training, one that learns from a teacher.
+    """One thing to compare: the plain network, the network with attention inserted and how that is trained, or another
+    network, such as one with other options.
 
     The short form attention=, options=, at=, init=, replace= stands for one insertion.
 
     Attributes:
         insert: what is inserted, in order; () is the plain network.
+        network: in place of the study's; "": the study's.
+        network_options: of `network`; of the study's network they are added to its own.
         freeze: the network's own weights stay as they are and only the attention (and a fresh classifier) is trained.
         thaw: with freeze: the epoch, counted from 1, from which everything is trained; None: never.
         attention_lr: learning rate of the inserted attention; None: that of the network.
-        network: as `build_network` takes it; None: the study's.
-        network_options: of its constructor.
         prune: how it is pruned after its training, and trained again.
         distill: whom it learns from.
         label: in tables; else made from what is inserted.
     """
 
     insert: tuple[Insertion, ...] = Field((), max_length=100)
+    network: str = ""
+    network_options: Options = Field(default_factory=dict)
     freeze: bool = False
     thaw: int | None = Field(None, ge=1, le=MOST)
     attention_lr: float | None = Field(None, gt=0)
-    network: str | None = None
-    network_options: Options = Field(default_factory=dict)
     prune: Pruning | None = None
     distill: Distillation | None = None
     label: str = Field("", max_length=200, pattern=PRINTABLE, validation_alias=AliasChoices("label", "name"))
@@ -110,9 +114,7 @@ class Variant(Frozen):
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> "Variant":
-        if self.network_options and self.network is None:
-            raise ValueError("network_options of a variant go with its network")
-        if self.freeze and (self.prune or self.distill):
+        if self.freeze and self.is_smaller:
             raise ValueError("a network that is pruned or learns from a teacher is trained whole; got freeze = true")
         if not self.insert and (self.freeze or self.attention_lr is not None):
             raise ValueError("the plain network has no attention: freeze and attention_lr go with attention")
@@ -122,13 +124,18 @@ class Variant(Frozen):
 
     @property
     def is_plain(self) -> bool:
-        """Is it the study's network with nothing inserted and nothing taken out?"""
-        return not (self.insert or self.is_other)
+        """Is it the study's network as it stands?"""
+        return not (self.insert or self.is_other_network or self.is_smaller)
 
     @property
-    def is_other(self) -> bool:
-        """Is it another network than the study's, or made smaller? Such a variant has no control."""
-        return self.network is not None or self.prune is not None or self.distill is not None
+    def is_other_network(self) -> bool:
+        """Is it another network, or one with other options, than the study's?"""
+        return bool(self.network or self.network_options)
+
+    @property
+    def is_smaller(self) -> bool:
+        """Is it pruned, or does it learn from a teacher?"""
+        return self.prune is not None or self.distill is not None
 
     @property
     def has_blend(self) -> bool:
@@ -140,7 +147,9 @@ class Variant(Frozen):
         """The label, or one made of what is inserted and how it is trained."""
         if self.label or self.is_plain:
             return self.label or PLAIN
-        name = " + ".join([*([self.network] if self.network else []), *(part.name for part in self.insert)])
+        options = ", ".join(f"{key}={value}" for key, value in sorted(self.network_options.items()))
+        network = f"{self.network} ({options})" if self.network and options else self.network or options
+        name = printable(" + ".join(filter(None, [network, *(part.name for part in self.insert)])))
         parts = [one.name for one in (self.prune, self.distill) if one is not None]
         parts += [] if not self.freeze else ["frozen" if self.thaw is None else f"frozen before epoch {self.thaw}"]
         parts += [] if self.attention_lr is None else [f"attention_lr={self.attention_lr:g}"]

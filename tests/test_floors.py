@@ -30,8 +30,8 @@ FLOORS = [
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
 WITHOUT_TORCH = {
-    "compression", "controls", "files", "metric", "registry", "robustness", "training", "variant", "spec", "study_file", "items",
-    "summary", "store", "report",
+    "compression", "controls", "files", "metric", "registry", "robustness", "training", "variant", "spec", "study_file",
+    "items", "summary", "store", "report",
 }  # fmt: skip
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]

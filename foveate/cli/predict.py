@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from foveate.cli import parse
+
 
 def predict(
     path: Annotated[Path, typer.Argument(help="A file, or a folder of files.", show_default=False)],
@@ -17,13 +19,31 @@ def predict(
     network: Annotated[str | None, typer.Option(help="As of foveate evaluate: a name, or a saved file.")] = None,
     weights: Annotated[Path | None, typer.Option(help="With --network: safetensors file or torch checkpoint.")] = None,
     out: Annotated[
-        Path | None, typer.Option(help="FILE.csv, or a folder for predictions.csv and masks. Default: print the CSV.")
+        Path | None,
+        typer.Option(help="FILE.csv, or a folder for predictions.csv, masks and overlays. Default: print the CSV."),
+    ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Of masks: predict windows of this side in pixels, or height,width, in turn.")
+    ] = None,
+    stride: Annotated[
+        str | None, typer.Option(help="From one window to the next. Default: three quarters of the window.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Of masks: MiB; the largest windows whose prediction takes no more.")
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Of masks: the mean with the mirror image.")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Of masks: the mean over these scales, such as 0.75,1,1.25.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write what a trained network gives for each file: class and scores, values, or masks.
+
+    Masks are as large as the images; with --out FOLDER they are written as PNG with a palette, and over the images.
 
     Example: foveate predict new-photos --run my-study:se --out predictions.csv
     """
@@ -33,7 +53,8 @@ def predict(
     require_device(device)
     if (run is None) == (network is None):
         raise ValueError("wanted --run DIR or --network NAME with --weights FILE")
-    predictor = of_run(run) if run is not None else of_network(str(network), weights)
+    evaluation = parse.evaluation(window, stride, memory, flip, scales)
+    predictor = of_run(run, evaluation) if run is not None else of_network(str(network), weights, evaluation)
     if predictor.note:
         typer.echo(f"note: {predictor.note}", err=True)
     as_folder = out is not None and (out.is_dir() or not out.suffix)

@@ -1,7 +1,7 @@
 """Test images corrupted at the level of their pixels, by imagecorruptions: noise, blur, weather, digital.
 
-The package draws from numpy's global generator; here every draw depends on (seed, item, corruption, severity) alone, and
-that generator is as it was afterwards.
+The package draws from numpy's global generator. Here every draw depends on (seed, item, corruption, severity) alone,
+and that generator is as it was afterwards.
 """
 
 import hashlib
@@ -45,20 +45,19 @@ def corrupted(image: NDArray[np.uint8], corruption: str, severity: int, seed: in
     """
     library = require_corruptions()
     if min(image.shape[:2]) < SMALLEST:
-        raise ValueError(
-            f"{corruption}: wanted images of at least {SMALLEST}×{SMALLEST} pixels; got {image.shape[0]}×{image.shape[1]}"
-        )
+        got = "×".join(map(str, image.shape[:2]))
+        raise ValueError(f"{corruption}: wanted images of at least {SMALLEST}×{SMALLEST} pixels; got {got}")
     grey = image.shape[2] == 1
     whole = np.ascontiguousarray(np.repeat(image, 3, axis=2) if grey else image)
     own = {"seed": seed} if corruption in SEEDED else {}
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        state = np.random.get_state()  # noqa: NPY002  what the package draws from
-        np.random.seed(seed)  # noqa: NPY002
+        state = np.random.get_state()
+        np.random.seed(seed)
         try:
             found = library.corrupt(whole, severity=severity, corruption_name=corruption, **own)
         finally:
-            np.random.set_state(state)  # noqa: NPY002
+            np.random.set_state(state)
     if grey:
         return np.asarray(Image.fromarray(found).convert("L"))[:, :, None]
     return np.asarray(found)
@@ -83,20 +82,16 @@ class Corrupted(Split):
         require_corruptions()
         if split.levels is None:
             raise ValueError(f"{corruption}: wanted images of pixels from 0 to 255; the test data are none")
-        self.split, self.levels = split, split.levels
+        self.split, self.known = split, split.levels
         self.corruption, self.severity, self.seed = corruption, severity, seed
         self.strata, self.groups, self.contents_alike = split.strata, split.groups, split.contents_alike
+        self.shapes, self.pixels = split.shapes, split.pixels
 
     def __len__(self) -> int:
         return len(self.split)
 
     def name_of(self, item: int) -> str:
         return self.split.name_of(item)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "split":  # not set yet
-            raise AttributeError(name)
-        return getattr(self.split, name)
 
     def batch(self, items: Sequence[int], augment: tuple[int, int] | None) -> Batch:
         batch = self.split.batch(items, None)
@@ -105,11 +100,11 @@ class Corrupted(Split):
             raise ValueError(
                 f"{self.corruption}: wanted images (N, 1, H, W) or (N, 3, H, W); got samples {tuple(x.shape)}"
             )
-        pixels = self.levels.pixels(x)
+        pixels = self.known.pixels(x)
         for place, item in enumerate(batch.items.tolist()):
             draw = draw_of(self.seed, self.name_of(item), self.corruption, self.severity)
             pixels[place] = corrupted(pixels[place], self.corruption, self.severity, draw)
-        return Batch(self.levels.normalised(pixels), batch.targets, batch.items)
+        return Batch(self.known.normalised(pixels), batch.targets, batch.items)
 
 
 def evenly_chosen(count: int, most: int | None) -> list[int]:

@@ -7,13 +7,14 @@ from typing import Any
 from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
 from foveate.controls import Control
 from foveate.costs import macs, parameters
-from foveate.data.dataset import Batch, Dataset
+from foveate.data.dataset import TASKS_OF, Batch, Dataset
+from foveate.data.open import AUTO, kind_of
 from foveate.insertion import insertions
 from foveate.networks import read_weights, unloaded_tag
 from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
-from foveate.study.start import Start, find_start
+from foveate.study.start import find_start
 from foveate.study.teacher import teacher_fingerprint
 from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
@@ -68,7 +69,7 @@ class Planner:
 
     def __init__(self, study: Study, data: Dataset, task: Task) -> None:
         self.study, self.data, self.task = study, data, task
-        self.start = find_start(study)
+        self.starts = {name: find_start(study, name) for name in study.networks()}
         self.code = code_fingerprint(study)
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
         self.started = ""
@@ -82,14 +83,14 @@ class Planner:
         **arm: Any,
     ) -> Run:
         """One run of the study; values: of those that it lists, None: the first of each."""
-        study = self.study
+        study, network = self.study, variant.network or self.study.network
         seed = study.seeds[0] if seed is None else seed
-        start = self.start if variant.network is None else Start()
+        start = self.starts[network]
         return Run(
-            network=variant.network or study.network,
-            network_options=variant.network_options if variant.network else study.network_options,
+            network=network,
+            network_options=({} if variant.network else study.network_options) | variant.network_options,
             width=width,
-            variant=variant,
+            variant=variant.model_copy(update={"network": "", "network_options": {}}),
             task=study.task,
             task_options=study.task_options,
             data=opened_data(study, seed),
@@ -111,17 +112,18 @@ class Planner:
 
     def start_notes(self) -> list[str]:
         """What every network starts from."""
-        study = self.study
+        study, start = self.study, self.starts[self.study.network]
         if study.weights is None:
             tag = unloaded_tag(study.network)
             return [] if tag is None else [
                 f"the weights {tag} that the network's name has are not loaded, every network starts from random ones; "
                 '--pretrained, or weights = "pretrained" in a study, loads them'
             ]  # fmt: skip
-        notes = [f"every network starts from {self.start.text}"]
+        others = [f"{name} from {one.text}" for name, one in self.starts.items() if one.text != start.text]
+        notes = ["; ".join([f"every {'other ' if others else ''}network starts from {start.text}", *others])]
         if self.started:
             notes[0] += f": {self.started}"
-        elif not self.start.pretrained:
+        elif not start.pretrained:
             plain = self.build(self.run(Variant())).state_dict()
             where = read_weights(study.weights).of_network(plain).taken
             notes[0] += f", the tensors {where}" if where else ""
@@ -140,7 +142,7 @@ class Planner:
         try:
             model = self.build(run).eval()
             self.narrow += _narrow_notes(name, insertions(model))
-            self.started = how_it_started(model)
+            self.started = self.started or how_it_started(model)
             if run.trainer is None or len(self.data.train):
                 self.task.check(model, self.batch(run))
                 self.task.loss(model.train(), self.batch(run))  # auxiliary outputs and modules' losses come in training
@@ -170,8 +172,8 @@ class Planner:
 
 
 def opened_data(study: Study, seed: int) -> DataSpec:
-    """The data as the study's runs of a seed open them: divided anew where each seed is to, and with a validation part
-    where early stopping or a list of values needs it.
+    """The data as the study's runs of a seed open them: of the kind that the task is for, divided anew where each seed
+    is to, and with a validation part where early stopping or a list of values needs it.
 
     A trainer that reads its own data has its own way to stop early.
     """
@@ -179,6 +181,8 @@ def opened_data(study: Study, seed: int) -> DataSpec:
     stops = any(one.get("early_stop", study.train.early_stop) for one in study.train.each())
     if study.train.listed or (stops and study.data.kind != "none"):
         changes["validation_fraction"] = study.data.validation_fraction or VALIDATION
+    if study.data.kind == AUTO and (kind := kind_of(study.data.source, study.task)) in TASKS_OF:
+        changes["kind"] = kind
     return study.data.model_copy(update=changes)
 
 

@@ -19,18 +19,22 @@ BEFORE = "before_pruning"  # folder of the first training, in that of the run
 OnProgress = Callable[[int, int, float], None]
 
 
-def train_smaller(run: Run, task: Task, data: Dataset, folder: Path, on_progress: OnProgress) -> dict[str, Any]:
+def train_smaller(
+    run: Run, task: Task, data: Dataset, folder: Path, on_progress: OnProgress
+) -> tuple[nn.Module, dict[str, Any]]:
     """Train the run's network as `foveate.train.train` does; if it is to be pruned, prune it then and train it again.
 
     The first training is a run of its own. It is taken from the study where that has it, and goes on where it was
     stopped, as the second does.
 
+    Returns: the trained network, and what `train` gives.
     Raises: as `train`, `prune` and `distilled`; ValueError: if the teacher changed since the study was planned.
     """
     pruning = run.variant.prune
     if pruning is None:
         model = build_variant_for(run, data, task.outputs)
-        return train(run, model, with_teacher(run, task, data, model), data, folder, on_progress=on_progress)
+        taught = with_teacher(run, task, data, model)
+        return model, train(run, model, taught, data, folder, on_progress=on_progress)
     first, second = before_pruning(run), after_pruning(run)
     epochs = first.train.epochs + second.train.epochs
     model = build_variant_for(first, data, task.outputs)
@@ -53,7 +57,8 @@ def train_smaller(run: Run, task: Task, data: Dataset, folder: Path, on_progress
         done = steps * first.train.epochs // second.train.epochs
         on_progress(done + step, steps + done, loss)
 
-    return train(second, small, with_teacher(second, task, data, small), data, folder, on_progress=after)
+    taught = with_teacher(second, task, data, small)
+    return small, train(second, small, taught, data, folder, on_progress=after)
 
 
 def before_pruning(run: Run) -> Run:

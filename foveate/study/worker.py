@@ -87,6 +87,7 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
     from foveate.registry import read_from_file
     from foveate.spec import Run
     from foveate.study.build import build_for, example_batch
+    from foveate.study.robust import corrupted_rows
     from foveate.study.smaller import train_smaller
     from foveate.train import train_with
 
@@ -98,7 +99,9 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
         trainer, model = read_from_file(run.trainer, "a function"), build_for(run, data, task.outputs)
         result = train_with(trainer, run, model, task, data, folder, on_progress=on_progress)
     else:
-        result = train_smaller(run, task, data, folder, on_progress)
+        model, result = train_smaller(run, task, data, folder, on_progress)
+    if run.robustness is not None:
+        result["metrics"] += corrupted_rows(run, model, task, data)
     inputs = example_batch(run, data, 1).inputs
     sample = list(inputs.shape[1:]) if hasattr(inputs, "shape") else None  # None: several tensors
     return result | {"network": {"outputs": task.outputs, "sample": sample}}

@@ -13,6 +13,7 @@ from foveate.summary.findings import (
     ArmSummary,
     ArmTuning,
     Claimed,
+    ClassFound,
     Comparison,
     CostChange,
     CostMatch,
@@ -31,6 +32,7 @@ from foveate.summary.findings import (
     Tuning,
     Verdict,
 )
+from foveate.summary.robustness import CorruptedScores, corrupted_row, corrupted_scores, is_corrupted_row
 from foveate.summary.rows import (
     Arm,
     Claim,
@@ -63,7 +65,9 @@ __all__ = [
     "AttentionState",
     "Claim",
     "Claimed",
+    "ClassFound",
     "Comparison",
+    "CorruptedScores",
     "Cost",
     "CostChange",
     "CostMatch",
@@ -94,6 +98,9 @@ __all__ = [
     "Tried",
     "Tuning",
     "Verdict",
+    "corrupted_row",
+    "corrupted_scores",
+    "is_corrupted_row",
     "signed",
     "size_of",
     "to_json",

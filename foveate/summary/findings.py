@@ -5,6 +5,7 @@ from typing import Any
 
 from foveate.spec import Metric
 from foveate.summary.attention import AttentionFound
+from foveate.summary.robustness import CorruptedScores
 from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
 
 SCHEMA = 3
@@ -346,6 +347,17 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class ClassFound:
+    """A class of a task that has one for every position: arm → values over seeds, and difference to plain; described,
+    not judged."""
+
+    name: str
+    metric: Metric
+    estimates: dict[str, Estimate]
+    against_plain: dict[str, Comparison]
+
+
+@dataclass(frozen=True)
 class NullRate:
     """How often studies of two arms of one network claim a difference: the rate among the drawn studies with this many
     seeds, and its 95 % interval over new runs."""
@@ -390,6 +402,8 @@ class Summary:
         about: data, machine, versions, command, notes: shown, never computed with.
         tuning: what was chosen among listed values; None: nothing is listed.
         null_check: of a study whose arms are all the plain network.
+        corrupted: the scores on corrupted test images; None: nothing was corrupted.
+        by_class: of a task that has a class for every position: the classes that occur in its held-out items.
     """
 
     schema: int
@@ -411,6 +425,8 @@ class Summary:
     answer: Answer
     tuning: Tuning | None = None
     null_check: NullCheck | None = None
+    corrupted: CorruptedScores | None = None
+    by_class: tuple[ClassFound, ...] = ()
 
     def arm(self, label: str) -> ArmSummary:
         """The arm of this label. Raises: KeyError: there is none."""

@@ -51,10 +51,12 @@ class Task(ABC):
         metrics: what `meter` measures; the first is what a study's verdict is about.
         outputs: what the head is built for: classes, or values; networks get it as `num_classes`.
         dense: does the network give a map of the input's size?
+        notes: what a reader of the metrics must know, a line each.
     """
 
     metrics: tuple[Metric, ...]
     outputs: int
+    notes: tuple[str, ...] = ()
     dense: ClassVar[bool] = False
 
     def __init__(self, data: Dataset) -> None:
@@ -75,16 +77,24 @@ class Task(ABC):
         """
         self.loss(model, batch)
 
+    def answers(self, model: nn.Module, inputs: Any) -> Any:
+        """What `draw`, `predict` and `masks` take of a batch's inputs; here what the network gives for them."""
+        return model(inputs)
+
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
-        """A picture (H, W, 3) of each sample with its target and, unless None, what the network gave."""
+        """A picture (H, W, 3) of each sample with its target and, unless None, the network's answers."""
         return []
 
+    def legend(self, wide: int) -> NDArray[np.uint8] | None:
+        """What the colours of `draw` mean, as a picture of about this width in pixels; None: nothing to say."""
+        return None
+
     def predict(self, given: Any) -> list[dict[str, Any]]:
-        """What the network gave for a batch, as plain values a sample, such as {"class": "cat", "score": 0.93}."""
+        """Answers as plain values a sample, such as {"class": "cat", "score": 0.93}."""
         raise ValueError(f"the task {type(self).__name__} has no predictions to write")
 
-    def masks(self, given: Any, size: tuple[int, ...]) -> list[NDArray[Any]]:
-        """Of a dense task: class numbers (*size) a sample, uint8, or uint16 for more than 256 classes."""
+    def masks(self, given: Any) -> list[NDArray[Any]]:
+        """Of a dense task: class numbers (*S) a sample, uint8, or uint16 for more than 256 classes."""
         raise ValueError(f"the task {type(self).__name__} has no masks to write")
 
     def target(self, name: str, kinds: Sequence[str]) -> Target:

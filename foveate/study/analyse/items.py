@@ -17,28 +17,48 @@ Groups = Mapping[str, str]  # name of an item → its group (subject, recording)
 
 def mean_iou(sums: Mapping[str, Array]) -> Array:
     """Mean over the classes (last axis) with a union of the intersection over the union."""
-    there = sums["union"] > 0
-    ratio = np.where(there, sums["intersection"] / np.where(there, sums["union"], 1), 0.0)
+    return _mean_ratio(sums["intersection"], sums["union"])
+
+
+def mean_dice(sums: Mapping[str, Array]) -> Array:
+    """Mean over the classes (last axis) that are in either mask of twice the intersection over the sum of both."""
+    return _mean_ratio(2 * sums["intersection"], sums["sizes"])
+
+
+def share(sums: Mapping[str, Array]) -> Array:
+    """Positions that are right over those that are known."""
+    return _mean_ratio(sums["right"][..., None], sums["known"][..., None])
+
+
+def _mean_ratio(above: Array, below: Array) -> Array:
+    there = below > 0
+    ratio = np.where(there, above / np.where(there, below, 1), 0.0)
     with np.errstate(invalid="ignore"):
         return np.asarray(ratio.sum(-1) / there.sum(-1))
 
 
 SET_LEVEL: dict[frozenset[str], Callable[[Mapping[str, Array]], Array]] = {
     frozenset({"intersection", "union"}): mean_iou,
+    frozenset({"intersection", "sizes"}): mean_dice,
+    frozenset({"right", "known"}): share,
 }  # what a metric is made of → how
 
 
 def of_metric(kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]], metric: Metric) -> Items | Sums | None:
-    """A run's values of its items, or the sums of which a metric of the whole set is made; None where it has neither.
+    """The sums of which a metric of the whole set is made, else a run's values of its items; None where it has neither.
 
     kept: as `foveate.items.read_items` gives it.
     """
     names, arrays = kept
-    if metric.name in arrays:
-        return names, arrays[metric.name]
     start = f"{metric.name}."
     sums = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-    return (names, sums) if frozenset(sums) in SET_LEVEL else None
+    return (names, sums) if frozenset(sums) in SET_LEVEL else values_of(kept, metric)
+
+
+def values_of(kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]], metric: Metric) -> Items | None:
+    """The metric's value of each item of a run, also where that of the whole set is no mean of them."""
+    names, arrays = kept
+    return (names, arrays[metric.name]) if metric.name in arrays else None
 
 
 def item_part(
@@ -121,9 +141,7 @@ def _codes(names: Sequence[tuple[str, int]], groups: Groups) -> NDArray[np.int64
     return np.array([numbers[label] for label in labels])
 
 
-def compare_items(
-    ours: Mapping[int, Items | Sums], theirs: Mapping[int, Items | Sums], metric: Metric
-) -> ItemComparison | None:
+def compare_items(ours: Mapping[int, Items], theirs: Mapping[int, Items], metric: Metric) -> ItemComparison | None:
     """Item by item over the seeds that both arms have and the items that all of these have; None where there are none.
 
     An item's value is its mean over seeds; values that are no finite number leave the item out.
@@ -145,8 +163,23 @@ def compare_items(
 def _by_name(items: Items | Sums) -> dict[tuple[str, int], float]:
     names, values = items
     if isinstance(values, dict):
-        return {}
+        values = influence(values)
     return {name: float(values[place]) for name, place in _places(names).items()}
+
+
+def influence(sums: Mapping[str, NDArray[Any]]) -> Array:
+    """Values of the items (n,) whose mean is a metric of the whole set, and that vary as it does with the items.
+
+    The metric plus each item's influence on it: how much it moves for each part of the set's weight given to the item.
+
+    Source: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982 (the infinitesimal jackknife).
+    """
+    value, step = SET_LEVEL[frozenset(sums)], 1e-6
+    n = len(next(iter(sums.values())))
+    totals = {kind: array.sum(0, dtype=float) for kind, array in sums.items()}
+    moved = value({kind: (1 - step) * totals[kind] + step * n * array for kind, array in sums.items()})
+    whole = value(totals)
+    return np.asarray(whole + (moved - whole) / step)
 
 
 def _places(names: Sequence[str]) -> dict[tuple[str, int], int]:

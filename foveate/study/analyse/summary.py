@@ -20,7 +20,16 @@ from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
 from foveate.study.analyse.intervals import estimate, judge, paired
-from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, of_metric, sampled_variance
+from foveate.study.analyse.items import (
+    Groups,
+    Items,
+    Sums,
+    compare_items,
+    item_part,
+    of_metric,
+    sampled_variance,
+    values_of,
+)
 from foveate.study.analyse.planner import what_seeds_can_show
 from foveate.study.analyse.words import REFERENCE, sentence, short_difference, verdict
 from foveate.summary import (
@@ -302,6 +311,17 @@ class _Table:
         kept = self._kept(Path(source))
         return None if kept is None else of_metric(kept, metric)
 
+    def _values(self, label: str) -> dict[int, Items]:
+        """Seed → the judged metric's value of each item, of the seeds that have them."""
+        found: dict[int, Items | None] = {}
+        for seed, source in self.sources.get(label, {}).items():
+            if isinstance(source, (str, Path)):
+                kept = self._kept(Path(source))
+                found[seed] = None if kept is None else values_of(kept, self.metric)
+            else:
+                found[seed] = None if isinstance(source[1], dict) else source
+        return {seed: values for seed, values in found.items() if values is not None}
+
     def _failed(self, label: str) -> tuple[int, ...]:
         return tuple(sorted({failure.seed for failure in self.failures if failure.label == label}))
 
@@ -380,7 +400,7 @@ class _Table:
         )
 
     def _item_comparison(self, label: str) -> ItemComparison | None:
-        mine, theirs = self._items(label, self.metric), self._items(self.plain, self.metric)
+        mine, theirs = self._values(label), self._values(self.plain)
         return compare_items(mine, theirs, self.metric) if label != self.plain and mine and theirs else None
 
 
