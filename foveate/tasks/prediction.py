@@ -156,7 +156,9 @@ class Prediction:
         low, high = LEAST_TILE // TILE_STEP, max(*x.shape[2:], LEAST_TILE) // TILE_STEP
         least = mib(low * TILE_STEP)
         if least > tensors:
-            raise ValueError(f"memory: wanted {math.ceil(least / TILED_SHARE)} MiB or more for this network; got {self.memory:g}")
+            raise ValueError(
+                f"memory: wanted {math.ceil(least / TILED_SHARE)} MiB or more for this network; got {self.memory:g}"
+            )
         while low < high:
             middle = (low + high + 1) // 2
             low, high = (middle, high) if mib(middle * TILE_STEP) <= tensors else (low, middle - 1)
