@@ -101,7 +101,8 @@ def preset(name: str) -> ClassTable:
     if name == "voc":
         table = _by_index(VOC, "VOC's 21 classes")
         colours = {_voc_colour(number): number for number in range(len(VOC))}
-        return replace(table, numbers={**table.numbers, **colours, colour_code(224, 224, 192): IGNORED})
+        grey = {128: colours[colour_code(128, 128, 128)]}  # a mask without other colours is read as one of values
+        return replace(table, numbers={**table.numbers, **colours, **grey, colour_code(224, 224, 192): IGNORED})
     if name == "camvid":
         table = _by_index(CAMVID, "CamVid's 11 classes")
         return replace(table, numbers={**table.numbers, len(CAMVID): IGNORED})

@@ -62,7 +62,7 @@ def find_problems(
     annotations: str | Mapping[str, str] | None = None,
     background: str = "background",
     classes: Any = None,
-    ignore: Sequence[Any] = (),
+    ignore: Any = (),
     reduce_zero: bool = False,
 ) -> list[Problem]:
     """Everything that is wrong with the images and masks of a folder, and notes on what is merely odd.
@@ -88,7 +88,7 @@ def open_masks(
     annotations: str | Mapping[str, str] | None = None,
     background: str = "background",
     classes: Any = None,
-    ignore: Sequence[Any] = (),
+    ignore: Any = (),
     reduce_zero: bool = False,
     own_size: bool = False,
     scales: Sequence[float] = (0.5, 2.0),
@@ -121,7 +121,7 @@ def open_masks(
             {name = value} or {name = [r, g, b]}; a number of classes; a file with them; or "cityscapes",
             "cityscapes_raw", "voc", "camvid". None: a file classes.txt, class_dict.csv or labelmap.txt in the folder,
             else as the masks number them.
-        ignore: values, colours or names of classes that count nowhere, as the value 255 does.
+        ignore: values, colours or names of classes that count nowhere, as the value 255 does; a list, or one.
         reduce_zero: 0 counts nowhere, and the first of the class names is that of the value 1.
         own_size: images are tested whole at their own size, and training crops are `size` pixels of it; else a scale
             of 1 is the whole image, as large as it fits into `size`.
@@ -134,6 +134,13 @@ def open_masks(
     Raises: ValueError: if files or folders cannot be used, each by its path, or an option does not fit.
     """
     folder = folder_of(spec.source)
+    for option, values, count in (("mean", mean, 3), ("std", std, 3), ("scales", scales, 2)):
+        if isinstance(values, (str, int, float)) or [type(one) in (int, float) for one in values] != [True] * count:
+            raise ValueError(f"{option}: wanted a list of {count} numbers; got {values!r}")
+    if min(std) <= 0:
+        raise ValueError(f"std: wanted deviations above 0; got {list(std)}")
+    low, high = scales
+    transform = JointTransform((1, 1), not own_size, (low, high), flip, colour, largest_share)
     pairs = _pairs(folder, images, masks, lists, field_of_view, annotations, background)
     if any(problem.kind == "folder" for problem in pairs.listing.problems):
         complain(folder, pairs.listing.problems, len(pairs.masks))  # before hours of decoding
@@ -141,12 +148,6 @@ def open_masks(
     complain(folder, found.problems, len(pairs.masks))
     if found.table is None:
         raise AssertionError("a folder without a table of classes has a problem")
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(
-            f"mean and std: wanted three numbers each, deviations above 0; got {list(mean)} and {list(std)}"
-        )
-    if len(scales) != 2:
-        raise ValueError(f"scales: wanted the smallest and the largest; got {list(scales)}")
     pairs, checked, table = found.pairs, found.checked, found.table
     photos = pairs.listing.photos
     belonging = None if group is None else np.array(groups_of([photo.name for photo in photos], group), np.str_)
@@ -154,14 +155,7 @@ def open_masks(
     keys = np.array([photo.key for photo in photos], np.uint64)
     parts = divide(folder, [photo.split for photo in photos], keys, spec, alike=alike, belonging=belonging)
     size = _size(folder, spec, [checked.sizes[place] for place in parts["train"]])
-    transform = JointTransform(
-        size,
-        whole=not own_size,
-        scales=(scales[0], scales[1]),
-        flip=flip,
-        colour=colour,
-        largest_share=largest_share,
-    )
+    transform = replace(transform, size=size)
     pixels = class_pixels(table, found.facts)
 
     def split(places: NDArray[np.int64]) -> MaskedImages:
@@ -212,7 +206,7 @@ def open_masks(
 def usable(
     pairs: Pairs,
     classes: Any,
-    ignore: Sequence[Any],
+    ignore: Any,
     reduce_zero: bool,
     *,
     progress: Progress | None,
@@ -235,7 +229,7 @@ def usable(
         table = seen_table(codes) if table is None else as_binary(table, codes)
         if reduce_zero:
             table = ignoring(table, [0])
-        table = ignoring(table, ignore)
+        table = ignoring(table, [ignore] if isinstance(ignore, (str, int)) else ignore)
     except ValueError as error:
         unread = [Problem(mask.path, one.reason) for mask, one in zip(pairs.masks, facts, strict=True) if one.reason]
         return Usable(pairs, checked, facts, None, [*problems, *unread, Problem(root, str(error), "folder")])
@@ -249,7 +243,7 @@ def usable(
         bad = {problem.path for problem in (*checked.problems, *of_masks)}
         both = enumerate(zip(pairs.listing.photos, pairs.masks, strict=True))
         kept = [place for place, (image, mask) in both if image.path not in bad and mask.path not in bad]
-        pairs, facts = pairs.chosen(kept), [facts[place] for place in kept]
+        pairs, facts = pairs.chosen(kept).in_parts(problems), [facts[place] for place in kept]
         checked = check_photos(pairs.listing, progress)
         if not kept:
             problems.append(Problem(root, "no image and mask are left that can be used", "folder"))

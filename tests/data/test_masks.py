@@ -267,9 +267,16 @@ def test_voc_has_lists_and_a_border_that_counts_nowhere(tmp_path):
     assert [data.test.name_of(item) for item in range(2)] == ["JPEGImages/4.jpg", "JPEGImages/5.jpg"]
     assert data.targets["mask"].names[15] == "person"
     same(data, lambda number: np.array([0, 15, IGNORED])[indices(number)])
-    palette = np.array([[0, 0, 0], [192, 128, 128], [224, 224, 192]], np.uint8)
-    coloured = folder(tmp_path / "rgb", lambda number: palette[indices(number)])
-    same(opened(coloured, classes="voc"), lambda number: np.array([0, 15, IGNORED])[indices(number)])
+    for name, colours, numbers in (
+        ("person", [[0, 0, 0], [192, 128, 128], [224, 224, 192]], [0, 15, IGNORED]),
+        ("car", [[0, 0, 0], [128, 128, 128], [0, 0, 0]], [0, 7, 0]),
+    ):
+        palette, classes = np.array(colours, np.uint8), np.array(numbers)
+        coloured = folder(tmp_path / name, lambda number, of=palette: of[indices(number)])
+        same(opened(coloured, classes="voc"), lambda number, of=classes: of[indices(number)])
+    (lists / "val.txt").write_text("4\n2\n")
+    with pytest.raises(ValueError, match=r"val.txt: '2' is in train.txt as well"):
+        opened(root, classes="voc")
     (lists / "val.txt").write_text("4\n5\n77\n")
     (problem,) = [one for one in inspect_data(str(root), options={"classes": "voc"}).problems if one.kind != "note"]
     assert problem.reason == "names 77; there is no such image"
@@ -288,14 +295,21 @@ def test_an_index_file_says_the_parts(tmp_path):
 
 def test_outside_the_field_of_view_nothing_is_known(tmp_path):
     root = folder(tmp_path / "set", lambda number: 255 * indices(number, 2))
-    view = np.zeros((HEIGHT, WIDTH), np.uint8)
-    view[2:8, 3:9] = 255
-    for image in root.glob("*/images/*"):
-        save(image.parents[1] / "fov" / image.name, view)
-    same(
-        opened(root, field_of_view="fov"),
-        lambda number: np.where(view > 0, indices(number, 2), IGNORED),
-    )
+    views = {part: np.zeros((HEIGHT, WIDTH), np.uint8) for part in ("train", "test")}
+    views["train"][2:8, 3:9] = views["test"][1:9, 2:12] = 255
+    (root / "test" / "images" / "i4.png").rename(root / "test" / "images" / "i0.png")
+    (root / "test" / "masks" / "i4.png").rename(root / "test" / "masks" / "i0.png")
+    for layout in ("{part}/fov/{name}", "fov/{part}/{name}"):
+        for image in root.glob("*/images/*"):
+            part = image.parts[-3]
+            save(root / layout.format(part=part, name=image.name), views[part])
+        data = opened(root, field_of_view="fov")
+        for part, numbers in (("train", {"i0": 0, "i3": 3}), ("test", {"i0": 4, "i5": 5})):
+            for name, number in numbers.items():
+                expected = np.where(views[part] > 0, indices(number, 2), IGNORED)
+                np.testing.assert_array_equal(masks_of(data, part)[f"{part}/images/{name}.png"], expected)
+        for file in root.rglob("fov/**/*.png"):
+            file.unlink()
     with pytest.raises(ValueError, match="field_of_view: wanted a folder 'view'"):
         opened(root, field_of_view="view")
 
@@ -371,7 +385,9 @@ def test_batches_are_pure_functions_and_image_and_mask_have_one_geometry(tmp_pat
     assert not torch.equal(data.train.batch([4], (3, 6)).inputs[0], one.inputs[1])
     assert torch.equal(before, torch.get_rng_state())
     assert one.inputs.shape == (3, 3, 24, 32)
-    for batch in (data.train.batch(range(6), (0, 0)), data.test.batch(range(2), None)):
+    small = opened(root, size=(8, 10), scales=[0.8, 1.2])  # far below the files' size: they are kept smaller
+    batches = [split.batch(range(2), augment) for split, augment in ((data.train, (0, 0)), (data.test, None))]
+    for batch in (*batches, small.train.batch(range(6), (0, 0))):
         bright, mask = batch.inputs.mean(1), batch.targets["mask"]
         assert bright[mask == 1].mean() > 0 > bright[mask == 0].mean()
 
