@@ -11,13 +11,12 @@ from foveate.data import open_data
 from foveate.data.dataset import Dataset, Split
 from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
-from foveate.data.reading import evaluation_parts
 from foveate.spec import Run
 from foveate.study.analyse.items import interval_over_items, of_metric
 from foveate.study.predict import with_evaluation
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
-from foveate.train.loop import batches_of, evaluate, evaluation_batch
+from foveate.train.loop import batches_of, evaluate, parts_for_evaluation
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def evaluate_run(
     if source is not None:
         data = _other(data, source, run)
     task = create_task(run.task, data, **with_evaluation(run.task_options, evaluation))
-    parts = evaluation_parts(data.test, range(len(data.test)), evaluation_batch(task, data, batch_size))
+    parts = parts_for_evaluation(task, data, data.test, range(len(data.test)), batch_size)
     batches = batches_of(data.test, parts, None, run, torch.device(device))
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=run.train.amp):
         scores = evaluate(trained.model.to(device), task, batches)
