@@ -112,6 +112,7 @@ class Split(ABC):
         contents_alike: (n,) equal numbers for copies of one item, in both splits of a set; None: not known.
         levels: how the inputs come from pixels; None: they are no images of 0 to 255.
         shapes: (n,) equal numbers for items that evaluation gives in one size, as one batch must be; None: all.
+        positions: (n,) how many each item has there; None: as `Dataset.inputs` says.
         pixels: (n, K) positions of each class in the mask of each item; None: not known, or items have no masks.
         annotations: n: the boxes of each item in its own pixels, known without reading it; None: items have no boxes.
     """
@@ -121,6 +122,7 @@ class Split(ABC):
     groups: NDArray[np.str_] | None = None
     contents_alike: NDArray[np.int64] | None = None
     shapes: NDArray[np.int64] | None = None
+    positions: NDArray[np.int64] | None = None
     pixels: NDArray[np.int64] | None = None
     annotations: Sequence[Annotation] | None = None
 

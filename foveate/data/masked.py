@@ -71,6 +71,7 @@ class MaskedImages(Split):
         if not transform.whole:
             sides = np.array([item.size for item in items], np.int64).reshape(-1, 2)
             self.shapes = np.unique(sides, axis=0, return_inverse=True)[1].reshape(-1)
+            self.positions = sides.prod(1)
         self._offset = torch.tensor(mean).view(-1, 1, 1) * 255
         self._scale = 1 / (torch.tensor(std).view(-1, 1, 1) * 255)
         self.levels = Levels(self._offset.flatten(), self._scale.flatten())

@@ -29,7 +29,7 @@ class Part(Split):
         self.splits, self.places, self.prefixes = splits, places, prefixes
         self.strata = _of_both(splits, "strata", places)
         self.groups = _of_both(splits, "groups", places)
-        self.pixels = _of_both(splits, "pixels", places)
+        self.pixels, self.positions = (_of_both(splits, name, places) for name in ("pixels", "positions"))
         self.shapes = _shapes_of_both(splits, places)
         self.contents_alike = None if copies is None else copies[places]
         self.levels = splits[-1].levels  # all splits of a set have the same
