@@ -63,8 +63,7 @@ def predict(
         raise ValueError("wanted --run DIR or --network NAME with --weights FILE or --pretrained")
     if run is not None and (weights or pretrained):
         raise ValueError("--run: a study knows its network's weights; --weights and --pretrained go with --network")
-    evaluation = parse.evaluation(window, stride, memory, flip, scales)
-    given = parse.weights(weights, pretrained)
+    evaluation, given = parse.evaluation(window, stride, memory, flip, scales), parse.weights(weights, pretrained)
     predictor = of_run(run, evaluation) if run is not None else of_network(str(network), given, evaluation)
     if predictor.note:
         typer.echo(f"note: {predictor.note}", err=True)

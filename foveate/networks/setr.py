@@ -22,7 +22,6 @@ LEVELS = 4  # of the transformer that "mla" reads
 BLOCKS = 24  # of the paper's transformer
 AUXILIARY = {"naive": (10, 15, 20), "pup": (10, 15, 20), "mla": (6, 12, 18, 24)}  # blocks of it that are classified too
 
-
 Logits = Float[Tensor, "n k h w"]
 
 

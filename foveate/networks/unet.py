@@ -103,6 +103,7 @@ class UNet(nn.Module):
         height, width = x.shape[2:]
         x = padded(x, self.multiple)
         across, decoded = [], []
+        supervised = self.training and len(self.auxiliary) > 0
         for number, block in enumerate(self.encoder):
             x = block(self.pool(x) if number else x)
             across.append(x)
@@ -111,9 +112,10 @@ class UNet(nn.Module):
             shallow = across.pop()
             shallow = skip(shallow, x) if self.gated else skip(shallow)
             x = block(torch.cat([shallow, up(x)], 1))
-            decoded.append(x)
+            if supervised:
+                decoded.append(x)
         logits = [self.head(x)]
-        if self.training and len(self.auxiliary):
+        if supervised:
             smaller = zip(self.auxiliary, reversed(decoded[:-1]), strict=True)
             logits += [resized(head(y), x.shape[2:]) for head, y in smaller]
         cut = [one[..., :height, :width] for one in logits]
