@@ -101,7 +101,7 @@ class SpatialReductionAttention(nn.Module):
             raise ValueError(f"sra: heads must divide channels = {channels} ({_listed(fit)}); got {heads!r}")
         if isinstance(reduction, bool) or not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f"sra: reduction must be a positive whole number; got {reduction!r}")
-        self.channels, self.spatial_dims, self.heads, self.reduction = channels, spatial_dims, heads, reduction
+        self.spatial_dims, self.heads, self.reduction = spatial_dims, heads, reduction
         self.attention_budget_mib = attention_budget_mib
         self.before = nn.LayerNorm(channels, eps=1e-6) if form == "block" else None
         self.query = nn.Linear(channels, channels, bias=bias)
@@ -116,6 +116,11 @@ class SpatialReductionAttention(nn.Module):
         if self.reduce is not None:
             nn.init.normal_(self.reduce.weight, std=math.sqrt(2 / (reduction**spatial_dims * channels)))
             nn.init.zeros_(self.reduce.bias)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.query.in_features
 
     def _source(self, tokens: Tensor, sides: Sequence[int]) -> Tensor:
         """The tokens of keys and values: (N, P, C) → (N, K, C)."""

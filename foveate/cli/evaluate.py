@@ -186,7 +186,14 @@ def _show_run(
             "seed": found.trained.run.seed,
             "data": found.data.description,
             "items": len(found.data.test),
-            "metrics": [{**one.model_dump(exclude={"shown"}), "value": scores.values[one.name]} for one in metrics],
+            "metrics": [
+                {
+                    **one.model_dump(exclude={"shown"}),
+                    "value": scores.values[one.name],
+                    "interval": found.intervals.get(one.name),
+                }
+                for one in metrics
+            ],
             "by_class": {name: dict(figures) for name, figures in scores.by_class.items()},
             "classes": list(scores.by_class),
             "confusion": confusion,
@@ -196,7 +203,10 @@ def _show_run(
     typer.echo(
         f"{found.trained.run.network}, {found.trained.name}: {len(found.data.test):,} items of {found.data.name}"
     )
-    typer.echo("   ".join(f"{one.name} {one.format(scores.values[one.name])}" for one in metrics))
+    for one in metrics:
+        interval = found.intervals.get(one.name)
+        over = "" if interval is None else f" ({' to '.join(map(one.number, interval))} over new items)"
+        typer.echo(f"{one.name} {one.format(scores.values[one.name])}{over}")
     for note in found.task.notes:
         typer.echo(note)
     if scores.by_class:

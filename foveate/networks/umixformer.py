@@ -298,7 +298,7 @@ class UMixFormerDecoder(nn.Module):
         if self.variant == "official":
             size = maps[-1].shape[2:]
             return self.fuse(torch.cat([*(resized(x, size) for x in maps[:-1]), maps[-1]], 1))
-        return fused(maps, self.fuse.weight)
+        return fused(maps, self.fuse)
 
 
 def divisor(width: int, most: int) -> int:

@@ -8,25 +8,26 @@ from typing import Any
 import torch
 
 from foveate.data import open_data
-from foveate.data.dataset import Dataset
+from foveate.data.dataset import Dataset, Split
 from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
-from foveate.data.reading import evaluation_parts
 from foveate.spec import Run
+from foveate.study.analyse.items import interval_over_items, of_metric
 from foveate.study.predict import with_evaluation
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
-from foveate.train.loop import batches_of, evaluate, evaluation_batch
+from foveate.train.loop import batches_of, evaluate, parts_for_evaluation
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was evaluated, on what, and the scores."""
+    """What was evaluated, on what, and the scores; intervals: of metrics over new items, where they are known."""
 
     trained: TrainedRun
     data: Dataset
     task: Task
     scores: Scores
+    intervals: Mapping[str, tuple[float, float]]
 
 
 def evaluate_run(
@@ -53,11 +54,23 @@ def evaluate_run(
     if source is not None:
         data = _other(data, source, run)
     task = create_task(run.task, data, **with_evaluation(run.task_options, evaluation))
-    parts = evaluation_parts(data.test, range(len(data.test)), evaluation_batch(task, data, batch_size))
+    parts = parts_for_evaluation(task, data, data.test, range(len(data.test)), batch_size)
     batches = batches_of(data.test, parts, None, run, torch.device(device))
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=run.train.amp):
         scores = evaluate(trained.model.to(device), task, batches)
-    return Evaluation(trained, data, task, scores)
+    return Evaluation(trained, data, task, scores, _intervals(data.test, task, scores))
+
+
+def _intervals(split: Split, task: Task, scores: Scores) -> dict[str, tuple[float, float]]:
+    names = [split.name_of(item) for item in range(len(split))]
+    groups = {} if split.groups is None else dict(zip(names, split.groups.tolist(), strict=True))
+    found = {}
+    for metric in task.metrics:
+        of_items = of_metric((names, scores.items), metric)
+        interval = None if of_items is None else interval_over_items(of_items, groups)
+        if interval is not None:
+            found[metric.name] = interval
+    return found
 
 
 def _other(data: Dataset, source: str, run: Run) -> Dataset:

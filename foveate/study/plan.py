@@ -15,6 +15,7 @@ from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, V
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
 from foveate.study.start import find_start
+from foveate.study.teacher import teacher_fingerprint
 from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
@@ -99,11 +100,13 @@ class Planner:
             weights_fingerprint=start.fingerprint,
             pretrained=start.pretrained,
             code_fingerprint=self.code,
+            teacher_fingerprint=teacher_fingerprint(variant.distill) if variant.distill else "",
             train=study.train.single(values or {}),
             trainer=study.trainer,
             trainer_options=study.trainer_options,
             metric=study.metric if isinstance(study.metric, Metric) else None,
             imports=study.imports,
+            robustness=study.robustness,
             seed=seed,
             **arm,
         )

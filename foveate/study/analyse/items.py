@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.spec import Metric
-from foveate.study.analyse.inference import ROUNDING, Array, item_variance, resampled_item_variance
-from foveate.summary import ItemComparison
+from foveate.study.analyse.inference import RESAMPLES, ROUNDING, Array, item_variance, resampled_item_variance
+from foveate.summary import ALPHA, ItemComparison
 
 Items = tuple[Sequence[str], NDArray[Any]]  # names and values of one run
 Sums = tuple[Sequence[str], dict[str, NDArray[Any]]]  # names and the sums of a metric of the whole set
@@ -97,6 +97,32 @@ def item_part(
     codes = _codes([name for name, there in zip(common, known, strict=True) if there], groups)
     own = item_variance((table[0] - table[1])[:, known], codes if groups else None)
     return float(own), int(codes.max()) + 1
+
+
+def interval_over_items(items: Items | Sums, groups: Groups) -> tuple[float, float] | None:
+    """95 % interval of one run's metric over new items, from items drawn anew (percentiles, fixed random
+    numbers); None for fewer than two items or groups.
+
+    Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993.
+    """
+    names, values = items
+    codes = _codes(list(_places(names)), groups)
+    units = int(codes.max(initial=-1)) + 1
+    if units < 2:
+        return None
+    counts = np.random.default_rng(0).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
+    weights = counts[:, codes].astype(float)
+    if isinstance(values, dict):
+        found = SET_LEVEL[frozenset(values)]({kind: weights @ array for kind, array in values.items()})
+    else:
+        known = np.isfinite(values)
+        total = weights[:, known].sum(1)
+        found = (weights[:, known] @ values[known])[total > 0] / total[total > 0]
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return None
+    low, high = np.quantile(found, [ALPHA / 2, 1 - ALPHA / 2])
+    return float(low), float(high)
 
 
 def sampled_variance(
