@@ -296,11 +296,13 @@ def probe(model: nn.Module, example: object) -> Trace:
 def preserve_state(model: nn.Module) -> Iterator[None]:
     """Eval mode without gradients while this is open.
 
-    Modes, buffers, attributes, random state and the autocast cache are restored, also after an error.
+    Modes, buffers, attributes, random state and the autocast cache are restored, also after an error; forward hooks
+    that a run registers, as the first of some networks does, are removed, as are the attributes by which it knows.
     """
     modules = list(model.modules())
     attributes = [(m, dict(vars(m))) for m in modules if not isinstance(m, torch.jit.ScriptModule)]
     training = [(m, m.training) for m in modules]
+    hooks = [(held, set(held)) for m, _ in attributes for held in (m._forward_hooks, m._forward_pre_hooks)]
     buffers = [
         (m._buffers, name, b, None if b is None else (b._version, b.clone()))
         for m, _ in attributes
@@ -324,6 +326,9 @@ def preserve_state(model: nn.Module) -> Iterator[None]:
         finally:
             for module, mode in training:
                 module.training = mode
+            for held_hooks, known in hooks:
+                for number in [n for n in held_hooks if n not in known]:
+                    del held_hooks[number]
             for module, kept in attributes:
                 now = vars(module)
                 for key in [k for k in now if k not in kept]:

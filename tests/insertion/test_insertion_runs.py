@@ -193,3 +193,20 @@ def test_training_moves_the_attention() -> None:
         optimiser.step()
     ours = [k for k, v in model.named_parameters() if ".foveate." in k]
     assert all(not torch.equal(model.state_dict()[k], before[k]) for k in ours if "spatial" not in k)
+
+
+def test_hooks_that_the_first_run_registers_are_registered_once():
+    class Watched(nn.Sequential):
+        watches = False
+
+        def forward(self, x):
+            if not self.watches:
+                self.watches = True
+                self[0].register_forward_hook(lambda *_: self.seen.append(1))
+            self.seen = []
+            return super().forward(x)
+
+    network, x = Watched(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU()).eval(), torch.randn(1, 3, 8, 8)
+    insert(network, Gate, at="0", example=x)
+    network(x)
+    assert network.seen == [1]
