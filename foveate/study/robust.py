@@ -10,13 +10,12 @@ from torch import nn
 
 from foveate.data.corruption import Corrupted, evenly_chosen
 from foveate.data.dataset import Dataset, Split
-from foveate.data.reading import evaluation_parts
 from foveate.robustness import Robustness
 from foveate.spec import Metric, Run
 from foveate.summary import corrupted_row
 from foveate.tasks import Task
 from foveate.train import TrainingFailed
-from foveate.train.loop import batches_of, evaluate, evaluation_batch, preserve_process
+from foveate.train.loop import batches_of, evaluate, parts_for_evaluation, preserve_process
 
 
 def robustness_metrics(task: Task) -> tuple[Metric, Metric]:
@@ -73,13 +72,13 @@ def _running(model: nn.Module, run: Run) -> Iterator[None]:
     torch.set_num_threads(run.train.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     layout = torch.channels_last if run.train.channels_last else torch.contiguous_format
-    model.to(run.train.device).to(memory_format=layout)  # type: ignore[call-overload]
+    model.to(run.train.device).to(memory_format=layout)
     yield
 
 
 def _score(run: Run, model: nn.Module, task: Task, data: Dataset, split: Split, items: list[int]) -> float:
     device = torch.device(run.train.device)
-    parts = evaluation_parts(split, items, evaluation_batch(task, data, run.train.batch_size))
+    parts = parts_for_evaluation(task, data, split, items, run.train.batch_size)
     with torch.autocast(device.type, torch.bfloat16, enabled=run.train.amp):
         value = evaluate(model, task, batches_of(split, parts, None, run, device)).values[task.metrics[0].name]
     if not math.isfinite(value):
