@@ -9,9 +9,9 @@ import pytest
 import foveate
 
 FLOORS = [
-    # what a control, a metric and a smaller network are, device check, whole-file writes, machine facts, names
-    {"compression", "controls", "devices", "files", "machine", "metric", "registry"},
-    {"robustness", "training"},  # what is measured besides; how a network is trained
+    # what a control and a metric are, device check, whole-file writes, machine facts, names
+    {"controls", "devices", "files", "machine", "metric", "registry"},
+    {"compression", "robustness", "training"},  # how a network is trained, made smaller, and measured besides
     {"variant"},  # one thing to compare
     {"spec"},  # facts: what a run is
     {"study_file", "items", "summary"},  # a study as TOML; scores of each item; what was found
