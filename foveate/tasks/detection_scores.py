@@ -55,6 +55,7 @@ class DetectionScores:
         self.classes = tuple(classes)
         self.detections: list[Found] = []
         self.boxes: list[Found] = []
+        self.ious: list[NDArray[np.float64]] = []
 
     def add(self, predictions: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]) -> None:
         """The detections and the targets of a batch, an entry an image.
@@ -77,10 +78,11 @@ class DetectionScores:
             area = _array(target["area"]).astype(float)
             crowd = _array(target["crowd"]).astype(bool)
             self.boxes.append(Found(boxes, _array(target["labels"]).astype(np.int64), crowd=crowd, area=area))
+            self.ious.append(overlaps(self.detections[-1], self.boxes[-1]))
 
     def matches(self) -> Matches:
         """The matches of all images so far."""
-        return matched(self.detections, self.boxes)
+        return matched(self.detections, self.boxes, self.ious)
 
     def scores(self) -> Scores:
         """Values of `detection_metrics` and AR; the tables of matches; by class AP, AP50, recall and precision at the
@@ -94,7 +96,7 @@ class DetectionScores:
         values["AR"] = _mean(recall[..., 0])
         by_class: dict[str, dict[str, float]] = {}
         threshold = best_score(found)
-        confusion = confusion_of(self.detections, self.boxes, len(self.classes), threshold)
+        confusion = confusion_of(self.detections, self.boxes, self.ious, len(self.classes), threshold)
         for label, name in enumerate(self.classes):
             values[f"AP {name}"] = _mean(precision[:, :, label, 0])
             true, given = confusion[label].sum(), confusion[:, label].sum()
@@ -175,7 +177,9 @@ def best_score(found: Matches) -> float:
     return float(scores[order][(2 * hits / (np.arange(1, len(hits) + 1) + wanted)).argmax()])
 
 
-def pairs_of(detections: Found, boxes: Found, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pairs_of(
+    detections: Found, boxes: Found, ious: NDArray[np.float64], threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of the detections with this score or more the box that each takes at an overlap of 0.5, whatever the classes: −1
     none, −2 a crowd; and their places by falling score.
 
@@ -183,30 +187,36 @@ def pairs_of(detections: Found, boxes: Found, threshold: float) -> tuple[NDArray
     """
     places = np.flatnonzero(detections.scores >= threshold)
     places = places[np.argsort(-detections.scores[places], kind="stable")]
-    ious = overlaps(detections.only(places), boxes)
     taken = np.full(len(places), -1)
-    free = np.ones(len(boxes.labels), bool)
+    free = set(range(len(boxes.labels)))
+    close = np.flatnonzero((ious[places] >= 0.5).any(1)).tolist()
     for same in (True, False):
-        for row, place in enumerate(places):
-            if taken[row] != -1 or not ious.size:
-                continue
-            alike = (boxes.labels == detections.labels[place]) == same
-            possible = np.where(alike & free & (ious[row] >= 0.5), ious[row], -1.0)
-            best = int(possible.argmax())
-            if possible[best] >= 0:
+        for row in close:
+            own = ious[places[row]]
+            possible = [
+                box
+                for box in np.flatnonzero(own >= 0.5).tolist()
+                if box in free and (boxes.labels[box] == detections.labels[places[row]]) == same
+            ]
+            if taken[row] == -1 and possible:
+                best = max(possible, key=lambda box: own[box])
                 taken[row] = -2 if boxes.crowd[best] else best
-                free[best] = boxes.crowd[best]
+                free -= set() if boxes.crowd[best] else {best}
     return taken, places
 
 
 def confusion_of(
-    detections: Sequence[Found], boxes: Sequence[Found], classes: int, threshold: float
+    detections: Sequence[Found],
+    boxes: Sequence[Found],
+    ious: Sequence[NDArray[np.float64]],
+    classes: int,
+    threshold: float,
 ) -> NDArray[np.int64]:
     """(K + 1, K + 1) boxes of each class by the class that they are found as; the last row: detections of nothing, the
     last column: boxes that are not found."""
     counts = np.zeros((classes + 1, classes + 1), np.int64)
-    for given, wanted in zip(detections, boxes, strict=True):
-        taken, places = pairs_of(given, wanted, threshold)
+    for given, wanted, overlap in zip(detections, boxes, ious, strict=True):
+        taken, places = pairs_of(given, wanted, overlap, threshold)
         for box, place in zip(taken.tolist(), places.tolist(), strict=True):
             if box != -2 and 0 <= given.labels[place] < classes:
                 counts[wanted.labels[box] if box >= 0 else classes, given.labels[place]] += 1

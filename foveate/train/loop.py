@@ -187,7 +187,7 @@ class _Loop:
         save_model(self.model, self.folder)
         try:
             names = [self.data.test.name_of(item) for item in range(len(self.data.test))]
-            write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups)
+            write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups, scores.tables)
             with self._autocast():
                 write_attention(self.attention, self.model, self.task, self.data, self.run, self.folder)
             self._draw_examples()

@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from foveate.spec import Metric
 from foveate.study.analyse.inference import ROUNDING, Array, item_variance, resampled_item_variance
+from foveate.study.analyse.remade import Remade, sampled_difference
 from foveate.summary import ItemComparison
 
 Items = tuple[Sequence[str], NDArray[Any]]  # names and values of one run
-Sums = tuple[Sequence[str], dict[str, NDArray[Any]]]  # names and the sums of a metric of the whole set
+Sums = tuple[Sequence[str], dict[str, NDArray[Any]] | Remade]  # names and what makes a metric of the whole set again
 Groups = Mapping[str, str]  # name of an item → its group (subject, recording); an item without one is its own
 
 
@@ -51,12 +52,22 @@ def item_part(
     if len(seeds) < 2 or any(seed not in ours or seed not in theirs for seed in seeds):
         return 0.0, 0
     runs = [arm[seed] for arm in (ours, theirs) for seed in seeds]
-    if len({isinstance(values, dict) for _, values in runs}) > 1:
+    if len({type(values) for _, values in runs}) > 1:
         return 0.0, 0
     places = [_places(names) for names, _ in runs]
     common = sorted(set.intersection(*(set(of_run) for of_run in places)))
     rows = [[of_run[name] for name in common] for of_run in places]
     n = len(seeds)
+    if isinstance(runs[0][1], Remade):
+        if len(common) < 2:
+            return 0.0, 0
+        codes = _codes(common, groups)
+
+        def remade(weights: Array) -> Array:
+            each = [values.placed(weights, row) for (_, values), row in zip(runs, rows, strict=True)]
+            return np.stack([mine - other for mine, other in zip(each[:n], each[n:], strict=True)], 1)
+
+        return resampled_item_variance(remade, len(common), codes), int(codes.max()) + 1
     if isinstance(runs[0][1], dict):
         sums = [{kind: values[kind][row] for kind in values} for (_, values), row in zip(runs, rows, strict=True)]
         if len(common) < 2:
@@ -85,6 +96,16 @@ def sampled_variance(
     """Variance of one seed's difference by the draw of its test items, mean over seeds; None where it is not known."""
     found = []
     for seed in seeds:
+        runs = [arm[seed] for arm in (ours, theirs) if seed in arm]
+        if len(runs) == 2 and all(isinstance(values, Remade) for _, values in runs):
+            places = [_places(names) for names, _ in runs]
+            common = sorted(set(places[0]) & set(places[1]))
+            rows = [[of_run[name] for name in common] for of_run in places]
+            one = sampled_difference(runs[0][1], runs[1][1], (rows[0], rows[1]), _codes(common, groups)) if len(common) > 1 else None
+            if one is None:
+                return None
+            found.append(one)
+            continue
         mine, other = (_by_name(arm[seed]) if seed in arm else {} for arm in (ours, theirs))
         names = [name for name in mine if name in other]
         gains = np.array([mine[name] - other[name] for name in names])
@@ -144,7 +165,9 @@ def compare_items(
 
 def _by_name(items: Items | Sums) -> dict[tuple[str, int], float]:
     names, values = items
-    if isinstance(values, dict):
+    if isinstance(values, Remade):
+        values = values.pseudo_values()
+    if values is None or isinstance(values, dict):
         return {}
     return {name: float(values[place]) for name, place in _places(names).items()}
 
