@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.files import read_json
-from foveate.items import ITEMS, read_groups, read_items
+from foveate.items import ITEMS, read_groups, read_items, read_tables
 from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
@@ -101,8 +101,13 @@ def summarise(folder: Path) -> Summary:
 def _null_check(summary: Summary, items: dict[str, dict[int, Path]], groups: dict[str, str]) -> NullCheck:
     """Of every finished run of a study whose arms are one network."""
     found = [(arm.label, seed, value) for arm in summary.arms if arm.score for seed, value in arm.score.of_seeds()]
-    kept = [read_items(items[label][seed]) if seed in items.get(label, {}) else None for label, seed, _ in found]
-    values = [None if one is None else of_metric(one, summary.metric) for one in kept]
+    paths = [items.get(label, {}).get(seed) for label, seed, _ in found]
+    values = [
+        None
+        if path is None or (kept := read_items(path)) is None
+        else of_metric(kept, summary.metric, read_tables(path))
+        for path in paths
+    ]
     scores, overlap = [value for *_, value in found], summary.setting.overlap
     return null_check(scores, values, groups, arms=len(summary.arms), overlap=overlap)
 

@@ -373,7 +373,7 @@ class _Coordinator:
             "task": self.study.task,
             "command": command,
             "toml": study_toml(self.study),
-            "notes": [*self.data.notes, *self.plan.notes],
+            "notes": [*self.data.notes, *self.task.notes, *self.plan.notes],
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.set_meta("about", about)

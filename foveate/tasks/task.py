@@ -60,10 +60,12 @@ class Task(ABC):
         metrics: what `meter` measures; the first is what a study's verdict is about.
         outputs: what the head is built for: classes, or values; networks get it as `num_classes`.
         dense: does the network give a map of the input's size?
+        notes: what a reader of the metrics must know, a line each.
     """
 
     metrics: tuple[Metric, ...]
     outputs: int
+    notes: tuple[str, ...] = ()
     dense: ClassVar[bool] = False
 
     def __init__(self, data: Dataset) -> None:
