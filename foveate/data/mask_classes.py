@@ -128,7 +128,7 @@ def given_table(classes: Any, folder: Path, first: int = 0) -> ClassTable:
             raise ValueError(f"classes: wanted 1 to {MOST_CLASSES} classes; got {classes}")
         return _by_index([str(number) for number in range(classes)], f"{classes} classes", first)
     if not isinstance(classes, str):
-        return _checked(_by_index([str(name) for name in classes], "the option classes", first))
+        return checked_table(_by_index([str(name) for name in classes], "the option classes", first))
     file = folder / classes
     if file.is_file() or file.suffix:
         return read_table(file, first)
@@ -161,7 +161,7 @@ def read_table(file: Path, first: int = 0) -> ClassTable:
         return _mapped({row[0]: _numbers(file, row[1].split(",")) for row in rows}, file.name, file)
     delimiter = "\t" if "\t" in lines[0] else ","
     if delimiter not in lines[0]:
-        return _checked(_by_index(lines, file.name, first), file)
+        return checked_table(_by_index(lines, file.name, first), file)
     table = csv.DictReader(io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=True)
     return _mapped(
         _columns(file, [{str(k).strip().lower(): v for k, v in row.items()} for row in table]), file.name, file
@@ -207,14 +207,24 @@ def _mapped(values: Mapping[str, Any], source: str, file: Path | None = None) ->
     if twice:
         raise ValueError(f"{file or 'classes'}: {' and '.join(map(repr, twice[:2]))} have one value")
     numbers = {codes[name]: number for number, name in enumerate(names)}
-    return _checked(ClassTable(tuple(names), {IGNORED: IGNORED} | numbers, source), file)
+    return checked_table(ClassTable(tuple(names), {IGNORED: IGNORED} | numbers, source), file)
 
 
-def _checked(table: ClassTable, file: Path | None = None) -> ClassTable:
+def checked_table(table: ClassTable, file: Path | None = None) -> ClassTable:
+    """The table. Raises: ValueError: if it has no classes, too many, or two of one name; names the file."""
     if not 1 <= len(table.names) <= MOST_CLASSES or len(set(table.names)) != len(table.names):
         different = len(set(table.names))
         raise ValueError(f"{file or 'classes'}: wanted 1 to {MOST_CLASSES} different names; got {different}")
     return table
+
+
+def as_binary(table: ClassTable, codes: Iterable[int]) -> ClassTable:
+    """The table, with 255 as the second class where there are two, numbered 0 and 1, and the masks' values are 0 and
+    255."""
+    there = set(codes) - {UNKNOWN}
+    if 255 not in there or not there <= {0, 255} or table.numbers != {0: 0, 1: 1, IGNORED: IGNORED}:
+        return table
+    return ClassTable(table.names, {0: 0, 255: 1}, "masks of 0 and 255")
 
 
 def seen_table(masks: Mapping[int, Sequence[Path]]) -> ClassTable:
@@ -225,8 +235,9 @@ def seen_table(masks: Mapping[int, Sequence[Path]]) -> ClassTable:
     Raises: ValueError: if the codes are colours, or leave so many numbers out that they are none of classes.
     """
     there = set(masks) - {UNKNOWN}
-    if 255 in there and there <= {0, 255}:
-        return ClassTable(("background", "foreground"), {0: 0, 255: 1}, "masks of 0 and 255")
+    two = _by_index(("background", "foreground"), "")
+    if (binary := as_binary(two, there)) is not two:
+        return binary
     colours = {code for code in there if code >= COLOUR}
     if colours:
         raise ValueError(

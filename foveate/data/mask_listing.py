@@ -4,9 +4,11 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from foveate.data.decode import ENDINGS
 from foveate.data.listing import VALIDATION_NAMES, Listing, Part, Photo, visible, walk
+from foveate.data.mask_classes import ClassTable, preset
 from foveate.data.mask_files import FileMask, MaskSource
 from foveate.data.problems import Problem, one_line
 
@@ -31,6 +33,7 @@ OTHER_ENDINGS = ("_color", "_instanceIds", "_instanceTrainIds")  # of pictures o
 LISTS = "ImageSets/Segmentation"
 INDEX = "index.csv"
 _NAME_COLUMNS, _PART_COLUMNS = ("id", "name", "file", "filename", "image"), ("split", "part", "subset", "set")
+Mask = TypeVar("Mask")
 EXAMPLE = "images/1.jpg and masks/1.png (or train/images/…, train/masks/…, or train/… and trainannot/…)"
 
 
@@ -41,12 +44,12 @@ class Pairs:
     Attributes:
         listing: the images; their part is in `Photo.split`.
         masks: of each image.
-        classes: name of a published set whose names the mask files have; "": of none.
+        table: of the classes, where the masks' names or their annotations say it.
     """
 
     listing: Listing
     masks: tuple[MaskSource, ...]
-    classes: str = ""
+    table: ClassTable | None = None
 
     def chosen(self, places: Sequence[int]) -> "Pairs":
         """The pairs at these places alone."""
@@ -56,7 +59,15 @@ class Pairs:
 
 def has_masks(folder: Path) -> bool:
     """Does the folder have images and masks, in folders of names that are known?"""
-    return folder.is_dir() and bool(mask_folders(folder, None, None))
+    places = mask_folders(folder, None, None) if folder.is_dir() else {}
+    return any(all(_has_image(place, 0) for place in both) for both in places.values())
+
+
+def _has_image(folder: Path, depth: int) -> bool:
+    folders, files = visible(folder, [])
+    return any(file.suffix.lower() in ENDINGS for file in files) or (
+        depth < 2 and any(_has_image(inner, depth + 1) for inner in folders)
+    )
 
 
 def list_pairs(
@@ -90,9 +101,7 @@ def list_pairs(
     else:
         problems += [problem for _, _, problem in pairs if problem is not None]
     used = [(image, mask) for image, mask, _ in pairs if mask is not None]
-    used, parts = _as_parts(root, used, parts, problems)
-    order: dict[str, int] = {part: number for number, part in enumerate(parts)}
-    used.sort(key=lambda pair: (order[pair[0].split], pair[0].name))
+    used, parts = as_parts(root, used, parts, problems)
     if not used and all(problem.kind != "folder" for problem in problems):
         reason = f"no image has a mask of its name; wanted pairs such as {EXAMPLE}"
         problems.insert(0, Problem(root, reason, "folder"))
@@ -105,8 +114,9 @@ def list_pairs(
         found_masks, images_used = [found_masks[place] for place in seen], [images_used[place] for place in seen]
     listing = Listing(root, (), tuple(images_used), tuple(problems), parts)
     endings = {RAW_IDS: "cityscapes_raw", TRAIN_IDS: "cityscapes"}
-    names = {next((ending for ending in endings if mask.path.stem.endswith(ending)), "") for mask in found_masks}
-    return Pairs(listing, tuple(found_masks), endings.get(names.pop(), "") if len(names) == 1 else "")
+    named = {next((ending for ending in endings if mask.path.stem.endswith(ending)), "") for mask in found_masks}
+    table = preset(endings[named.pop()]) if len(named) == 1 and "" not in named else None
+    return Pairs(listing, tuple(found_masks), table)
 
 
 def mask_folders(root: Path, images: str | None, masks: str | None) -> dict[Part, tuple[Path, Path]]:
@@ -229,32 +239,30 @@ def files_in(folder: Path, part: Part, problems: list[Problem]) -> tuple[list[Ph
     return found, skipped
 
 
-def _as_parts(
-    root: Path, used: list[tuple[Photo, Photo]], parts: dict[Part, Path], problems: list[Problem]
-) -> tuple[list[tuple[Photo, Photo]], dict[Part, Path]]:
-    """Without parts that have no pair; the validation part is the test part where there is no other; a training part
-    alone is the whole set."""
+def as_parts(
+    root: Path, used: list[tuple[Photo, Mask]], parts: dict[Part, Path], problems: list[Problem]
+) -> tuple[list[tuple[Photo, Mask]], dict[Part, Path]]:
+    """Pairs and the folder of each part, without parts that have no pair; the validation part is the test part where
+    there is no other; a training part alone is the whole set. Sorted by part and name."""
     there = {image.split for image, _ in used}
-    if set(parts) == {""} or not there:
-        return used, parts
-    for part, folder in parts.items():
-        if part not in there:
-            problems.append(Problem(folder, "left out: none of its images has a mask", "note"))
-    if there == {"train"}:
-        return _renamed(used, {"train": ""}), {"": parts["train"]}
-    if "train" not in there:
-        problems.append(Problem(root, f"wanted a training part; got {' and '.join(sorted(there))} alone", "folder"))
-    if "test" not in there and "validation" in there:
-        name = parts["validation"].name
-        problems.append(Problem(root, f"{name} is the test part, as there is no other", "note"))
-        used = _renamed(used, {"validation": "test"})
-        kept: dict[Part, Path] = {part: place for part, place in parts.items() if part == "train" and part in there}
-        return used, kept | {"test": parts["validation"]}
-    return used, {part: place for part, place in parts.items() if part in there}
-
-
-def _renamed(used: list[tuple[Photo, Photo]], names: Mapping[str, Part]) -> list[tuple[Photo, Photo]]:
-    return [(replace(image, split=names.get(image.split, image.split)), mask) for image, mask in used]
+    names: dict[Part, Part] = {}
+    if set(parts) != {""} and there:
+        for part, folder in parts.items():
+            if part not in there:
+                problems.append(Problem(folder, "left out: none of its images has a mask", "note"))
+        parts = {part: folder for part, folder in parts.items() if part in there}
+        if there == {"train"}:
+            names = {"train": ""}
+        elif "train" not in there:
+            problems.append(Problem(root, f"wanted a training part; got {' and '.join(sorted(there))} alone", "folder"))
+        elif "test" not in there:
+            named = parts["validation"].name if parts["validation"] != root else "validation"
+            problems.append(Problem(root, f"{named} is the test part, as there is no other", "note"))
+            names = {"validation": "test"}
+    parts = {names.get(part, part): folder for part, folder in parts.items()}
+    used = [(replace(image, split=names.get(image.split, image.split)), mask) for image, mask in used]
+    order: dict[str, int] = {part: number for number, part in enumerate(parts)}
+    return sorted(used, key=lambda pair: (order[pair[0].split], pair[0].name)), parts
 
 
 def _lists(root: Path, given: str | None) -> tuple[Path, dict[str, Part]] | None:

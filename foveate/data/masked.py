@@ -64,12 +64,13 @@ class MaskedImages(Split):
         groups: NDArray[np.str_] | None = None,
         contents_alike: NDArray[np.int64] | None = None,
     ) -> None:
-        self.items, self.table, self.pixels = items, table, pixels
+        self.items, self.table = items, table
+        self.pixels = pixels
         self.transform = replace(transform, fill=tuple(float(round(255 * value)) for value in mean))
         self.groups, self.contents_alike = groups, contents_alike
-        self.occurrences = pixels > 0
         if not transform.whole:
-            _, self.shapes = np.unique([item.size for item in items], axis=0, return_inverse=True)
+            sides = np.array([item.size for item in items], np.int64).reshape(-1, 2)
+            self.shapes = np.unique(sides, axis=0, return_inverse=True)[1].reshape(-1)
         self._offset = torch.tensor(mean).view(-1, 1, 1) * 255
         self._scale = 1 / (torch.tensor(std).view(-1, 1, 1) * 255)
         self._decoded: dict[int, tuple[Pixels, Pixels]] = {}  # for training
@@ -87,7 +88,7 @@ class MaskedImages(Split):
         if augment is None:
             found = [self._evaluated(item) for item in wanted.tolist()]
             if len({image.shape for image, _ in found}) > 1:
-                raise ValueError("wanted items of one size in a batch, as `shapes` says; got several sizes")
+                raise ValueError("wanted items of one size in a batch, as `shapes` says; got several")
         else:
             draws = uniforms(augment, wanted, DRAWS)
             found = [self._trained(item, row) for item, row in zip(wanted.tolist(), draws, strict=True)]

@@ -1,7 +1,7 @@
 """Kind "masks": images with a mask each, in which every pixel has its class, in folders of images and of masks."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.checks import Checked, check_photos, note_copies
+from foveate.data.coco_masks import has_outlines, list_outlined
 from foveate.data.dataset import Dataset, Progress, Target, register_data
 from foveate.data.division import copies_as_numbers, divide, groups_of
 from foveate.data.joint import JointTransform
 from foveate.data.mask_checks import MaskFacts, check_masks, class_pixels, files_of_codes, mask_problems, set_problems
-from foveate.data.mask_classes import ClassTable, found_table, given_table, ignoring, preset, seen_table
+from foveate.data.mask_classes import ClassTable, as_binary, found_table, given_table, ignoring, preset, seen_table
 from foveate.data.mask_listing import Pairs, has_masks, list_pairs
 from foveate.data.masked import MaskedImages, MaskedItem
 from foveate.data.problems import Problem, complain
@@ -55,6 +56,8 @@ def find_problems(
     masks: str | None = None,
     lists: str | None = None,
     field_of_view: str | None = None,
+    annotations: str | Mapping[str, str] | None = None,
+    background: str = "background",
     classes: Any = None,
     ignore: Sequence[Any] = (),
     reduce_zero: bool = False,
@@ -64,12 +67,12 @@ def find_problems(
     Arguments as `open_masks` takes them. Every file is decoded, unless that was done before and nothing has changed
     since. With `skip_bad`, images and masks that cannot be used are notes.
     """
-    pairs = list_pairs(folder, images=images, masks=masks, lists=lists, field_of_view=field_of_view)
+    pairs = _pairs(folder, images, masks, lists, field_of_view, annotations, background)
     found = usable(pairs, classes, ignore, reduce_zero, progress=progress, skip_bad=skip_bad)
     return [*found.problems, *note_copies(found.pairs.listing, found.checked.copies)]
 
 
-@register_data("masks", recognises=_has_masks, check=find_problems)
+@register_data("masks", recognises=_has_masks, check=find_problems, tasks=("segmentation",))
 def open_masks(
     spec: DataSpec,
     *,
@@ -79,6 +82,8 @@ def open_masks(
     masks: str | None = None,
     lists: str | None = None,
     field_of_view: str | None = None,
+    annotations: str | Mapping[str, str] | None = None,
+    background: str = "background",
     classes: Any = None,
     ignore: Sequence[Any] = (),
     reduce_zero: bool = False,
@@ -106,9 +111,13 @@ def open_masks(
         lists: a folder with train.txt, val.txt and test.txt, or a CSV file with the columns id and split, that says
             which images are used in which part; None: ImageSets/Segmentation or index.csv, where they are there.
         field_of_view: name of a folder of masks that are 0 where nothing is scored.
-        classes: names in the order of the masks' values; {name = value} or {name = [r, g, b]}; a number of classes; a
-            file with them; or "cityscapes", "cityscapes_raw", "voc", "camvid". None: a file classes.txt,
-            class_dict.csv or labelmap.txt in the folder, else as the masks number them.
+        annotations: a JSON file of COCO's form, of outlines or panoptic, or {part: file}, in place of a folder of
+            masks; None: those in the folder, where it has no masks.
+        background: of outlines, the name of the class where no object is; "": nothing is scored there.
+        classes: names in the order of the masks' values (of two, where these are 0 and 255, 255 is the second);
+            {name = value} or {name = [r, g, b]}; a number of classes; a file with them; or "cityscapes",
+            "cityscapes_raw", "voc", "camvid". None: a file classes.txt, class_dict.csv or labelmap.txt in the folder,
+            else as the masks number them.
         ignore: values, colours or names of classes that count nowhere, as the value 255 does.
         reduce_zero: 0 counts nowhere, and the first of the class names is that of the value 1.
         own_size: images are tested whole at their own size, and training crops are `size` pixels of it; else a scale
@@ -122,7 +131,7 @@ def open_masks(
     Raises: ValueError: if files or folders cannot be used, each by its path, or an option does not fit.
     """
     folder = folder_of(spec.source)
-    pairs = list_pairs(folder, images=images, masks=masks, lists=lists, field_of_view=field_of_view)
+    pairs = _pairs(folder, images, masks, lists, field_of_view, annotations, background)
     if any(problem.kind == "folder" for problem in pairs.listing.problems):
         complain(folder, pairs.listing.problems, len(pairs.masks))  # before hours of decoding
     found = usable(pairs, classes, ignore, reduce_zero, progress=progress, skip_bad=skip_bad)
@@ -189,7 +198,7 @@ def open_masks(
         description=f"{name}: {', '.join(others)} and {last} images with masks at {size[0]}×{size[1]} pixels, "
         f"{len(table.names)} classes",
         about=_about(found, table, transform, pixels),
-        notes=(*notes, *_untrained(splits["train"], splits["test"], table)),
+        notes=(*notes, *_untrained(pixels[parts["train"]], pixels[parts["test"]], table)),
         prepare=splits["test"].prepare,
     )
 
@@ -208,7 +217,7 @@ def usable(
     Raises: ValueError: if the option classes or ignore is of another form.
     """
     root = pairs.listing.root
-    table = _given(root, classes, pairs.classes, reduce_zero)
+    table = _given(root, classes, pairs.table, reduce_zero)
     colours = table is not None and table.of_colours
     checked = check_photos(pairs.listing, progress)
     facts = check_masks(root, pairs.masks, colours=colours, progress=progress)
@@ -216,8 +225,8 @@ def usable(
     if not pairs.masks:
         return Usable(pairs, checked, facts, None, problems)
     try:
-        if table is None:
-            table = seen_table(files_of_codes(pairs, facts))
+        codes = files_of_codes(pairs, facts)
+        table = seen_table(codes) if table is None else as_binary(table, codes)
         if reduce_zero:
             table = ignoring(table, [0])
         table = ignoring(table, ignore)
@@ -239,17 +248,40 @@ def usable(
         if not kept:
             problems.append(Problem(root, "no image and mask are left that can be used", "folder"))
             return Usable(pairs, checked, facts, table, problems)
-    return Usable(pairs, checked, facts, table, [*problems, *set_problems(pairs, facts, table)])
+    of_set = [one for one in set_problems(pairs, facts, table) if one.kind == "note" or not of_masks]
+    return Usable(pairs, checked, facts, table, [*problems, *of_set])
 
 
-def _given(root: Path, classes: Any, named: str, reduce_zero: bool) -> ClassTable | None:
-    """The table that the options, a file in the folder or the masks' names say; None: the masks alone."""
+def _pairs(
+    folder: Path,
+    images: str | None,
+    masks: str | None,
+    lists: str | None,
+    field_of_view: str | None,
+    annotations: str | Mapping[str, str] | None,
+    background: str,
+) -> Pairs:
+    """Images with the masks of files, or of COCO's annotations where those are named or there are no others.
+
+    Raises: ValueError: if an option is for the other.
+    """
+    outlined = annotations is not None or (masks is None and not has_masks(folder) and has_outlines(folder))
+    if not outlined:
+        return list_pairs(folder, images=images, masks=masks, lists=lists, field_of_view=field_of_view)
+    for option, value in (("masks", masks), ("lists", lists), ("field_of_view", field_of_view)):
+        if value is not None:
+            raise ValueError(f"{option}: wanted a folder of mask files; got masks out of annotations")
+    return list_outlined(folder, annotations=annotations, images=images, background=background)
+
+
+def _given(root: Path, classes: Any, named: ClassTable | None, reduce_zero: bool) -> ClassTable | None:
+    """The table that the options, the masks' names or a file in the folder say; None: the masks alone."""
     first = int(reduce_zero)
-    if classes is not None:
-        if classes == "cityscapes" and named == "cityscapes_raw":
-            return preset(named)
-        return given_table(classes, root, first)
-    return found_table(root, first) or (preset(named) if named else None)
+    if classes is None:
+        return named or found_table(root, first)
+    if classes == "cityscapes" and named is not None and named.names == preset(classes).names:
+        return named
+    return given_table(classes, root, first)
 
 
 def _size(folder: Path, spec: DataSpec, sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -274,10 +306,10 @@ def _about(found: Usable, table: ClassTable, transform: JointTransform, pixels: 
     return about
 
 
-def _untrained(train: MaskedImages, test: MaskedImages, table: ClassTable) -> list[str]:
-    """A note on classes of the test part that no training mask has."""
-    missing = test.occurrences.any(0) & ~train.occurrences.any(0)
-    names = ", ".join(repr(table.names[number]) for number in np.flatnonzero(missing))
+def _untrained(train: NDArray[np.int64], test: NDArray[np.int64], table: ClassTable) -> list[str]:
+    """A note on classes of the test part that no training mask has, from pixels of each class (n, K + 1)."""
+    missing = (test.sum(0) > 0) & (train.sum(0) == 0)
+    names = ", ".join(repr(table.names[number]) for number in np.flatnonzero(missing[:-1]))
     return [f"classes of the test part that no training mask has: {names}"] if names else []
 
 
