@@ -29,6 +29,7 @@ class BoxCheck:
 
     classes: Sequence[str]
     problems: list[Problem] = field(default_factory=list)
+    cut: list[Problem] = field(default_factory=list)  # boxes that are of use without what lies outside
     boxes: int = 0
     outside: int = 0
     slack: int = 0
@@ -64,6 +65,8 @@ class BoxCheck:
                 what = f"lies outside the image of {size[0]}×{size[1]} pixels"
             else:
                 what = f"reaches {beyond[place]:.0f} pixels outside the image of {size[0]}×{size[1]}"
+                self.cut.append(Problem(image.path, f"{self._named(image, place)} {what}"))
+                continue
             self.problems.append(Problem(image.path, f"{self._named(image, place)} {what}"))
         kept = (width > 0) & (height > 0) & (left > 0)
         self.slack += int((kept & (beyond > 0) & (beyond <= SLACK)).sum())
@@ -85,9 +88,10 @@ class BoxCheck:
         for image in found.images:
             boxes = image.annotation.boxes
             corners = boxes[:, 2:] - boxes[:, :2]
-            if image.written is None or not (
-                (corners > boxes[:, :2]) & (corners <= np.array(image.written) + SLACK)
-            ).all():
+            if (
+                image.written is None
+                or not ((corners > boxes[:, :2]) & (corners <= np.array(image.written) + SLACK)).all()
+            ):
                 return []
         reason = "boxes look like [x0, y0, x1, y1]; COCO's files have [x, y, width, height]"
         return [Problem(found.root, f"{self.outside:,} of {self.boxes:,} {reason}", "folder")]
@@ -103,9 +107,14 @@ class BoxCheck:
                 f"{'it is a negative' if one else 'they are negatives'}"
             )
         if self.crowds:
-            lines.append(f"{self.crowds:,} boxes are crowds or difficult: neither trained on nor counted")
+            lines.append(
+                f"{self.crowds:,} box{'es are crowds' if self.crowds > 1 else ' is a crowd'} or difficult: neither trained on nor counted"
+            )
         if self.slack:
-            lines.append(f"{self.slack:,} boxes reach up to 1 pixel beyond their images and are cut")
+            reach = "box reaches" if self.slack == 1 else "boxes reach"
+            lines.append(
+                f"{self.slack:,} {reach} up to 1 pixel beyond the image and {'is' if self.slack == 1 else 'are'} cut"
+            )
         if self.other_sizes:
             some = ", ".join(self.other_sizes[:NAMED]) + ", …" * (len(self.other_sizes) > NAMED)
             lines.append(f"{len(self.other_sizes):,} images have another size than their annotations say: {some}")
@@ -122,7 +131,7 @@ def class_problems(found: "BoxedFolder") -> list[Problem]:
     problems = [
         Problem(found.root, f"no image of the {part} part has a box", "folder") for part in counts if not counts[part]
     ]
-    if "train" in counts and counts["train"]:
+    if counts.get("train"):
         for label, name in enumerate(found.classes):
             others = sum(of_part[label] for part, of_part in counts.items() if part != "train")
             if others and not counts["train"][label]:

@@ -106,10 +106,13 @@ def read_voc(
     parts = _parts(home, files, problems)
     read = [(part, files[stem], _read(files[stem], first_pixel, problems)) for stem, part in parts.items()]
     kept = [(part, file, one) for part, file, one in read if one is not None]
-    names = tuple(classes) if classes is not None else tuple(sorted({row[0] for *_, one in kept for row in one.objects}))
+    names = (
+        tuple(classes) if classes is not None else tuple(sorted({row[0] for *_, one in kept for row in one.objects}))
+    )
     places = [home / name for name in IMAGES] + [home, own]
     wanted = [one.file or f"{file.stem}.jpg" for _, file, one in kept]
-    there = ImageFiles(home, places).find(wanted, own, problems, also=[file.stem for _, file, _ in kept])
+    files_there = ImageFiles(home, places)
+    there = files_there.find(wanted, own, problems, stems=[file.stem for _, file, _ in kept])
     images = []
     for (part, file, one), path in zip(kept, there, strict=True):
         if path is None:
@@ -125,6 +128,8 @@ def read_voc(
         )
         name = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
         images.append(BoxedImage(path, name, part, found, one.size))
+    if set(parts.values()) == {""}:
+        problems += files_there.unused({image.path for image in images})
     return BoxedFolder(folder, names, tuple(images), tuple(problems))
 
 
@@ -141,13 +146,17 @@ def _parts(home: Path, files: dict[str, Path], problems: list[Problem]) -> dict[
         return dict.fromkeys(files, "")
     found: dict[str, Part] = {}
     for name, file in there.items():
-        stems = [line.split()[0] for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.split()]
+        stems = [
+            line.split()[0] for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if line.split()
+        ]
         missing = [stem for stem in stems if stem not in files]
         if len(missing) == len(stems):
             problems.append(Problem(file, "left out: no image of it has an annotation", "note"))
             continue
         for stem in missing:
-            problems.append(Problem(file, f"names {stem!r}; there is no Annotations/{stem}.xml; {nearest(stem, files, 1)}"))
+            problems.append(
+                Problem(file, f"names {stem!r}; there is no Annotations/{stem}.xml; {nearest(stem, files, 1)}")
+            )
         for stem in stems:
             if stem in found and found[stem] != names[name]:
                 problems.append(Problem(file, f"names {stem!r}, which is in the {found[stem]} part as well"))

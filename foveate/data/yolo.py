@@ -113,7 +113,9 @@ def read_yolo(folder: Path) -> BoxedFolder:
     classes = layout.classes or tuple(map(str, range(highest + 1)))
     if images and not any(_label_file(image.path).is_file() for image in images):
         wanted = _label_file(images[0].path)
-        problems.append(Problem(folder, f"none of the {len(images):,} images has a text file, such as {wanted}", "folder"))
+        problems.append(
+            Problem(folder, f"none of the {len(images):,} images has a text file, such as {wanted}", "folder")
+        )
     return BoxedFolder(folder, classes, tuple(images), tuple(problems))
 
 
@@ -173,7 +175,9 @@ def _names(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
     names = content["names"]
     if isinstance(names, dict):
         if sorted(names) != list(range(len(names))):
-            raise ValueError(f"{file}: names: wanted the numbers 0 to {len(names) - 1}; got {one_line(list(names), 60)}")
+            raise ValueError(
+                f"{file}: names: wanted the numbers 0 to {len(names) - 1}; got {one_line(list(names), 60)}"
+            )
         names = [names[number] for number in range(len(names))]
     if not isinstance(names, list) or not names:
         raise ValueError(f"{file}: names: wanted a list of classes, or {{0: name, …}}; got {one_line(names, 60)}")
@@ -241,7 +245,11 @@ def _rows(
         values = [_number(one) for one in line.split()]
         label, *sides = values
         known = [side for side in sides if side is not None]
-        if label is None or len(known) < len(sides) or not (len(sides) == 4 or (len(sides) >= 6 and len(sides) % 2 == 0)):
+        if (
+            label is None
+            or len(known) < len(sides)
+            or not (len(sides) == 4 or (len(sides) >= 6 and len(sides) % 2 == 0))
+        ):
             wanted = "'class x y width height' or 'class x y x y …'"
             problems.append(Problem(file, f"line {number}: wanted {wanted}; got {one_line(line, 60)!r}"))
         elif label != int(label) or label < 0 or (classes is not None and label >= classes):
