@@ -101,23 +101,14 @@ class BoxCheck:
         negatives = sum(not len(image.annotation) for image in found.images)
         lines = []
         if negatives:
-            one = negatives == 1
-            lines.append(
-                f"{negatives:,} of {len(found.images):,} images ha{'s' if one else 've'} no box; "
-                f"{'it is a negative' if one else 'they are negatives'}"
-            )
+            lines.append(f"{negatives:,} of {len(found.images):,} images without a box: negatives")
         if self.crowds:
-            lines.append(
-                f"{self.crowds:,} box{'es are crowds' if self.crowds > 1 else ' is a crowd'} or difficult: neither trained on nor counted"
-            )
+            lines.append(f"boxes that are crowds or difficult: {self.crowds:,}, neither trained on nor counted")
         if self.slack:
-            reach = "box reaches" if self.slack == 1 else "boxes reach"
-            lines.append(
-                f"{self.slack:,} {reach} up to 1 pixel beyond the image and {'is' if self.slack == 1 else 'are'} cut"
-            )
+            lines.append(f"boxes that reach up to 1 pixel beyond their image: {self.slack:,}, cut")
         if self.other_sizes:
             some = ", ".join(self.other_sizes[:NAMED]) + ", …" * (len(self.other_sizes) > NAMED)
-            lines.append(f"{len(self.other_sizes):,} images have another size than their annotations say: {some}")
+            lines.append(f"images of another size than their annotations say: {len(self.other_sizes):,}, {some}")
         return [Problem(found.root, line, "note") for line in lines]
 
 

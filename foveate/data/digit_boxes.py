@@ -61,7 +61,7 @@ def open_digit_boxes(
         train=train,
         test=test,
         fingerprint=digest.hexdigest()[:16],
-        description=f"scattered digits with boxes: {counts}, {len(CLASSES)} classes; up to {MOST} digits an image, some without",
+        description=f"scattered digits with boxes: {counts}, {len(CLASSES)} classes; 0 to {MOST} digits an image",
         about={"augmentation": str(changes)},
         prepare=test.prepare,
         fixed_parts="its test digits are of other writers than its training digits",
