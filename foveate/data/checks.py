@@ -14,7 +14,7 @@ from foveate.data.decode import decode, why_unreadable
 from foveate.data.listing import Listing, Photo
 from foveate.data.problems import Problem
 
-VERSION = 2  # of what is checked: a new one checks again
+VERSION = 3  # of what is checked: a new one checks again
 NAMED = 3  # pairs of equal files that a note names
 
 
@@ -26,12 +26,14 @@ class Checked:
         fingerprint: of all names and contents.
         problems: every file that does not decode.
         copies: the numbers of photos with the same content, a tuple for each content that is there more than once.
+        sizes: (width, height) of each photo, upright; (0, 0) of one that does not decode.
         smallest, largest: (width, height) of the photos with the fewest and the most pixels; None where none decodes.
     """
 
     fingerprint: str
     problems: tuple[Problem, ...]
     copies: tuple[tuple[int, ...], ...]
+    sizes: tuple[tuple[int, int], ...]
     smallest: tuple[int, int] | None
     largest: tuple[int, int] | None
 
@@ -51,9 +53,11 @@ def check_photos(listing: Listing, progress: Progress | None = None) -> Checked:
             save_record(name, kept)
     else:
         problems = []
-    sizes = [tuple(kept[key]) if kept[key] else None for key in ("smallest", "largest")]
+    sizes = tuple((int(width), int(height)) for width, height in kept["sizes"])
+    by_area = sorted((size for size in sizes if size != (0, 0)), key=lambda size: size[0] * size[1])
     copies = tuple(tuple(numbers) for numbers in kept["copies"])
-    return Checked(str(kept["fingerprint"]), tuple(problems), copies, *sizes)
+    smallest, largest = (by_area[0], by_area[-1]) if by_area else (None, None)
+    return Checked(str(kept["fingerprint"]), tuple(problems), copies, sizes, smallest, largest)
 
 
 def note_copies(listing: Listing, copies: Sequence[Sequence[int]]) -> list[Problem]:
@@ -112,22 +116,20 @@ def _decode_all(photos: Sequence[Photo], progress: Progress | None) -> tuple[dic
             portion = photos[start : start + 256]
             for photo, (digest, size, reason) in zip(portion, pool.map(_try, portion), strict=True):
                 digests.append(digest)
+                sizes.append((0, 0) if reason else size)
                 if reason:
                     problems.append(Problem(photo.path, reason))
                 else:
-                    sizes.append(size)
                     alike.setdefault(digest, []).append(len(digests) - 1)
             if progress is not None:
                 progress(len(digests), len(photos))
     whole = hashlib.sha256()
     for photo, digest in zip(photos, digests, strict=True):
         whole.update(f"{photo.split}/{photo.label}/{photo.name}\0{digest}\n".encode(errors="replace"))
-    sizes.sort(key=lambda size: size[0] * size[1])
     record = {
         "fingerprint": whole.hexdigest()[:16],
         "copies": [numbers for numbers in alike.values() if len(numbers) > 1],
-        "smallest": list(sizes[0]) if sizes else None,
-        "largest": list(sizes[-1]) if sizes else None,
+        "sizes": sizes,
     }
     return record, problems
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from foveate.data.annotation import Annotation
 from foveate.data.problems import Problem
 from foveate.registry import Registry, check_options, is_file_reference, read_from_file
 from foveate.spec import DataSpec
@@ -26,14 +27,15 @@ class Target:
 
     Attributes:
         kind: "class": int64 (N,) or, with several labels a sample, float (N, K); "mask": int64 (N, *S), IGNORED where
-            nothing is known; "values": float32 (N, K); "map": float32 (N, K, *S); "other": the task knows.
+            nothing is known; "values": float32 (N, K); "map": float32 (N, K, *S); "boxes": a list with an entry a
+            sample, as `foveate.data.annotation.Annotation` says to a batch; "other": the task knows.
         names: of the classes, or of the K values.
         unit: of values and maps: "px", "m/s", …; targets stay in it.
         geometry: of values that are places in the sample, in pixels of the batch, x before y: "points" are K / 2 pairs,
             "boxes" are K / 4 pairs of opposite corners. They move with the sample. A pixel i spans [i, i + 1).
     """
 
-    kind: Literal["class", "mask", "values", "map", "other"]
+    kind: Literal["class", "mask", "values", "map", "boxes", "other"]
     names: tuple[str, ...] = ()
     unit: str = ""
     geometry: Literal["", "points", "boxes"] = ""
@@ -44,7 +46,8 @@ class Batch:
     """Samples of a split: what the network takes, what it should give, and which samples they are.
 
     Attributes:
-        inputs: a tensor (N, C, *S), or a list or dict of tensors.
+        inputs: a tensor (N, C, *S), or a tuple or dict of tensors; or a list with a tensor (C, *S) a sample, where
+            samples may differ in size.
         targets: as inputs; the data sets of the library give a dict with the names of `Dataset.targets`.
         items: int64 (N,), the samples' numbers in the split.
     """
@@ -82,11 +85,13 @@ class Split(ABC):
         groups: (n,) what each item belongs to, such as a subject or a recording: items of one group stay on one side of
             a division and are resampled whole; None: each stands alone.
         contents_alike: (n,) equal numbers for copies of one item, in both splits of a set; None: not known.
+        annotations: n: the boxes of each item in its own pixels, known without reading it; None: items have no boxes.
     """
 
     strata: NDArray[np.int64] | None = None
     groups: NDArray[np.str_] | None = None
     contents_alike: NDArray[np.int64] | None = None
+    annotations: Sequence[Annotation] | None = None
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -180,6 +185,7 @@ class Opener(Protocol):
 KINDS: Registry[Callable[..., Dataset]] = Registry("kind of data", "foveate.data")
 RECOGNISERS: dict[str, Callable[[str], bool]] = {}  # of each kind that can tell its sources from others
 CHECKS: dict[str, Callable[..., list[Problem]]] = {}  # of each kind that can list everything that is wrong at once
+TASKS_OF: dict[str, tuple[str, ...]] = {}  # of each kind that is for some tasks, their names
 EVALUATION: dict[str, Callable[..., LabelledImages]] = {}  # of each kind whose images `foveate evaluate` can test on
 
 
@@ -189,6 +195,7 @@ def register_data(
     recognises: Callable[[str], bool] | None = None,
     check: Callable[..., list[Problem]] | None = None,
     evaluation_images: Callable[..., LabelledImages] | None = None,
+    tasks: Sequence[str] = (),
 ) -> Callable[[Callable[..., Dataset]], Callable[..., Dataset]]:
     """Decorator: a function (spec, *, progress=None, **options) -> Dataset becomes a kind of data.
 
@@ -201,6 +208,8 @@ def register_data(
         check: (folder, *, progress=None, **options) -> all problems and notes; without it, `foveate data check` opens
             the data set and shows the first error.
         evaluation_images: (folder, **options) -> the images that a classifier is tested on, for `foveate evaluate`.
+        tasks: that its targets are for, where several kinds recognise a source, as many do the embedded one; (): those
+            that none of these kinds is for.
 
     Raises: ValueError: if the name is taken.
     """
@@ -213,6 +222,8 @@ def register_data(
             CHECKS[kind] = check
         if evaluation_images is not None:
             EVALUATION[kind] = evaluation_images
+        if tasks:
+            TASKS_OF[kind] = tuple(tasks)
         return opener
 
     return decorate

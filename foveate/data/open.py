@@ -10,6 +10,7 @@ from foveate.data.dataset import (
     EVALUATION,
     KINDS,
     RECOGNISERS,
+    TASKS_OF,
     Dataset,
     LabelledImages,
     Progress,
@@ -75,13 +76,21 @@ def open_auto(spec: DataSpec, *, progress: Progress | None = None, **options: An
     return _opened(spec.model_copy(update={"kind": kind_of(spec.source), "options": options}), progress)
 
 
-def kind_of(source: str) -> str:
+def kind_of(source: str, task: str = "") -> str:
     """The kind that recognises the source; "folders" for a folder that none does.
+
+    Args:
+        source: of data.
+        task: that they are for; of several kinds, those that are for it come before those that are for any, and these
+            before those that are for others. "": not known.
 
     Raises: ValueError: if there is no such folder, or several kinds recognise it.
     """
     KINDS.names()  # every kind of the library has registered itself afterwards
     found = sorted(kind for kind, recognises in RECOGNISERS.items() if recognises(source))
+    if len(found) > 1:
+        suited = [kind for kind in found if task in TASKS_OF.get(kind, ())]
+        found = suited or [kind for kind in found if kind not in TASKS_OF] or found
     if len(found) > 1:
         raise ValueError(f"{source}: could be {' or '.join(found)}; say which with kind = …")
     if found:

@@ -30,6 +30,10 @@ class Part(Split):
         self.strata = _of_both(splits, "strata", places)
         self.groups = _of_both(splits, "groups", places)
         self.contents_alike = None if copies is None else copies[places]
+        known = [split.annotations for split in splits if split.annotations is not None]
+        if len(known) == len(splits):
+            whole = [one for of_split in known for one in of_split]
+            self.annotations = [whole[place] for place in places]
 
     def __len__(self) -> int:
         return len(self.places)
@@ -57,13 +61,16 @@ class Part(Split):
 
 
 def _joined(values: Sequence[Any], order: Tensor) -> Any:
-    """The batches' tensors one after another, then in this order."""
+    """The batches' tensors, or lists with an entry a sample, one after another, then in this order."""
     first = values[0]
+    if isinstance(first, list):
+        whole = [entry for value in values for entry in value]
+        return [whole[place] for place in order.tolist()]
     if isinstance(first, Tensor):
         return torch.cat(list(values))[order]
     if isinstance(first, Mapping):
         return {key: _joined([value[key] for value in values], order) for key in first}
-    return type(first)(_joined(entries, order) for entries in zip(*values, strict=True))
+    return tuple(_joined(entries, order) for entries in zip(*values, strict=True))
 
 
 def resplit(data: Dataset, draw: int) -> Dataset:

@@ -7,7 +7,8 @@ from typing import Any
 from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
 from foveate.controls import Control
 from foveate.costs import macs, parameters
-from foveate.data.dataset import Batch, Dataset
+from foveate.data.dataset import TASKS_OF, Batch, Dataset
+from foveate.data.open import AUTO, kind_of
 from foveate.insertion import insertions
 from foveate.networks import read_weights, unloaded_tag
 from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, Variant
@@ -166,8 +167,8 @@ class Planner:
 
 
 def opened_data(study: Study, seed: int) -> DataSpec:
-    """The data as the study's runs of a seed open them: divided anew where each seed is to, and with a validation part
-    where early stopping or a list of values needs it.
+    """The data as the study's runs of a seed open them: of the kind that the task is for, divided anew where each seed
+    is to, and with a validation part where early stopping or a list of values needs it.
 
     A trainer that reads its own data has its own way to stop early.
     """
@@ -175,6 +176,8 @@ def opened_data(study: Study, seed: int) -> DataSpec:
     stops = any(one.get("early_stop", study.train.early_stop) for one in study.train.each())
     if study.train.listed or (stops and study.data.kind != "none"):
         changes["validation_fraction"] = study.data.validation_fraction or VALIDATION
+    if study.data.kind == AUTO and (kind := kind_of(study.data.source, study.task)) in TASKS_OF:
+        changes["kind"] = kind
     return study.data.model_copy(update=changes)
 
 

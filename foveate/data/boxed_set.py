@@ -1,0 +1,257 @@
+"""Images with boxes as a reader found them in a folder → a data set: checked, divided, limited."""
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foveate.data.annotation import Annotation
+from foveate.data.boxes import BoxedImages, Changes, Resize
+from foveate.data.checks import Checked, check_photos
+from foveate.data.dataset import Dataset, Progress, Target
+from foveate.data.listing import Listing, Part, Photo
+from foveate.data.problems import Problem, complain
+from foveate.data.subset import choose, hold_out, together
+from foveate.spec import DataSpec
+
+RESIZES: tuple[Resize, ...] = get_args(Resize)
+SIDE = 320  # pixels of a square, where the study does not say
+
+
+@dataclass(frozen=True)
+class BoxedImage:
+    """One image of a source.
+
+    Attributes:
+        path: of the image file.
+        name: in results: its path below the folder of the data.
+        part: "train", "validation" or "test"; "": the source does not say.
+        annotation: its boxes, in pixels of the file; none: a negative.
+        annotated: does the source say something of the image, be it that it has no box?
+        written: (width, height) that the source says the image has; None: it does not.
+        fractions: are the boxes fractions of the image's sides, until they are checked?
+    """
+
+    path: Path
+    name: str
+    part: Part
+    annotation: Annotation
+    written: tuple[int, int] | None = None
+    fractions: bool = False
+
+
+@dataclass(frozen=True)
+class BoxedFolder:
+    """What a reader found: images with boxes, names of the classes in the order of the labels, and problems."""
+
+    root: Path
+    classes: tuple[str, ...]
+    images: tuple[BoxedImage, ...]
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that the source names, train first; ("",): none."""
+        there = {image.part for image in self.images}
+        return tuple(part for part in ("", "train", "validation", "test") if part in there)
+
+
+def open_boxed(
+    found: BoxedFolder,
+    spec: DataSpec,
+    *,
+    progress: Progress | None = None,
+    skip_bad: bool = False,
+    resize: Resize = "letterbox",
+    masks: bool = False,
+    group: str | None = None,
+    changes: Changes,
+) -> Dataset:
+    """The images of a folder as a data set, every one decoded before (once, while nothing changes).
+
+    Args:
+        found: by a reader.
+        spec: its size is that of a batch's images; None: 320×320.
+        progress: called with (files checked, files in all).
+        skip_bad: leave out images and boxes that cannot be used, instead of refusing the folder.
+        resize: as `foveate.data.boxes.canvas_of` takes it.
+        masks: give the objects' masks as well.
+        group: a regular expression whose first group, in an image's name, says what it belongs to; images of one group
+            stay on one side of a division.
+        changes: of training.
+
+    Raises: ValueError: if the data cannot be used, each file by its path; or an option does not fit.
+    """
+    if resize not in RESIZES:
+        raise ValueError(f"resize: wanted one of {', '.join(map(repr, RESIZES))}; got {resize!r}")
+    size = (SIDE, SIDE) if spec.size is None else spec.size
+    if len(size) != 2:
+        raise ValueError(f"{found.root}: wanted a size of 2 numbers, (H, W); got {list(size)}")
+    found, checked, problems = usable(found, progress, skip_bad)
+    complain(found.root, problems, len(found.images))
+    if masks and not any(image.annotation.outlines for image in found.images):
+        raise ValueError(f"{found.root}: masks = true: wanted outlines of objects; the annotations have boxes alone")
+    belonging = None if group is None else _groups(found, group)
+    alike = np.arange(len(found.images))
+    for numbers in checked.copies:
+        alike[list(numbers)] = numbers[0]
+
+    def split(places: NDArray[np.int64]) -> BoxedImages:
+        images = [found.images[place] for place in places]
+        return BoxedImages(
+            [image.path for image in images],
+            [image.annotation for image in images],
+            [image.name for image in images],
+            (size[0], size[1]),
+            resize=resize,
+            changes=changes,
+            masks=masks,
+            groups=None if belonging is None else belonging[places],
+            contents_alike=alike[places],
+        )
+
+    parts = {part: split(places) for part, places in _divided(found, alike, belonging, spec).items()}
+    *others, last = (f"{len(one):,} {part}" for part, one in parts.items())
+    sides = "×".join(map(str, size))
+    counts = f"{', '.join(others)} and {last} images at {sides} pixels, {len(found.classes)} classes"
+    boxes = sum(len(annotation) for one in parts.values() for annotation in one.annotations)
+    name = found.root.resolve().name
+    return Dataset(
+        name=name,
+        inputs=(3, *size),
+        targets={"boxes": Target("boxes", found.classes)},
+        train=parts["train"],
+        test=parts["test"],
+        validation=parts.get("validation"),
+        fingerprint=_fingerprint(found, checked, belonging),
+        description=f"{name}: {counts}, {boxes:,} boxes",
+        about={
+            "augmentation": str(changes),
+            "resize": resize,
+            **{f"{part} boxes": counts_of(one, found.classes) for part, one in parts.items()},
+        },
+        notes=tuple(problem.reason if problem.path == found.root else str(problem) for problem in problems),
+        prepare=parts["test"].prepare,
+    )
+
+
+def find_box_problems(found: BoxedFolder, progress: Progress | None, skip_bad: bool) -> list[Problem]:
+    """Everything that is wrong with what a reader found, every image decoded, and notes."""
+    return usable(found, progress, skip_bad)[2]
+
+
+def usable(found: BoxedFolder, progress: Progress | None, skip_bad: bool) -> tuple[BoxedFolder, Checked, list[Problem]]:
+    """The images and boxes to use, what decoding the images showed, and all problems; with `skip_bad`, what is bad is
+    left out."""
+    checked = check_photos(_listing(found), progress)
+    images = tuple(_in_pixels(image, size) for image, size in zip(found.images, checked.sizes, strict=True))
+    return dataclasses.replace(found, images=images), checked, [*found.problems, *checked.problems]
+
+
+def _in_pixels(image: BoxedImage, size: tuple[int, int]) -> BoxedImage:
+    own = dataclasses.replace(image.annotation, image=size)
+    if not image.fractions:
+        return dataclasses.replace(image, annotation=own)
+    sides = np.array(size * 2, np.float32)
+    boxes = own.boxes * sides
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    return dataclasses.replace(image, annotation=dataclasses.replace(own, boxes=boxes, area=area), fractions=False)
+
+
+def _listing(found: BoxedFolder) -> Listing:
+    photos = []
+    for image in found.images:
+        stat = image.path.stat()
+        photos.append(Photo(image.path, image.part, "", image.name, stat.st_size, stat.st_mtime_ns))
+    return Listing(found.root, found.classes, tuple(photos), (), dict.fromkeys(found.parts, found.root))
+
+
+def _groups(found: BoxedFolder, pattern: str) -> NDArray[np.str_]:
+    try:
+        search = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"group: wanted a regular expression; got {pattern!r} ({error})") from None
+    if search.groups != 1:
+        raise ValueError(f"group: wanted a regular expression with one group in brackets; got {pattern!r}")
+    belonging = []
+    for image in found.images:
+        match = search.search(image.name)
+        if match is None or not match[1]:
+            raise ValueError(f"group: {pattern!r} finds no group in {image.name!r}")
+        belonging.append(match[1])
+    return np.array(belonging, np.str_)
+
+
+def _divided(
+    found: BoxedFolder, alike: NDArray[np.int64], belonging: NDArray[np.str_] | None, spec: DataSpec
+) -> dict[str, NDArray[np.int64]]:
+    """The places of the images of each part, in the order train, validation, test."""
+    strata = rarest_class([image.annotation for image in found.images], len(found.classes))
+    names = (image.name.encode(errors="replace") for image in found.images)
+    keys = np.array([int.from_bytes(hashlib.sha256(name).digest()[:8]) for name in names], np.uint64)
+    parts = np.array([image.part for image in found.images])
+    divided: dict[str, NDArray[np.int64]] = {}
+    if found.parts == ("",):
+        try:
+            whole = together(alike, belonging)
+            divided["train"], divided["test"] = hold_out(_shared(strata), keys, spec.test_fraction, whole)
+        except ValueError as error:
+            raise ValueError(f"{found.root}: {error}") from None
+    else:
+        held = [part for part in ("test", "validation") if part in found.parts]
+        divided["train"] = np.flatnonzero(parts == "train")
+        if len(held) > 1:
+            divided["validation"] = np.flatnonzero(parts == "validation")
+        divided["test"] = np.flatnonzero(parts == held[0])
+    for part, places in divided.items():
+        most = spec.train_items if part == "train" else spec.test_items
+        if part == "validation" and most is not None:
+            most = min(most, len(places))
+        option = "train_items" if part == "train" else "test_items"
+        divided[part] = places[choose(strata[places], keys[places], most, wanted=option)]
+    return divided
+
+
+def rarest_class(annotations: Sequence[Annotation], classes: int) -> NDArray[np.int64]:
+    """(n,) of each image, the class with the fewest boxes in all among its own; `classes` where it has none."""
+    counts = np.zeros(classes, np.int64)
+    for one in annotations:
+        np.add.at(counts, one.labels, 1)
+    return np.array(
+        [min(one.labels.tolist(), key=lambda label: (counts[label], label), default=classes) for one in annotations],
+        np.int64,
+    )
+
+
+def _shared(strata: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Strata of one image are counted to the largest one, since nothing could be held out of them."""
+    values, counts = np.unique(strata, return_counts=True)
+    alone = values[counts < 2]
+    return np.where(np.isin(strata, alone), values[counts.argmax()], strata)
+
+
+def counts_of(split: BoxedImages, classes: Sequence[str]) -> str:
+    """ "RBC 2,100, WBC 200; 3 images without boxes"."""
+    labels = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in split.annotations)])
+    counts = np.bincount(labels, minlength=len(classes))
+    listed = ", ".join(f"{name} {count:,}" for name, count in zip(classes, counts, strict=True))
+    negatives = sum(not len(one) for one in split.annotations)
+    return listed + (f"; {negatives:,} image{'s' * (negatives > 1)} without boxes" if negatives else "")
+
+
+def _fingerprint(found: BoxedFolder, checked: Checked, belonging: NDArray[np.str_] | None) -> str:
+    digest = hashlib.sha256("\n".join([checked.fingerprint, *found.classes]).encode(errors="replace"))
+    for image in found.images:
+        own = image.annotation
+        for array in (own.boxes, own.labels, own.crowd, own.area):
+            digest.update(f"{len(array)}".encode() + array.tobytes())
+        digest.update(repr(own.outlines).encode())
+    if belonging is not None:
+        digest.update("\n".join(belonging.tolist()).encode(errors="replace"))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,50 @@
+"""Outlines of objects as COCO's files have them (polygons, run lengths) → masks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def masks_of(outlines: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Masks (n, H, W) of n objects in an image of size (H, W).
+
+    Args:
+        outlines: of each object: polygons [[x0, y0, x1, y1, …], …], run lengths {"size": [h, w], "counts": …}, a mask
+            (H, W), or None: an empty mask.
+        size: (H, W).
+
+    Raises: ValueError: if an outline is of another size, or faster-coco-eval is not installed, which draws polygons as
+        COCO's tools do.
+    """
+    masks = np.zeros((len(outlines), *size), bool)
+    for mask, outline in zip(masks, outlines, strict=True):
+        if outline is None or (isinstance(outline, list) and not outline):
+            continue
+        if isinstance(outline, list):
+            own = _tools().decode(_tools().merge(_tools().frPyObjects(outline, *size)))
+        else:
+            own = outline if isinstance(outline, np.ndarray) else _decoded(outline)
+        if own.shape != size:
+            raise ValueError(f"wanted the outline of an object in {size[1]}×{size[0]} pixels; got {own.shape[::-1]}")
+        mask |= own.astype(bool)
+    return masks
+
+
+def _decoded(runs: dict[str, Any]) -> NDArray[np.uint8]:
+    """Run lengths, in columns, from zeros on; as numbers or compressed in text."""
+    if isinstance(runs["counts"], list):
+        height, width = runs["size"]
+        lengths = np.array(runs["counts"], np.int64)
+        values = (np.arange(len(lengths)) % 2).astype(np.uint8)
+        return np.repeat(values, lengths).reshape(width, height).T
+    return np.asarray(_tools().decode(runs))
+
+
+def _tools() -> Any:
+    try:
+        from faster_coco_eval import mask
+    except ImportError:
+        raise ValueError("masks of objects need faster-coco-eval: pip install foveate[detection]") from None
+    return mask
