@@ -80,6 +80,9 @@ class Training(Choices, Frozen):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a running average of the weights, which is evaluated; None: off"
+    )
     early_stop: int = Field(0, ge=0, le=MOST, description="epochs without a lower loss on the validation part; 0: off")
     amp: bool = False
     channels_last: bool = False
