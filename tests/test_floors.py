@@ -13,7 +13,7 @@ FLOORS = [
     {"controls", "devices", "files", "machine", "metric", "registry"},
     {"training"},  # how a network is trained
     {"spec"},  # facts: what a run is
-    {"study_file", "items", "summary"},  # a study as TOML; scores of each item; what was found
+    {"study_file", "items", "detections", "summary"},  # a study as TOML; what was found on each item and in all
     {"store"},  # facts: where results are kept
     {"counting"},  # what operators compute and move
     {"kernels"},  # fused passes over maps
@@ -29,7 +29,8 @@ FLOORS = [
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
 WITHOUT_TORCH = {
-    "controls", "files", "metric", "registry", "training", "spec", "study_file", "items", "summary", "store", "report",
+    "controls", "files", "metric", "registry", "training", "spec", "study_file", "items", "detections",
+    "summary", "store", "report",
 }  # fmt: skip
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]

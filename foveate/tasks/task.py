@@ -25,12 +25,21 @@ class Scores:
             from which a metric of the whole set is made again (intersections and unions by class).
         by_class: {class: {figure: value}}, of tasks with classes.
         confusion: int64 (K, K), items or positions of each true class (rows) by predicted class.
+        confused: names of the K, where they are others than those of `by_class`.
+        tables: {name: {column: array}} whose rows are no items, such as detections: the column "item" says whose each
+            is. Metrics whose `remade_by` says so are made again of them.
+        curves: {class: (101,)}, precision at recalls from 0 to 1.
+        findings: what may be wrong with a network that has learned nothing, a line each.
     """
 
     values: Mapping[str, float]
     items: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     by_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     confusion: NDArray[np.int64] | None = None
+    confused: tuple[str, ...] = ()
+    tables: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    findings: Sequence[str] = ()
 
 
 class Meter(ABC):
