@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from foveate.data import open_data
 from foveate.data.classes import IMAGENET
+from foveate.data.decode import read_image
 from foveate.data.listing import ENDINGS
 from foveate.data.photos import Photos
 from foveate.data.transforms import published
-from foveate.networks import input_channels
+from foveate.networks import input_channels, is_detector
+from foveate.study.predict_boxes import BoxForm
 from foveate.study.trained import find_run
 from foveate.tasks import create_task
 from foveate.tasks.task import main_output
@@ -35,6 +37,7 @@ class Predictor:
         masks: from outputs and a sample's size to class numbers (H, W), for tasks that give one for each position; else
             None.
         note: for the reader, on the weights; "" where there is nothing to say.
+        boxes: of a detector; `prepare` and `rows` are then not called.
     """
 
     name: str
@@ -43,6 +46,7 @@ class Predictor:
     rows: Callable[[Any], list[dict[str, Any]]]
     masks: Callable[[Any, tuple[int, ...]], list[NDArray[Any]]] | None = None
     note: str = ""
+    boxes: BoxForm | None = None
 
 
 def of_run(text: str) -> Predictor:
@@ -56,6 +60,10 @@ def of_run(text: str) -> Predictor:
     if data.prepare is None:
         raise ValueError(f"{text}: data of the kind {run.data.kind!r} do not say how a file becomes a sample")
     task = create_task(run.task, data, **run.task_options)
+    if task.detects:
+        names = data.targets["boxes"].names
+        form = BoxForm(data.prepare, getattr(data.test, "scale_of", lambda size: (1.0, 1.0)), names)
+        return Predictor(trained.name, trained.model, data.prepare, task.predict, boxes=form)
     prepare, channels = data.prepare, input_channels(run.network, data.inputs[0])
 
     def sample(file: Path) -> Tensor:
@@ -73,6 +81,10 @@ def of_network(network: str, weights: Path | None) -> Predictor:
     Raises: LookupError, ValueError, TypeError: as `foveate.trained.load_trained`.
     """
     trained = load_trained(network, weights)
+    if is_detector(trained.model):
+        names = trained.classes or _object_names(trained.outputs)
+        form = BoxForm(_whole_image, lambda size: (1.0, 1.0), names)
+        return Predictor(trained.name, trained.model, _whole_image, lambda given: [], note=trained.note, boxes=form)
     published_with = published(trained.name, trained.source, weights.name if weights else "")
     if trained.channels == 1:
         published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
@@ -84,6 +96,19 @@ def of_network(network: str, weights: Path | None) -> Predictor:
         return [_ranked(names, *one) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
     return Predictor(trained.name, trained.model, split.prepare, rows, note=trained.note)
+
+
+def _whole_image(file: Path) -> Tensor:
+    """(3, H, W) in 0 to 1; a detector resizes it itself."""
+    return torch.from_numpy(np.array(read_image(file))).permute(2, 0, 1).float().div_(255)
+
+
+def _object_names(outputs: int) -> tuple[str, ...]:
+    """COCO's for a detector with its number of outputs, else numbers; without the background."""
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+    names = FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
+    return tuple(names[1:]) if outputs == len(names) else tuple(str(number) for number in range(1, outputs))
 
 
 def _class_names(outputs: int) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Samples as pictures: inputs in grey or colour, captions, masks and points over them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 Picture = NDArray[np.uint8]
+Over = Callable[[int, Picture], Picture]  # draws over a picture of a batch's sample, by its number
 Colour = tuple[int, int, int]
 LEAST = 160  # pixels; smaller samples are enlarged
 _COLOURS = np.array(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from foveate.data.dataset import Batch, Dataset, Target
 from foveate.registry import Registry, check_options, is_file_reference, read_from_file
 from foveate.spec import Metric
+from foveate.tasks.pictures import Over
 
 
 @dataclass(frozen=True)
@@ -61,12 +62,17 @@ class Task(ABC):
         outputs: what the head is built for: classes, or values; networks get it as `num_classes`.
         dense: does the network give a map of the input's size?
         notes: what a reader of the metrics must know, a line each.
+        detects: is the network a detector, which takes a list of images, and in training their targets?
+        planned_on: the device on which a study builds and runs the network before anything runs: "meta", without memory
+            or arithmetic, or "cpu", where what the network does depends on the values of its tensors.
     """
 
     metrics: tuple[Metric, ...]
     outputs: int
     notes: tuple[str, ...] = ()
     dense: ClassVar[bool] = False
+    detects: ClassVar[bool] = False
+    planned_on: ClassVar[str] = "meta"
 
     def __init__(self, data: Dataset) -> None:
         self.data = data
@@ -86,9 +92,17 @@ class Task(ABC):
         """
         self.loss(model, batch)
 
+    def arguments(self, batch: Batch) -> Any:
+        """What the network is called with in training, as `foveate.cost` takes it."""
+        return batch.inputs
+
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         """A picture (H, W, 3) of each sample with its target and, unless None, what the network gave."""
         return []
+
+    def over(self, batch: Batch, given: Any) -> Over | None:
+        """What is drawn over the maps of the attention, such as the boxes that the network gave; None: nothing."""
+        return None
 
     def predict(self, given: Any) -> list[dict[str, Any]]:
         """What the network gave for a batch, as plain values a sample, such as {"class": "cat", "score": 0.93}."""
