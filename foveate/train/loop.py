@@ -17,12 +17,13 @@ from torch import nn
 
 from foveate.data.dataset import Batch, Dataset, Split
 from foveate.data.reading import evaluation_parts, read_ahead
-from foveate.files import write_whole
+from foveate.files import write_json, write_whole
 from foveate.insertion import unfreeze
 from foveate.items import ITEMS, write_items
 from foveate.machine import machine_name, versions
 from foveate.networks import input_channels
 from foveate.spec import Run
+from foveate.summary import DETAILS
 from foveate.tasks import Scores, Task
 from foveate.tasks.gallery import ATTENTION, EXAMPLES, attention_pictures
 from foveate.tasks.pictures import png, sheet
@@ -202,6 +203,8 @@ class _Loop:
         try:
             names = [self.data.test.name_of(item) for item in range(len(self.data.test))]
             write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups, scores.tables)
+            if details := scores.details():
+                write_json(self.folder / DETAILS, details)
             with self._autocast():
                 write_attention(self.attention, self.model, self.task, self.data, self.run, self.folder)
             self._draw_examples()
