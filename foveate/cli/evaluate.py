@@ -145,7 +145,8 @@ def _show_run(run: str, data: str | None, *, device: str, batch_size: int, as_js
     from foveate.study.evaluation import evaluate_run
 
     found = evaluate_run(run, data, device=device, batch_size=batch_size)
-    scores, metrics = found.scores, found.task.metrics
+    scores, intervals = found.scores, found.intervals()
+    metrics = [one for one in found.task.metrics if one.name in scores.values]  # other data may have no small box
     if as_json:
         confusion = None if scores.confusion is None else scores.confusion.tolist()
         answer = {
@@ -155,6 +156,7 @@ def _show_run(run: str, data: str | None, *, device: str, batch_size: int, as_js
             "data": found.data.description,
             "items": len(found.data.test),
             "metrics": [{**one.model_dump(exclude={"shown"}), "value": scores.values[one.name]} for one in metrics],
+            "intervals": {name: list(ends) for name, ends in intervals.items()},
             "by_class": {name: dict(figures) for name, figures in scores.by_class.items()},
             "classes": list(scores.confused or scores.by_class),
             "confusion": confusion,
@@ -164,7 +166,15 @@ def _show_run(run: str, data: str | None, *, device: str, batch_size: int, as_js
     typer.echo(
         f"{found.trained.run.network}, {found.trained.name}: {len(found.data.test):,} items of {found.data.name}"
     )
-    typer.echo("   ".join(f"{one.name} {one.format(scores.values[one.name])}" for one in metrics))
+    for one in metrics:
+        low, high = intervals.get(one.name, (None, None))
+        ends = "" if low is None or high is None else f" ({one.number(low)} to {one.number(high)})"
+        typer.echo(f"{one.name} {one.format(scores.values[one.name])}{ends}", nl=False)
+        typer.echo("" if one is metrics[-1] else "   ", nl=one is metrics[-1])
+    if intervals:
+        typer.echo("in brackets: 95 % over resampled items")
+    for line in scores.findings:
+        typer.echo(f"note: {line}", err=True)
     if scores.by_class:
         figures = list(next(iter(scores.by_class.values())))
         wide = max(len(name) for name in scores.by_class) + 2

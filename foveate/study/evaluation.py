@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from foveate.data import open_data
@@ -11,6 +12,9 @@ from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
 from foveate.data.reading import evaluation_parts
 from foveate.spec import Run
+from foveate.study.analyse.inference import RESAMPLES
+from foveate.study.analyse.items import of_metric
+from foveate.study.analyse.remade import Remade, TableReaders
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
 from foveate.train.loop import batches_of, evaluate, evaluation_batch
@@ -24,6 +28,28 @@ class Evaluation:
     data: Dataset
     task: Task
     scores: Scores
+
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """Of the metrics of the whole set, the 95 % intervals over resampled items, groups of them whole: the 2.5th and
+        97.5th percentile.
+
+        Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13.
+        """
+        test, readers = self.data.test, TableReaders()
+        names = [test.name_of(item) for item in range(len(test))]
+        codes = np.arange(len(test)) if test.groups is None else np.unique(test.groups, return_inverse=True)[1]
+        units = int(codes.max(initial=-1)) + 1
+        if units < 2:
+            return {}
+        counts = np.random.default_rng(0).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
+        found = {}
+        for metric in self.task.metrics:
+            made = of_metric((names, self.scores.items), metric, self.scores.tables, readers)
+            if made is not None and isinstance(made[1], Remade):
+                values = made[1].value(counts[:, codes].astype(float))
+                low, high = np.nanquantile(values, (0.025, 0.975)) if np.isfinite(values).any() else (np.nan, np.nan)
+                found[metric.name] = float(low), float(high)
+        return {name: ends for name, ends in found.items() if np.isfinite(ends).all()}
 
 
 def evaluate_run(text: str, source: str | None = None, *, device: str = "cpu", batch_size: int = 64) -> Evaluation:
