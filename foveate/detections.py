@@ -16,7 +16,7 @@ Source: the protocol of COCO, T.-Y. Lin et al., "Microsoft COCO: Common Objects 
 pycocotools has it; VOC's: M. Everingham et al., "The PASCAL Visual Object Classes (VOC) Challenge", IJCV 88 (2010).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,7 +30,7 @@ AREAS = {"all": (0.0, 1e10), "small": (0.0, 32.0**2), "medium": (32.0**2, 96.0**
 SIZES = tuple(name for name in AREAS if name != "all")
 MOST = 100  # detections of an image and class that count
 WRONG, RIGHT, UNCOUNTED = 0, 1, 2
-BLOCK = 8_000_000  # numbers in memory at once
+BLOCK = 2_000_000  # numbers that are worked on at once
 
 Array = NDArray[np.float64]
 Table = Mapping[str, NDArray]
@@ -94,10 +94,9 @@ class Matches:
             order = self._order(label)
             items = self.detections["item"][order]
             matched, ignored = (self.detections[name][order, area] for name in ("matched", "ignored"))
-            step = max(BLOCK // max(len(order), 1), 1)
-            for start in range(0, len(weights), step):
-                part = np.ascontiguousarray(weights[start : start + step].T)
-                found[start : start + step, :, label] = _of_class(part, wanted, items, matched, ignored)
+            for start, part in _blocks(weights, len(order)):
+                precisions = _of_class(part, wanted, items, matched, ignored)
+                found[start : start + part.shape[1], :, label] = precisions
         return found
 
     def _wanted(self, label: int, area: int = 0) -> NDArray[np.int64]:
@@ -127,7 +126,6 @@ class Matches:
         eleven recalls of 2007."""
         weights = np.ones((1, self.images)) if weights is None else np.asarray(weights, float)
         found = np.full((len(weights), self.classes), np.nan)
-        own = np.ascontiguousarray(weights.T)
         for label in range(self.classes):
             wanted = self._wanted(label)
             if not wanted.any():
@@ -135,12 +133,12 @@ class Matches:
             order = self._order(label)
             order = order[self.detections["voc"][order] != UNCOUNTED]
             items, places = self.detections["item"][order], np.flatnonzero(self.detections["voc"][order] == RIGHT)
-            hits, total = own[items[places]].cumsum(0), own[items].cumsum(0)[places]
-            recall, precision = _curve(hits, total, wanted @ own)
-            shares = _reached(recall, ELEVEN) / len(ELEVEN) if eleven else recall
-            found[:, label] = np.where(
-                wanted @ own > 0, (np.diff(shares, axis=0, prepend=0) * precision).sum(0), np.nan
-            )
+            for start, part in _blocks(weights, len(order)):
+                boxes = wanted @ part
+                recall, precision = _curve(part[items[places]].cumsum(0), part[items].cumsum(0)[places], boxes)
+                shares = _reached(recall, ELEVEN) / len(ELEVEN) if eleven else recall
+                precisions = (np.diff(shares, axis=0, prepend=0) * precision).sum(0)
+                found[start : start + part.shape[1], label] = np.where(boxes > 0, precisions, np.nan)
         return _mean(found)
 
     def curve(self, label: int, threshold: float = 0.5) -> tuple[Array, Array, Array]:
@@ -158,6 +156,13 @@ class Matches:
             right / np.arange(1, len(right) + 1),
             self.detections["score"][order],
         )
+
+
+def _blocks(weights: Array, rows: int) -> Iterator[tuple[int, Array]]:
+    """Weights (images, some of B) and the number of the first, so that arrays (rows, some of B) fit into the cache."""
+    step = max(BLOCK // max(rows, 1), 8)
+    for start in range(0, len(weights), step):
+        yield start, np.ascontiguousarray(weights[start : start + step].T)
 
 
 def _mean(values: Array) -> Array:

@@ -80,6 +80,16 @@ class Training(Choices, Frozen):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     warmup_epochs: float = Field(1.0, ge=0)
+    warmup_ratio: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="of the rate at the first step, from which warm-up is linear; None: one step's part",
+    )
+    schedule: Literal["cosine", "poly"] = "cosine"
+    power: float | None = Field(None, gt=0, description='of schedule = "poly"; None: 1, a straight line')
+    head_lr: float = Field(1.0, gt=0, description="learning rates of decoder or classifier, in rates of the network's")
+    clip: float | None = Field(None, gt=0, description="the largest norm of all gradients together; None: any")
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay of a running average of the weights, which is evaluated; None: off"
     )
@@ -88,6 +98,14 @@ class Training(Choices, Frozen):
     channels_last: bool = False
     device: str = "cpu"
     threads: int = Field(1, ge=1, le=4096, description="CPU threads of one run; part of what makes it repeatable")
+
+    @model_validator(mode="after")
+    def _nothing_is_ignored(self) -> Self:
+        if self.power is not None and self.schedule != "poly":
+            raise ValueError(f'power goes with schedule = "poly"; got schedule = "{self.schedule}"')
+        if self.warmup_ratio is not None and not self.warmup_epochs:
+            raise ValueError("warmup_ratio goes with warmup_epochs above 0; got 0")
+        return self
 
 
 def for_fine_tuning(train: Any) -> Any:

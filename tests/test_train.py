@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from foveate.data import open_data
+from foveate.data import Split, open_data
 from foveate.files import read_json
 from foveate.items import read_items
 from foveate.spec import DataSpec, Run, Training, Variant
@@ -76,7 +76,7 @@ def test_the_same_run_twice_gives_the_same_weights_and_another_seed_others(tmp_p
 CHILD = """
 import sys
 from pathlib import Path
-from foveate.data import open_data
+from foveate.data import Split, open_data
 from foveate.spec import Run
 from foveate.study.build import build_for
 from foveate.tasks import create_task
@@ -156,7 +156,7 @@ def test_a_checkpoint_that_is_cut_short_or_anothers_is_refused_by_name(tmp_path,
         train(run, digits, tmp_path)
 
 
-class Unseen:
+class Unseen(Split):
     """A split in whose place nothing may be read."""
 
     def __init__(self, split):
@@ -220,6 +220,14 @@ def test_order_and_rate_are_functions_of_seed_epoch_and_step():
     assert rates[0] < rates[9] < rates[10] == pytest.approx(0.5)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert 0 < rates[-1] < 0.01
+
+
+def test_gradients_are_clipped_to_the_norm_of_all_of_them(tmp_path, digits):
+    run = make_run(epochs=1, clip=1e-6, lr=1.0, momentum=0, weight_decay=0)
+    start = {name: value.clone() for name, value in build_for(run, digits, 10).named_parameters()}
+    train(run, digits, tmp_path)
+    moved = sum((value - start[name]).square().sum() for name, value in weights(tmp_path).items() if name in start)
+    assert 0 < moved.sqrt() < 1e-6 * batches_an_epoch(160, 32), "steps of at most the rate times the norm"
 
 
 @pytest.mark.parametrize("lr", [0.1, 1e30], ids=["trained", "failed"])

@@ -38,6 +38,10 @@ def make(
 def check(
     source: Annotated[str, typer.Argument(help="A data folder, or 'embedded'.", show_default=False)],
     kind: Annotated[str, typer.Option(help="How to read it: a registered kind, or path.py:function.")] = "auto",
+    task: Annotated[
+        str,
+        typer.Option(help="What the data are for, such as segmentation: decides how they are read, and is checked."),
+    ] = "",
     option: Annotated[
         list[str] | None, typer.Option(help="Of the kind of data; again for another.", metavar="NAME=VALUE")
     ] = None,
@@ -50,14 +54,19 @@ def check(
 
     Exit status 1 if the data cannot be used as they are.
 
-    Example: foveate data check photos
+    Example: foveate data check camvid --task segmentation --option "ignore=[11]"
     """
     from foveate.data import inspect_data
+    from foveate.tasks import TASKS, create_task
 
     if not source.strip():
         raise ValueError("wanted a data folder; got an empty name")
+    if task:
+        TASKS.get(task)
     options = parse.pairs(option or [], "--option") | ({"skip_bad": True} if skip_bad else {})
-    found = inspect_data(source, kind=kind, options=options)
+    found = inspect_data(source, kind=kind, task=task, options=options)
+    if task and found.data is not None:
+        create_task(task, found.data)  # the data have its targets
     if as_json:
         typer.echo(json.dumps(found.row()))
     else:
@@ -79,6 +88,10 @@ def _lines(found: "Inspection") -> list[str]:
     names = list(row["train"].get("classes", {}))
     if names:
         wide = max(map(len, ["class", *names[:CLASSES_SHOWN]]))
+        if found.data.train.pixels is not None:
+            lines.append("images with each class:")
+        if found.data.train.annotations is not None:
+            lines.append("boxes of each class:")
         lines.append(f"  {'class':<{wide}}" + "".join(f"  {part:>{max(7, len(part))}}" for part in parts))
         for name in names[:CLASSES_SHOWN]:
             counts = (f"  {row[part]['classes'][name]:>{max(7, len(part))},}" for part in parts)

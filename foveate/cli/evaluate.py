@@ -156,7 +156,7 @@ def _show_run(run: str, data: str | None, *, device: str, batch_size: int, as_js
             "items": len(found.data.test),
             "metrics": [{**one.model_dump(exclude={"shown"}), "value": scores.values[one.name]} for one in metrics],
             "by_class": {name: dict(figures) for name, figures in scores.by_class.items()},
-            "classes": list(scores.by_class),
+            "classes": list(scores.confused or scores.by_class),
             "confusion": confusion,
         }
         typer.echo(json.dumps(answer))
@@ -173,7 +173,7 @@ def _show_run(run: str, data: str | None, *, device: str, batch_size: int, as_js
             cells = (f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %" for value in row.values())
             typer.echo(f"{name:{wide}}" + "".join(f"{cell:>11}" for cell in cells))
     if scores.confusion is not None and len(scores.confusion) <= MOST_SHOWN:
-        names = list(scores.by_class)
+        names = list(scores.confused or scores.by_class)
         wide, cell = max(map(len, names)) + 2, max(7, len(f"{scores.confusion.max():,}") + 2)
         typer.echo("\nconfusion: true class in rows, predicted in columns")
         typer.echo(" " * wide + "".join(f"{name[: cell - 1]:>{cell}}" for name in names))

@@ -82,14 +82,30 @@ def run(
     lr: Annotated[
         str | None,
         typer.Option(
-            help="Highest learning rate; cosine down to 0. Default: 0.1; smaller with weights. Of several values, as "
-            "of --epochs, --batch-size, --weight-decay and --optimizer, each is tried, and chosen on the validation "
-            "part in each network and seed.",
+            help="Highest learning rate. Default: 0.1; smaller with weights. Of several values, as of the other flags "
+            "that take them, each is tried, and chosen on the validation part in each network and seed.",
             metavar=LISTED,
         ),
     ] = None,
     weight_decay: Annotated[str | None, typer.Option(metavar=LISTED)] = None,
     optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.", metavar=LISTED)] = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="cosine or poly: how the learning rate falls to 0.", metavar=LISTED)
+    ] = None,
+    power: Annotated[str | None, typer.Option(help="Of --schedule poly. Default: 1.", metavar=LISTED)] = None,
+    warmup_epochs: Annotated[str | None, typer.Option(help="Default: 1.", metavar=LISTED)] = None,
+    warmup_ratio: Annotated[
+        str | None, typer.Option(help="Of the learning rate, where its linear warm-up starts.", metavar=LISTED)
+    ] = None,
+    head_lr: Annotated[
+        str | None,
+        typer.Option(
+            help="Learning rate of decoder or classifier, in those of the network. Default: 1.", metavar=LISTED
+        ),
+    ] = None,
+    clip: Annotated[
+        str | None, typer.Option(help="Largest norm of all gradients. Default: any.", metavar=LISTED)
+    ] = None,
     image_size: Annotated[int | None, typer.Option(help="Side in pixels.")] = None,
     train_images: Annotated[
         int | None, typer.Option("--train-images", "--train-items", help="Use only this many.")
@@ -176,6 +192,8 @@ def run(
         source["options"] = content.get("data", {}).get("options", {}) | parse.pairs(data_option, "--data-option")
     listed = {
         "epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay, "optimizer": optimizer,
+        "schedule": schedule, "power": power, "warmup_epochs": warmup_epochs, "warmup_ratio": warmup_ratio,
+        "head_lr": head_lr, "clip": clip,
     }  # fmt: skip
     training = parse.listed(listed) | {
         "early_stop": early_stop, "device": device, "amp": amp, "channels_last": channels_last, "threads": threads,

@@ -3,10 +3,10 @@
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from foveate.data.cache import load_record, save_record
 from foveate.data.dataset import Progress
@@ -16,6 +16,8 @@ from foveate.data.problems import Problem
 
 VERSION = 3  # of what is checked: a new one checks again
 NAMED = 3  # pairs of equal files that a note names
+Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def check_photos(listing: Listing, progress: Progress | None = None) -> Checked:
 
 def note_copies(listing: Listing, copies: Sequence[Sequence[int]]) -> list[Problem]:
     """Notes on photos that are there more than once, with the names of both files of the first pairs: in two classes,
-    in folders of two parts, or within one class."""
+    in folders of two parts, or within one class or part."""
     found: dict[str, list[tuple[Photo, Photo]]] = {"classes": [], "parts": [], "twice": []}
     for numbers in copies:
         photos = [listing.photos[number] for number in numbers]
@@ -76,10 +78,11 @@ def note_copies(listing: Listing, copies: Sequence[Sequence[int]]) -> list[Probl
     where = "both in the train and in the test folder"
     if "validation" in listing.parts:
         where = "in more than one of the train, validation and test folders"
+    one_class, many_classes = (" in its class", " in their class") if listing.classes else ("", "")
     sentences = {
         "classes": ("is there under more than one class", "are there under more than one class", ""),
         "parts": (f"is {where}", f"are {where}", ""),
-        "twice": ("is there more than once in its class", "are there more than once in their class", side),
+        "twice": (f"is there more than once{one_class}", f"are there more than once{many_classes}", side),
     }
     notes = []
     for key, pairs in found.items():
@@ -104,28 +107,34 @@ def _state(listing: Listing) -> str:
     return digest.hexdigest()[:32]
 
 
-def _decode_all(photos: Sequence[Photo], progress: Progress | None) -> tuple[dict[str, Any], list[Problem]]:
-    """The record that is remembered, and the problems."""
-    digests: list[str] = []
-    sizes: list[tuple[int, int]] = []
-    problems: list[Problem] = []
-    alike: dict[str, list[int]] = {}
+def examine(items: Sequence[Item], one: Callable[[Item], Found], progress: Progress | None) -> list[Found]:
+    """What `one` says of each item, in order, from several threads.
+
+    progress: called with (items done, items in all).
+    """
+    found: list[Found] = []
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on odd but readable files
-        for start in range(0, len(photos), 256):  # in portions, so that Ctrl-C is heard
-            portion = photos[start : start + 256]
-            for photo, (digest, size, reason) in zip(portion, pool.map(_try, portion), strict=True):
-                digests.append(digest)
-                sizes.append((0, 0) if reason else size)
-                if reason:
-                    problems.append(Problem(photo.path, reason))
-                else:
-                    alike.setdefault(digest, []).append(len(digests) - 1)
+        for start in range(0, len(items), 256):  # in portions, so that Ctrl-C is heard
+            found += pool.map(one, items[start : start + 256])
             if progress is not None:
-                progress(len(digests), len(photos))
+                progress(len(found), len(items))
+    return found
+
+
+def _decode_all(photos: Sequence[Photo], progress: Progress | None) -> tuple[dict[str, Any], list[Problem]]:
+    """The record that is remembered, and the problems."""
+    problems: list[Problem] = []
+    alike: dict[str, list[int]] = {}
+    sizes: list[tuple[int, int]] = []
     whole = hashlib.sha256()
-    for photo, digest in zip(photos, digests, strict=True):
+    for number, (photo, (digest, size, reason)) in enumerate(zip(photos, examine(photos, _try, progress), strict=True)):
         whole.update(f"{photo.split}/{photo.label}/{photo.name}\0{digest}\n".encode(errors="replace"))
+        sizes.append((0, 0) if reason else size)
+        if reason:
+            problems.append(Problem(photo.path, reason))
+        else:
+            alike.setdefault(digest, []).append(number)
     record = {
         "fingerprint": whole.hexdigest()[:16],
         "copies": [numbers for numbers in alike.values() if len(numbers) > 1],

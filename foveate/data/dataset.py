@@ -85,12 +85,16 @@ class Split(ABC):
         groups: (n,) what each item belongs to, such as a subject or a recording: items of one group stay on one side of
             a division and are resampled whole; None: each stands alone.
         contents_alike: (n,) equal numbers for copies of one item, in both splits of a set; None: not known.
+        shapes: (n,) equal numbers for items that evaluation gives in one size, as one batch must be; None: all.
+        pixels: (n, K) positions of each class in the mask of each item; None: not known, or items have no masks.
         annotations: n: the boxes of each item in its own pixels, known without reading it; None: items have no boxes.
     """
 
     strata: NDArray[np.int64] | None = None
     groups: NDArray[np.str_] | None = None
     contents_alike: NDArray[np.int64] | None = None
+    shapes: NDArray[np.int64] | None = None
+    pixels: NDArray[np.int64] | None = None
     annotations: Sequence[Annotation] | None = None
 
     @abstractmethod

@@ -1,7 +1,6 @@
 """Kind "folders": photos of any size and kind in class folders, with train, val and test folders or without."""
 
 import hashlib
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,11 +12,11 @@ from numpy.typing import NDArray
 
 from foveate.data.checks import Checked, check_photos, note_copies
 from foveate.data.dataset import Dataset, LabelledImages, Progress, Target, register_data
+from foveate.data.division import copies_as_numbers, divide, groups_of
 from foveate.data.listing import Listing, list_photos, list_test_photos
 from foveate.data.photos import AUGMENTATION, Photos
 from foveate.data.problems import Problem, complain
 from foveate.data.source import folder_of
-from foveate.data.subset import choose, hold_out, together
 from foveate.data.transforms import CROP, MEAN, STD, Preprocessing
 from foveate.spec import DataSpec
 
@@ -82,19 +81,9 @@ def open_folders(
 
 
 def _groups(listing: Listing, pattern: str) -> dict[Path, str]:
-    try:
-        search = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"group: wanted a regular expression; got {pattern!r} ({error})") from None
-    if search.groups != 1:
-        raise ValueError(f"group: wanted a regular expression with one group in brackets; got {pattern!r}")
-    found = {}
-    for photo in listing.photos:
-        match = search.search(photo.name)
-        if match is None or not match[1]:
-            raise ValueError(f"group: {pattern!r} finds no group in {photo.name!r}, of class {photo.label!r}")
-        found[photo.path] = match[1]
-    return found
+    called = [f"{photo.name!r}, of class {photo.label!r}" for photo in listing.photos]
+    found = groups_of([photo.name for photo in listing.photos], pattern, called)
+    return {photo.path: group for photo, group in zip(listing.photos, found, strict=True)}
 
 
 def problems_of(listing: Listing, progress: Progress | None, skip_bad: bool) -> list[Problem]:
@@ -189,27 +178,12 @@ def _divided(
     number = {name: place for place, name in enumerate(listing.classes)}
     labels = np.array([number[photo.label] for photo in listing.photos], np.int64)
     keys = np.array([photo.key for photo in listing.photos], np.uint64)
-    alike = np.arange(len(labels))
-    for numbers in checked.copies:
-        alike[list(numbers)] = numbers[0]
+    alike = copies_as_numbers(len(labels), checked.copies)
     belonging = None if groups is None else np.array([groups[photo.path] for photo in listing.photos], np.str_)
-    validation = None
-    if len(listing.parts) > 1:
-        parts = np.array([photo.split for photo in listing.photos])
-        train, test = np.flatnonzero(parts == "train"), np.flatnonzero(parts == "test")
-        if "validation" in listing.parts:
-            validation = np.flatnonzero(parts == "validation")
-            most = None if spec.test_items is None else min(spec.test_items, len(validation))
-            validation = validation[choose(labels[validation], keys[validation], most, wanted="test_items")]
-    else:
-        try:
-            whole = together(alike, belonging)
-            what = "copies of one item" if belonging is None else "items of one group"
-            train, test = hold_out(labels, keys, spec.test_fraction, whole, names=listing.classes, alike=what)
-        except ValueError as error:
-            raise ValueError(f"{listing.root}: {error}") from None
-    train = train[choose(labels[train], keys[train], spec.train_items, wanted="train_items")]
-    test = test[choose(labels[test], keys[test], spec.test_items, wanted="test_items")]
+    parts = [photo.split for photo in listing.photos]
+    divided = divide(
+        listing.root, parts, keys, spec, alike=alike, strata=labels, belonging=belonging, names=listing.classes
+    )
 
     def split(places: NDArray[np.int64]) -> Photos:
         photos = [listing.photos[place] for place in places]
@@ -224,4 +198,5 @@ def _divided(
             contents_alike=alike[places],
         )
 
-    return split(train), None if validation is None else split(validation), split(test)
+    validation = split(divided["validation"]) if "validation" in divided else None
+    return split(divided["train"]), validation, split(divided["test"])

@@ -48,13 +48,19 @@ class Inspection:
 
 
 def inspect_data(
-    source: str, *, kind: str = AUTO, options: Mapping[str, Any] | None = None, progress: Progress | None = None
+    source: str,
+    *,
+    kind: str = AUTO,
+    task: str = "",
+    options: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
 ) -> Inspection:
     """Open a data source, check every file of it, and list all problems at once.
 
     Args:
         source: "embedded" or a folder.
         kind: of data; "auto": as the source looks.
+        task: that the data are for, which decides where they could be of several kinds.
         options: of the kind.
         progress: called with (files checked, files in all).
 
@@ -62,7 +68,7 @@ def inspect_data(
         option.
     """
     options = dict(options or {})
-    kind = kind_of(source) if kind == AUTO else kind
+    kind = kind_of(source, task) if kind == AUTO else kind
     spec = DataSpec(kind=kind, source=source, options=options)
     opener_of(spec)  # the kind and its options are known
     try:
@@ -94,7 +100,16 @@ def _splits(data: Dataset) -> list[tuple[str, Split]]:
 
 
 def _counts(data: Dataset, split: Split) -> dict[str, Any]:
-    """Items in all and, where a split has classes, of each class."""
+    """Items in all and, where a split has classes, of each class; of masks, the items that each class is in; of boxes,
+    those of each class."""
+    boxes = next((target.names for target in data.targets.values() if target.kind == "boxes"), ())
+    if split.annotations is not None and boxes:
+        labels = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in split.annotations)])
+        counted = np.bincount(labels, minlength=len(boxes)).tolist()
+        return {"items": len(split), "boxes": len(labels), "classes": dict(zip(boxes, counted, strict=True))}
+    masks = next((target.names for target in data.targets.values() if target.kind == "mask"), ())
+    if split.pixels is not None and masks:
+        return {"items": len(split), "classes": dict(zip(masks, (split.pixels > 0).sum(0).tolist(), strict=True))}
     names = next((target.names for target in data.targets.values() if target.kind == "class"), ())
     if split.strata is None or not names:
         return {"items": len(split)}

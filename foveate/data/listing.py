@@ -54,7 +54,7 @@ def list_photos(root: Path) -> Listing:
     val, valid or validation is the validation part beside test, and the test part where there is no test.
     """
     problems: list[Problem] = []
-    folders, loose = _visible(root, problems)
+    folders, loose = visible(root, problems)
     named = {folder.name.lower(): folder for folder in folders}
     has_train = "train" in named and _has_folders(named["train"])
     tests = [named[name] for name in TEST_NAMES if name in named and _has_folders(named[name])]
@@ -87,7 +87,7 @@ def list_test_photos(root: Path) -> Listing:
     Fewer than two classes, and classes of one photo, are no problem here.
     """
     problems: list[Problem] = []
-    folders, loose = _visible(root, problems)
+    folders, loose = visible(root, problems)
     named = {folder.name.lower(): folder for folder in folders}
     tests = [named[name] for name in TEST_NAMES if name in named and _has_folders(named[name])]
     place = tests[0] if tests else root
@@ -95,7 +95,7 @@ def list_test_photos(root: Path) -> Listing:
         problems.append(Problem(folder, f"left out: {place.name} is the test folder", "note"))
     found = _classes(place, "test", problems)
     if not found:
-        images = sum(file.suffix.lower() in ENDINGS for file in _visible(place, [])[1])
+        images = sum(file.suffix.lower() in ENDINGS for file in visible(place, [])[1])
         got = f"{images:,} images without classes (--labels FILE says them)" if images else "none"
         reason = f"wanted class folders of images, such as {place}/cat/1.jpg; got {got}"
         problems.append(Problem(place, reason, "folder"))
@@ -127,7 +127,7 @@ def _in_order(by_class: list[dict[str, list[Photo]]]) -> tuple[Photo, ...]:
 
 
 def _has_folders(folder: Path) -> bool:
-    return bool(_visible(folder, [])[0])
+    return bool(visible(folder, [])[0])
 
 
 def _note_loose(root: Path, loose: list[Path], problems: list[Problem]) -> None:
@@ -139,7 +139,7 @@ def _note_loose(root: Path, loose: list[Path], problems: list[Problem]) -> None:
 
 def _guess_inside(folder: Path) -> str:
     """The hint for a folder given one level too high: the one folder inside that has the class folders; "" if none."""
-    inside = [entry.name for entry in _visible(folder, [])[0]]
+    inside = [entry.name for entry in visible(folder, [])[0]]
     if len(inside) < 2:
         return ""
     return f"; did you mean {str(folder)!r}, which has {', '.join(map(repr, inside[:3]))}{', …' * (len(inside) > 3)}?"
@@ -148,10 +148,10 @@ def _guess_inside(folder: Path) -> str:
 def _classes(folder: Path, split: Part, problems: list[Problem]) -> dict[str, list[Photo]]:
     """The photos of every class folder; a class without any is a problem."""
     found: dict[str, list[Photo]] = {}
-    for place in _visible(folder, problems)[0]:
+    for place in visible(folder, problems)[0]:
         label = unicodedata.normalize("NFC", place.name)
         found[label] = []
-        for file in _walk(place, problems, set()):
+        for file in walk(place, problems, set()):
             name = unicodedata.normalize("NFC", file.relative_to(place).as_posix())
             try:
                 stat = file.stat()
@@ -207,7 +207,7 @@ def _same_classes(
             problems.append(Problem(folder, reason, "folder"))
 
 
-def _visible(folder: Path, problems: list[Problem]) -> tuple[list[Path], list[Path]]:
+def visible(folder: Path, problems: list[Problem]) -> tuple[list[Path], list[Path]]:
     """Its folders and its files, sorted; hidden ones and those an operating system leaves behind are passed over."""
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: unicodedata.normalize("NFC", entry.name))
@@ -218,14 +218,14 @@ def _visible(folder: Path, problems: list[Problem]) -> tuple[list[Path], list[Pa
     return [entry for entry in entries if entry.is_dir()], [entry for entry in entries if not entry.is_dir()]
 
 
-def _walk(folder: Path, problems: list[Problem], seen: set[str]) -> list[Path]:
+def walk(folder: Path, problems: list[Problem], seen: set[str]) -> list[Path]:
     """All files below; a link that leads back to a folder already walked is not followed twice."""
     real = os.path.realpath(folder)
     if real in seen:
         return []
     seen.add(real)
-    folders, files = _visible(folder, problems)
-    return files + [file for inner in folders for file in _walk(inner, problems, seen)]
+    folders, files = visible(folder, problems)
+    return files + [file for inner in folders for file in walk(inner, problems, seen)]
 
 
 def _why(error: OSError) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from foveate.data.dataset import (
+    CHECKS,
     EVALUATION,
     KINDS,
     RECOGNISERS,
@@ -77,7 +78,8 @@ def open_auto(spec: DataSpec, *, progress: Progress | None = None, **options: An
 
 
 def kind_of(source: str, task: str = "") -> str:
-    """The kind that recognises the source; "folders" for a folder that none does.
+    """The kind that recognises the source; for a folder that none does, the only kind of folders that is for the task,
+    else "folders".
 
     Args:
         source: of data.
@@ -88,9 +90,13 @@ def kind_of(source: str, task: str = "") -> str:
     """
     KINDS.names()  # every kind of the library has registered itself afterwards
     found = sorted(kind for kind, recognises in RECOGNISERS.items() if recognises(source))
+    suited = [kind for kind in found if task in TASKS_OF.get(kind, ())]
     if len(found) > 1:
-        suited = [kind for kind in found if task in TASKS_OF.get(kind, ())]
         found = suited or [kind for kind in found if kind not in TASKS_OF] or found
+    for_task = [kind for kind in CHECKS if task in TASKS_OF.get(kind, ())]
+    if not suited and len(for_task) == 1 and all(kind in TASKS_OF for kind in found):
+        folder_of(source)
+        return for_task[0]
     if len(found) > 1:
         raise ValueError(f"{source}: could be {' or '.join(found)}; say which with kind = …")
     if found:

@@ -11,6 +11,18 @@ from torch import Tensor
 from foveate.data.dataset import Batch, Split
 
 
+def evaluation_parts(split: Split, items: Sequence[int], size: int) -> list[list[int]]:
+    """The items in order in parts of at most `size`, each of items that evaluation gives in one size."""
+    parts: list[list[int]] = []
+    for item in items:
+        last = parts[-1] if parts else []
+        if last and len(last) < size and (split.shapes is None or split.shapes[item] == split.shapes[last[0]]):
+            last.append(item)
+        else:
+            parts.append([item])
+    return parts
+
+
 def read_ahead(
     split: Split,
     parts: Iterable[Sequence[int]],

@@ -29,6 +29,8 @@ class Part(Split):
         self.splits, self.places, self.prefixes = splits, places, prefixes
         self.strata = _of_both(splits, "strata", places)
         self.groups = _of_both(splits, "groups", places)
+        self.pixels = _of_both(splits, "pixels", places)
+        self.shapes = _shapes_of_both(splits, places)
         self.contents_alike = None if copies is None else copies[places]
         known = [split.annotations for split in splits if split.annotations is not None]
         if len(known) == len(splits):
@@ -110,6 +112,17 @@ def resplit(data: Dataset, draw: int) -> Dataset:
 def _of_both(splits: Sequence[Split], name: str, places: NDArray[np.int64]) -> Any:
     values = [getattr(split, name) for split in splits]
     return None if any(value is None for value in values) else np.concatenate(values)[places]
+
+
+def _shapes_of_both(splits: Sequence[Split], places: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Those of the second split are other numbers than those of the first."""
+    if all(split.shapes is None for split in splits):
+        return None
+    numbers: list[NDArray[np.int64]] = []
+    for split in splits:
+        own = np.zeros(len(split), np.int64) if split.shapes is None else split.shapes
+        numbers.append(own + sum(int(before.max(initial=-1)) + 1 for before in numbers[-1:]))
+    return np.concatenate(numbers)[places]
 
 
 def copies_in(splits: Sequence[Split]) -> NDArray[np.int64] | None:

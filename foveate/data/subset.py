@@ -84,9 +84,9 @@ def hold_out(
         ranked = members[np.argsort(keys[members], kind="stable")]
         together = list(dict.fromkeys(groups[ranked].tolist()))
         if len(together) < 2:
-            named = label if names is None else repr(names[label])
+            one = f"class {label if names is None else repr(names[label])}" if len(sizes) > 1 or names else "the set"
             got = "1 item, too few" if len(members) == 1 else f"{len(members)} {alike}, nothing"
-            raise ValueError(f"class {named} has {got} to hold out for {purpose}; wanted at least 2 that differ")
+            raise ValueError(f"{one} has {got} to hold out for {purpose}; wanted at least 2 that differ")
         for group in together:
             if group not in decided:
                 decided.add(group)

@@ -9,6 +9,7 @@ from foveate.data import open_data
 from foveate.data.dataset import Dataset
 from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
+from foveate.data.reading import evaluation_parts
 from foveate.spec import Run
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
@@ -40,8 +41,7 @@ def evaluate_run(text: str, source: str | None = None, *, device: str = "cpu", b
     if source is not None:
         data = _other(data, source, run)
     task = create_task(run.task, data, **run.task_options)
-    count, size = len(data.test), evaluation_batch(task, data, batch_size)
-    parts = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+    parts = evaluation_parts(data.test, range(len(data.test)), evaluation_batch(task, data, batch_size))
     batches = batches_of(data.test, parts, None, run, torch.device(device))
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=run.train.amp):
         scores = evaluate(trained.model.to(device), task, batches)

@@ -6,6 +6,7 @@ or `short` is ready to print. None stands for a number that does not exist.
 
 from foveate.summary.across import Across, Effect, RankedArm
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
+from foveate.summary.details import DETAILS, ArmDetails, arm_details
 from foveate.summary.findings import (
     ALPHA,
     SCHEMA,
@@ -52,11 +53,13 @@ from foveate.summary.shown import (
 
 __all__ = [
     "ALPHA",
+    "DETAILS",
     "NEGLIGIBLE",
     "SCHEMA",
     "Across",
     "Answer",
     "Arm",
+    "ArmDetails",
     "ArmSummary",
     "ArmTuning",
     "AttentionFound",
@@ -94,6 +97,7 @@ __all__ = [
     "Tried",
     "Tuning",
     "Verdict",
+    "arm_details",
     "signed",
     "size_of",
     "to_json",

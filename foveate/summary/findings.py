@@ -5,6 +5,7 @@ from typing import Any
 
 from foveate.spec import Metric
 from foveate.summary.attention import AttentionFound
+from foveate.summary.details import ArmDetails
 from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
 
 SCHEMA = 3
@@ -390,6 +391,7 @@ class Summary:
         about: data, machine, versions, command, notes: shown, never computed with.
         tuning: what was chosen among listed values; None: nothing is listed.
         null_check: of a study whose arms are all the plain network.
+        details: of the arms whose runs kept more than metrics.
     """
 
     schema: int
@@ -411,6 +413,7 @@ class Summary:
     answer: Answer
     tuning: Tuning | None = None
     null_check: NullCheck | None = None
+    details: tuple[ArmDetails, ...] = ()
 
     def arm(self, label: str) -> ArmSummary:
         """The arm of this label. Raises: KeyError: there is none."""

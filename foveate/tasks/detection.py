@@ -17,6 +17,7 @@ from foveate.data.dataset import Batch, Dataset
 from foveate.networks import is_detector
 from foveate.tasks.box_pictures import Shown, drawn_boxes
 from foveate.tasks.detection_scores import DetectionScores, detection_metrics
+from foveate.tasks.mean_boxes import mean_boxes
 from foveate.tasks.pictures import Over, Picture, captioned, shown
 from foveate.tasks.task import LOSS_WEIGHTS, Meter, Scores, Task, extra_losses, register_task, summed
 
@@ -100,6 +101,14 @@ class Detection(Task):
 
     def meter(self) -> "DetectionMeter":
         return DetectionMeter(self.classes)
+
+    def baseline(self) -> tuple[str, dict[str, float]]:
+        train, test = self.data.train.annotations, self.data.test.annotations
+        if not train or not test:
+            return "", {}
+        found = mean_boxes(train, len(self.classes)).values(self.classes, test)
+        values = {metric.name: found[metric.name] for metric in self.metrics if metric.name in found and not metric.of}
+        return "always giving the mean boxes of the training images", values
 
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         targets = batch.targets["boxes"]

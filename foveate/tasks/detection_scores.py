@@ -1,5 +1,6 @@
 """What a detector is measured by: average precision as COCO's tools compute it, its matches kept for each image."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from foveate.tasks.task import Scores
 MOST_CLASSES = 20  # whose average precisions are metrics of their own
 MAP, AP50, AP75, VOC, VOC11 = "mAP", "AP50", "AP75", "VOC AP", "VOC AP 11"
 BACKGROUND = "background"
+LONGEST = 45  # characters of a class's name in that of its metric
 _PLACES = {MAP: slice(None), AP50: slice(0, 1), AP75: slice(5, 6)}  # among the thresholds
 
 
@@ -32,11 +34,19 @@ def detection_metrics(classes: Sequence[str], *parts: Sequence[Annotation]) -> t
     for size in SIZES:
         if all(any(_counted(one, size).any() for one in part) for part in parts):
             metrics.append(Metric(f"AP {size}", remade_by=f"detections:size {size}", of=size))
-    if len(classes) <= MOST_CLASSES:
-        for label, name in enumerate(classes):
-            if all(any((_counted(one) & (one.labels == label)).any() for one in part) for part in parts):
-                metrics.append(Metric(f"AP {name}", remade_by=f"detections:class {label}", of=name))
+    for label, name in enumerate(class_metrics(classes) if len(classes) <= MOST_CLASSES else ()):
+        if all(any((_counted(one) & (one.labels == label)).any() for one in part) for part in parts):
+            metrics.append(Metric(name, remade_by=f"detections:class {label}", of=classes[label]))
     return tuple(metrics)
+
+
+def class_metrics(classes: Sequence[str]) -> list[str]:
+    """What the average precision of each class is called: "AP of cat", in the characters that a metric's name has."""
+    names: list[str] = []
+    for label, name in enumerate(classes):
+        own = "AP of " + re.sub(r"[^\w @./%+()\[\]:-]", "_", name)[:LONGEST]
+        names.append(f"{own} {label}" if own in names else own)
+    return names
 
 
 def _counted(one: Annotation, size: str = "all") -> NDArray[np.bool_]:
@@ -55,6 +65,7 @@ class DetectionScores:
         self.classes = tuple(classes)
         self.detections: list[Found] = []
         self.boxes: list[Found] = []
+        self.ious: list[NDArray[np.float64]] = []
 
     def add(self, predictions: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]) -> None:
         """The detections and the targets of a batch, an entry an image.
@@ -77,47 +88,54 @@ class DetectionScores:
             area = _array(target["area"]).astype(float)
             crowd = _array(target["crowd"]).astype(bool)
             self.boxes.append(Found(boxes, _array(target["labels"]).astype(np.int64), crowd=crowd, area=area))
+            self.ious.append(overlaps(self.detections[-1], self.boxes[-1]))
 
     def matches(self) -> Matches:
         """The matches of all images so far."""
-        return matched(self.detections, self.boxes)
+        return matched(self.detections, self.boxes, self.ious)
 
-    def scores(self) -> Scores:
-        """Values of `detection_metrics` and AR; the tables of matches; by class AP, AP50, recall and precision at the
-        score that is best for F1; the confusion at that score, the background as one more class; curves of precision
-        by recall; what may be wrong, where AP50 is near 0."""
-        precision, recall = coco_evaluation(self.detections, self.boxes, len(self.classes))
-        found = self.matches()
+    def values(self) -> dict[str, float]:
+        """The values of `detection_metrics`, and AR, that are defined."""
+        return self._values(*coco_evaluation(self.detections, self.boxes, len(self.classes)), self.matches())
+
+    def _values(self, precision: NDArray[np.float64], recall: NDArray[np.float64], found: Matches) -> dict[str, float]:
         values = {name: _mean(precision[place, :, :, 0]) for name, place in _PLACES.items()}
         values |= {VOC: float(found.voc()[0]), VOC11: float(found.voc(eleven=True)[0])}
         values |= {f"AP {size}": _mean(precision[..., 1 + number]) for number, size in enumerate(SIZES)}
+        names = class_metrics(self.classes)
+        values |= {name: _mean(precision[:, :, label, 0]) for label, name in enumerate(names)}
         values["AR"] = _mean(recall[..., 0])
+        return {name: value for name, value in values.items() if np.isfinite(value)}
+
+    def scores(self) -> Scores:
+        """The values; the tables of matches; by class AP, AP50, recall and precision at the score that is best for F1;
+        the confusion at that score, the background as one more class; curves of precision by recall; what may be wrong,
+        where AP50 is near 0."""
+        precision, recall = coco_evaluation(self.detections, self.boxes, len(self.classes))
+        found = self.matches()
+        values = self._values(precision, recall, found)
+        confusion = confusion_of(self.detections, self.boxes, self.ious, len(self.classes), best_score(found))
         by_class: dict[str, dict[str, float]] = {}
-        threshold = best_score(found)
-        confusion = confusion_of(self.detections, self.boxes, len(self.classes), threshold)
         for label, name in enumerate(self.classes):
-            values[f"AP {name}"] = _mean(precision[:, :, label, 0])
+            if precision[0, 0, label, 0] < 0:
+                continue
             true, given = confusion[label].sum(), confusion[:, label].sum()
             by_class[name] = {
-                "AP": values[f"AP {name}"],
+                "AP": _mean(precision[:, :, label, 0]),
                 "AP50": _mean(precision[:1, :, label, 0]),
                 "recall": float(confusion[label, label] / max(true, 1)),
                 "precision": float(confusion[label, label] / max(given, 1)),
                 "number": int(true),
             }
-        findings = diagnose(self.detections, self.boxes, self.classes) if not values[AP50] > NEAR_NOTHING else []
+        learned = values.get(AP50, 0.0) > NEAR_NOTHING
         return Scores(
             values,
             by_class=by_class,
             confusion=confusion,
             confused=(*self.classes, BACKGROUND),
             tables={"detections": found.detections, "boxes": found.boxes},
-            curves={
-                name: precision[0, :, label, 0]
-                for label, name in enumerate(self.classes)
-                if precision[0, 0, label, 0] >= 0
-            },
-            findings=findings,
+            curves={name: precision[0, :, self.classes.index(name), 0] for name in by_class},
+            findings=[] if learned else diagnose(self.detections, self.boxes, self.classes),
         )
 
 
@@ -175,7 +193,9 @@ def best_score(found: Matches) -> float:
     return float(scores[order][(2 * hits / (np.arange(1, len(hits) + 1) + wanted)).argmax()])
 
 
-def pairs_of(detections: Found, boxes: Found, threshold: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def pairs_of(
+    detections: Found, boxes: Found, ious: NDArray[np.float64], threshold: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Of the detections with this score or more the box that each takes at an overlap of 0.5, whatever the classes: −1
     none, −2 a crowd; and their places by falling score.
 
@@ -183,30 +203,36 @@ def pairs_of(detections: Found, boxes: Found, threshold: float) -> tuple[NDArray
     """
     places = np.flatnonzero(detections.scores >= threshold)
     places = places[np.argsort(-detections.scores[places], kind="stable")]
-    ious = overlaps(detections.only(places), boxes)
     taken = np.full(len(places), -1)
-    free = np.ones(len(boxes.labels), bool)
+    free = set(range(len(boxes.labels)))
+    close = np.flatnonzero((ious[places] >= 0.5).any(1)).tolist()
     for same in (True, False):
-        for row, place in enumerate(places):
-            if taken[row] != -1 or not ious.size:
-                continue
-            alike = (boxes.labels == detections.labels[place]) == same
-            possible = np.where(alike & free & (ious[row] >= 0.5), ious[row], -1.0)
-            best = int(possible.argmax())
-            if possible[best] >= 0:
+        for row in close:
+            own = ious[places[row]]
+            possible = [
+                box
+                for box in np.flatnonzero(own >= 0.5).tolist()
+                if box in free and (boxes.labels[box] == detections.labels[places[row]]) == same
+            ]
+            if taken[row] == -1 and possible:
+                best = max(possible, key=lambda box: own[box])
                 taken[row] = -2 if boxes.crowd[best] else best
-                free[best] = boxes.crowd[best]
+                free -= set() if boxes.crowd[best] else {best}
     return taken, places
 
 
 def confusion_of(
-    detections: Sequence[Found], boxes: Sequence[Found], classes: int, threshold: float
+    detections: Sequence[Found],
+    boxes: Sequence[Found],
+    ious: Sequence[NDArray[np.float64]],
+    classes: int,
+    threshold: float,
 ) -> NDArray[np.int64]:
     """(K + 1, K + 1) boxes of each class by the class that they are found as; the last row: detections of nothing, the
     last column: boxes that are not found."""
     counts = np.zeros((classes + 1, classes + 1), np.int64)
-    for given, wanted in zip(detections, boxes, strict=True):
-        taken, places = pairs_of(given, wanted, threshold)
+    for given, wanted, overlap in zip(detections, boxes, ious, strict=True):
+        taken, places = pairs_of(given, wanted, overlap, threshold)
         for box, place in zip(taken.tolist(), places.tolist(), strict=True):
             if box != -2 and 0 <= given.labels[place] < classes:
                 counts[wanted.labels[box] if box >= 0 else classes, given.labels[place]] += 1

@@ -52,41 +52,34 @@ def overlaps(detections: Found, boxes: Found) -> Floats:
     )
 
 
-def matched(detections: Sequence[Found], boxes: Sequence[Found]) -> Matches:
-    """The matches of all images, the best `MOST` detections of each class and image."""
+def matched(detections: Sequence[Found], boxes: Sequence[Found], ious: Sequence[Floats] | None = None) -> Matches:
+    """The matches of all images, of the best `MOST` detections of each class and image; ious: their overlaps."""
     columns: dict[str, list[Any]] = {name: [] for name in ("item", "label", "score", "matched", "ignored", "voc")}
     own: dict[str, list[Any]] = {name: [] for name in ("item", "label", "counted")}
     for item, (given, wanted) in enumerate(zip(detections, boxes, strict=True)):
+        overlap = overlaps(given, wanted) if ious is None else ious[item]
         outside = (wanted.area[:, None] < _LIMITS[:, 0]) | (wanted.area[:, None] > _LIMITS[:, 1])
-        ignore = outside | wanted.crowd[:, None]
+        counted = ~(outside | wanted.crowd[:, None])
         own["item"].append(np.full(len(wanted.labels), item))
         own["label"].append(wanted.labels)
-        own["counted"].append(~ignore)
+        own["counted"].append(counted)
+        order = np.argsort(-given.scores, kind="stable")
         for label in np.unique(given.labels):
-            places = np.flatnonzero(given.labels == label)
-            places = places[np.argsort(-given.scores[places], kind="stable")][:MOST]
-            mine = given.only(places)
+            places = order[given.labels[order] == label][:MOST]
             there = np.flatnonzero(wanted.labels == label)
-            theirs = wanted.only(there)
-            ious = overlaps(mine, theirs)
-            bits, left_out = _coco(mine, ious, ignore[there], theirs.crowd)
+            near = overlap[np.ix_(places, there)]
+            bits, left_out = _coco(given.only(places), near, counted[there], wanted.crowd[there])
             for name, values in (
                 ("item", np.full(len(places), item)),
-                ("label", mine.labels),
-                ("score", mine.scores),
+                ("label", given.labels[places]),
+                ("score", given.scores[places]),
                 ("matched", bits),
                 ("ignored", left_out),
-                ("voc", _voc(mine, theirs, ious)),
+                ("voc", _voc(near, wanted.crowd[there])),
             ):
                 columns[name].append(values)
-    types: dict[str, Any] = {
-        "item": np.int32,
-        "label": np.int32,
-        "score": np.float32,
-        "matched": np.uint16,
-        "ignored": np.uint16,
-    }
-    types |= {"voc": np.uint8, "counted": np.bool_}
+    types: dict[str, Any] = {"item": np.int32, "label": np.int32, "score": np.float32, "voc": np.uint8}
+    types |= {"matched": np.uint16, "ignored": np.uint16, "counted": np.bool_}
     shapes = {"matched": (0, len(AREAS)), "ignored": (0, len(AREAS)), "counted": (0, len(AREAS))}
 
     def table(parts: dict[str, list[Any]]) -> dict[str, NDArray[Any]]:
@@ -99,49 +92,57 @@ def matched(detections: Sequence[Found], boxes: Sequence[Found]) -> Matches:
 
 
 def _coco(
-    detections: Found, ious: Floats, ignore: NDArray[np.bool_], crowd: NDArray[np.bool_]
+    detections: Found, ious: Floats, counted: NDArray[np.bool_], crowd: NDArray[np.bool_]
 ) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
     """Bits of the thresholds at which each detection matches a box, and at which it does not count: both (n, areas).
 
     In the order of their scores, each takes the box that it overlaps most among those that are free, one that counts
-    before one that does not; crowds are always free.
+    before one that does not; crowds are always free. A number has a bit for each area and threshold.
+
+    Args:
+        detections: n, by falling score.
+        ious: (n, boxes).
+        counted: (boxes, areas). crowd: (boxes,).
     """
-    count, areas = len(detections.labels), len(AREAS)
-    matches = np.zeros((count, areas, len(THRESHOLDS)), bool)
-    left_out = np.zeros_like(matches)
-    free = np.ones((areas, len(THRESHOLDS), ious.shape[1]), bool)
-    counted = ~ignore.T[:, None]  # (areas, 1, boxes)
-    for place in np.flatnonzero((ious >= _LEAST[0]).any(1)) if ious.size else ():
+    wide, areas = len(THRESHOLDS), len(AREAS)
+    everywhere = sum(1 << wide * area for area in range(areas))  # the lowest bit of each area
+    reached = [everywhere * ((1 << count) - 1) for count in range(wide + 1)]
+    free = [reached[wide]] * ious.shape[1]
+    counts = [
+        sum(reached[wide] & (((1 << wide) - 1) << wide * area) for area in np.flatnonzero(row)) for row in counted
+    ]
+    matches, left_out = [0] * len(ious), [0] * len(ious)
+    for place in np.flatnonzero((ious >= _LEAST[0]).any(1)).tolist():
         near = np.flatnonzero(ious[place] >= _LEAST[0])
-        own = ious[place, near]
-        possible = free[..., near] & (own >= _LEAST[:, None])
-        first = possible & counted[..., near]
-        possible = np.where(first.any(2, keepdims=True), first, possible)
-        taken = possible.any(2)
-        overlap = np.where(possible, own, -1.0)
-        best = len(near) - 1 - overlap[..., ::-1].argmax(2)  # of equal ones the last
-        matches[place] = taken
-        left_out[place] = taken & np.take_along_axis(~counted[..., near], best[..., None], 2)[..., 0]
-        for area, threshold in zip(*np.nonzero(taken), strict=True):
-            chosen = near[best[area, threshold]]
-            if not crowd[chosen]:
-                free[area, threshold, chosen] = False
+        near = near[np.argsort(ious[place, near], kind="stable")[::-1]]  # of equal ones the last
+        levels = np.searchsorted(_LEAST, ious[place, near], side="right").tolist()
+        missing = reached[wide]
+        for to_count in (True, False):
+            for box, level in zip(near.tolist(), levels, strict=True):
+                taken = free[box] & reached[level] & (counts[box] if to_count else ~counts[box]) & missing
+                if taken:
+                    missing &= ~taken
+                    matches[place] |= taken
+                    left_out[place] |= 0 if to_count else taken
+                    free[box] &= ~(0 if crowd[box] else taken)
     area = detections.sides[:, 2:].prod(1)
     outside = (area[:, None] < _LIMITS[:, 0]) | (area[:, None] > _LIMITS[:, 1])
-    left_out |= outside[..., None] & ~matches
-    bits = 1 << np.arange(len(THRESHOLDS))
-    return (matches * bits).sum(2).astype(np.uint16), (left_out * bits).sum(2).astype(np.uint16)
+    shifts, lowest = wide * np.arange(areas), (1 << wide) - 1
+    bits = np.array(matches, np.int64)[:, None] >> shifts & lowest
+    ignored = np.array(left_out, np.int64)[:, None] >> shifts & lowest
+    ignored |= np.where(outside, ~bits & lowest, 0)
+    return bits.astype(np.uint16), ignored.astype(np.uint16)
 
 
-def _voc(detections: Found, boxes: Found, ious: Floats) -> NDArray[np.uint8]:
+def _voc(ious: Floats, crowd: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """By VOC's rule at 0.5: each detection has the box that it overlaps most; a second one of a box is wrong."""
-    found = np.full(len(detections.labels), WRONG, np.uint8)
+    found = np.full(len(ious), WRONG, np.uint8)
     if not ious.size:
         return found
     best, seen = ious.argmax(1), set()
     for place in np.flatnonzero(ious.max(1) >= THRESHOLDS[0]).tolist():
         box = int(best[place])
-        if boxes.crowd[box]:
+        if crowd[box]:
             found[place] = UNCOUNTED
         elif box not in seen:
             found[place] = RIGHT

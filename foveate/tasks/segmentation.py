@@ -1,7 +1,8 @@
-"""Segmentation: a class for every position. Cross-entropy, mean intersection over union."""
+"""Segmentation: a class for every position. Cross-entropy and other losses, mean intersection over union."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -9,16 +10,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveate.data.dataset import IGNORED, Batch, Dataset
-from foveate.spec import Metric
+from foveate.data.dataset import Batch, Dataset
+from foveate.tasks.losses import MaskLoss, balanced_weights, read_class_weights, read_loss
+from foveate.tasks.mask_scores import MaskMeter, mask_metrics, names_alone
 from foveate.tasks.pictures import captioned, overlaid, shown
 from foveate.tasks.task import (
     LOSS_WEIGHTS,
-    Meter,
-    Scores,
     Task,
     all_outputs,
-    class_figures,
     extra_losses,
     main_output,
     register_task,
@@ -35,15 +34,27 @@ def resized(logits: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(logits, size, mode=_LINEAR[len(size)], align_corners=False)
 
 
+def logits_of(model: nn.Module, inputs: Any, size: torch.Size) -> Tensor:
+    """The main output of the model as logits (N, K, *size)."""
+    return resized(main_output(model(inputs)), size)
+
+
 @register_task("segmentation")
 class Segmentation(Task):
     """Which class each position belongs to.
 
     Args:
         data: with targets "mask".
+        loss: "ce" (cross-entropy), "dice", "lovasz" or "focal", or a sum with weights: {"ce": 1, "dice": 1}; all but
+            "ce" are those of segmentation_models_pytorch, as `foveate.tasks.losses` says.
+        class_weights: of the training loss, for "ce", "dice" and "focal": numbers in the order of the classes,
+            {class: weight} (others 1), or "balanced" by how often each occurs in the training masks.
         auxiliary_weight: of each output beside the first, where a network gives several and has no
-            `auxiliary_weight` of its own.
+            `auxiliary_weight` of its own; or a weight for each of them.
         loss_weights: of losses that inserted modules have, by name.
+        of, empty: a class whose Dice and IoU in each image come first among the metrics, and what images without it
+            count there: "skip" or "one"; boundary: measure the boundary F1 with this tolerance, in shares of the
+            diagonal (0.0075 is usual). All as `MaskMeter` says.
 
     Shape: inputs (N, C, *S); logits (N, classes, *s), interpolated to *S; mask (N, *S), 255 where nothing is known.
     """
@@ -51,28 +62,72 @@ class Segmentation(Task):
     dense: ClassVar[bool] = True
 
     def __init__(
-        self, data: Dataset, *, auxiliary_weight: float = 0.4, loss_weights: Mapping[str, float] | None = None
+        self,
+        data: Dataset,
+        *,
+        loss: str | Mapping[str, float] = "ce",
+        class_weights: str | Sequence[float] | Mapping[str, float] | None = None,
+        auxiliary_weight: float | Sequence[float] = 0.4,
+        loss_weights: Mapping[str, float] | None = None,
+        of: str | None = None,
+        empty: Literal["skip", "one"] = "one",
+        boundary: float | None = None,
     ) -> None:
         super().__init__(data)
         self.classes = self.target("mask", ("mask",)).names
         self.outputs = len(self.classes)
+        if self.outputs < 2:
+            raise ValueError(f"segmentation: wanted two or more classes; got {', '.join(self.classes) or 'none'}")
         self.auxiliary_weight = auxiliary_weight
         self.loss_weights = LOSS_WEIGHTS | dict(loss_weights or {})
-        self.metrics = (Metric("mIoU"), Metric("pixel accuracy"), Metric("loss", "nats", "lower"))
+        self.class_weights = read_class_weights(class_weights, self.classes)
+        self.has_default_loss = read_loss(loss) == read_loss("ce") and self.class_weights is None
+        self.loss_terms = loss
+        MaskLoss(loss, None if self.class_weights is None else torch.ones(self.outputs))  # wrong options fail here
+        self.of, self.empty, self.boundary = of, empty, boundary
+        self.metrics = mask_metrics(self.classes, of, empty, boundary)
+        if of is not None:
+            counted = "are left out" if empty == "skip" else "count 1 where nothing is found, else 0"
+            self.notes = (f"{' and '.join(names_alone(of))} are means over images; those without {of} {counted}",)
+
+    @cached_property
+    def criterion(self) -> MaskLoss:
+        """The training loss of one output; balanced weights are counted when it is first needed."""
+        given = self.class_weights
+        if isinstance(given, str):
+            return MaskLoss(self.loss_terms, balanced_weights(self.data.train, self.outputs))
+        return MaskLoss(self.loss_terms, None if given is None else torch.tensor(given))
 
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        """Mean cross-entropy over known positions, of every output; modules' losses."""
+        """The training loss over known positions, of every output; modules' losses."""
         mask = batch.targets["mask"]
         given = model(batch.inputs)
         own = getattr(model, "loss", None)
         if callable(own):
+            if not self.has_default_loss:
+                raise ValueError("loss, class_weights: the network has a loss of its own; got task options for another")
             return summed(own(given, mask), (), extra_losses(model), self.loss_weights)
-        first, *others = (
-            F.cross_entropy(resized(logits, mask.shape[1:]).float(), mask, ignore_index=IGNORED)
-            for logits in all_outputs(given)
-        )
-        weight = getattr(model, "auxiliary_weight", self.auxiliary_weight)
-        return summed(first, [(weight, other) for other in others], extra_losses(model), self.loss_weights)
+        parts = [self.criterion(self._logits(one, mask), mask) for one in all_outputs(given)]
+        first, *others = (self.criterion.total(each) for each in parts)
+        weights = self._auxiliary_weights(model, len(others))
+        found = summed(first, list(zip(weights, others, strict=True)), extra_losses(model), self.loss_weights)
+        return found | (parts[0] if len(parts[0]) > 1 else {})
+
+    def _logits(self, output: Tensor, mask: Tensor) -> Tensor:
+        if output.dim() != mask.dim() + 1 or output.shape[1] != self.outputs:
+            raise ValueError(
+                f"wanted logits (N, {self.outputs}, *S) of every output for masks {tuple(mask.shape)}; got "
+                f"{tuple(output.shape)}"
+            )
+        return resized(output, mask.shape[1:]).float()
+
+    def _auxiliary_weights(self, model: nn.Module, count: int) -> list[float]:
+        weights = getattr(model, "auxiliary_weight", self.auxiliary_weight)
+        if not isinstance(weights, Sequence):
+            return [weights] * count
+        if len(weights) != count:
+            raise ValueError(f"auxiliary_weight: wanted {count} numbers, one an auxiliary output; got {list(weights)}")
+        return list(weights)
 
     def check(self, model: nn.Module, batch: Batch) -> None:
         logits, mask = main_output(model(batch.inputs)), batch.targets["mask"]
@@ -87,8 +142,8 @@ class Segmentation(Task):
             )
         self.loss(model, batch)
 
-    def meter(self) -> "SegmentationMeter":
-        return SegmentationMeter(self.classes)
+    def meter(self) -> MaskMeter:
+        return MaskMeter(self.classes, logits_of, of=self.of, empty=self.empty, boundary=self.boundary)
 
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         pictures, masks = shown(batch.inputs), batch.targets["mask"].cpu().numpy()
@@ -112,56 +167,3 @@ class Segmentation(Task):
             {f"share of {name}": float((one == number).double().mean()) for number, name in enumerate(self.classes)}
             for one in found
         ]
-
-
-class SegmentationMeter(Meter):
-    """mIoU from the sums of intersections and unions over the set, by class; classes that occur nowhere are left out.
-
-    An item's own mIoU is over the classes in its mask or in its prediction.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names, self.classes = names, len(names)
-        self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64)
-        self.intersections: list[Tensor] = []
-        self.unions: list[Tensor] = []
-        self.right: list[Tensor] = []
-        self.losses: list[Tensor] = []
-
-    def update(self, model: nn.Module, batch: Batch) -> None:
-        mask = batch.targets["mask"]
-        logits = resized(main_output(model(batch.inputs)), mask.shape[1:]).float()
-        losses = F.cross_entropy(logits, mask, ignore_index=IGNORED, reduction="none").flatten(1)
-        best, target, known = (one.flatten(1) for one in (logits.argmax(1), mask, mask != IGNORED))
-        pixels = known.sum(1).clamp_min(1)
-        self.losses.append(losses.sum(1) / pixels)
-        self.right.append(((best == target) & known).sum(1).double() / pixels)
-        both = torch.stack([((best == k) & (target == k)).sum(1) for k in range(self.classes)], 1)
-        either = torch.stack([(((best == k) | (target == k)) & known).sum(1) for k in range(self.classes)], 1)
-        self.intersections.append(both.cpu())
-        self.unions.append(either.cpu())
-        pairs = (target * self.classes + best)[known].cpu()
-        self.confusion += torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes)
-
-    def scores(self) -> Scores:
-        both, either = torch.cat(self.intersections), torch.cat(self.unions)
-        items = {
-            "mIoU": mean_iou(both, either),
-            "pixel accuracy": torch.cat(self.right),
-            "loss": torch.cat(self.losses),
-        }
-        values = {name: value.double().mean().item() for name, value in items.items()}
-        values["mIoU"] = mean_iou(both.sum(0), either.sum(0)).item()
-        arrays = {name: value.cpu().numpy().astype(np.float32) for name, value in items.items()}
-        sums = {"mIoU.intersection": both.numpy(), "mIoU.union": either.numpy()}
-        by_class = class_figures(self.names, self.confusion.numpy())
-        for k, name in enumerate(self.names):
-            by_class[name]["IoU"] = float(both[:, k].sum() / max(int(either[:, k].sum()), 1))
-        return Scores(values, arrays | sums, by_class, self.confusion.numpy())
-
-
-def mean_iou(intersection: Tensor, union: Tensor) -> Tensor:
-    """Mean over the classes (last axis) with a union of the intersection over the union; (…, K) counts → (…)."""
-    there = union > 0
-    ratio = intersection.double() / union.clamp_min(1)
-    return (ratio * there).sum(-1) / there.sum(-1).clamp_min(1)

@@ -41,6 +41,17 @@ class Scores:
     curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     findings: Sequence[str] = ()
 
+    def details(self) -> dict[str, Any]:
+        """What a run keeps beside its metrics, as plain values; {}: nothing."""
+        if not (self.curves or self.findings):
+            return {}
+        return {
+            "confused": list(self.confused or self.by_class),
+            "confusion": [] if self.confusion is None else self.confusion.tolist(),
+            "curves": {name: [round(float(value), 5) for value in curve] for name, curve in self.curves.items()},
+            "findings": list(self.findings),
+        }
+
 
 class Meter(ABC):
     """Measures a network over the batches of a split; updates come in evaluation mode without gradients."""
@@ -61,6 +72,7 @@ class Task(ABC):
         metrics: what `meter` measures; the first is what a study's verdict is about.
         outputs: what the head is built for: classes, or values; networks get it as `num_classes`.
         dense: does the network give a map of the input's size?
+        notes: what a reader of the metrics must know, a line each.
         detects: is the network a detector, which takes a list of images, and in training their targets?
         planned_on: the device on which a study builds and runs the network before anything runs: "meta", without memory
             or arithmetic, or "cpu", where what the network does depends on the values of its tensors.
@@ -68,6 +80,7 @@ class Task(ABC):
 
     metrics: tuple[Metric, ...]
     outputs: int
+    notes: tuple[str, ...] = ()
     dense: ClassVar[bool] = False
     detects: ClassVar[bool] = False
     planned_on: ClassVar[str] = "meta"
@@ -93,6 +106,13 @@ class Task(ABC):
     def arguments(self, batch: Batch) -> Any:
         """What the network is called with in training, as `foveate.cost` takes it."""
         return batch.inputs
+
+    def baseline(self) -> tuple[str, dict[str, float]]:
+        """What a network must beat: in words, as "always giving the most frequent class", and the metrics of that.
+
+        ("", {}): nothing is known.
+        """
+        return "", {}
 
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         """A picture (H, W, 3) of each sample with its target and, unless None, what the network gave."""

@@ -16,19 +16,21 @@ import torch
 from torch import nn
 
 from foveate.data.dataset import Batch, Dataset, Split
-from foveate.data.reading import read_ahead
-from foveate.files import write_whole
-from foveate.insertion import parameter_groups, unfreeze
+from foveate.data.reading import evaluation_parts, read_ahead
+from foveate.files import write_json, write_whole
+from foveate.insertion import unfreeze
 from foveate.items import ITEMS, write_items
 from foveate.machine import machine_name, versions
 from foveate.networks import input_channels
-from foveate.spec import Run, Training
+from foveate.spec import Run
+from foveate.summary import DETAILS
 from foveate.tasks import Scores, Task
 from foveate.tasks.gallery import ATTENTION, EXAMPLES, attention_pictures
 from foveate.tasks.pictures import png, sheet
 from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.average import WeightAverage
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
+from foveate.train.optimizer import make_optimizer
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.training import validation_name
 
@@ -150,6 +152,8 @@ class _Loop:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.attention.after_backward()
+        if self.spec.clip is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         self.optimizer.step()
         if self.average is not None:
             self.average.update(self.model, self.step + 1)
@@ -178,7 +182,7 @@ class _Loop:
         """The mean of the task's training loss over a split, for a task that has no metric "loss"."""
         total = 0.0
         with torch.inference_mode(), self._autocast():
-            for batch in self._batches(split, self._evaluated(range(len(split))), None):
+            for batch in self._batches(split, self._parts(split), None):
                 total += self.task.loss(self.model, batch)["loss"].item() * len(batch)
         return total / len(split)
 
@@ -198,7 +202,9 @@ class _Loop:
         save_model(self.model, self.folder)
         try:
             names = [self.data.test.name_of(item) for item in range(len(self.data.test))]
-            write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups)
+            write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups, scores.tables)
+            if details := scores.details():
+                write_json(self.folder / DETAILS, details)
             with self._autocast():
                 write_attention(self.attention, self.model, self.task, self.data, self.run, self.folder)
             self._draw_examples()
@@ -218,30 +224,32 @@ class _Loop:
         items = [number * count // DRAWN for number in range(DRAWN)] if count > DRAWN else list(range(count))
         pictures = []
         with torch.inference_mode(), self._autocast():
-            for batch in self._batches(self.data.test, [items], None):
-                pictures = self.task.draw(batch.to("cpu"), self.model(batch.inputs))
+            for batch in self._batches(self.data.test, self._parts(self.data.test, items), None):
+                pictures += self.task.draw(batch.to("cpu"), self.model(batch.inputs))
         if pictures:
             write_whole(self.folder / EXAMPLES, png(sheet(pictures)))
         if self.run.variant.is_plain or self.run.control is not None or len(self.data.inputs) != 3:
             return
+        parts = self._parts(self.data.test, items[:: max(1, len(items) // ATTENDED)][:ATTENDED])
         with self._autocast():
-            for batch in self._batches(self.data.test, [items[:: max(1, len(items) // ATTENDED)][:ATTENDED]], None):
+            rows = []
+            for batch in self._batches(self.data.test, parts, None):
                 over = self.task.over(batch.to("cpu"), self.model(batch.inputs)) if self.task.detects else None
-                rows = attention_pictures(self.model, batch.inputs, over)
-                if rows:
-                    write_whole(self.folder / ATTENTION, png(sheet(rows, columns=1)))
+                rows += attention_pictures(self.model, batch.inputs, over)
+        if rows:
+            write_whole(self.folder / ATTENTION, png(sheet(rows, columns=1)))
 
     def _spent(self) -> float:
         return self.seconds + time.monotonic() - self.started
 
-    def _evaluated(self, items: Sequence[int]) -> list[list[int]]:
-        """The items in batches for evaluation."""
+    def _parts(self, split: Split, items: Sequence[int] | None = None) -> list[list[int]]:
+        """The items, None: all, in batches for evaluation."""
         size = evaluation_batch(self.task, self.data, self.spec.batch_size)
-        return [list(items[i : i + size]) for i in range(0, len(items), size)]
+        return evaluation_parts(split, range(len(split)) if items is None else items, size)
 
     def _evaluate(self, split: Split) -> Scores:
         with self._autocast():
-            parts = self._evaluated(range(len(split)))
+            parts = self._parts(split)
             return evaluate(self.model, self.task, self._batches(split, parts, None))
 
     def _batches(self, split: Split, parts: list[list[int]], augment: tuple[int, int] | None) -> Iterator[Batch]:
@@ -289,6 +297,7 @@ def write_attention(watch: AttentionWatch, model: nn.Module, task: Task, data: D
     if not watch.modules or not count:
         return
     items = [number * count // most for number in range(most)] if count > most else list(range(count))
+    items = max(evaluation_parts(data.test, items, most), key=len)  # of one size
     for batch in batches_of(data.test, [items], None, run, torch.device(run.train.device)):
         watch.write(folder, model, lambda batch=batch: task.meter().update(model, batch), len(items))  # type: ignore[misc]
 
@@ -344,17 +353,6 @@ def save_model(model: nn.Module, folder: Path) -> None:
     """Write model.safetensors: the state dict. Raises: TrainingFailed: if it cannot be written."""
     state = {name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()}
     save_tensors(folder / "model.safetensors", state, {})
-
-
-def make_optimizer(model: nn.Module, spec: Training, attention_lr: float | None = None) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW; weight decay on matrices and kernels only, not on norms and biases."""
-    groups = parameter_groups(model, lr=spec.lr, attention_lr=attention_lr, weight_decay=spec.weight_decay)
-    for group in groups:
-        del group["name"]
-        group["highest_lr"] = group["lr"]
-    if spec.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=spec.lr, betas=(spec.momentum, 0.999))
-    return torch.optim.SGD(groups, lr=spec.lr, momentum=spec.momentum, nesterov=spec.momentum > 0)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset, Split
+from foveate.data.reading import evaluation_parts
 from foveate.items import ITEMS, write_items
 from foveate.machine import machine_name, versions
 from foveate.registry import error_in, nearest
@@ -94,12 +95,13 @@ class Context:
         return self.task.loss(model, batch)["loss"]
 
     def evaluate(self, model: nn.Module) -> dict[str, float | list[float]]:
-        """The task's metrics on the test split, as a trainer may return them: a value an item where the task has one,
-        else one value."""
+        """The task's metrics on the test split, as a trainer may return them: a value an item where the task has one
+        for each, else one value."""
         scores = self._scores(model, self.data.test)
         sums = {name.partition(".")[0] for name in scores.items if "." in name}  # such a metric is no mean over items
+        whole = {name for name, values in scores.items.items() if name not in sums and np.isfinite(values).all()}
         return {
-            name: scores.items[name].astype(float).tolist() if name in scores.items and name not in sums else value
+            name: scores.items[name].astype(float).tolist() if name in whole else value
             for name, value in scores.values.items()
         }
 
@@ -114,8 +116,7 @@ class Context:
         return dict(self._scores(model, self.data.validation).values)
 
     def _scores(self, model: nn.Module, split: Split) -> Scores:
-        size, count = evaluation_batch(self.task, self.data, self.batch_size), len(split)
-        parts = [list(range(start, min(start + size, count))) for start in range(0, count, size)]
+        parts = evaluation_parts(split, range(len(split)), evaluation_batch(self.task, self.data, self.batch_size))
         return evaluate(model, self.task, batches_of(split, parts, None, self.run, torch.device(self.device)))
 
 

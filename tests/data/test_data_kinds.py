@@ -78,21 +78,21 @@ def test_a_kind_named_and_a_kind_seen_are_the_same(pets):
 def test_a_later_kind_adds_itself_with_its_source(pets, forgets):
     embedded = open_data(DataSpec(train_items=10, test_items=10))
 
-    @register_data("masks", recognises=lambda source: (pets / "masks").is_dir() and source == str(pets))
-    def open_masks(spec, *, progress=None):
+    @register_data("scans", recognises=lambda source: (pets / "scans").is_dir() and source == str(pets))
+    def open_scans(spec, *, progress=None):
         return embedded
 
     assert kind_of(str(pets)) == "folders"
-    (pets / "masks").mkdir()
+    (pets / "scans").mkdir()
     assert open_data(DataSpec(source=str(pets))) is embedded
-    assert inspect_data(str(pets)).kind == "masks"
-    with pytest.raises(ValueError, match="data of kind 'masks' are no images to test a classifier on"):
+    assert inspect_data(str(pets)).kind == "scans"
+    with pytest.raises(ValueError, match="data of kind 'scans' are no images to test a classifier on"):
         open_images(pets)
     register_data("other", recognises=lambda source: source == str(pets))(lambda spec: embedded)
-    with pytest.raises(ValueError, match=r"pets: could be masks or other; say which with kind = …"):
+    with pytest.raises(ValueError, match=r"pets: could be other or scans; say which with kind = …"):
         open_data(DataSpec(source=str(pets)))
-    with pytest.raises(ValueError, match="kind of data name 'masks' is taken"):
-        register_data("masks")(lambda spec: embedded)
+    with pytest.raises(ValueError, match="kind of data name 'scans' is taken"):
+        register_data("scans")(lambda spec: embedded)
 
 
 def test_a_kind_of_a_persons_own_file(tmp_path):

@@ -1,6 +1,6 @@
 """Scores of held-out items: on how many an arm differs from another, and the items' part of the variance."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,41 +8,45 @@ from numpy.typing import NDArray
 
 from foveate.spec import Metric
 from foveate.study.analyse.inference import ROUNDING, Array, item_variance, resampled_item_variance
+from foveate.study.analyse.remade import SET_LEVEL, Remade, TableReaders, Tables, of_sums
 from foveate.summary import ItemComparison
 
 Items = tuple[Sequence[str], NDArray[Any]]  # names and values of one run
-Sums = tuple[Sequence[str], dict[str, NDArray[Any]]]  # names and the sums of a metric of the whole set
+Whole = tuple[Sequence[str], Remade]  # names and a metric of the whole set
 Groups = Mapping[str, str]  # name of an item → its group (subject, recording); an item without one is its own
 
 
-def mean_iou(sums: Mapping[str, Array]) -> Array:
-    """Mean over the classes (last axis) with a union of the intersection over the union."""
-    there = sums["union"] > 0
-    ratio = np.where(there, sums["intersection"] / np.where(there, sums["union"], 1), 0.0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(ratio.sum(-1) / there.sum(-1))
+def of_metric(
+    kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]],
+    metric: Metric,
+    tables: Tables | None = None,
+    readers: TableReaders | None = None,
+) -> Items | Whole | None:
+    """A metric of the whole set, made of the run's tables or sums, else its values of items; None where it has neither.
 
+    Args:
+        kept: as `foveate.items.read_items` gives it.
+        tables: as `foveate.items.read_tables` gives them.
+        readers: shared between metrics of the same tables.
 
-SET_LEVEL: dict[frozenset[str], Callable[[Mapping[str, Array]], Array]] = {
-    frozenset({"intersection", "union"}): mean_iou,
-}  # what a metric is made of → how
-
-
-def of_metric(kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]], metric: Metric) -> Items | Sums | None:
-    """A run's values of its items, or the sums of which a metric of the whole set is made; None where it has neither.
-
-    kept: as `foveate.items.read_items` gives it.
+    Raises: ValueError: if the metric names what is not there.
     """
     names, arrays = kept
-    if metric.name in arrays:
-        return names, arrays[metric.name]
+    if metric.remade_by and tables:
+        return names, (readers or TableReaders()).remade(metric, tables, len(names))
     start = f"{metric.name}."
     sums = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-    return (names, sums) if frozenset(sums) in SET_LEVEL else None
+    return (names, of_sums(sums)) if frozenset(sums) in SET_LEVEL else values_of(kept, metric)
+
+
+def values_of(kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]], metric: Metric) -> Items | None:
+    """The metric's value of each item of a run, also where that of the whole set is no mean of them."""
+    names, arrays = kept
+    return (names, arrays[metric.name]) if metric.name in arrays else None
 
 
 def item_part(
-    ours: Mapping[int, Items | Sums], theirs: Mapping[int, Items | Sums], seeds: Sequence[int], groups: Groups
+    ours: Mapping[int, Items | Whole], theirs: Mapping[int, Items | Whole], seeds: Sequence[int], groups: Groups
 ) -> tuple[float, int]:
     """The items' part of the variance of the mean difference over these seeds, and the number of items (of groups).
 
@@ -51,21 +55,20 @@ def item_part(
     if len(seeds) < 2 or any(seed not in ours or seed not in theirs for seed in seeds):
         return 0.0, 0
     runs = [arm[seed] for arm in (ours, theirs) for seed in seeds]
-    if len({isinstance(values, dict) for _, values in runs}) > 1:
+    if len({type(values) for _, values in runs}) > 1:
         return 0.0, 0
     places = [_places(names) for names, _ in runs]
     common = sorted(set.intersection(*(set(of_run) for of_run in places)))
     rows = [[of_run[name] for name in common] for of_run in places]
     n = len(seeds)
-    if isinstance(runs[0][1], dict):
-        sums = [{kind: values[kind][row] for kind in values} for (_, values), row in zip(runs, rows, strict=True)]
+    wholes = [values for _, values in runs if isinstance(values, Remade)]
+    if wholes:
         if len(common) < 2:
             return 0.0, 0
         codes = _codes(common, groups)
-        value = SET_LEVEL[frozenset(sums[0])]
 
         def differences(weights: Array) -> Array:
-            each = [value({kind: weights @ array for kind, array in of_run.items()}) for of_run in sums]
+            each = [whole.placed(weights, row) for whole, row in zip(wholes, rows, strict=True)]
             return np.stack([mine - other for mine, other in zip(each[:n], each[n:], strict=True)], 1)
 
         return resampled_item_variance(differences, len(common), codes), int(codes.max()) + 1
@@ -80,7 +83,7 @@ def item_part(
 
 
 def sampled_variance(
-    ours: Mapping[int, Items | Sums], theirs: Mapping[int, Items | Sums], seeds: Sequence[int], groups: Groups
+    ours: Mapping[int, Items | Whole], theirs: Mapping[int, Items | Whole], seeds: Sequence[int], groups: Groups
 ) -> float | None:
     """Variance of one seed's difference by the draw of its test items, mean over seeds; None where it is not known."""
     found = []
@@ -99,7 +102,7 @@ def sampled_variance(
     return float(np.mean(found)) if found else None
 
 
-def shared_values(runs: Sequence[Items | Sums | None], groups: Groups) -> tuple[Array, int] | None:
+def shared_values(runs: Sequence[Items | Whole | None], groups: Groups) -> tuple[Array, int] | None:
     """What is left of the items' values beside each run's mean, summed over groups, (runs, groups), and the number of
     items; None where a run has no values of its own items, or they have fewer than two items in common."""
     tables = [_by_name(items) if items is not None else {} for items in runs]
@@ -121,9 +124,7 @@ def _codes(names: Sequence[tuple[str, int]], groups: Groups) -> NDArray[np.int64
     return np.array([numbers[label] for label in labels])
 
 
-def compare_items(
-    ours: Mapping[int, Items | Sums], theirs: Mapping[int, Items | Sums], metric: Metric
-) -> ItemComparison | None:
+def compare_items(ours: Mapping[int, Items], theirs: Mapping[int, Items], metric: Metric) -> ItemComparison | None:
     """Item by item over the seeds that both arms have and the items that all of these have; None where there are none.
 
     An item's value is its mean over seeds; values that are no finite number leave the item out.
@@ -142,10 +143,10 @@ def compare_items(
     return ItemComparison(int(known.sum()), seeds, better, worse, int(near.sum())) if known.any() else None
 
 
-def _by_name(items: Items | Sums) -> dict[tuple[str, int], float]:
+def _by_name(items: Items | Whole) -> dict[tuple[str, int], float]:
     names, values = items
-    if isinstance(values, dict):
-        return {}
+    if isinstance(values, Remade):
+        values = values.influence()
     return {name: float(values[place]) for name, place in _places(names).items()}
 
 

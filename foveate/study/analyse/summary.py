@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from foveate.items import read_items
+from foveate.items import read_items, read_tables
 from foveate.registry import nearest
 from foveate.spec import Metric
 from foveate.study.analyse.answer import answer
@@ -20,8 +20,18 @@ from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
 from foveate.study.analyse.intervals import estimate, judge, paired
-from foveate.study.analyse.items import Groups, Items, Sums, compare_items, item_part, of_metric, sampled_variance
+from foveate.study.analyse.items import (
+    Groups,
+    Items,
+    Whole,
+    compare_items,
+    item_part,
+    of_metric,
+    sampled_variance,
+    values_of,
+)
 from foveate.study.analyse.planner import what_seeds_can_show
+from foveate.study.analyse.remade import TableReaders
 from foveate.study.analyse.words import REFERENCE, sentence, short_difference, verdict
 from foveate.summary import (
     SCHEMA,
@@ -196,8 +206,9 @@ class _Table:
             check_label(label, labels, "costs or items name")
         self.costs, self.sources = costs, items
         self.states = tuple(attention)
-        self._kept = cache(read_items)  # a file has every metric
-        self._read: dict[tuple[str, str], dict[int, Items | Sums]] = {}
+        self._kept, self._tables = cache(read_items), cache(read_tables)  # a file has every metric
+        self._readers = TableReaders()
+        self._read: dict[tuple[str, str], dict[int, Items | Whole]] = {}
         if setting.matters is not None and not (math.isfinite(setting.matters) and setting.matters >= 0):
             raise ValueError(f"matters: wanted a difference of 0 or more; got {setting.matters}")
         self.margins = {one.name: self._margin(one) for one in metrics}
@@ -288,19 +299,30 @@ class _Table:
         sampled = sampled_variance(mine, theirs, seeds, self.groups)
         return dataclasses.replace(found, sampled_share=None if sampled is None else min(1.0, sampled / found.sd**2))
 
-    def _items(self, label: str, metric: Metric) -> dict[int, Items | Sums]:
+    def _items(self, label: str, metric: Metric) -> dict[int, Items | Whole]:
         """Seed → scores of the run's items, of the seeds that have them."""
         if (label, metric.name) not in self._read:
             found = {seed: self._of_run(source, metric) for seed, source in self.sources.get(label, {}).items()}
             self._read[label, metric.name] = {seed: values for seed, values in found.items() if values is not None}
         return self._read[label, metric.name]
 
-    def _of_run(self, source: Path | Items, metric: Metric) -> Items | Sums | None:
+    def _of_run(self, source: Path | Items, metric: Metric) -> Items | Whole | None:
         """Scores in memory are of the judged metric alone."""
         if not isinstance(source, (str, Path)):
             return source if metric is self.metric else None
         kept = self._kept(Path(source))
-        return None if kept is None else of_metric(kept, metric)
+        return None if kept is None else of_metric(kept, metric, self._tables(Path(source)), self._readers)
+
+    def _values(self, label: str) -> dict[int, Items]:
+        """Seed → the judged metric's value of each item, of the seeds that have them."""
+        found: dict[int, Items | None] = {}
+        for seed, source in self.sources.get(label, {}).items():
+            if isinstance(source, (str, Path)):
+                kept = self._kept(Path(source))
+                found[seed] = None if kept is None else values_of(kept, self.metric)
+            else:
+                found[seed] = source
+        return {seed: values for seed, values in found.items() if values is not None}
 
     def _failed(self, label: str) -> tuple[int, ...]:
         return tuple(sorted({failure.seed for failure in self.failures if failure.label == label}))
@@ -380,7 +402,7 @@ class _Table:
         )
 
     def _item_comparison(self, label: str) -> ItemComparison | None:
-        mine, theirs = self._items(label, self.metric), self._items(self.plain, self.metric)
+        mine, theirs = self._values(label), self._values(self.plain)
         return compare_items(mine, theirs, self.metric) if label != self.plain and mine and theirs else None
 
 
