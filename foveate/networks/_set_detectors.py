@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -158,8 +159,32 @@ def build_set_detector(
     mean = image_mean or (MEAN if form.normalised else (0.0, 0.0, 0.0))
     std = image_std or (STD if form.normalised else (1.0, 1.0, 1.0))
     made = cls(config)
-    freeze_backbone(made, made.model.backbone, norms=frozen_norms, stages=frozen_stages)
+    body = next(getattr(made.model, name) for name in ("backbone", "conv_encoder") if hasattr(made.model, name))
+    freeze_backbone(made, body, norms=frozen_norms, stages=frozen_stages)
     return SetDetector(made, form, side, mean, std)
+
+
+def released_tensors(transformers: ModuleType, name: str, folder: Path) -> dict[str, Tensor]:
+    """The tensors of a folder that transformers wrote, by the names that the detector has here.
+
+    Raises: ValueError: the folder has no such detector.
+    """
+    cls = getattr(transformers, DETECTORS[name].cls)
+    words = transformers.logging
+    level, bars = words.get_verbosity(), words.is_progress_bar_enabled()
+    try:
+        words.set_verbosity_error()
+        words.disable_progress_bar()
+        network, found = cls.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{folder}: is no folder of hf:{name} ({str(error).splitlines()[0]})") from None
+    finally:
+        words.set_verbosity(level)
+        if bars:
+            words.enable_progress_bar()
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"{folder}: has not every tensor of hf:{name}: {missing[0]!r} is missing")
+    return {f"network.{key}": value for key, value in network.state_dict().items()}
 
 
 def _fields(cls: Any) -> list[str]:

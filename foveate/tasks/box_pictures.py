@@ -65,9 +65,9 @@ def drawn_boxes(
             _box(draw, one.boxes[place] * factor, RIGHT, _words(one, place, classes, scored=found is not None))
         return _masked(canvas, one), f"{len(one.labels)} {'objects' if found is None else 'found'}"
     right, seen = matched(found, objects)
-    for place in np.flatnonzero(~seen):
+    for place in np.flatnonzero(~seen).tolist():
         _dashed(draw, objects.boxes[place] * factor, MISSED, classes[objects.labels[place]])
-    for place in np.argsort(found.scores):
+    for place in np.argsort(found.scores).tolist():
         _box(draw, found.boxes[place] * factor, RIGHT if right[place] else WRONG, _words(found, place, classes))
     return _masked(canvas, found), f"{right.sum()} right, {(~right).sum()} wrong, {(~seen).sum()} missed"
 

@@ -1,6 +1,8 @@
 """Detection: boxes around the objects of each class. The detector's own losses, average precision."""
 
 import contextlib
+import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -153,7 +155,9 @@ class DetectionMeter(Meter):
         self.found.add(given, batch.targets["boxes"])
 
     def scores(self) -> Scores:
-        return self.found.scores()
+        scores = self.found.scores()
+        known = {name: value for name, value in scores.values.items() if math.isfinite(value)}  # sizes without boxes
+        return dataclasses.replace(scores, values=known)
 
 
 def as_torchvision(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
