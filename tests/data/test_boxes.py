@@ -150,6 +150,22 @@ def test_sets_without_parts_are_divided_and_every_class_stays_in_training(tmp_pa
         opened(folder, group="z")
 
 
+def test_large_photos_are_decoded_smaller_in_training_and_their_boxes_with_them(tmp_path):
+    content = coco_content(range(8))
+    for number, row in enumerate(content["images"]):
+        row.update(file_name=f"{number}.jpg", width=960, height=640)
+        picture(tmp_path / "pets" / f"{number}.jpg", number, (960, 640))
+    for row in content["annotations"]:
+        row.update(bbox=[16 * side for side in row["bbox"]])
+    (tmp_path / "pets" / "pets.json").write_text(json.dumps(content))
+    data = opened(tmp_path / "pets", scales=[1, 1], flip=False)
+    split = data.train
+    assert split._image(0, split._least((960, 640))).size == (120, 80)
+    for item in range(len(split)):
+        changed, whole = (split.batch([item], augment).targets["boxes"][0] for augment in ((0, 0), None))
+        torch.testing.assert_close(changed["boxes"], whole["boxes"], atol=0.01, rtol=0)
+
+
 def test_changed_boxes_are_other_data(tmp_path):
     folder = coco_folder(tmp_path / "pets")
     before = opened(folder).fingerprint
