@@ -45,13 +45,13 @@ class Changes:
     multi_scale: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", tuple(self.scales))
+        object.__setattr__(self, "scales", _pair("scales", self.scales))
         if self.multi_scale is not None:
-            object.__setattr__(self, "multi_scale", tuple(self.multi_scale))
-            if len(self.multi_scale) != 2 or not 0 < self.multi_scale[0] <= self.multi_scale[1]:
-                raise ValueError(f"multi_scale: wanted two shares, [smallest, largest]; got {list(self.multi_scale)}")
-        if len(self.scales) != 2:
-            raise ValueError(f"scales: wanted two numbers, [smallest, largest]; got {list(self.scales)}")
+            object.__setattr__(self, "multi_scale", _pair("multi_scale", self.multi_scale))
+        if not isinstance(self.flip, bool):
+            raise ValueError(f"flip: wanted true or false; got {self.flip!r}")
+        if isinstance(self.colour, bool) or not isinstance(self.colour, (int, float)):
+            raise ValueError(f"colour: wanted a share from 0 to below 1; got {self.colour!r}")
         self.transform((1, 1))
 
     def __str__(self) -> str:
@@ -73,6 +73,15 @@ class Changes:
         factor = low * (high / low) ** draw
         height, width = (max(round(side * factor / STEP), 1) * STEP for side in own)
         return height, width
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    """Two numbers above 0, the smaller first."""
+    numbers = value if isinstance(value, (list, tuple)) else ()
+    known = [one for one in numbers if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    if len(numbers) != 2 or len(known) != 2 or not 0 < known[0] <= known[1]:
+        raise ValueError(f"{name}: wanted the smallest and the largest, above 0; got {value!r}")
+    return known[0], known[1]
 
 
 def canvas_of(image: tuple[int, int], size: tuple[int, int], resize: Resize) -> tuple[int, int]:

@@ -86,7 +86,8 @@ def test_training_changes_an_image_with_its_boxes_by_seed_epoch_and_item_alone(t
             assert image.shape[1] % 32 == image.shape[2] % 32 == 0
             assert (target["boxes"] >= 0).all()
             assert (target["boxes"] <= torch.tensor([image.shape[2], image.shape[1]] * 2)).all()
-    for options in ({"scales": [1, 2, 3]}, {"multi_scale": [2, 1]}, {"colour": 2}, {"resize": "squash"}):
+    wrong = [{"scales": [1, 2, 3]}, {"scales": 3}, {"multi_scale": [2, 1]}, {"multi_scale": ["1", 2]}, {"colour": 2}]
+    for options in (*wrong, {"colour": "much"}, {"flip": "maybe"}, {"resize": "squash"}):
         with pytest.raises(ValueError, match="wanted"):
             opened(folder, **options)
 
