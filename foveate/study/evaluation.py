@@ -1,7 +1,9 @@
 """Scores of a network that a study trained, on the study's test part or on other data: whole, by class, by item."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from foveate.spec import Run
 from foveate.study.analyse.inference import RESAMPLES
 from foveate.study.analyse.items import of_metric
 from foveate.study.analyse.remade import Remade, TableReaders
+from foveate.study.predict import with_evaluation
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
 from foveate.train.loop import batches_of, evaluate, evaluation_batch
@@ -52,21 +55,30 @@ class Evaluation:
         return {name: ends for name, ends in found.items() if np.isfinite(ends).all()}
 
 
-def evaluate_run(text: str, source: str | None = None, *, device: str = "cpu", batch_size: int = 64) -> Evaluation:
+def evaluate_run(
+    text: str,
+    source: str | None = None,
+    *,
+    device: str = "cpu",
+    batch_size: int = 64,
+    evaluation: Mapping[str, Any] | None = None,
+) -> Evaluation:
     """Evaluate the network of DIR[:ARM[:SEED]].
 
     Args:
         source: other data, read as the study's; of a photo set every image of the folder, or its test or val part, with
             the study's classes and preprocessing. None: the study's own test part.
+        evaluation: how masks are predicted, as of `foveate.study.predict.of_run`.
 
-    Raises: ValueError, LookupError: if there is no such run, or the data do not fit it.
+    Raises: ValueError, LookupError: if there is no such run, or the data do not fit it. TypeError: the task has no
+        such evaluation.
     """
     trained = find_run(text)
     run = trained.run
     data = open_data(run.data)
     if source is not None:
         data = _other(data, source, run)
-    task = create_task(run.task, data, **run.task_options)
+    task = create_task(run.task, data, **with_evaluation(run.task_options, evaluation))
     parts = evaluation_parts(data.test, range(len(data.test)), evaluation_batch(task, data, batch_size))
     batches = batches_of(data.test, parts, None, run, torch.device(device))
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=run.train.amp):

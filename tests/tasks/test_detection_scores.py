@@ -44,14 +44,10 @@ def scored(predictions, targets, classes=CLASSES):
 
 
 @pytest.fixture(scope="module")
-def cells():
+def cells(shared):
     """Detections of the boxes of BCCD's test part, some right, some shifted, some of nothing, each with a score of its
     own; some boxes are crowds and some are small."""
-    import conftest
-
-    file = conftest.SHARED / "data" / "det_bccd" / "annotations" / "instances_test.json"
-    if not file.is_file():
-        pytest.skip("needs the shared data folder beside the project (../shared)")
+    file = shared / "data" / "det_bccd" / "annotations" / "instances_test.json"
     content = json.loads(file.read_text())
     draw = np.random.default_rng(0)
     predictions, targets = [], []
