@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from foveate.registry import nearest
-from foveate.spec import SHORT_FORM, Compared, DataSpec, Frozen, Insertion, Metric, Study, Training, Variant
+from foveate.spec import Compared, DataSpec, Frozen, Metric, Study, Training, Variant
+from foveate.variant import SHORT_FORM, Insertion
 
 
 def read_study(path: str | Path) -> Study:

@@ -54,7 +54,7 @@ def check(
 
     Exit status 1 if the data cannot be used as they are.
 
-    Example: foveate data check camvid --task segmentation --option "ignore=[11]"
+    Example: foveate data check photos
     """
     from foveate.data import inspect_data
     from foveate.tasks import TASKS, create_task

@@ -66,6 +66,23 @@ def evaluate(
     bgr: Annotated[bool, typer.Option("--bgr", help="The network takes blue first.")] = False,
     images: Annotated[int | None, typer.Option(min=1, help="Use only this many, spread over the set.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 64,
+    window: Annotated[
+        str | None,
+        typer.Option(help="With --run, of masks: predict windows of this side in pixels, or height,width, in turn."),
+    ] = None,
+    stride: Annotated[
+        str | None, typer.Option(help="From one window to the next. Default: three quarters of the window.")
+    ] = None,
+    memory: Annotated[
+        float | None,
+        typer.Option(help="With --run, of masks: MiB; the largest windows whose prediction takes no more."),
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="With --run, of masks: the mean with the mirror image.")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="With --run, of masks: the mean over these scales, such as 0.75,1,1.25.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     amp: Annotated[bool, typer.Option("--amp", help="bfloat16 autocast.")] = False,
     channels_last: Annotated[bool, typer.Option("--channels-last")] = False,
@@ -89,8 +106,11 @@ def evaluate(
     if run is not None:
         if weights or source or cls or option or labels or classes:
             raise ValueError("--run: a study knows its network; it goes with --data, --device and --batch-size")
-        _show_run(run, data, device=device, batch_size=batch_size, as_json=as_json)
+        predicted = parse.evaluation(window, stride, memory, flip, scales)
+        _show_run(run, data, predicted, device=device, batch_size=batch_size, as_json=as_json)
         return
+    if window or stride or memory or flip is not None or scales:
+        raise ValueError("--window, --stride, --memory, --flip and --scales go with --run of a study of segmentation")
     assert network is not None
     if data is None:
         raise ValueError("--data: wanted the folder of images to evaluate on")
@@ -140,12 +160,15 @@ def evaluate(
     typer.echo(f"{seconds:.1f} s, {count / seconds:,.0f} images a second on {device}")
 
 
-def _show_run(run: str, data: str | None, *, device: str, batch_size: int, as_json: bool) -> None:
+def _show_run(
+    run: str, data: str | None, predicted: dict[str, Any], *, device: str, batch_size: int, as_json: bool
+) -> None:
     """Print the scores of a study's network."""
     from foveate.study.evaluation import evaluate_run
 
-    found = evaluate_run(run, data, device=device, batch_size=batch_size)
-    scores, metrics = found.scores, found.task.metrics
+    found = evaluate_run(run, data, device=device, batch_size=batch_size, evaluation=predicted)
+    scores, intervals = found.scores, found.intervals()
+    metrics = [one for one in found.task.metrics if one.name in scores.values]  # other data may have no small box
     if as_json:
         confusion = None if scores.confusion is None else scores.confusion.tolist()
         answer = {
@@ -155,6 +178,7 @@ def _show_run(run: str, data: str | None, *, device: str, batch_size: int, as_js
             "data": found.data.description,
             "items": len(found.data.test),
             "metrics": [{**one.model_dump(exclude={"shown"}), "value": scores.values[one.name]} for one in metrics],
+            "intervals": {name: list(ends) for name, ends in intervals.items()},
             "by_class": {name: dict(figures) for name, figures in scores.by_class.items()},
             "classes": list(scores.confused or scores.by_class),
             "confusion": confusion,
@@ -164,7 +188,17 @@ def _show_run(run: str, data: str | None, *, device: str, batch_size: int, as_js
     typer.echo(
         f"{found.trained.run.network}, {found.trained.name}: {len(found.data.test):,} items of {found.data.name}"
     )
-    typer.echo("   ".join(f"{one.name} {one.format(scores.values[one.name])}" for one in metrics))
+    for one in metrics:
+        low, high = intervals.get(one.name, (None, None))
+        ends = "" if low is None or high is None else f" ({one.number(low)} to {one.number(high)})"
+        typer.echo(f"{one.name} {one.format(scores.values[one.name])}{ends}", nl=False)
+        typer.echo("" if one is metrics[-1] else "   ", nl=one is metrics[-1])
+    if intervals:
+        typer.echo("in brackets: 95 % over resampled items")
+    for line in scores.findings:
+        typer.echo(f"note: {line}", err=True)
+    for note in found.task.notes:
+        typer.echo(note)
     if scores.by_class:
         figures = list(next(iter(scores.by_class.values())))
         wide = max(len(name) for name in scores.by_class) + 2

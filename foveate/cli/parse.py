@@ -4,7 +4,7 @@ import re
 import tomllib
 from typing import Any
 
-from foveate.spec import PLAIN
+from foveate.variant import PLAIN
 
 
 def value(text: str) -> Any:
@@ -107,3 +107,18 @@ def metric(name: str | None, better: str | None, unit: str | None = None) -> Any
     if name is None:
         raise ValueError("--better goes with --metric NAME")
     return {"name": name, "better": better} | ({} if unit is None else {"unit": unit})
+
+
+def evaluation(
+    window: str | None, stride: str | None, memory: float | None, flip: bool | None, scales: str | None
+) -> dict[str, Any]:
+    """--window 512,1024 --stride 384 --memory 2000 --flip --scales 0.5,1 as a task's evaluation; what is None is left
+    out. Raises: ValueError: a value is no number."""
+    given: dict[str, Any] = {"memory": memory, "flip": flip}
+    for flag, text in (("window", window), ("stride", stride), ("scales", scales)):
+        if text is not None:
+            numbers = [value(part.strip()) for part in text.split(",")]
+            if not all(isinstance(one, (int, float)) for one in numbers):
+                raise ValueError(f"--{flag}: wanted numbers parted by commas; got {text!r}")
+            given[flag] = numbers[0] if len(numbers) == 1 and flag != "scales" else numbers
+    return {key: one for key, one in given.items() if one is not None}

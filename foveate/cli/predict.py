@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from foveate.cli import parse
+
 if TYPE_CHECKING:
     from foveate.study.predict import Predictor
 
@@ -29,11 +31,28 @@ def predict(
     least_score: Annotated[
         float | None, typer.Option(min=0, max=1, help="Of a detector: boxes below it are left out. Default: 0.3.")
     ] = None,
+    window: Annotated[
+        str | None, typer.Option(help="Of masks: predict windows of this side in pixels, or height,width, in turn.")
+    ] = None,
+    stride: Annotated[
+        str | None, typer.Option(help="From one window to the next. Default: three quarters of the window.")
+    ] = None,
+    memory: Annotated[
+        float | None, typer.Option(help="Of masks: MiB; the largest windows whose prediction takes no more.")
+    ] = None,
+    flip: Annotated[
+        bool | None, typer.Option("--flip/--no-flip", help="Of masks: the mean with the mirror image.")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Of masks: the mean over these scales, such as 0.75,1,1.25.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write what a trained network gives for each file: class and scores, values, masks, or boxes.
+
+    Masks are as large as the images; with --out FOLDER they are written as PNG with a palette, and over the images.
 
     Example: foveate predict new-photos --run my-study:se --out predictions.csv
     """
@@ -44,7 +63,8 @@ def predict(
     require_device(device)
     if (run is None) == (network is None):
         raise ValueError("wanted --run DIR or --network NAME with --weights FILE")
-    predictor = of_run(run) if run is not None else of_network(str(network), weights)
+    evaluation = parse.evaluation(window, stride, memory, flip, scales)
+    predictor = of_run(run, evaluation) if run is not None else of_network(str(network), weights, evaluation)
     if predictor.note:
         typer.echo(f"note: {predictor.note}", err=True)
     as_folder = out is not None and (out.is_dir() or not out.suffix)

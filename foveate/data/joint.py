@@ -13,6 +13,7 @@ from foveate.data.dataset import IGNORED
 TRIES = 10  # places of a crop that are looked at before the last is taken
 DRAWS = 8 + 2 * TRIES  # numbers from [0, 1) that one sample's changes are made of
 LEAST_VISIBLE = 0.2  # share of a box that must be in the crop, or its object is left out
+MOVED = {"image", "mask", "boxes", "masks"}  # entries of a sample that have a geometry
 Sample = dict[str, Any]
 
 
@@ -114,10 +115,10 @@ class JointTransform:
         margins = [side - inner for side, inner in zip(self.size, shown, strict=True)]
         above, before = (int(draw * (margin + 1)) for draw, margin in zip(draws[5:7], margins, strict=True))
         pads = [before, above, margins[1] - before, margins[0] - above]
-        changed = _moved(sample, (top, left, *part), shown, self.flip and draws[1] < 0.5, pads, self.fill)
+        changed = _moved(sample, (top, left, *part), shown, self.flip and draws[1] < 0.5)
         if self.colour:
             changed["image"] = _recoloured(changed["image"], 1 + self.colour * (2 * draws[2:5] - 1))
-        return _visible(sample, changed, shown[0] / part[0] * shown[1] / part[1])
+        return _visible(sample, _padded(changed, pads, self.fill), shown[0] / part[0] * shown[1] / part[1])
 
     def evaluate(self, sample: Mapping[str, Any]) -> Sample:
         """The whole sample: in `size`, what is left over below and on the right; or at its own size."""
@@ -126,7 +127,7 @@ class JointTransform:
             return dict(sample)
         shown = self.fitted(height, width)
         pads = [0, 0, self.size[1] - shown[1], self.size[0] - shown[0]]
-        return _moved(sample, (0, 0, height, width), shown, False, pads, self.fill)
+        return _padded(_moved(sample, (0, 0, height, width), shown, False), pads, self.fill)
 
     def factor(self, height: int, width: int) -> float:
         """What an image of this size is enlarged by at a scale of 1."""
@@ -167,37 +168,34 @@ class JointTransform:
         return bool(known.size) and np.bincount(known).max() <= self.largest_share * known.size
 
 
-def _moved(
-    sample: Mapping[str, Any],
-    crop: tuple[int, ...],
-    size: Sequence[int],
-    mirrored: bool,
-    pads: list[int],
-    fill: Sequence[float],
-) -> Sample:
-    """Cropped (top, left, height, width), resized, mirrored, padded (left, top, right, bottom): every entry alike."""
+def _moved(sample: Mapping[str, Any], crop: tuple[int, ...], size: Sequence[int], mirrored: bool) -> Sample:
+    """Cropped (top, left, height, width), resized, mirrored: every entry alike."""
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as F
     from torchvision.tv_tensors import Mask, wrap
 
     found = dict(sample)
-    for name in ("image", "mask", "boxes", "masks"):
-        if name not in sample:
-            continue
+    for name in MOVED & sample.keys():
         value = F.crop(sample[name], *crop)
-        if list(crop[2:]) == list(size):
-            pass
-        elif isinstance(value, Mask):  # torchvision's own resize of masks takes the pixel before the centre
+        if list(crop[2:]) != list(size) and isinstance(value, Mask):
+            # torchvision's own resize of masks takes the pixel before the one at the centre
             planes = value.reshape(-1, 1, *value.shape[-2:])
             planes = F.resize_image(planes, list(size), interpolation=InterpolationMode.NEAREST_EXACT)
             value = wrap(planes.reshape(*value.shape[:-2], *size), like=value)
-        else:
+        elif list(crop[2:]) != list(size):
             value = F.resize(value, list(size), antialias=True)
-        value = F.horizontal_flip(value) if mirrored else value
-        if any(pads):
-            beside: Any = {"image": list(fill), "mask": IGNORED}.get(name, 0)
-            value = F.pad(value, pads, fill=beside)
-        found[name] = value
+        found[name] = F.horizontal_flip(value) if mirrored else value
+    return found
+
+
+def _padded(sample: Mapping[str, Any], pads: list[int], fill: Sequence[float]) -> Sample:
+    """With a rim (left, top, right, bottom)."""
+    from torchvision.transforms.v2 import functional as F
+
+    found = dict(sample)
+    for name in MOVED & sample.keys() if any(pads) else ():
+        beside: Any = {"image": list(fill), "mask": IGNORED}.get(name, 0)
+        found[name] = F.pad(sample[name], pads, fill=beside)
     return found
 
 

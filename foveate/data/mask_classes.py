@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,27 @@ class ClassTable:
 
     def translated(self, codes: Codes) -> NDArray[np.uint8]:
         """(H, W) class numbers, `IGNORED` where nothing is known. Raises: ValueError: if a code is not in the table."""
-        numbers = {UNKNOWN: IGNORED} | dict(self.numbers)
-        keys = np.array(sorted(numbers), np.int32)
-        values = np.array([numbers[key] for key in keys.tolist()], np.uint8)
+        if codes.max(initial=0) < len(self._by_value) - 1:
+            found = self._by_value[codes + 1]
+            if found.min(initial=0) >= 0:
+                return found.astype(np.uint8)
+        keys = np.array(sorted({UNKNOWN, *self.numbers}), np.int32)
+        values = np.array([self.numbers.get(key, IGNORED) for key in keys.tolist()], np.uint8)
         places = np.searchsorted(keys, codes).clip(max=len(keys) - 1)
         if not np.array_equal(keys[places], codes):
             unknown = self.unknown(np.unique(codes).tolist())
             raise ValueError(f"values {shown_codes(unknown)} stand for no class")
         return values[places]
+
+    @cached_property
+    def _by_value(self) -> NDArray[np.int16]:
+        """The class of code k - 1 at place k, for the values of small index masks; -1: none."""
+        found = np.full(257, -1, np.int16)
+        found[0] = IGNORED
+        for code, number in self.numbers.items():
+            if 0 <= code < 256:
+                found[code + 1] = number
+        return found
 
 
 def preset(name: str) -> ClassTable:
@@ -87,7 +101,8 @@ def preset(name: str) -> ClassTable:
     if name == "voc":
         table = _by_index(VOC, "VOC's 21 classes")
         colours = {_voc_colour(number): number for number in range(len(VOC))}
-        return replace(table, numbers={**table.numbers, **colours, colour_code(224, 224, 192): IGNORED})
+        grey = {128: colours[colour_code(128, 128, 128)]}  # a mask without other colours is read as one of values
+        return replace(table, numbers={**table.numbers, **colours, **grey, colour_code(224, 224, 192): IGNORED})
     if name == "camvid":
         table = _by_index(CAMVID, "CamVid's 11 classes")
         return replace(table, numbers={**table.numbers, len(CAMVID): IGNORED})

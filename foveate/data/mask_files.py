@@ -15,7 +15,8 @@ from foveate.data.listing import Photo
 Codes = NDArray[np.int32]  # (H, W): values of pixels, or COLOUR + 65536 r + 256 g + b
 COLOUR = 1 << 24  # codes from here on are colours
 UNKNOWN = -1  # code of pixels of which nothing is known, whatever the classes are
-INDEX_MODES = ("1", "L", "P", "LA", "PA", "I", "I;16", "I;16L", "I;16B")
+EIGHT_BITS = ("1", "L", "P", "LA", "PA")
+INDEX_MODES = (*EIGHT_BITS, "I", "I;16", "I;16L", "I;16B")
 COLOUR_MODES = ("RGB", "RGBA", "RGBX")
 
 
@@ -107,7 +108,7 @@ def read_colours(image: Image.Image) -> Codes:
 
 
 def _codes(image: Image.Image, colours: bool) -> Codes:
-    if image.mode in COLOUR_MODES or (colours and image.mode not in ("I", "F") and image.mode in INDEX_MODES):
+    if image.mode in COLOUR_MODES or (colours and image.mode in EIGHT_BITS):
         pixels = np.asarray(image.convert("RGB"))
         if not colours and (pixels == pixels[:, :, :1]).all():
             return pixels[:, :, 0].astype(np.int32)

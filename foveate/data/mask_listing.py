@@ -1,6 +1,7 @@
 """Which mask belongs to which image in a folder of images and masks: by folder and name, nothing decoded yet."""
 
 import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,6 +57,15 @@ class Pairs:
         listing = replace(self.listing, photos=tuple(self.listing.photos[place] for place in places))
         return replace(self, listing=listing, masks=tuple(self.masks[place] for place in places))
 
+    def in_parts(self, problems: list[Problem]) -> "Pairs":
+        """With the parts as `as_parts` has them of those that are left."""
+        listing = self.listing
+        left = {photo.split for photo in listing.photos}
+        parts = {part: folder for part, folder in listing.parts.items() if part in left}
+        used, parts = as_parts(listing.root, list(zip(listing.photos, self.masks, strict=True)), parts, problems)
+        listing = replace(listing, photos=tuple(image for image, _ in used), parts=parts)
+        return replace(self, listing=listing, masks=tuple(mask for _, mask in used))
+
 
 def has_masks(folder: Path) -> bool:
     """Does the folder have images and masks, in folders of names that are known?"""
@@ -99,7 +109,9 @@ def list_pairs(
     if by_list is not None:
         pairs, parts = _listed(root, pairs, by_list, problems)
     else:
-        problems += [problem for _, _, problem in pairs if problem is not None]
+        with_masks = [part for part in found.values() if any(mask is not None for _, mask, _ in part)]
+        problems += [problem for part in with_masks for _, _, problem in part if problem is not None]
+        problems += _unmasked(root, images, places)
     used = [(image, mask) for image, mask, _ in pairs if mask is not None]
     used, parts = as_parts(root, used, parts, problems)
     if not used and all(problem.kind != "folder" for problem in problems):
@@ -141,6 +153,14 @@ def mask_folders(root: Path, images: str | None, masks: str | None) -> dict[Part
     return found
 
 
+def _unmasked(root: Path, images: str | None, places: Mapping[Part, tuple[Path, Path]]) -> list[Problem]:
+    """Notes on folders of parts that have images and no folder of masks."""
+    inside = [place for place in (root, _folder(root, images, IMAGE_FOLDERS)) if place is not None]
+    missing = [] if "" in places else [part for part in PARTS if part not in places]
+    found = [_part(place, part) for part in missing for place in inside]
+    return [Problem(folder, "left out: it has no folder of masks", "note") for folder in found if folder is not None]
+
+
 def _folder(root: Path, given: str | None, names: Sequence[str]) -> Path | None:
     if given is not None:
         return root / given if (root / given).is_dir() else None
@@ -170,31 +190,31 @@ Pair = tuple[Photo, Photo | None, Problem | None]  # an image, its mask, and why
 
 
 def _pairs(images: Path, masks: Path, part: Part, problems: list[Problem]) -> list[Pair]:
-    """Every image of a folder with its mask; masks without an image, and files that are no images, are problems."""
+    """Every image of a folder with its mask; a mask without an image, or a second one of an image, is a problem."""
     photos, skipped = files_in(images, part, problems)
     found, _ = files_in(masks, part, problems)
     names = {stem(photo.name): photo for photo in photos}
     names |= {_without(name, IMAGE_ENDINGS): photo for name, photo in names.items()}
-    known = [mask for mask in found if stem(mask.name).endswith((TRAIN_IDS, RAW_IDS))]
-    if known:
-        found = [mask for mask in found if not stem(mask.name).endswith(OTHER_ENDINGS)]
-    chosen: dict[Path, tuple[int, Photo]] = {}
+    of_cityscapes = any(stem(mask.name).endswith((TRAIN_IDS, RAW_IDS)) for mask in found)
+    by_image: dict[Path, list[tuple[int, Photo]]] = {}
     for mask in found:
         image, rank = _image_of(mask, names)
-        if image is None:
-            if stem(mask.name) not in skipped:
-                problems.append(Problem(mask.path, "a mask without an image"))
-        elif image.path not in chosen or rank < chosen[image.path][0]:
-            chosen[image.path] = rank, mask
-        elif rank == chosen[image.path][0]:
-            problems.append(Problem(mask.path, f"a second mask of {image.name}, beside {chosen[image.path][1].name}"))
+        if image is not None:
+            by_image.setdefault(image.path, []).append((rank, mask))
+        elif stem(mask.name) not in skipped and not (of_cityscapes and stem(mask.name).endswith(OTHER_ENDINGS)):
+            problems.append(Problem(mask.path, "a mask without an image"))
     pairs: list[Pair] = []
     for photo in photos:
-        if photo.path in chosen:
-            pairs.append((photo, chosen[photo.path][1], None))
-        else:
+        candidates = sorted(by_image.get(photo.path, []), key=lambda one: (one[0], one[1].name))
+        if not candidates:
             wanted = masks / Path(photo.name).with_suffix(".png")
             pairs.append((photo, None, Problem(photo.path, f"an image without a mask; wanted one such as {wanted}")))
+            continue
+        (_, mask), *others = candidates
+        pairs.append((photo, mask, None))
+        for _, other in others:
+            if not of_cityscapes:
+                problems.append(Problem(other.path, f"a second mask of {photo.name}, beside {mask.name}"))
     return pairs
 
 
@@ -276,7 +296,7 @@ def _lists(root: Path, given: str | None) -> tuple[Path, dict[str, Part]] | None
             if (place / f"{name}.txt").is_file()
         }
         if files:
-            return place, {name: part for part in files for name in _lines(files[part])}
+            return place, _by_files(files)
     elif given is None and (root / INDEX).is_file():
         rows = _rows(root / INDEX)
         if rows and _column(rows[0], _PART_COLUMNS) and _column(rows[0], _NAME_COLUMNS):
@@ -293,17 +313,32 @@ def _lists(root: Path, given: str | None) -> tuple[Path, dict[str, Part]] | None
 
 
 def _lines(file: Path) -> list[str]:
-    lines = file.read_text(encoding="utf-8-sig").splitlines()
-    return [line.split()[0] for line in lines if line.strip()]
+    return [line.split()[0] for line in _text(file).splitlines() if line.strip()]
 
 
 def _rows(file: Path) -> list[dict[str, str]]:
-    with file.open(encoding="utf-8-sig", newline="") as opened:
-        return [{str(key).strip().lower(): value for key, value in row.items()} for row in csv.DictReader(opened)]
+    rows = csv.DictReader(io.StringIO(_text(file)))
+    return [{str(key).strip().lower(): value for key, value in row.items()} for row in rows]
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _column(row: Mapping[str, str], names: Sequence[str]) -> str:
     return next((name for name in names if name in row), "")
+
+
+def _by_files(files: Mapping[Part, Path]) -> dict[str, Part]:
+    found: dict[str, Part] = {}
+    for part, file in files.items():
+        for name in _lines(file):
+            if found.setdefault(name, part) != part:
+                raise ValueError(f"{file}: {name!r} is in {files[found[name]].name} as well; wanted it in one part")
+    return found
 
 
 def _by_rows(file: Path, rows: Sequence[Mapping[str, str]]) -> dict[str, Part]:
@@ -349,14 +384,17 @@ def _views(root: Path, name: str, images: Sequence[Photo], problems: list[Proble
         reason = f"field_of_view: wanted a folder {name!r} here or in train, val and test; got none"
         problems.append(Problem(root, reason, "folder"))
         return [None] * len(images)
-    files = [file for folder in folders for file in files_in(folder, "", problems)[0]]
-    by_name = {stem(file.name): file for file in files}
-    by_name |= {_without(key, MASK_ENDINGS): file for key, file in by_name.items()}
+    by_name: dict[str, list[Photo]] = {}
+    for file in [file for folder in folders for file in files_in(folder, "", problems)[0]]:
+        last = Path(stem(file.name)).name
+        for key in {last, _without(last, MASK_ENDINGS)}:
+            by_name.setdefault(key, []).append(file)
     found: list[Photo | None] = []
     for image in images:
-        part = next((key for key in (stem(image.name), Path(stem(image.name)).name) if key in by_name), None)
-        found.append(None if part is None else by_name[part])
-        if part is None:
+        there = by_name.get(Path(stem(image.name)).name, [])
+        folders_of = set(image.path.parts)  # of files of one name, the one in folders of the same names
+        found.append(max(there, key=lambda file: len(folders_of & set(file.path.parts)), default=None))
+        if not there:
             problems.append(Problem(image.path, f"an image without a field of view; wanted one in {name!r}"))
     return found
 

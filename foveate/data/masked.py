@@ -141,15 +141,16 @@ class MaskedImages(Split):
         """Image (H, W, 3) and mask (H, W); where the image is never shown larger than `most` times its size and that is
         less than half of it, both at that size."""
         one = self.items[item]
+        smaller = most is not None and most < 0.5
+        height, width = (max(1, round(side * most)) if smaller and most else side for side in one.size)
         try:
-            image = read_image(one.image)
+            image = read_image(one.image, min(height, width) if smaller else None)
             codes, _ = one.mask.read(colours=self.table.of_colours)
             mask = self.table.translated(codes)
         except ValueError as error:
             shown = str(error) if str(error).startswith(str(one.image)) else f"{one.mask.path}: {error}"
             raise ValueError(f"{shown}; it could be read when the data were checked") from None
-        if most is not None and most < 0.5:
-            height, width = (max(1, round(side * most)) for side in one.size)
+        if smaller:
             image = image.resize((width, height), Image.Resampling.BILINEAR)
             mask = nearest(mask[None], (height, width))[0]
         return np.array(image), mask

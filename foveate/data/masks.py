@@ -14,6 +14,7 @@ from foveate.data.coco_masks import has_outlines, list_outlined
 from foveate.data.dataset import Dataset, Progress, Target, register_data
 from foveate.data.division import copies_as_numbers, divide, groups_of
 from foveate.data.joint import JointTransform
+from foveate.data.listing import Part
 from foveate.data.mask_checks import MaskFacts, check_masks, class_pixels, files_of_codes, mask_problems, set_problems
 from foveate.data.mask_classes import ClassTable, as_binary, found_table, given_table, ignoring, preset, seen_table
 from foveate.data.mask_listing import Pairs, has_masks, list_pairs
@@ -22,6 +23,8 @@ from foveate.data.problems import Problem, complain
 from foveate.data.source import folder_of
 from foveate.data.transforms import MEAN, SIDE, STD
 from foveate.spec import DataSpec
+
+UNKNOWN_PART = "left out: its masks hold only ignored pixels"
 
 
 def _has_masks(source: str) -> bool:
@@ -59,7 +62,7 @@ def find_problems(
     annotations: str | Mapping[str, str] | None = None,
     background: str = "background",
     classes: Any = None,
-    ignore: Sequence[Any] = (),
+    ignore: Any = (),
     reduce_zero: bool = False,
 ) -> list[Problem]:
     """Everything that is wrong with the images and masks of a folder, and notes on what is merely odd.
@@ -85,7 +88,7 @@ def open_masks(
     annotations: str | Mapping[str, str] | None = None,
     background: str = "background",
     classes: Any = None,
-    ignore: Sequence[Any] = (),
+    ignore: Any = (),
     reduce_zero: bool = False,
     own_size: bool = False,
     scales: Sequence[float] = (0.5, 2.0),
@@ -118,7 +121,7 @@ def open_masks(
             {name = value} or {name = [r, g, b]}; a number of classes; a file with them; or "cityscapes",
             "cityscapes_raw", "voc", "camvid". None: a file classes.txt, class_dict.csv or labelmap.txt in the folder,
             else as the masks number them.
-        ignore: values, colours or names of classes that count nowhere, as the value 255 does.
+        ignore: values, colours or names of classes that count nowhere, as the value 255 does; a list, or one.
         reduce_zero: 0 counts nowhere, and the first of the class names is that of the value 1.
         own_size: images are tested whole at their own size, and training crops are `size` pixels of it; else a scale
             of 1 is the whole image, as large as it fits into `size`.
@@ -131,6 +134,13 @@ def open_masks(
     Raises: ValueError: if files or folders cannot be used, each by its path, or an option does not fit.
     """
     folder = folder_of(spec.source)
+    for option, values, count in (("mean", mean, 3), ("std", std, 3), ("scales", scales, 2)):
+        if isinstance(values, (str, int, float)) or [type(one) in (int, float) for one in values] != [True] * count:
+            raise ValueError(f"{option}: wanted a list of {count} numbers; got {values!r}")
+    if min(std) <= 0:
+        raise ValueError(f"std: wanted deviations above 0; got {list(std)}")
+    low, high = scales
+    transform = JointTransform((1, 1), not own_size, (low, high), flip, colour, largest_share)
     pairs = _pairs(folder, images, masks, lists, field_of_view, annotations, background)
     if any(problem.kind == "folder" for problem in pairs.listing.problems):
         complain(folder, pairs.listing.problems, len(pairs.masks))  # before hours of decoding
@@ -138,12 +148,6 @@ def open_masks(
     complain(folder, found.problems, len(pairs.masks))
     if found.table is None:
         raise AssertionError("a folder without a table of classes has a problem")
-    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-        raise ValueError(
-            f"mean and std: wanted three numbers each, deviations above 0; got {list(mean)} and {list(std)}"
-        )
-    if len(scales) != 2:
-        raise ValueError(f"scales: wanted the smallest and the largest; got {list(scales)}")
     pairs, checked, table = found.pairs, found.checked, found.table
     photos = pairs.listing.photos
     belonging = None if group is None else np.array(groups_of([photo.name for photo in photos], group), np.str_)
@@ -151,14 +155,7 @@ def open_masks(
     keys = np.array([photo.key for photo in photos], np.uint64)
     parts = divide(folder, [photo.split for photo in photos], keys, spec, alike=alike, belonging=belonging)
     size = _size(folder, spec, [checked.sizes[place] for place in parts["train"]])
-    transform = JointTransform(
-        size,
-        whole=not own_size,
-        scales=(scales[0], scales[1]),
-        flip=flip,
-        colour=colour,
-        largest_share=largest_share,
-    )
+    transform = replace(transform, size=size)
     pixels = class_pixels(table, found.facts)
 
     def split(places: NDArray[np.int64]) -> MaskedImages:
@@ -183,6 +180,9 @@ def open_masks(
         )
 
     splits = {part: split(places) for part, places in parts.items()}
+    shapes = splits["train"].shapes
+    if not spec.augment and shapes is not None and len(set(shapes.tolist())) > 1:
+        raise ValueError(f"{folder}: own_size: images of several sizes are trained on in crops; got augment = false")
     *others, last = (f"{len(one):,} {part}" for part, one in splits.items())
     name = folder.resolve().name
     notes = [problem.reason if problem.path == folder else str(problem) for problem in found.problems]
@@ -206,7 +206,7 @@ def open_masks(
 def usable(
     pairs: Pairs,
     classes: Any,
-    ignore: Sequence[Any],
+    ignore: Any,
     reduce_zero: bool,
     *,
     progress: Progress | None,
@@ -229,7 +229,7 @@ def usable(
         table = seen_table(codes) if table is None else as_binary(table, codes)
         if reduce_zero:
             table = ignoring(table, [0])
-        table = ignoring(table, ignore)
+        table = ignoring(table, [ignore] if isinstance(ignore, (str, int)) else ignore)
     except ValueError as error:
         unread = [Problem(mask.path, one.reason) for mask, one in zip(pairs.masks, facts, strict=True) if one.reason]
         return Usable(pairs, checked, facts, None, [*problems, *unread, Problem(root, str(error), "folder")])
@@ -243,13 +243,27 @@ def usable(
         bad = {problem.path for problem in (*checked.problems, *of_masks)}
         both = enumerate(zip(pairs.listing.photos, pairs.masks, strict=True))
         kept = [place for place, (image, mask) in both if image.path not in bad and mask.path not in bad]
-        pairs, facts = pairs.chosen(kept), [facts[place] for place in kept]
+        pairs, facts = pairs.chosen(kept).in_parts(problems), [facts[place] for place in kept]
         checked = check_photos(pairs.listing, progress)
         if not kept:
             problems.append(Problem(root, "no image and mask are left that can be used", "folder"))
             return Usable(pairs, checked, facts, table, problems)
+    unknown = [] if of_masks else _unknown_parts(pairs, facts, table)
+    if unknown:
+        problems += [Problem(pairs.listing.parts[part], UNKNOWN_PART, "note") for part in unknown]
+        kept = [place for place, photo in enumerate(pairs.listing.photos) if photo.split not in unknown]
+        pairs, facts = pairs.chosen(kept).in_parts(problems), [facts[place] for place in kept]
+        checked = check_photos(pairs.listing, progress)
     of_set = [one for one in set_problems(pairs, facts, table) if one.kind == "note" or not of_masks]
     return Usable(pairs, checked, facts, table, [*problems, *of_set])
+
+
+def _unknown_parts(pairs: Pairs, facts: Sequence[MaskFacts], table: ClassTable) -> list[Part]:
+    """The parts beside training of whose masks every pixel is ignored, as those of Cityscapes' test part are."""
+    known = class_pixels(table, facts)[:, :-1].sum(1) > 0
+    splits = np.array([photo.split for photo in pairs.listing.photos])
+    parts: tuple[Part, ...] = ("validation", "test")
+    return [part for part in parts if part in splits and not known[splits == part].any()]
 
 
 def _pairs(
@@ -314,6 +328,7 @@ def _untrained(train: NDArray[np.int64], test: NDArray[np.int64], table: ClassTa
 
 
 def _fingerprint(found: Usable, belonging: NDArray[np.str_] | None) -> str:
-    lines = [found.checked.fingerprint, *(one.digest for one in found.facts)]
+    table = () if found.table is None else (*found.table.names, *map(str, sorted(found.table.numbers.items())))
+    lines = [found.checked.fingerprint, *(one.digest for one in found.facts), *table]
     lines += [] if belonging is None else belonging.tolist()
     return hashlib.sha256("\n".join(lines).encode(errors="replace")).hexdigest()[:16]

@@ -92,6 +92,11 @@ class Photos(Split):
         pixels = self.preprocessing.pixels(self._coloured(read_image(source)))
         return self._normalised(np.stack([pixels]))[0]
 
+    def prepare_whole(self, source: Any) -> Tensor:
+        """The same at its own size, nothing cut off or resized."""
+        pixels = self.preprocessing.in_order(self._coloured(read_image(source)))
+        return self._normalised(np.stack([pixels]))[0]
+
     def _one(self, item: int, draws: NDArray[np.float64] | None) -> NDArray[np.uint8]:
         if draws is None and item in self._kept:
             return self._kept[item]

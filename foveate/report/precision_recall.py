@@ -30,7 +30,8 @@ def precision_recall(summary: Summary) -> Drawing | None:
             if number % columns == 0:
                 drawing.text(x.start - 8, y(tick) + 4, y.label(tick), size=11, anchor="end", style="muted")
         for tick in x.ticks:
-            drawing.text(x(tick), y.start + 16, x.label(tick), size=11, anchor="middle", style="muted")
+            anchor = "start" if tick == 0 else "end" if tick == 100 else "middle"
+            drawing.text(x(tick), y.start + 16, x.label(tick), size=11, anchor=anchor, style="muted")
         drawing.line(x.start, y.start, x.end, y.start, "axis")
         drawing.text(left, top - 9, shorten(arm.label, panel, SIZE), style=arm.kind)
         for curve in own.curves.values() if len(own.curves) > 1 else ():

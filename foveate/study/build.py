@@ -103,9 +103,13 @@ def _device(example: Any) -> torch.device:
 
 
 def example_batch(run: Run, data: Dataset, count: int = 2) -> Batch:
-    """A batch of the first training items, as the run's network takes it; a small set is repeated."""
+    """A batch of the first training items, as the run's network takes it; a small set is repeated.
+
+    Where evaluation gives items of several sizes, it is one of training, which have one.
+    """
     items = len(data.train) or count  # a set without items gives a batch of any length
-    batch = data.train.batch([number % items for number in range(count)], None)
+    augment = None if data.train.shapes is None else (0, 0)
+    batch = data.train.batch([number % items for number in range(count)], augment)
     if isinstance(batch.inputs, Tensor):
         channels = input_channels(run.network, batch.inputs.shape[1])
         return Batch(batch.inputs.expand(-1, channels, *batch.inputs.shape[2:]), batch.targets, batch.items)

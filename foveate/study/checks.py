@@ -40,7 +40,8 @@ def check_names(study: Study, *, file: Path | None = None) -> Study:
     except (LookupError, TypeError) as error:
         raise ValueError(str(error.args[0])) from None
     try:
-        find_start(study)
+        for network in study.networks():
+            find_start(study, network)
     except LookupError as error:
         raise ValueError(f"weights: {error.args[0]}") from None
     if study.trainer is not None:
@@ -71,8 +72,9 @@ def _check_variant(variant: Variant, file: Path | None) -> None:
 def _unnamed_files(study: Study) -> list[str]:
     """Scripts that registered something the study names, and that it does not name itself."""
     used: list[tuple[Registry, str]] = [(ATTENTION, part.attention) for v in study.variants for part in v.insert]
-    source, _, network = study.network.rpartition(":")
-    used += [(NETWORKS, network)] if source in ("", "foveate") and network in NETWORKS.names() else []
+    for name in study.networks():
+        source, _, network = name.rpartition(":")
+        used += [(NETWORKS, network)] if source in ("", "foveate") and network in NETWORKS.names() else []
     used += [
         (registry, name)
         for registry, name in ((TASKS, study.task), (KINDS, study.data.kind))

@@ -70,7 +70,7 @@ class Planner:
 
     def __init__(self, study: Study, data: Dataset, task: Task) -> None:
         self.study, self.data, self.task = study, data, task
-        self.start = find_start(study)
+        self.starts = {name: find_start(study, name) for name in study.networks()}
         self.code = code_fingerprint(study)
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
         self.started = ""
@@ -84,20 +84,21 @@ class Planner:
         **arm: Any,
     ) -> Run:
         """One run of the study; values: of those that it lists, None: the first of each."""
-        study = self.study
+        study, network = self.study, variant.network or self.study.network
         seed = study.seeds[0] if seed is None else seed
+        start = self.starts[network]
         return Run(
-            network=study.network,
-            network_options=study.network_options,
+            network=network,
+            network_options=({} if variant.network else study.network_options) | variant.network_options,
             width=width,
-            variant=variant,
+            variant=variant.model_copy(update={"network": "", "network_options": {}}),
             task=study.task,
             task_options=study.task_options,
             data=opened_data(study, seed),
             fingerprint=self.data.fingerprint,
-            weights=self.start.path,
-            weights_fingerprint=self.start.fingerprint,
-            pretrained=self.start.pretrained,
+            weights=start.path,
+            weights_fingerprint=start.fingerprint,
+            pretrained=start.pretrained,
             code_fingerprint=self.code,
             train=study.train.single(values or {}),
             trainer=study.trainer,
@@ -110,17 +111,18 @@ class Planner:
 
     def start_notes(self) -> list[str]:
         """What every network starts from."""
-        study = self.study
+        study, start = self.study, self.starts[self.study.network]
         if study.weights is None:
             tag = unloaded_tag(study.network)
             return [] if tag is None else [
                 f"the weights {tag} that the network's name has are not loaded, every network starts from random ones; "
                 '--pretrained, or weights = "pretrained" in a study, loads them'
             ]  # fmt: skip
-        notes = [f"every network starts from {self.start.text}"]
+        others = [f"{name} from {one.text}" for name, one in self.starts.items() if one.text != start.text]
+        notes = ["; ".join([f"every {'other ' if others else ''}network starts from {start.text}", *others])]
         if self.started:
             notes[0] += f": {self.started}"
-        elif not self.start.pretrained:
+        elif not start.pretrained:
             plain = self.build(self.run(Variant())).state_dict()
             where = read_weights(study.weights).of_network(plain).taken
             notes[0] += f", the tensors {where}" if where else ""
@@ -140,7 +142,7 @@ class Planner:
             model = self.build(run).eval()
             self._check_kind(model)
             self.narrow += _narrow_notes(name, insertions(model))
-            self.started = how_it_started(model)
+            self.started = self.started or how_it_started(model)
             if run.trainer is None or len(self.data.train):
                 self.task.check(model, self.batch(run))
                 self.task.loss(model.train(), self.batch(run))  # auxiliary outputs and modules' losses come in training

@@ -1,7 +1,10 @@
 """What a trained network gives for files that belong to no data set."""
 
+import csv
 import dataclasses
-from collections.abc import Callable, Sequence
+import io
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +17,24 @@ from torch import Tensor, nn
 
 from foveate.data import open_data
 from foveate.data.classes import IMAGENET
+from foveate.data.dataset import Dataset, Target
 from foveate.data.decode import read_image
 from foveate.data.listing import ENDINGS
 from foveate.data.photos import Photos
 from foveate.data.transforms import published
+from foveate.files import write_whole
 from foveate.networks import input_channels, is_detector
 from foveate.study.predict_boxes import BoxForm
 from foveate.study.trained import find_run
 from foveate.tasks import create_task
+from foveate.tasks.mask_pictures import legend, mask_image, overlay, palette
+from foveate.tasks.pictures import above
+from foveate.tasks.segmentation import Segmentation
 from foveate.tasks.task import main_output
 from foveate.trained import load_trained
+
+OVERLAYS = Path("overlays")  # in the folder of the masks
+PROBED = 64  # pixels of an image that shows whether a network gives a map
 
 
 @dataclass(frozen=True)
@@ -32,10 +43,11 @@ class Predictor:
 
     Attributes:
         name: in words.
-        prepare: from a file to a sample (C, *S).
-        rows: from the network's outputs of a batch to plain values, a row a sample.
-        masks: from outputs and a sample's size to class numbers (H, W), for tasks that give one for each position; else
-            None.
+        prepare: from a file to a sample (C, *S), of its own size or of one for all.
+        answers: what `rows` and `masks` take, from the network and a batch of samples of one size.
+        rows: from answers to plain values, a row a sample.
+        masks: from answers to class numbers (H, W), for tasks that give one for each position; else None.
+        classes: names of the classes of the masks.
         note: for the reader, on the weights; "" where there is nothing to say.
         boxes: of a detector; `prepare` and `rows` are then not called.
     """
@@ -43,59 +55,111 @@ class Predictor:
     name: str
     model: nn.Module
     prepare: Callable[[Path], Tensor]
+    answers: Callable[[nn.Module, Tensor], Any]
     rows: Callable[[Any], list[dict[str, Any]]]
-    masks: Callable[[Any, tuple[int, ...]], list[NDArray[Any]]] | None = None
+    masks: Callable[[Any], list[NDArray[Any]]] | None = None
+    classes: tuple[str, ...] = ()
     note: str = ""
     boxes: BoxForm | None = None
 
 
-def of_run(text: str) -> Predictor:
+def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
     """The network of DIR[:ARM[:SEED]], with the preprocessing and the classes of the data it was trained on.
 
+    evaluation: how masks are predicted, as `foveate.tasks.prediction.Prediction` has it; given beside what the study
+        says, or in its place.
+
     Raises: ValueError, LookupError: if there is no such run, or its data cannot be opened or give no samples of files.
+        TypeError: the task has no such evaluation.
     """
     trained = find_run(text)
     run = trained.run
     data = open_data(run.data)
     if data.prepare is None:
         raise ValueError(f"{text}: data of the kind {run.data.kind!r} do not say how a file becomes a sample")
-    task = create_task(run.task, data, **run.task_options)
+    task = create_task(run.task, data, **with_evaluation(run.task_options, evaluation))
     if task.detects:
         names = data.targets["boxes"].names
         form = BoxForm(data.prepare, getattr(data.test, "scale_of", lambda size: (1.0, 1.0)), names)
-        return Predictor(trained.name, trained.model, data.prepare, task.predict, boxes=form)
+        return Predictor(trained.name, trained.model, data.prepare, task.answers, task.predict, boxes=form)
     prepare, channels = data.prepare, input_channels(run.network, data.inputs[0])
 
     def sample(file: Path) -> Tensor:
         found = prepare(file)
         return found.expand(channels, *found.shape[1:])
 
-    return Predictor(trained.name, trained.model, sample, task.predict, task.masks if task.dense else None)
+    masks = task.masks if task.dense else None
+    classes = tuple(getattr(task, "classes", ())) if task.dense else ()
+    return Predictor(trained.name, trained.model, sample, task.answers, task.predict, masks, classes)
 
 
-def of_network(network: str, weights: Path | None) -> Predictor:
+def with_evaluation(options: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A task's options with what is given of its evaluation in place of the study's.
+
+    What chooses the window takes the place of whatever chose it before.
+    """
+    if not given:
+        return dict(options)
+    before = dict(options.get("evaluation", {}))
+    if {"window", "memory"} & set(given):
+        before = {key: value for key, value in before.items() if key not in ("window", "stride", "memory")}
+    return {**options, "evaluation": before | dict(given)}
+
+
+def of_network(network: str, weights: Path | None, evaluation: Mapping[str, Any] | None = None) -> Predictor:
     """A network by name with a file of weights, or a saved one, with the preprocessing that it was published with.
 
-    Classes have the names of the saved network's card, ImageNet's for 1000 outputs, else numbers.
+    Classes have the names of the saved network's card, ImageNet's for 1000 outputs, else numbers. A network that gives
+    a map is shown whole images at their own size, and masks are predicted as `evaluation` says.
 
-    Raises: LookupError, ValueError, TypeError: as `foveate.trained.load_trained`.
+    Raises: LookupError, ValueError, TypeError: as `foveate.trained.load_trained`. ValueError: an evaluation for a
+        network that gives no map.
     """
     trained = load_trained(network, weights)
     if is_detector(trained.model):
         names = trained.classes or _object_names(trained.outputs)
         form = BoxForm(_whole_image, lambda size: (1.0, 1.0), names)
-        return Predictor(trained.name, trained.model, _whole_image, lambda given: [], note=trained.note, boxes=form)
+        return Predictor(trained.name, trained.model, _whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
     published_with = published(trained.name, trained.source, weights.name if weights else "")
     if trained.channels == 1:
         published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
     split = Photos([], np.empty(0, np.int64), published_with, names=[], channels=trained.channels)
     names = trained.classes or _class_names(trained.outputs)
+    if _gives_a_map(trained.model, trained.channels):
+        task = Segmentation(_without_items(split, names, trained.channels), evaluation=evaluation)
+        answers = task.answers, task.predict, task.masks
+        return Predictor(trained.name, trained.model, split.prepare_whole, *answers, names, trained.note)
+    if evaluation:
+        raise ValueError(f"{network}: {', '.join(evaluation)}: wanted a network that gives a map of classes")
 
     def rows(given: Any) -> list[dict[str, Any]]:
         best = torch.softmax(main_output(given).float(), 1).topk(min(5, trained.outputs), 1)
         return [_ranked(names, *one) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
-    return Predictor(trained.name, trained.model, split.prepare, rows, note=trained.note)
+    return Predictor(trained.name, trained.model, split.prepare, _as_given, rows, note=trained.note)
+
+
+def _as_given(model: nn.Module, inputs: Any) -> Any:
+    return model(inputs)
+
+
+def _no_rows(given: Any) -> list[dict[str, Any]]:
+    return []
+
+
+def _gives_a_map(model: nn.Module, channels: int) -> bool:
+    """Does the network give one for a small image? One that refuses the image is taken for a classifier."""
+    with torch.inference_mode():
+        try:
+            return main_output(model.eval()(torch.zeros(1, channels, PROBED, PROBED))).dim() == 4
+        except (RuntimeError, ValueError, AssertionError):
+            return False
+
+
+def _without_items(split: Photos, names: Sequence[str], channels: int) -> Dataset:
+    return Dataset(
+        "files", (channels, PROBED, PROBED), {"mask": Target("mask", tuple(names))}, split, split, "", "files"
+    )
 
 
 def _whole_image(file: Path) -> Tensor:
@@ -143,31 +207,55 @@ def list_files(path: Path) -> list[Path]:
 def predict_files(
     predictor: Predictor, path: Path, *, device: str = "cpu", batch_size: int = 32, masks: Path | None = None
 ) -> list[dict[str, Any]]:
-    """A row {"file", …} for each file; with `masks` a folder for PNG files of class numbers, named as the files.
+    """A row {"file", …} for each file.
+
+    masks: a folder for what a predictor with masks gives: PNG files of class numbers with a palette, named and as large
+        as the images; overlays/, the same as JPEG over the images, with a legend; and classes.csv.
 
     Raises: ValueError: if there is no file, or one cannot be read; names it.
     """
     files = list_files(path)
     root = path if path.is_dir() else path.parent
+    names = [file.relative_to(root) for file in files]
     if masks is not None and predictor.masks is not None:
-        _refuse_doubled([file.with_suffix(".png") for file in files])
+        _refuse_doubled([place for name in names for place in _places(name)])
     model = predictor.model.to(device).eval()
     rows: list[dict[str, Any]] = []
-    for start in range(0, len(files), batch_size):
-        part = files[start : start + batch_size]
-        samples = torch.stack([_sample(predictor, file) for file in part]).to(device)
+    for part, samples in _batches(predictor, files, batch_size):
         with torch.inference_mode():
-            given = model(samples)
-        names = [file.relative_to(root) for file in part]
-        rows += [{"file": str(name), **row} for name, row in zip(names, predictor.rows(given), strict=True)]
+            given = predictor.answers(model, samples.to(device))
+        shown = [names[number] for number in part]
+        rows += [{"file": str(name), **row} for name, row in zip(shown, predictor.rows(given), strict=True)]
         if masks is not None:
-            _write_masks(predictor, given, tuple(samples.shape[2:]), names, masks)
+            masks.mkdir(parents=True, exist_ok=True)
+            if predictor.masks is not None:
+                for number, mask in zip(part, predictor.masks(given), strict=True):
+                    _write_mask(mask, files[number], masks, names[number], predictor.classes)
+    if masks is not None and predictor.masks is not None:
+        write_whole(masks / "classes.csv", _classes_csv(predictor.classes).encode())
     return rows
 
 
-def _refuse_doubled(masks: Sequence[Path]) -> None:
+def _batches(predictor: Predictor, files: Sequence[Path], most: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Numbers of files that follow one another and whose samples are of one size, and these samples."""
+    waiting: list[tuple[int, Tensor]] = []
+    for number, file in enumerate(files):
+        sample = _sample(predictor, file)
+        if waiting and (len(waiting) == most or sample.shape != waiting[0][1].shape):
+            yield [one for one, _ in waiting], torch.stack([one for _, one in waiting])
+            waiting = []
+        waiting.append((number, sample))
+    yield [one for one, _ in waiting], torch.stack([one for _, one in waiting])
+
+
+def _places(name: Path) -> tuple[Path, Path]:
+    """Where mask and overlay of an image go."""
+    return name.with_suffix(".png"), OVERLAYS / name.with_suffix(".jpg")
+
+
+def _refuse_doubled(places: Sequence[Path]) -> None:
     """Raise ValueError where two files would have one mask."""
-    twice = next((mask for mask in masks if masks.count(mask) > 1), None)
+    twice = next((place for place, count in Counter(places).items() if count > 1), None)
     if twice is not None:
         raise ValueError(f"{twice.with_suffix('')}: wanted one image of this name, for its mask; got several endings")
 
@@ -180,11 +268,26 @@ def _sample(predictor: Predictor, file: Path) -> Tensor:
         raise ValueError(text if str(file) in text else f"{file}: {text}") from None
 
 
-def _write_masks(predictor: Predictor, given: Any, size: tuple[int, ...], names: Sequence[Path], folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    if predictor.masks is None:
-        return
-    for name, mask in zip(names, predictor.masks(given, size), strict=True):
-        place = folder / name.with_suffix(".png")
+def _write_mask(mask: NDArray[Any], file: Path, folder: Path, name: Path, classes: Sequence[str]) -> None:
+    """The mask and its overlay at the size of the image."""
+    photo = read_image(file).convert("RGB")
+    image = mask_image(mask, classes).resize(photo.size, Image.Resampling.NEAREST)
+    places = [folder / place for place in _places(name)]
+    for place in places:
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(mask).save(place)
+    image.save(places[0])
+    large = np.asarray(image)
+    there = [number for number in np.unique(large).tolist() if number < len(classes)]
+    drawn = overlay(np.asarray(photo), large, classes)
+    explained = legend(classes, max(drawn.shape[1], 240), only=there)
+    Image.fromarray(above(drawn, explained)).save(places[1], quality=92)
+
+
+def _classes_csv(classes: Sequence[str]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["number", "class", "r", "g", "b"])
+    writer.writerows(
+        [number, *one] for number, one in enumerate(zip(classes, *palette(classes).T.tolist(), strict=True))
+    )
+    return buffer.getvalue()

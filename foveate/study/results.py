@@ -10,6 +10,7 @@ from foveate.items import ITEMS, read_groups, read_items, read_tables
 from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
+from foveate.study.analyse.classes import by_class
 from foveate.study.analyse.items import of_metric
 from foveate.study.analyse.null_check import null_check
 from foveate.study.folder import RESULTS, STUDY, is_locked
@@ -101,6 +102,7 @@ def summarise(folder: Path) -> Summary:
         tuning=chosen,
         null_check=_null_check(summary, items, groups) if study.null_check else None,
         details=details,
+        by_class=by_class(items, about.get("class_names") or [], summary.plain, groups, summary.setting.overlap),
     )
 
 
@@ -141,6 +143,12 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
     own = {arm.label for arm in arms if arm.epochs is not None}  # controls that train longer
     ran = [int(row["value"]) for row in rows if row["metric"] == "epochs" and row["arm"] not in own]
     epochs = None if study.trainer or "epochs" in study.train.listed else study.train.epochs
+    words: dict[str, str] = {}
+    if study.null_check:
+        words["question"] = f"Does a copy of {study.network} beat it?"
+    elif len(study.variants) > 1 and not any(variant.insert for variant in study.variants):
+        plain = study.variants[0].label or study.network
+        words = {"question": f"Does another network beat {plain}?", "reference": plain}
     return Setting(
         name=study.name,
         network=study.network,
@@ -148,9 +156,9 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
         control=study.control,
         epochs=epochs,
         epochs_ran=(min(ran), max(ran)) if ran and epochs else None,
-        question=f"Do copies of {study.network} differ?" if study.null_check else "",
         matters=study.matters,
         overlap=about["test_items"] / about["train_items"] if study.resplit else 0.0,
+        **words,
         compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),
     )
 

@@ -203,7 +203,8 @@ class _Coordinator:
     ) -> None:
         self.study, self.out, self.data, self.task = study, out, data, task
         self.metrics, self.store, self.watcher = metrics, store, watcher
-        content = {"data": data.fingerprint, "weights": find_start(study).fingerprint, "code": code_fingerprint(study)}
+        weights = "+".join(dict.fromkeys(find_start(study, name).fingerprint for name in study.networks()))
+        content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
         refuse_another(out, study)
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
@@ -364,6 +365,7 @@ class _Coordinator:
             "classes": len(classes) or None,
             "baseline": baseline,
             "chance": chance,
+            "class_names": list(classes) if self.task.dense else [],
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),
             "test_items": len(self.data.test),

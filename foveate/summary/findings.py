@@ -347,6 +347,17 @@ class Tuning:
 
 
 @dataclass(frozen=True)
+class ClassFound:
+    """A class of a task that has one for every position: arm → values over seeds, and difference to plain; described,
+    not judged."""
+
+    name: str
+    metric: Metric
+    estimates: dict[str, Estimate]
+    against_plain: dict[str, Comparison]
+
+
+@dataclass(frozen=True)
 class NullRate:
     """How often studies of two arms of one network claim a difference: the rate among the drawn studies with this many
     seeds, and its 95 % interval over new runs."""
@@ -392,6 +403,7 @@ class Summary:
         tuning: what was chosen among listed values; None: nothing is listed.
         null_check: of a study whose arms are all the plain network.
         details: of the arms whose runs kept more than metrics.
+        by_class: of a task that has a class for every position: the classes that occur in its held-out items.
     """
 
     schema: int
@@ -414,6 +426,7 @@ class Summary:
     tuning: Tuning | None = None
     null_check: NullCheck | None = None
     details: tuple[ArmDetails, ...] = ()
+    by_class: tuple[ClassFound, ...] = ()
 
     def arm(self, label: str) -> ArmSummary:
         """The arm of this label. Raises: KeyError: there is none."""

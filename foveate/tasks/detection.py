@@ -15,6 +15,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from foveate.data.dataset import Batch, Dataset
 from foveate.networks import is_detector
+from foveate.spec import Metric
 from foveate.tasks.box_pictures import Shown, drawn_boxes
 from foveate.tasks.detection_scores import DetectionScores, detection_metrics
 from foveate.tasks.mean_boxes import mean_boxes
@@ -100,7 +101,7 @@ class Detection(Task):
                 )
 
     def meter(self) -> "DetectionMeter":
-        return DetectionMeter(self.classes)
+        return DetectionMeter(self.classes, self.metrics)
 
     def baseline(self) -> tuple[str, dict[str, float]]:
         train, test = self.data.train.annotations, self.data.test.annotations
@@ -146,8 +147,8 @@ class Detection(Task):
 class DetectionMeter(Meter):
     """Average precision by COCO's and VOC's rules, with the matches of each image."""
 
-    def __init__(self, classes: Sequence[str]) -> None:
-        self.found = DetectionScores(classes)
+    def __init__(self, classes: Sequence[str], metrics: Sequence[Metric]) -> None:
+        self.found = DetectionScores(classes, metrics)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
         given = [{**one, "labels": one["labels"] - 1} for one in model(batch.inputs)]

@@ -11,7 +11,7 @@ from foveate.data.annotation import Annotation
 from foveate.data.outlines import coco_tools
 from foveate.detections import AREAS, SIZES, Matches
 from foveate.spec import Metric
-from foveate.tasks.diagnosis import diagnose
+from foveate.tasks.diagnosis import NEAR_NOTHING, diagnose
 from foveate.tasks.matching import Found, matched, overlaps
 from foveate.tasks.task import Scores
 
@@ -59,10 +59,12 @@ class DetectionScores:
 
     Args:
         classes: names, in the order of the labels.
+        metrics: whose values are wanted; None: all that are defined.
     """
 
-    def __init__(self, classes: Sequence[str]) -> None:
+    def __init__(self, classes: Sequence[str], metrics: Sequence[Metric] | None = None) -> None:
         self.classes = tuple(classes)
+        self.wanted = None if metrics is None else {metric.name for metric in metrics}
         self.detections: list[Found] = []
         self.boxes: list[Found] = []
         self.ious: list[NDArray[np.float64]] = []
@@ -105,7 +107,11 @@ class DetectionScores:
         names = class_metrics(self.classes)
         values |= {name: _mean(precision[:, :, label, 0]) for label, name in enumerate(names)}
         values["AR"] = _mean(recall[..., 0])
-        return {name: value for name, value in values.items() if np.isfinite(value)}
+        return {
+            name: value
+            for name, value in values.items()
+            if np.isfinite(value) and (self.wanted is None or name in self.wanted)
+        }
 
     def scores(self) -> Scores:
         """The values; the tables of matches; by class AP, AP50, recall and precision at the score that is best for F1;
@@ -127,7 +133,7 @@ class DetectionScores:
                 "precision": float(confusion[label, label] / max(given, 1)),
                 "number": int(true),
             }
-        learned = values.get(AP50, 0.0) > NEAR_NOTHING
+        learned = _mean(precision[:1, :, :, 0]) > NEAR_NOTHING
         return Scores(
             values,
             by_class=by_class,
@@ -137,9 +143,6 @@ class DetectionScores:
             curves={name: precision[0, :, self.classes.index(name), 0] for name in by_class},
             findings=[] if learned else diagnose(self.detections, self.boxes, self.classes),
         )
-
-
-NEAR_NOTHING = 0.01  # AP50 below which a diagnosis is looked for
 
 
 def _array(value: Any) -> NDArray[Any]:

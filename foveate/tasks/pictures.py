@@ -1,4 +1,4 @@
-"""Samples as pictures: inputs in grey or colour, captions, masks and points over them."""
+"""Samples as pictures: inputs in grey or colour, captions, points over them."""
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
@@ -14,19 +14,7 @@ Picture = NDArray[np.uint8]
 Over = Callable[[int, Picture], Picture]  # draws over a picture of a batch's sample, by its number
 Colour = tuple[int, int, int]
 LEAST = 160  # pixels; smaller samples are enlarged
-_COLOURS = np.array(
-    [
-        (0, 0, 0),
-        (0, 114, 178),
-        (230, 159, 0),
-        (0, 158, 115),
-        (204, 121, 167),
-        (213, 94, 0),
-        (86, 180, 233),
-        (240, 228, 66),
-    ],
-    np.float32,
-)  # Okabe and Ito, distinguishable with every common colour blindness; repeated for more classes
+WIDEST = 2000  # pixels of a sheet
 
 
 def shown(inputs: Any) -> list[Picture]:
@@ -84,17 +72,6 @@ def captioned(picture: Picture, line: str) -> Picture:
     return np.asarray(image)
 
 
-def overlaid(picture: Picture, mask: NDArray[Any], names: int) -> Picture:
-    """Class numbers (h, w) as colours over the picture; class 0 is clear, numbers that are no class are grey."""
-    factor = (picture.shape[0] // mask.shape[0], picture.shape[1] // mask.shape[1])
-    large = mask.repeat(max(factor[0], 1), 0).repeat(max(factor[1], 1), 1)[: picture.shape[0], : picture.shape[1]]
-    known = large < names
-    colour = _COLOURS[np.where(known, large, 0) % len(_COLOURS)]
-    colour[~known] = 128
-    strength = np.where(known & (large == 0), 0.0, 0.5)[..., None]
-    return np.asarray((1 - strength) * picture + strength * colour, np.uint8)
-
-
 def marked(
     picture: Picture, points: Sequence[tuple[float, float, tuple[int, int, int]]], size: tuple[int, int]
 ) -> Picture:
@@ -109,17 +86,24 @@ def marked(
     return np.asarray(image)
 
 
-def sheet(pictures: Sequence[Picture], columns: int = 6) -> Picture:
-    """The pictures in rows on white."""
+def sheet(pictures: Sequence[Picture], columns: int | None = None) -> Picture:
+    """The pictures in rows on white; columns: None: as many as about 2000 pixels have room for, at most six."""
     high = max(picture.shape[0] for picture in pictures) + 6
     wide = max(picture.shape[1] for picture in pictures) + 6
-    columns = min(columns, len(pictures))
+    columns = min(6, max(1, WIDEST // wide)) if columns is None else columns
     rows = -(-len(pictures) // columns)
     whole = np.full((rows * high, columns * wide, 3), 255, np.uint8)
     for number, picture in enumerate(pictures):
         top, left = number // columns * high, number % columns * wide
         whole[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
     return whole
+
+
+def above(first: Picture, second: Picture) -> Picture:
+    """One picture above the other on white."""
+    wide = max(first.shape[1], second.shape[1])
+    both = [np.pad(one, ((0, 0), (0, wide - one.shape[1]), (0, 0)), constant_values=255) for one in (first, second)]
+    return np.concatenate(both, 0)
 
 
 def png(picture: Picture) -> bytes:

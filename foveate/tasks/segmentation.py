@@ -6,14 +6,15 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset
 from foveate.tasks.losses import MaskLoss, balanced_weights, read_class_weights, read_loss
+from foveate.tasks.mask_pictures import error_map, legend, overlay, shrunk
 from foveate.tasks.mask_scores import MaskMeter, mask_metrics, names_alone
-from foveate.tasks.pictures import captioned, overlaid, shown
+from foveate.tasks.pictures import captioned, shown
+from foveate.tasks.prediction import read_prediction, resized
 from foveate.tasks.task import (
     LOSS_WEIGHTS,
     Task,
@@ -23,20 +24,6 @@ from foveate.tasks.task import (
     register_task,
     summed,
 )
-
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
-
-def resized(logits: Tensor, size: torch.Size) -> Tensor:
-    """Logits (N, K, *s) interpolated to positions *S, where they differ."""
-    if logits.shape[2:] == size:
-        return logits
-    return F.interpolate(logits, size, mode=_LINEAR[len(size)], align_corners=False)
-
-
-def logits_of(model: nn.Module, inputs: Any, size: torch.Size) -> Tensor:
-    """The main output of the model as logits (N, K, *size)."""
-    return resized(main_output(model(inputs)), size)
 
 
 @register_task("segmentation")
@@ -55,6 +42,8 @@ class Segmentation(Task):
         of, empty: a class whose Dice and IoU in each image come first among the metrics, and what images without it
             count there: "skip" or "one"; boundary: measure the boundary F1 with this tolerance, in shares of the
             diagonal (0.0075 is usual). All as `MaskMeter` says.
+        evaluation: how held-out images are predicted: window, stride, memory, flip and scales, as `Prediction` has
+            them.
 
     Shape: inputs (N, C, *S); logits (N, classes, *s), interpolated to *S; mask (N, *S), 255 where nothing is known.
     """
@@ -72,6 +61,7 @@ class Segmentation(Task):
         of: str | None = None,
         empty: Literal["skip", "one"] = "one",
         boundary: float | None = None,
+        evaluation: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(data)
         self.classes = self.target("mask", ("mask",)).names
@@ -85,6 +75,7 @@ class Segmentation(Task):
         self.loss_terms = loss
         MaskLoss(loss, None if self.class_weights is None else torch.ones(self.outputs))  # wrong options fail here
         self.of, self.empty, self.boundary = of, empty, boundary
+        self.evaluation = read_prediction(evaluation)
         self.metrics = mask_metrics(self.classes, of, empty, boundary)
         if of is not None:
             counted = "are left out" if empty == "skip" else "count 1 where nothing is found, else 0"
@@ -143,27 +134,34 @@ class Segmentation(Task):
         self.loss(model, batch)
 
     def meter(self) -> MaskMeter:
-        return MaskMeter(self.classes, logits_of, of=self.of, empty=self.empty, boundary=self.boundary)
+        return MaskMeter(self.classes, self.evaluation.scores, of=self.of, empty=self.empty, boundary=self.boundary)
+
+    def answers(self, model: nn.Module, inputs: Any) -> Tensor:
+        """Class numbers (N, *S), predicted as `evaluation` says."""
+        return self.evaluation.classes(model, inputs)
 
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         pictures, masks = shown(batch.inputs), batch.targets["mask"].cpu().numpy()
         if masks.ndim != 3:
             return []
-        drawn = [overlaid(picture, mask, self.outputs) for picture, mask in zip(pictures, masks, strict=True)]
-        if given is None:
-            return [captioned(picture, "target") for picture in drawn]
-        found = resized(main_output(given).float(), batch.targets["mask"].shape[1:]).argmax(1).cpu().numpy()
-        ours = [overlaid(picture, mask, self.outputs) for picture, mask in zip(pictures, found, strict=True)]
-        both = [np.concatenate([left, right], 1) for left, right in zip(drawn, ours, strict=True)]
-        return [captioned(picture, "target | network") for picture in both]
+        answers = [None] * len(pictures) if given is None else self.masks(given)
+        drawn = []
+        for picture, mask, answer in zip(map(shrunk, pictures), masks, answers, strict=True):
+            row, title = [overlay(picture, mask, self.classes)], "target"
+            if answer is not None:
+                row += [overlay(picture, answer, self.classes), error_map(picture, answer, mask, self.classes)]
+                title = "target | network | errors"
+            drawn.append(captioned(np.concatenate(row, 1), title))
+        return drawn
 
-    def masks(self, given: Any, size: tuple[int, ...]) -> list[NDArray[Any]]:
-        best = resized(main_output(given).float(), torch.Size(size)).argmax(1).cpu().numpy()
-        return list(best.astype(np.uint8 if self.outputs <= 256 else np.uint16))
+    def legend(self, wide: int) -> NDArray[np.uint8]:
+        return legend(self.classes, wide, errors=True)
+
+    def masks(self, given: Any) -> list[NDArray[Any]]:
+        return list(given.cpu().numpy().astype(np.uint8 if self.outputs <= 256 else np.uint16))
 
     def predict(self, given: Any) -> list[dict[str, Any]]:
-        found = main_output(given).argmax(1)
         return [
             {f"share of {name}": float((one == number).double().mean()) for number, name in enumerate(self.classes)}
-            for one in found
+            for one in given
         ]

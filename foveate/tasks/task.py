@@ -114,20 +114,28 @@ class Task(ABC):
         """
         return "", {}
 
+    def answers(self, model: nn.Module, inputs: Any) -> Any:
+        """What `draw`, `predict` and `masks` take of a batch's inputs; here what the network gives for them."""
+        return model(inputs)
+
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
-        """A picture (H, W, 3) of each sample with its target and, unless None, what the network gave."""
+        """A picture (H, W, 3) of each sample with its target and, unless None, the network's answers."""
         return []
 
     def over(self, batch: Batch, given: Any) -> Over | None:
         """What is drawn over the maps of the attention, such as the boxes that the network gave; None: nothing."""
         return None
 
+    def legend(self, wide: int) -> NDArray[np.uint8] | None:
+        """What the colours of `draw` mean, as a picture of about this width in pixels; None: nothing to say."""
+        return None
+
     def predict(self, given: Any) -> list[dict[str, Any]]:
-        """What the network gave for a batch, as plain values a sample, such as {"class": "cat", "score": 0.93}."""
+        """Answers as plain values a sample, such as {"class": "cat", "score": 0.93}."""
         raise ValueError(f"the task {type(self).__name__} has no predictions to write")
 
-    def masks(self, given: Any, size: tuple[int, ...]) -> list[NDArray[Any]]:
-        """Of a dense task: class numbers (*size) a sample, uint8, or uint16 for more than 256 classes."""
+    def masks(self, given: Any) -> list[NDArray[Any]]:
+        """Of a dense task: class numbers (*S) a sample, uint8, or uint16 for more than 256 classes."""
         raise ValueError(f"the task {type(self).__name__} has no masks to write")
 
     def target(self, name: str, kinds: Sequence[str]) -> Target:

@@ -26,7 +26,7 @@ from foveate.spec import Run
 from foveate.summary import DETAILS
 from foveate.tasks import Scores, Task
 from foveate.tasks.gallery import ATTENTION, EXAMPLES, attention_pictures
-from foveate.tasks.pictures import png, sheet
+from foveate.tasks.pictures import above, png, sheet
 from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.average import WeightAverage
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
@@ -225,9 +225,11 @@ class _Loop:
         pictures = []
         with torch.inference_mode(), self._autocast():
             for batch in self._batches(self.data.test, self._parts(self.data.test, items), None):
-                pictures += self.task.draw(batch.to("cpu"), self.model(batch.inputs))
+                pictures += self.task.draw(batch.to("cpu"), self.task.answers(self.model, batch.inputs))
         if pictures:
-            write_whole(self.folder / EXAMPLES, png(sheet(pictures)))
+            drawn = sheet(pictures)
+            explained = self.task.legend(drawn.shape[1])
+            write_whole(self.folder / EXAMPLES, png(drawn if explained is None else above(drawn, explained)))
         if self.run.variant.is_plain or self.run.control is not None or len(self.data.inputs) != 3:
             return
         parts = self._parts(self.data.test, items[:: max(1, len(items) // ATTENDED)][:ATTENDED])

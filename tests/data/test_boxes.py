@@ -86,7 +86,8 @@ def test_training_changes_an_image_with_its_boxes_by_seed_epoch_and_item_alone(t
             assert image.shape[1] % 32 == image.shape[2] % 32 == 0
             assert (target["boxes"] >= 0).all()
             assert (target["boxes"] <= torch.tensor([image.shape[2], image.shape[1]] * 2)).all()
-    for options in ({"scales": [1, 2, 3]}, {"multi_scale": [2, 1]}, {"colour": 2}, {"resize": "squash"}):
+    wrong = [{"scales": [1, 2, 3]}, {"scales": 3}, {"multi_scale": [2, 1]}, {"multi_scale": ["1", 2]}, {"colour": 2}]
+    for options in (*wrong, {"colour": "much"}, {"flip": "maybe"}, {"resize": "squash"}):
         with pytest.raises(ValueError, match="wanted"):
             opened(folder, **options)
 
@@ -148,6 +149,22 @@ def test_sets_without_parts_are_divided_and_every_class_stays_in_training(tmp_pa
     assert grouped.fingerprint != data.fingerprint
     with pytest.raises(ValueError, match="group: 'z' finds|wanted a regular expression with one group"):
         opened(folder, group="z")
+
+
+def test_large_photos_are_decoded_smaller_in_training_and_their_boxes_with_them(tmp_path):
+    content = coco_content(range(8))
+    for number, row in enumerate(content["images"]):
+        row.update(file_name=f"{number}.jpg", width=960, height=640)
+        picture(tmp_path / "pets" / f"{number}.jpg", number, (960, 640))
+    for row in content["annotations"]:
+        row.update(bbox=[16 * side for side in row["bbox"]])
+    (tmp_path / "pets" / "pets.json").write_text(json.dumps(content))
+    data = opened(tmp_path / "pets", scales=[1, 1], flip=False)
+    split = data.train
+    assert split._image(0, split._least((960, 640))).size == (120, 80)
+    for item in range(len(split)):
+        changed, whole = (split.batch([item], augment).targets["boxes"][0] for augment in ((0, 0), None))
+        torch.testing.assert_close(changed["boxes"], whole["boxes"], atol=0.01, rtol=0)
 
 
 def test_changed_boxes_are_other_data(tmp_path):

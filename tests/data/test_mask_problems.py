@@ -61,6 +61,7 @@ def test_every_problem_is_named_at_once_and_bad_pairs_may_be_left_out(root):
     save(images / "14.png", picture(14, (1, 1)))
     save(masks / "14.png", mask(size=(1, 1)))
     save(masks / "77.png", mask())
+    save(masks / "3_mask.png", mask())
     classes = ["a", "b", "c"]
     rows = problems(root, classes=classes)
     reasons = {path: reason for kind, path, reason in rows if kind == "file"}
@@ -74,15 +75,20 @@ def test_every_problem_is_named_at_once_and_bad_pairs_may_be_left_out(root):
         "train/masks/13.png": "not an image, whatever its name says",
         "train/images/14.png": "an image of 1×1 pixel; wanted at least 2 pixels",
         "train/masks/77.png": "a mask without an image",
+        "train/masks/3_mask.png": "a second mask of 3.png, beside 3.png",
     }
     assert "(0, 0, 0) in 32 pixels, (9, 1, 1) in 32 pixels, (18, 2, 2) in 32 pixels" in reasons["train/masks/11.png"]
-    with pytest.raises(ValueError, match="9 problems in 9 image files") as caught:
+    with pytest.raises(ValueError, match="10 problems in 9 image files") as caught:
         open_data(DataSpec(source=str(root), options={"classes": classes}))
     assert all(path in str(caught.value) for path in reasons)
     left = found(root, classes=classes, skip_bad=True)
     assert left.serious == 0
-    assert [problem.reason.startswith("left out: ") for problem in left.problems].count(True) == 9
+    assert [problem.reason.startswith("left out: ") for problem in left.problems].count(True) == 10
     assert (len(left.data.train), len(left.data.test)) == (2, 2)
+    for number in range(4):
+        (masks / f"{number}.png").write_text("not a picture")
+    (problem,) = [one for one in found(root, classes=classes, skip_bad=True).problems if one.kind == "folder"]
+    assert problem.reason == "wanted a training part; got test alone"
 
 
 def test_classes_that_never_occur_are_noted_for_all_masks_and_for_each_part(root):
@@ -104,7 +110,7 @@ def test_one_class_alone_is_refused(root):
         save(file, np.zeros(SIZE[::-1], np.uint8))
     assert problems(root)[0][2] == "wanted masks of two or more classes; got '0' (as the masks number them)"
     assert problems(root, classes=["a", "b"])[0][2] == "wanted masks of two or more classes; only 'a' occurs"
-    assert "of two or more classes; got '0'" in problems(root, ignore=[1])[0][2]
+    assert "of two or more classes; got 'a'" in problems(root, classes=["a", "b"], ignore=1)[0][2]
 
 
 def test_values_that_can_be_no_class_numbers_are_shown_with_their_file(root):
@@ -172,16 +178,19 @@ def test_a_folder_one_level_too_high_or_without_masks_says_so(root, tmp_path):
         ({"classes": 300}, "wanted 1 to 255 classes; got 300"),
         ({"ignore": ["sky"]}, "ignore: no class is called 'sky'"),
         ({"ignore": [1.5]}, "ignore: wanted values, colours"),
-        ({"size": 8, "scales": [1]}, "scales: wanted the smallest and the largest"),
-        ({"mean": [0.5]}, "mean and std: wanted three numbers each"),
+        ({"scales": [1]}, "scales: wanted a list of 2 numbers; got [1]"),
+        ({"scales": 2}, "scales: wanted a list of 2 numbers; got 2"),
+        ({"scales": [2, 1]}, "scales: wanted the smallest and the largest"),
+        ({"mean": [0.5]}, "mean: wanted a list of 3 numbers; got [0.5]"),
+        ({"std": [1, 1, 0]}, "std: wanted deviations above 0"),
+        ({"colour": 2}, "colour: wanted a share"),
         ({"group": "("}, "group: wanted a regular expression"),
         ({"clases": ["a"]}, "did you mean 'classes'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(root, options, wanted):
-    size = options.pop("size", None)
     with pytest.raises((ValueError, TypeError)) as caught:
-        open_data(DataSpec(source=str(root), options=options, size=size))
+        open_data(DataSpec(source=str(root), options=options))
     assert any(one in str(caught.value) for one in wanted.split("|")), str(caught.value)
 
 

@@ -218,6 +218,18 @@ def test_cityscapes_raw_ids_are_translated_and_untranslated_ones_are_named(tmp_p
         for name, mask in masks_of(data).items():
             expected = np.array([0, 13, 18, IGNORED])[indices(int(name.split("_")[1]), 4)]
             np.testing.assert_array_equal(mask, expected)
+    save(root / "leftImg8bit" / "test" / "ulm" / "ulm_9_leftImg8bit.png", picture(9))
+    hidden = root / "gtFine" / "test" / "ulm" / "ulm_9_gtFine_labelIds.png"
+    save(hidden, np.zeros((HEIGHT, WIDTH), np.uint8))
+    data = opened(root)
+    assert (len(data.train), data.validation, len(data.test)) == (4, None, 2)
+    assert any("test: left out: its masks hold only ignored pixels" in note for note in data.notes)
+    hidden.unlink()
+    data = opened(root)
+    assert any("test: left out: none of its images has a mask" in note for note in data.notes)
+    hidden.parent.rmdir()
+    hidden.parents[1].rmdir()
+    assert any("test: left out: it has no folder of masks" in note for note in opened(root).notes)
     for file in sorted(root.rglob("*_labelIds.png")):
         values = np.asarray(Image.open(file))
         train_ids = np.where(values == 7, 0, 1).astype(np.uint8)
@@ -255,9 +267,16 @@ def test_voc_has_lists_and_a_border_that_counts_nowhere(tmp_path):
     assert [data.test.name_of(item) for item in range(2)] == ["JPEGImages/4.jpg", "JPEGImages/5.jpg"]
     assert data.targets["mask"].names[15] == "person"
     same(data, lambda number: np.array([0, 15, IGNORED])[indices(number)])
-    palette = np.array([[0, 0, 0], [192, 128, 128], [224, 224, 192]], np.uint8)
-    coloured = folder(tmp_path / "rgb", lambda number: palette[indices(number)])
-    same(opened(coloured, classes="voc"), lambda number: np.array([0, 15, IGNORED])[indices(number)])
+    for name, colours, numbers in (
+        ("person", [[0, 0, 0], [192, 128, 128], [224, 224, 192]], [0, 15, IGNORED]),
+        ("car", [[0, 0, 0], [128, 128, 128], [0, 0, 0]], [0, 7, 0]),
+    ):
+        palette, classes = np.array(colours, np.uint8), np.array(numbers)
+        coloured = folder(tmp_path / name, lambda number, of=palette: of[indices(number)])
+        same(opened(coloured, classes="voc"), lambda number, of=classes: of[indices(number)])
+    (lists / "val.txt").write_text("4\n2\n")
+    with pytest.raises(ValueError, match=r"val.txt: '2' is in train.txt as well"):
+        opened(root, classes="voc")
     (lists / "val.txt").write_text("4\n5\n77\n")
     (problem,) = [one for one in inspect_data(str(root), options={"classes": "voc"}).problems if one.kind != "note"]
     assert problem.reason == "names 77; there is no such image"
@@ -276,14 +295,21 @@ def test_an_index_file_says_the_parts(tmp_path):
 
 def test_outside_the_field_of_view_nothing_is_known(tmp_path):
     root = folder(tmp_path / "set", lambda number: 255 * indices(number, 2))
-    view = np.zeros((HEIGHT, WIDTH), np.uint8)
-    view[2:8, 3:9] = 255
-    for image in root.glob("*/images/*"):
-        save(image.parents[1] / "fov" / image.name, view)
-    same(
-        opened(root, field_of_view="fov"),
-        lambda number: np.where(view > 0, indices(number, 2), IGNORED),
-    )
+    views = {part: np.zeros((HEIGHT, WIDTH), np.uint8) for part in ("train", "test")}
+    views["train"][2:8, 3:9] = views["test"][1:9, 2:12] = 255
+    (root / "test" / "images" / "i4.png").rename(root / "test" / "images" / "i0.png")
+    (root / "test" / "masks" / "i4.png").rename(root / "test" / "masks" / "i0.png")
+    for layout in ("{part}/fov/{name}", "fov/{part}/{name}"):
+        for image in root.glob("*/images/*"):
+            part = image.parts[-3]
+            save(root / layout.format(part=part, name=image.name), views[part])
+        data = opened(root, field_of_view="fov")
+        for part, numbers in (("train", {"i0": 0, "i3": 3}), ("test", {"i0": 4, "i5": 5})):
+            for name, number in numbers.items():
+                expected = np.where(views[part] > 0, indices(number, 2), IGNORED)
+                np.testing.assert_array_equal(masks_of(data, part)[f"{part}/images/{name}.png"], expected)
+        for file in root.rglob("fov/**/*.png"):
+            file.unlink()
     with pytest.raises(ValueError, match="field_of_view: wanted a folder 'view'"):
         opened(root, field_of_view="view")
 
@@ -359,7 +385,9 @@ def test_batches_are_pure_functions_and_image_and_mask_have_one_geometry(tmp_pat
     assert not torch.equal(data.train.batch([4], (3, 6)).inputs[0], one.inputs[1])
     assert torch.equal(before, torch.get_rng_state())
     assert one.inputs.shape == (3, 3, 24, 32)
-    for batch in (data.train.batch(range(6), (0, 0)), data.test.batch(range(2), None)):
+    small = opened(root, size=(8, 10), scales=[0.8, 1.2])  # far below the files' size: they are kept smaller
+    batches = [split.batch(range(2), augment) for split, augment in ((data.train, (0, 0)), (data.test, None))]
+    for batch in (*batches, small.train.batch(range(6), (0, 0))):
         bright, mask = batch.inputs.mean(1), batch.targets["mask"]
         assert bright[mask == 1].mean() > 0 > bright[mask == 0].mean()
 
@@ -383,6 +411,8 @@ def test_images_of_several_sizes_are_fitted_or_tested_at_their_own_size(tmp_path
         number = int(own.test.name_of(item).rpartition("/")[2][:-4])
         np.testing.assert_array_equal(mask, indices(number, size=sizes[number % 4]))
     assert (np.diff(own.test.shapes) >= 0).all()
+    with pytest.raises(ValueError, match="own_size: images of several sizes are trained on in crops"):
+        open_data(DataSpec(source=str(root), size=16, options={"own_size": True}, augment=False))
     assert own.prepare(picture(3, (7, 5))).shape == (3, 5, 7)
     assert fitted.prepare(picture(3, (70, 35))).shape == (3, 8, 16)
     assert fitted.prepare(picture(3, (1, 1))).shape == (3, 16, 16)
@@ -402,7 +432,9 @@ def test_limits_another_division_and_groups_are_obeyed(tmp_path):
     values[0, 0] = 2
     values[0, 1] = 2
     save(root / "masks" / "i0.png", values)
-    assert opened(root).fingerprint != again.fingerprint
+    changed = opened(root)
+    (root / "classes.txt").write_text("sky\ntree\nroad\n")
+    assert len({one.fingerprint for one in (again, changed, opened(root))}) == 3
 
 
 def linked(source, root, folders, count):

@@ -249,8 +249,8 @@ def test_a_study_from_weights_is_planned_and_kept(state, tmp_path):
     )
     notes = make_plan(study.model_copy(update={"controls": ("wider", "block")}), data, task).notes[2:4]
     assert notes == (
-        "no wider control for se: these weights do not fit a wider network",
-        "no block control for se: these weights do not fit a deeper network",
+        "se has no control of the form 'wider': these weights do not fit a wider network",
+        "se has no control of the form 'block': these weights do not fit a deeper network",
     )
     assert {(r.weights, r.weights_fingerprint) for r in plan.runs} == {(str(path), weights_fingerprint(path))}
     assert check_study({}) != study

@@ -108,7 +108,7 @@ def test_controls_of_a_study_cost_what_their_variants_cost():
     for name in ("se", "cbam", "nl"):
         assert sizes[f"conv control of {name}"][0] == sizes[name][0]
     assert sizes["shuffled control of eca"] == sizes["eca"]
-    assert "no conv control for eca: it adds 9 parameters at 3 sites" in plan.notes[0]
+    assert "eca has no control of the form 'conv': it adds 9 parameters at 3 sites" in plan.notes[0]
     assert make_plan(planner.study, planner.data, planner.task, plan.to_json()).arms == plan.arms
     assert len({run.key for run in plan.runs}) == len(plan.runs)
     sizes, *_ = planned("se", "cbam", "eca", "nl", control="macs")

@@ -74,4 +74,3 @@ def test_a_plain_network_that_learned_nothing_is_noted():
 @pytest.mark.parametrize(("task", "chance"), [("classification", {"accuracy": 0.1}), ("regression", {})])
 def test_chance_is_the_share_of_the_most_frequent_class_where_the_task_is_to_classify(digits, task, chance):
     assert create_task(task, digits).baseline()[1] == chance
-    store.close()

@@ -96,7 +96,7 @@ def test_copies_have_draws_of_their_own_and_the_page_says_what_was_found(tmp_pat
     assert found["null_check"]["runs"] == 12
     assert found["null_check"]["rates"][0]["studies"] == 20_000
     page = (tmp_path / "aa" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "Do copies of foveate:resnet8 differ?" in page
+    assert "Does a copy of foveate:resnet8 beat it?" in page
     assert found["null_check"]["text"] in page
     items = [read_items(path) for path in (tmp_path / "aa" / "runs").glob("*/items.npz")]
     assert len({one[1]["accuracy"].tobytes() for one in items if one}) == 12

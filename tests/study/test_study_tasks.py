@@ -67,6 +67,12 @@ def test_segmentation_ends_with_miou_made_of_the_stored_sums_of_named_items(segm
     arm = summary.arm("se")
     assert arm.items.items == 40
     assert arm.items.better + arm.items.worse + arm.items.equal == 40
+    assert [one.name for one in summary.by_class] == ["background", "digit"]
+    of_class = [one.estimates["se"].mean for one in summary.by_class]
+    assert np.mean(of_class) == pytest.approx(arm.score.mean), "the mean of the classes is the mIoU"
+    gains = [one.against_plain["se"] for one in summary.by_class]
+    assert np.mean([gain.mean for gain in gains]) == pytest.approx(arm.against_plain.mean)
+    assert all(gain.items == 40 and gain.text for gain in gains)
 
 
 def test_regression_is_judged_by_an_error_in_pixels_where_lower_is_better(located):
@@ -208,6 +214,12 @@ def command(monkeypatch, capsys):
     return call
 
 
+def read_value(folder, trained, metric):
+    """A metric of a run as the study stored it."""
+    values, _ = runs_of(folder)
+    return values[trained.folder.name, metric]
+
+
 def write_test_images(folder, data):
     """The test images as the embedded set draws them, in PNG files named by their numbers."""
     from foveate.data.digits import scattered_digits
@@ -254,10 +266,35 @@ def test_masks_of_files_are_written_and_agree_with_the_stored_sums(segmented, tm
         assert [((mask == k) & (target == k)).sum() for k in (0, 1)] == items["mIoU.intersection"][number].tolist()
     rows = list(csv.DictReader((tmp_path / "masks" / "predictions.csv").read_text().splitlines()))
     assert {float(row["share of background"]) + float(row["share of digit"]) for row in rows} == {1.0}
+    status, out, _ = command("evaluate", "--run", f"{folder}:se:0", "--json")
+    whole = {row["name"]: row["value"] for row in json.loads(out)["metrics"]}
+    assert whole["mIoU"] == read_value(folder, trained, "mIoU")
+    status, out, _ = command(
+        "evaluate", "--run", f"{folder}:se:0", "--window", 24, "--stride", "16,20", "--flip", "--json"
+    )
+    windows = {row["name"]: row["value"] for row in json.loads(out)["metrics"]}
+    assert status == 0
+    assert windows["loss"] != whole["loss"]
+    status, _, err = command("predict", images, "--run", f"{folder}:se:0", "--out", tmp_path / "low", "--memory", 0.01)
+    assert status == 2
+    assert re.search(r"memory: wanted \d+ MiB or more for this network; got 0.01", err)
     Image.open(images / "00.png").save(images / "00.bmp")
     status, _, err = command("predict", images, "--run", f"{folder}:se:0", "--out", tmp_path / "again")
     assert status == 2
     assert "wanted one image of this name, for its mask" in err
+
+
+def test_a_network_that_does_not_fit_the_task_is_refused_before_anything_runs(command):
+    for task, network, message in (
+        ("segmentation", "foveate:resnet8", r"network foveate:resnet8: wanted a map of logits \(N, 2, …\)"),
+        ("classification", "foveate:unet_small", r"network foveate:unet_small: wanted logits \(N, 10\) for 10 classes"),
+    ):
+        status, _, err = command("study", "run", "--data", "embedded", "--task", task, "--network", network)
+        assert status == 2
+        assert re.search(message, err)
+    status, _, err = command("study", "run", "--data", "embedded", "--task", "segmentation", "--task-option", "los=ce")
+    assert (status, len(err.splitlines())) == (2, 1)
+    assert "task 'segmentation' has no option 'los'; did you mean 'loss'" in err
 
 
 def test_mistakes_of_predict_are_one_line(located, tmp_path, command):
@@ -270,6 +307,7 @@ def test_mistakes_of_predict_are_one_line(located, tmp_path, command):
         ([tmp_path / "broken.png", "--run", folder], "broken.png"),
         ([tmp_path / "broken.png", "--run", f"{folder}:see"], "did you mean 'se'"),
         ([tmp_path / "broken.png"], "wanted --run DIR or --network NAME"),
+        ([tmp_path / "broken.png", "--run", folder, "--flip"], "task 'regression' has no option 'evaluation'"),
     ):
         status, out, err = command("predict", *arguments)
         assert (status, out) == (2, "")

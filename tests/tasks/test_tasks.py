@@ -71,7 +71,7 @@ def test_logits_of_a_lower_resolution_are_interpolated_for_loss_score_and_mask()
     logits = torch.zeros(2, 2, 2, 2)
     logits[:, 1] = 5
     assert measured(task, Constant(logits), data).values["mIoU"] == 1.0
-    (mask, _) = task.masks(logits, (4, 4))
+    (mask, _) = task.masks(task.answers(Constant(logits), torch.zeros(2, 1, 4, 4)))
     assert mask.shape == (4, 4)
     assert mask.dtype == np.uint8
     assert (mask == 1).all()
@@ -241,7 +241,8 @@ def test_pictures_show_target_and_prediction_of_every_sample():
         ("regression", given(PLACE, {"place": torch.rand(3, 2)}), torch.zeros(3, 2)),
     ):
         task, batch = create_task(name, data), data.test.batch(range(3), None)
-        bare, drawn = task.draw(batch, None), task.draw(batch, outputs)
+        bare = task.draw(batch, None)
+        drawn = task.draw(batch, task.answers(Constant(outputs), batch.inputs))
         assert len(bare) == len(drawn) == 3
         assert all(one.ndim == 3 and one.dtype == np.uint8 for one in [*bare, *drawn])
         assert any(one.shape != two.shape or (one != two).any() for one, two in zip(bare, drawn, strict=True))

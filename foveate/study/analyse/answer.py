@@ -14,6 +14,7 @@ CONTROL = "a plain network of equal cost"
 LONGER = "the plain network trained for the same time"
 PLACEBO = "a placebo of equal cost"
 PLACEBOS = {"frozen", "shuffled"}
+EXPLAINED = {PLACEBO: "what any such module brings", LONGER: "mere training time"}  # by the control that is as good
 
 
 def answer(judged: Judged, data: str = "") -> Answer:
@@ -37,9 +38,9 @@ class _Writer:
         self.variants = [arm for arm in judged.arms if arm.kind == "attention"]
         self.judged = [arm for arm in self.variants if _claims(arm)]
         forms = {arm.form for arm in judged.arms if any(arm.label == one.control for one in self.judged)}
-        self.placebo = bool(forms) and forms <= PLACEBOS
         kinds = {PLACEBO if form in PLACEBOS else LONGER if form == "longer" else CONTROL for form in forms}
         self.control = kinds.pop() if len(kinds) == 1 else "a control of equal cost" if kinds else CONTROL
+        self.explained = EXPLAINED.get(self.control, "mere size")
 
     def answer(self) -> tuple[str, str]:
         if not self.variants:
@@ -106,7 +107,7 @@ class _Writer:
             parts.append(
                 f"{who} {is_} {told} {self.control}: {amounts}; {it} {beat} {self.plain}"
                 f"{',' if of else ''} {of}by {advantage(_sure(_plain(first)), self.metric)}, "
-                f"so the gain may be {'what any such module brings' if self.placebo else 'mere size'}."
+                f"so the gain may be {self.explained}."
             )
         return " ".join(parts)
 

@@ -16,6 +16,7 @@ from foveate.study.analyse.inference import Array
 Tables = Mapping[str, Mapping[str, NDArray[Any]]]  # as `foveate.items.read_tables` gives them
 Figure = Callable[[Array], Array]  # weights (B, items) → (B,)
 STEP = 1e-6  # of an item's part of the weight, for its influence
+BLOCK = 256  # items that are left out in one go, each in turn
 
 
 def mean_iou(sums: Mapping[str, Array]) -> Array:
@@ -59,12 +60,12 @@ class Remade:
     Attributes:
         value: weights (B, n) → (B,), the metric where each item is in the set that often.
         items: n.
-        smooth: does a small change of the weights change it by as small a part?
+        sums: (n, …) each, of a metric that is made of sums.
     """
 
     value: Figure
     items: int
-    smooth: bool = True
+    sums: Mapping[str, NDArray[Any]] | None = None
 
     def placed(self, weights: Array, rows: list[int]) -> Array:
         """The metric where the items of these places have the weights (B, places) and all others none."""
@@ -73,18 +74,23 @@ class Remade:
         return np.asarray(self.value(whole), float)
 
     def influence(self) -> Array:
-        """(n,) values that vary as the metric does with the items, their mean being about it.
+        """Values of the items (n,) whose mean is about the metric, and that vary as it does with the items.
 
         The metric plus each item's influence on it: how much it moves for each part of the set's weight given to the
-        item; where it is not smooth, how much it moves without the item.
+        item; of a metric that is no smooth function of sums, how much it moves without the item.
 
-        Source: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982.
+        Source: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982 (the infinitesimal jackknife,
+        the jackknife).
         """
         n = self.items
-        whole = self.value(np.ones((1, n)))
-        if not self.smooth:
-            return np.asarray(whole + (n - 1) * (whole - self.value(1 - np.eye(n))))
-        moved = self.value(np.full((n, n), 1 - STEP) + STEP * n * np.eye(n))
+        if self.sums is None:
+            whole = self.value(np.ones((1, n)))
+            left_out = [1 - np.eye(min(BLOCK, n - start), n, start) for start in range(0, n, BLOCK)]
+            return np.asarray(whole + (n - 1) * (whole - np.concatenate([self.value(one) for one in left_out])))
+        value = SET_LEVEL[frozenset(self.sums)]
+        totals = {kind: array.sum(0, dtype=float) for kind, array in self.sums.items()}
+        moved = value({kind: (1 - STEP) * totals[kind] + STEP * n * array for kind, array in self.sums.items()})
+        whole = value(totals)
         return np.asarray(whole + (moved - whole) / STEP)
 
 
@@ -92,7 +98,7 @@ def of_sums(sums: Mapping[str, NDArray[Any]]) -> Remade:
     """The metric that is made of these sums, (n, …) each. Raises: KeyError: if none is."""
     value = SET_LEVEL[frozenset(sums)]
     items = len(next(iter(sums.values())))
-    return Remade(lambda weights: value({kind: weights @ array for kind, array in sums.items()}), items)
+    return Remade(lambda weights: value({kind: weights @ array for kind, array in sums.items()}), items, sums)
 
 
 class TableReaders:
@@ -104,7 +110,7 @@ class TableReaders:
     def remade(self, metric: Metric, tables: Tables, items: int) -> Remade:
         """The metric of a run. Raises: ValueError: if it names what is not there."""
         if is_file_reference(metric.remade_by):
-            return Remade(read_from_file(metric.remade_by, "a function")(tables, items), items, smooth=False)
+            return Remade(read_from_file(metric.remade_by, "a function")(tables, items), items)
         name, _, what = metric.remade_by.partition(":")
         if name not in READERS:
             raise ValueError(
@@ -113,4 +119,4 @@ class TableReaders:
         key = id(tables), name
         if key not in self._made:
             self._made[key] = tables, READERS[name](tables, items)  # the tables are kept, so that their id is theirs
-        return Remade(self._made[key][1](what), items, smooth=False)
+        return Remade(self._made[key][1](what), items)

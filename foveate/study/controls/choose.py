@@ -84,20 +84,23 @@ def choose_controls(planner: "Planner", runs: dict[str, Run], sizes: dict[str, S
     """
     study, chooser, notes = planner.study, _Chooser(planner, runs, sizes), list[str]()
     found: list[Chosen] = []
+    others = [variant.name for variant in study.variants if variant.is_other_network]
+    if others:
+        notes.append(f"other networks have no control, their costs stand in the table: {', '.join(others)}")
     for form in study.controls or ("conv",):
         for name, run in runs.items():
-            if run.variant.is_plain:
+            if run.variant.is_plain or name in others:
                 continue
             try:
                 one = chooser.choose(form, name)
             except NoControl as error:
-                notes.append(f"no {form} control for {name}: {error}")
+                notes.append(f"{name} has no control of the form {form!r}: {error}")
                 if study.controls:
                     continue
                 try:
                     one = chooser.choose("shuffled", name)
                 except NoControl as again:
-                    notes[-1] += f"; and no shuffled one: {again}"
+                    notes[-1] += f"; nor one of the form 'shuffled': {again}"
                     continue
                 notes[-1] += "; its control is the same attention with channels and positions shuffled"
             found.append(one)
