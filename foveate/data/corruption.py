@@ -85,7 +85,7 @@ class Corrupted(Split):
         self.split, self.known = split, split.levels
         self.corruption, self.severity, self.seed = corruption, severity, seed
         self.strata, self.groups, self.contents_alike = split.strata, split.groups, split.contents_alike
-        self.shapes, self.pixels = split.shapes, split.pixels
+        self.shapes, self.positions, self.pixels = split.shapes, split.positions, split.pixels
 
     def __len__(self) -> int:
         return len(self.split)
