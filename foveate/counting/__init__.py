@@ -8,8 +8,8 @@ Knows no network, no mechanism and no kernel by name. An operator of one's own s
 """
 
 from foveate.counting.inputs import Batch, batch_size, call, first_samples, first_tensor, placed, repeated
+from foveate.counting.lateral import KeptMap, Skips, passes, skips
 from foveate.counting.rows import Count, Kept, Row, Sums
-from foveate.counting.skips import KeptMap, Skips, passes, skips
 from foveate.counting.traffic import storage_of, tensors_in
 from foveate.counting.watch import Watch, count, module_paths, out_of_memory
 from foveate.counting.work import Work, register_operator
