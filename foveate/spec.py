@@ -6,7 +6,6 @@ A run's key is the hash of its specification, so the same specification never ru
 import hashlib
 import itertools
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,9 +21,10 @@ from pydantic import (
 from foveate.controls import Control, Form
 from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
-from foveate.training import MOST, Training, for_fine_tuning
+from foveate.robustness import Robustness
+from foveate.training import Training, for_fine_tuning
+from foveate.variant import PRINTABLE, Options, Variant
 
-PLAIN = "none"
 EMBEDDED = "embedded"
 PRETRAINED = "pretrained"  # weights that the network's library publishes
 KEY_FORMAT = 2  # of a run's key: a new one where a default changes its value
@@ -33,129 +33,6 @@ MOST_SEEDS = 10_000
 DRAWS = 1_000_000  # the seeds of an arm of a null check are those of the one before it, and this
 LEAST_SEEDS = 3  # with fewer there is no verdict
 MOST_ITEMS = 10**9
-PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-At = str | list[str] | list[dict[str, Any]]
-
-
-def _plain_values(options: dict[str, Any]) -> dict[str, Any]:
-    """The options themselves. Raises: ValueError: if one is no plain, finite value, such as a date."""
-    for key, value in options.items():
-        if not _is_plain(value):
-            raise ValueError(
-                f"option {key!r}: wanted text, a finite number, true, false or a list of them; got {value!r:.200}"
-            )
-    return options
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) and _is_plain(entry) for key, entry in value.items())
-    if isinstance(value, list):
-        return all(_is_plain(entry) for entry in value)
-    return isinstance(value, (str, bool, int)) or (isinstance(value, float) and math.isfinite(value))
-
-
-Options = Annotated[
-    dict[str, Any], BeforeValidator(lambda value: _plain_values(value) if isinstance(value, dict) else value)
-]
-
-
-class Insertion(Frozen):
-    """One `foveate.insert`: a mechanism, its options, where it goes, how it starts, whether it replaces a module."""
-
-    attention: str
-    options: Options = Field(default_factory=dict)
-    at: At = "block"
-    init: Literal["paper", "identity"] = "paper"
-    replace: bool = False
-
-    @property
-    def name(self) -> str:
-        """The attention's name and whatever differs from the defaults; what cannot be printed is escaped."""
-        parts = [f"{key}={value}" for key, value in sorted(self.options.items())]
-        parts += [] if self.at == "block" else [f"at={self.at}"]
-        parts += ["replacing"] if self.replace else []
-        parts += [] if self.init == "paper" else [self.init]
-        name = self.attention + (f" ({', '.join(parts)})" if parts else "")
-        return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in name)
-
-
-SHORT_FORM = tuple(Insertion.model_fields)
-
-
-class Variant(Frozen):
-    """One thing to compare: the plain network, or the network with attention inserted, and how that is trained.
-
-    The short form attention=, options=, at=, init=, replace= stands for one insertion.
-
-    Attributes:
-        insert: what is inserted, in order; () is the plain network.
-        freeze: the network's own weights stay as they are and only the attention (and a fresh classifier) is trained.
-        thaw: with freeze: the epoch, counted from 1, from which everything is trained; None: never.
-        attention_lr: learning rate of the inserted attention; None: that of the network.
-        label: in tables; else made from what is inserted.
-    """
-
-    insert: tuple[Insertion, ...] = Field((), max_length=100)
-    freeze: bool = False
-    thaw: int | None = Field(None, ge=1, le=MOST)
-    attention_lr: float | None = Field(None, gt=0)
-    label: str = Field("", max_length=200, pattern=PRINTABLE)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short_form(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            value = {"attention": value}
-        if not isinstance(value, Mapping):
-            return value
-        short = {key: value[key] for key in SHORT_FORM if key in value}
-        if not short:
-            return value
-        rest = {key: entry for key, entry in value.items() if key not in SHORT_FORM}
-        if "insert" in rest:
-            raise ValueError(f"wanted insert = [...] or {next(iter(short))} = …, got both")
-        if short.get("attention", PLAIN) == PLAIN:
-            if any(entry not in ({}, "block", "paper", False) for key, entry in short.items() if key != "attention"):
-                raise ValueError(f"attention {PLAIN!r} is the plain network; it takes no options, at, init or replace")
-            return {**rest, "insert": ()}
-        return {**rest, "insert": (short,)}
-
-    @model_validator(mode="after")
-    def _what_goes_together(self) -> "Variant":
-        if not self.insert and (self.freeze or self.attention_lr is not None):
-            raise ValueError("the plain network has no attention: freeze and attention_lr go with attention")
-        if self.thaw is not None and not self.freeze:
-            raise ValueError("thaw goes with freeze = true")
-        return self
-
-    @property
-    def is_plain(self) -> bool:
-        """Is nothing inserted?"""
-        return not self.insert
-
-    @property
-    def has_blend(self) -> bool:
-        """Does an insertion start as the identity?"""
-        return any(part.init == "identity" for part in self.insert)
-
-    @property
-    def name(self) -> str:
-        """The label, or one made of what is inserted and how it is trained."""
-        if self.label or not self.insert:
-            return self.label or PLAIN
-        name = " + ".join(part.name for part in self.insert)
-        parts = [] if not self.freeze else ["frozen" if self.thaw is None else f"frozen before epoch {self.thaw}"]
-        parts += [] if self.attention_lr is None else [f"attention_lr={self.attention_lr:g}"]
-        return name + (f" [{', '.join(parts)}]" if parts else "")
-
-    def short(self) -> dict[str, Any]:
-        """The variant as plain values, in the short form where one insertion allows it; defaults are left out."""
-        content = self.model_dump(mode="json", exclude_defaults=True)
-        parts = content.pop("insert", [])
-        if not parts:
-            return {"attention": PLAIN, **content}
-        return {**(parts[0] if len(parts) == 1 else {"insert": parts}), **content}
 
 
 class DataSpec(Frozen):
@@ -208,8 +85,8 @@ class Run(Frozen):
     Attributes:
         arm: the row of the report that the run belongs to.
         copy_number: 0, or the number of this arm among those that differ in their label alone.
-        fingerprint, weights_fingerprint, code_fingerprint: of the data, the file of weights and the user's own files:
-            changed ones are a new run.
+        fingerprint, weights_fingerprint, code_fingerprint, teacher_fingerprint: of the data, the file of weights, the
+            user's own files and the trained network that it learns from: changed ones are a new run.
     """
 
     arm: str = ""
@@ -227,10 +104,12 @@ class Run(Frozen):
     weights_fingerprint: str = ""
     pretrained: bool = Field(False, description="the weights are a release of the network's library, loaded as there")
     code_fingerprint: str = ""
+    teacher_fingerprint: str = ""
     train: Training
     trainer: str | None = None
     trainer_options: dict[str, Any] = Field(default_factory=dict)
     metric: Metric | None = Field(None, description="of a trainer that measures what no task knows")
+    robustness: Robustness | None = None
     imports: tuple[str, ...] = ()
     seed: int
 
@@ -240,6 +119,9 @@ class Run(Frozen):
         is a fingerprint of the content, that is hashed in place of the path."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude={"arm", "imports"})
         content["variant"].pop("label", None)
+        if self.teacher_fingerprint:
+            for name in ("teacher", "weights", "options"):
+                content["variant"]["distill"].pop(name, None)
         if self.variant.has_blend:
             content["variant"]["strength_factor"] = STRENGTH_FACTOR
         if self.fingerprint:
@@ -318,6 +200,7 @@ class Study(Frozen):
         None, description="decided: seeds are added until every claim has its verdict, or max_seeds have been run"
     )
     max_seeds: int | None = Field(None, ge=LEAST_SEEDS, le=MOST_SEEDS, description="the most seeds of until = decided")
+    robustness: Robustness | None = Field(None, description="corruptions of the test images; None: none")
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")
@@ -384,6 +267,13 @@ class Study(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _smaller_networks_are_trained_here(self) -> "Study":
+        for variant in self.variants:
+            if self.trainer is not None and variant.is_smaller:
+                raise ValueError(f"{variant.name}: prune and distill go with the library's training; got a trainer")
+        return self
+
+    @model_validator(mode="after")
     def _one_division_or_many(self) -> "Study":
         if self.resplit and self.data.split is not None:
             raise ValueError(f"resplit draws a division for each seed; got data.split = {self.data.split} as well")
@@ -418,9 +308,13 @@ class Study(Frozen):
         added = tuple(itertools.islice(more, max(0, count - len(self.seeds))))
         return self.model_copy(update={"seeds": (*self.seeds, *added)})
 
+    def networks(self) -> tuple[str, ...]:
+        """Names of the networks of the variants, each once, the plain one first."""
+        return tuple(dict.fromkeys(variant.network or self.network for variant in self.variants))
+
     def files(self) -> tuple[str, ...]:
         """The user's own Python files that the study names, each once."""
-        named = [self.network, self.task, self.data.kind, self.trainer or ""]
+        named = [*self.networks(), self.task, self.data.kind, self.trainer or ""]
         files = [*self.imports, *(name.rpartition(":")[0] for name in named if is_file_reference(name))]
         return tuple(dict.fromkeys(files))
 
@@ -434,11 +328,16 @@ class Study(Frozen):
             file, _, function = name.rpartition(":")
             return f"{absolute(file)}:{function}" if is_file_reference(name) else name
 
+        def variant(one: Variant) -> Variant:
+            taught = one.distill and one.distill.resolved(absolute, reference)
+            return one.model_copy(update={"network": reference(one.network), "distill": taught})
+
         source = self.data.source
         data = {"kind": reference(self.data.kind), "source": source if source == EMBEDDED else absolute(source)}
         return self.model_copy(
             update={
                 "network": reference(self.network),
+                "variants": tuple(variant(one) for one in self.variants),
                 "task": reference(self.task),
                 "trainer": self.trainer and reference(self.trainer),
                 "imports": tuple(absolute(path) for path in self.imports),

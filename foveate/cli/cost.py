@@ -11,7 +11,7 @@ import typer
 from foveate.cli import parse
 from foveate.cli.inspect import Json, Model
 from foveate.cli.sample import Channels, Classes, Shape, Size, build, sample_shape
-from foveate.spec import PLAIN
+from foveate.variant import PLAIN
 
 if TYPE_CHECKING:
     from torch import nn

@@ -8,7 +8,7 @@ import typer
 
 from foveate.cli import parse
 from foveate.cli.sample import Channels, Classes, Shape, Size, build, sample_shape
-from foveate.spec import PLAIN
+from foveate.variant import PLAIN
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[

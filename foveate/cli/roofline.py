@@ -10,7 +10,7 @@ import typer
 from foveate.cli import parse
 from foveate.cli.inspect import Json, Model
 from foveate.cli.sample import Channels, Classes, Shape, Size, build, in_words, sample_shape
-from foveate.spec import PLAIN
+from foveate.variant import PLAIN
 
 
 def roofline(

@@ -15,6 +15,7 @@ from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, V
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
 from foveate.study.start import find_start
+from foveate.study.teacher import teacher_fingerprint
 from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
@@ -64,14 +65,15 @@ class Plan:
 
 
 class Planner:
-    """Makes the runs of a study and builds their networks without memory."""
+    """Makes the runs of a study and builds their networks without memory, or on the CPU where one cannot run so."""
 
     def __init__(self, study: Study, data: Dataset, task: Task) -> None:
         self.study, self.data, self.task = study, data, task
-        self.start = find_start(study)
+        self.starts = {name: find_start(study, name) for name in study.networks()}
         self.code = code_fingerprint(study)
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
         self.started = ""
+        self.device = "meta"
 
     def run(
         self,
@@ -82,43 +84,47 @@ class Planner:
         **arm: Any,
     ) -> Run:
         """One run of the study; values: of those that it lists, None: the first of each."""
-        study = self.study
+        study, network = self.study, variant.network or self.study.network
         seed = study.seeds[0] if seed is None else seed
+        start = self.starts[network]
         return Run(
-            network=study.network,
-            network_options=study.network_options,
+            network=network,
+            network_options=({} if variant.network else study.network_options) | variant.network_options,
             width=width,
-            variant=variant,
+            variant=variant.model_copy(update={"network": "", "network_options": {}}),
             task=study.task,
             task_options=study.task_options,
             data=opened_data(study, seed),
             fingerprint=self.data.fingerprint,
-            weights=self.start.path,
-            weights_fingerprint=self.start.fingerprint,
-            pretrained=self.start.pretrained,
+            weights=start.path,
+            weights_fingerprint=start.fingerprint,
+            pretrained=start.pretrained,
             code_fingerprint=self.code,
+            teacher_fingerprint=teacher_fingerprint(variant.distill) if variant.distill else "",
             train=study.train.single(values or {}),
             trainer=study.trainer,
             trainer_options=study.trainer_options,
             metric=study.metric if isinstance(study.metric, Metric) else None,
             imports=study.imports,
+            robustness=study.robustness,
             seed=seed,
             **arm,
         )
 
     def start_notes(self) -> list[str]:
         """What every network starts from."""
-        study = self.study
+        study, start = self.study, self.starts[self.study.network]
         if study.weights is None:
             tag = unloaded_tag(study.network)
             return [] if tag is None else [
                 f"the weights {tag} that the network's name has are not loaded, every network starts from random ones; "
                 '--pretrained, or weights = "pretrained" in a study, loads them'
             ]  # fmt: skip
-        notes = [f"every network starts from {self.start.text}"]
+        others = [f"{name} from {one.text}" for name, one in self.starts.items() if one.text != start.text]
+        notes = ["; ".join([f"every {'other ' if others else ''}network starts from {start.text}", *others])]
         if self.started:
             notes[0] += f": {self.started}"
-        elif not self.start.pretrained:
+        elif not start.pretrained:
             plain = self.build(self.run(Variant())).state_dict()
             where = read_weights(study.weights).of_network(plain).taken
             notes[0] += f", the tensors {where}" if where else ""
@@ -137,7 +143,7 @@ class Planner:
         try:
             model = self.build(run).eval()
             self.narrow += _narrow_notes(name, insertions(model))
-            self.started = how_it_started(model)
+            self.started = self.started or how_it_started(model)
             if run.trainer is None or len(self.data.train):
                 self.task.check(model, self.batch(run))
                 self.task.loss(model.train(), self.batch(run))  # auxiliary outputs and modules' losses come in training
@@ -145,6 +151,9 @@ class Planner:
             return parameters(model), macs(model, self.example(run))
         except Exception as error:  # a network of a person's own may raise anything
             text = (str(error.args[0] if error.args else "").splitlines() or [type(error).__name__])[0]
+            if isinstance(error, RuntimeError) and self.device == "meta" and "meta" in text.lower():
+                self.device = "cpu"
+                return self.check(name, run)
             where = f"network {run.network}" if run.variant.is_plain else f"variant {name!r}"
             raise ValueError(f"{where}: {text}") from error
 
@@ -153,17 +162,17 @@ class Planner:
         model = self.build(run).eval()
         return parameters(model), macs(model, self.example(run))
 
-    def build(self, run: Run, device: str = "meta") -> Any:
-        """The run's network on a device."""
-        return build_for(run, self.data, self.task.outputs, device)
+    def build(self, run: Run, device: str | None = None) -> Any:
+        """The run's network on a device; None: the planner's."""
+        return build_for(run, self.data, self.task.outputs, device or self.device)
 
     def batch(self, run: Run) -> Batch:
-        """Two training items on the meta device."""
-        return example_batch(run, self.data).to("meta")
+        """Two training items on the planner's device."""
+        return example_batch(run, self.data).to(self.device)
 
-    def example(self, run: Run, device: str = "meta", count: int = 2) -> Any:
-        """Inputs of zeros."""
-        return example_inputs(example_batch(run, self.data, count), device)
+    def example(self, run: Run, device: str | None = None, count: int = 2) -> Any:
+        """Inputs of zeros on a device; None: the planner's."""
+        return example_inputs(example_batch(run, self.data, count), device or self.device)
 
 
 def opened_data(study: Study, seed: int) -> DataSpec:

@@ -29,6 +29,8 @@ from foveate.summary import (
     Setting,
     Summary,
     Times,
+    corrupted_scores,
+    is_corrupted_row,
 )
 from foveate.tasks.gallery import ATTENTION, EXAMPLES
 from foveate.train.attention_state import STATE
@@ -57,6 +59,8 @@ def summarise(folder: Path) -> Summary:
         runs = standing_runs(planned, on_validation, metrics[0])
         unjudged = {validation_name(metric.name) for metric in metrics}
         rows = [row for row in measured if row["run"] in runs and row["metric"] not in unjudged]
+        under = [row for row in rows if is_corrupted_row(row["metric"])]
+        rows = [row for row in rows if not is_corrupted_row(row["metric"])]
         history = [row for row in store.history() if row["run"] in runs]
         costs = _costs(store.costs())
         ledger = read_ledger(store)
@@ -96,6 +100,9 @@ def summarise(folder: Path) -> Summary:
         about=summary.about | {"notes": notes},
         tuning=chosen,
         null_check=_null_check(summary, items, groups) if study.null_check else None,
+        corrupted=corrupted_scores(
+            metrics[0], [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in under]
+        ),
         by_class=by_class(items, about.get("class_names") or [], summary.plain, groups, summary.setting.overlap),
     )
 
@@ -129,6 +136,12 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
     own = {arm.label for arm in arms if arm.epochs is not None}  # controls that train longer
     ran = [int(row["value"]) for row in rows if row["metric"] == "epochs" and row["arm"] not in own]
     epochs = None if study.trainer or "epochs" in study.train.listed else study.train.epochs
+    words: dict[str, str] = {}
+    if study.null_check:
+        words["question"] = f"Does a copy of {study.network} beat it?"
+    elif len(study.variants) > 1 and not any(variant.insert for variant in study.variants):
+        plain = study.variants[0].label or study.network
+        words = {"question": f"Does another network beat {plain}?", "reference": plain}
     return Setting(
         name=study.name,
         network=study.network,
@@ -136,9 +149,9 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
         control=study.control,
         epochs=epochs,
         epochs_ran=(min(ran), max(ran)) if ran and epochs else None,
-        question=f"Does a copy of {study.network} beat it?" if study.null_check else "",
         matters=study.matters,
         overlap=about["test_items"] / about["train_items"] if study.resplit else 0.0,
+        **words,
         compare=tuple(Claim(one.arm, one.against, one.metric) for one in study.compare),
     )
 

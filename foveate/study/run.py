@@ -30,6 +30,7 @@ from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
+from foveate.study.robust import check_robustness, robustness_metrics
 from foveate.study.start import find_start
 from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
@@ -122,6 +123,8 @@ def run_study(
     data = open_data(opened_data(study, study.seeds[0]))  # what cannot be divided is refused before a folder is made
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
+    if study.robustness is not None:
+        check_robustness(study.robustness, task, data)
     if study.train.listed and metrics[0] not in task.metrics:
         raise ValueError(
             f"train.{study.train.listed[0]}: a list is chosen from by the task's metrics on the validation part; "
@@ -166,6 +169,8 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     Raises: ValueError: if the study names a metric that nothing gives, or one that cannot be judged.
     """
     metrics = task.metrics
+    if study.robustness is not None:
+        metrics += robustness_metrics(task)
     if isinstance(study.metric, Metric):
         if study.trainer is None and study.metric not in metrics:
             known = ", ".join(f"{one.name} ({one.better} is better)" for one in metrics)
@@ -206,7 +211,8 @@ class _Coordinator:
     ) -> None:
         self.study, self.out, self.data, self.task = study, out, data, task
         self.metrics, self.store, self.watcher = metrics, store, watcher
-        content = {"data": data.fingerprint, "weights": find_start(study).fingerprint, "code": code_fingerprint(study)}
+        weights = "+".join(dict.fromkeys(find_start(study, name).fingerprint for name in study.networks()))
+        content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
         refuse_another(out, study)
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}

@@ -23,15 +23,15 @@ class Start:
     text: str = ""
 
 
-def find_start(study: Study) -> Start:
-    """The weights of the study.
+def find_start(study: Study, network: str) -> Start:
+    """The weights that a network of the study starts from.
 
     Raises: LookupError, ValueError: as `networks.find_release`, or the file cannot be read.
     """
     if study.weights is None:
         return Start()
     if is_release(study.weights):
-        found = find_release(study.network, None if study.weights == PRETRAINED else study.weights)
+        found = find_release(network, None if study.weights == PRETRAINED else study.weights)
         return Start(str(found.path), found.fingerprint, True, f"pretrained weights, {found}")
     fingerprint = weights_fingerprint(study.weights)
     return Start(study.weights, fingerprint, False, f"the weights in {study.weights} ({fingerprint})")

@@ -32,6 +32,7 @@ from foveate.summary.findings import (
     Tuning,
     Verdict,
 )
+from foveate.summary.robustness import CorruptedScores, corrupted_row, corrupted_scores, is_corrupted_row
 from foveate.summary.rows import (
     Arm,
     Claim,
@@ -66,6 +67,7 @@ __all__ = [
     "Claimed",
     "ClassFound",
     "Comparison",
+    "CorruptedScores",
     "Cost",
     "CostChange",
     "CostMatch",
@@ -96,6 +98,9 @@ __all__ = [
     "Tried",
     "Tuning",
     "Verdict",
+    "corrupted_row",
+    "corrupted_scores",
+    "is_corrupted_row",
     "signed",
     "size_of",
     "to_json",

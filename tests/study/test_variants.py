@@ -12,6 +12,7 @@ from foveate.store import Store
 from foveate.study.build import build_for
 from foveate.study.plan import make_plan
 from foveate.study.trained import load_run
+from foveate.study_file import study_toml
 from foveate.tasks import create_task
 from foveate.train import train
 from foveate.train.loop import make_optimizer
@@ -56,6 +57,27 @@ def test_a_mechanism_that_replaces_a_layer_in_its_paper_and_is_put_behind_one_ge
     (note,) = plan.notes
     assert note.startswith("sk: sk is put at 'block'")
     assert "replace = true" in note
+
+
+def test_another_network_is_a_variant_without_a_control():
+    study = small(
+        {"network_options": {"widths": [4, 8, 16]}},
+        {"network": "foveate:resnet14", "label": "deeper"},
+        "se",
+        control="size",
+    )
+    data = open_data(study.data)
+    plan = make_plan(study, data, create_task(study.task, data))
+    runs = {run.arm: run for run in plan.runs}
+    assert [arm.kind for arm in plan.arms[:4]] == ["plain", "attention", "attention", "attention"]
+    narrow, deeper = runs["widths=[4, 8, 16]"], runs["deeper"]
+    assert (narrow.network, narrow.network_options) == (study.network, {"widths": [4, 8, 16]})
+    assert (deeper.network, deeper.network_options) == ("foveate:resnet14", {})
+    alone = small().model_copy(update={"network": "foveate:resnet14"})
+    assert deeper.key in {run.key for run in make_plan(alone, data, create_task(study.task, data)).runs}
+    assert {matched for arm in plan.arms for matched in arm.matches} == {"se"}
+    assert "other networks have no control, their costs stand in the table: widths=[4, 8, 16], deeper" in plan.notes
+    assert study_toml(study).count("[[variants]]") == 4
 
 
 def test_freezing_a_network_without_trained_weights_gets_a_note():
