@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.annotation import Annotation
+from foveate.data.box_checks import BoxCheck, class_problems
 from foveate.data.boxes import BoxedImages, Changes, Resize
-from foveate.data.checks import Checked, check_photos
+from foveate.data.checks import Checked, check_photos, note_copies
 from foveate.data.dataset import Dataset, Progress, Target
 from foveate.data.listing import Listing, Part, Photo
 from foveate.data.problems import Problem, complain
@@ -131,11 +132,7 @@ def open_boxed(
         validation=parts.get("validation"),
         fingerprint=_fingerprint(found, checked, belonging),
         description=f"{name}: {counts}, {boxes:,} boxes",
-        about={
-            "augmentation": str(changes),
-            "resize": resize,
-            **{f"{part} boxes": counts_of(one, found.classes) for part, one in parts.items()},
-        },
+        about={"augmentation": str(changes), "resize": resize},
         notes=tuple(problem.reason if problem.path == found.root else str(problem) for problem in problems),
         prepare=parts["test"].prepare,
     )
@@ -147,11 +144,51 @@ def find_box_problems(found: BoxedFolder, progress: Progress | None, skip_bad: b
 
 
 def usable(found: BoxedFolder, progress: Progress | None, skip_bad: bool) -> tuple[BoxedFolder, Checked, list[Problem]]:
-    """The images and boxes to use, what decoding the images showed, and all problems; with `skip_bad`, what is bad is
-    left out."""
+    """The images and boxes that can be used, what decoding the images showed, and all problems; with `skip_bad`, those
+    of files are notes on what is left out."""
+    if any(problem.kind == "folder" for problem in found.problems):
+        return found, Checked("", (), (), (), None, None), list(found.problems)  # before hours of decoding
     checked = check_photos(_listing(found), progress)
-    images = tuple(_in_pixels(image, size) for image, size in zip(found.images, checked.sizes, strict=True))
-    return dataclasses.replace(found, images=images), checked, [*found.problems, *checked.problems]
+    check, images = BoxCheck(found.classes), []
+    for image, size in zip(found.images, checked.sizes, strict=True):
+        kept = check.usable(_in_pixels(image, size), size) if size != (0, 0) else None
+        images += [] if kept is None else [kept]
+    other_format = check.other_format(found)
+    problems = [*found.problems, *checked.problems, *(other_format or [*check.problems, *check.cut])]
+    if len(images) < len(found.images) and skip_bad:
+        checked = check_photos(_listing(dataclasses.replace(found, images=tuple(images))), progress)
+    found = _without_empty_classes(dataclasses.replace(found, images=tuple(images)), problems)
+    if skip_bad:
+        problems = [_skipped(one, "cut" if one in check.cut else "left out") for one in problems]
+    if not any(problem.kind == "file" for problem in problems):
+        problems += class_problems(found)
+    problems += [*check.notes(found), *note_copies(_listing(found), checked.copies)]
+    return found, checked, problems
+
+
+def _skipped(problem: Problem, how: str) -> Problem:
+    if problem.kind != "file":
+        return problem
+    return dataclasses.replace(problem, reason=f"{how}: {problem.reason}", kind="note")
+
+
+def _without_empty_classes(found: BoxedFolder, problems: list[Problem]) -> BoxedFolder:
+    """Classes without a single box are left out, which a note says."""
+    labels = [image.annotation.labels for image in found.images]
+    counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(found.classes))
+    if counts.all() or not counts.any():
+        return found
+    empty = [name for name, count in zip(found.classes, counts, strict=True) if not count]
+    named = ", ".join(map(repr, empty[:5])) + ", …" * (len(empty) > 5)
+    reason = f"class{'es' * (len(empty) > 1)} {named} ha{'ve' if len(empty) > 1 else 's'} no box and are left out"
+    problems.append(Problem(found.root, reason.replace("has no box and are", "has no box and is"), "note"))
+    numbers = np.cumsum(counts > 0) - 1
+    images = tuple(
+        dataclasses.replace(image, annotation=dataclasses.replace(image.annotation, labels=numbers[own]))
+        for image, own in zip(found.images, labels, strict=True)
+    )
+    classes = tuple(name for name, count in zip(found.classes, counts, strict=True) if count)
+    return dataclasses.replace(found, images=images, classes=classes)
 
 
 def _in_pixels(image: BoxedImage, size: tuple[int, int]) -> BoxedImage:
@@ -160,8 +197,13 @@ def _in_pixels(image: BoxedImage, size: tuple[int, int]) -> BoxedImage:
         return dataclasses.replace(image, annotation=own)
     sides = np.array(size * 2, np.float32)
     boxes = own.boxes * sides
+    outlines = own.outlines and tuple(
+        outline and [(np.reshape(one, (-1, 2)) * size).reshape(-1).tolist() for one in outline]
+        for outline in own.outlines
+    )
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return dataclasses.replace(image, annotation=dataclasses.replace(own, boxes=boxes, area=area), fractions=False)
+    own = dataclasses.replace(own, boxes=boxes, area=area, outlines=outlines)
+    return dataclasses.replace(image, annotation=own, fractions=False)
 
 
 def _listing(found: BoxedFolder) -> Listing:
@@ -169,7 +211,7 @@ def _listing(found: BoxedFolder) -> Listing:
     for image in found.images:
         stat = image.path.stat()
         photos.append(Photo(image.path, image.part, "", image.name, stat.st_size, stat.st_mtime_ns))
-    return Listing(found.root, found.classes, tuple(photos), (), dict.fromkeys(found.parts, found.root))
+    return Listing(found.root, (), tuple(photos), (), dict.fromkeys(found.parts, found.root))
 
 
 def _groups(found: BoxedFolder, pattern: str) -> NDArray[np.str_]:
@@ -200,7 +242,8 @@ def _divided(
     if found.parts == ("",):
         try:
             whole = together(alike, belonging)
-            divided["train"], divided["test"] = hold_out(_shared(strata), keys, spec.test_fraction, whole)
+            train, test = hold_out(_shared(strata), keys, spec.test_fraction, whole)
+            divided["train"], divided["test"] = _learnable(found, train, test)
         except ValueError as error:
             raise ValueError(f"{found.root}: {error}") from None
     else:
@@ -236,13 +279,13 @@ def _shared(strata: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(np.isin(strata, alone), values[counts.argmax()], strata)
 
 
-def counts_of(split: BoxedImages, classes: Sequence[str]) -> str:
-    """ "RBC 2,100, WBC 200; 3 images without boxes"."""
-    labels = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in split.annotations)])
-    counts = np.bincount(labels, minlength=len(classes))
-    listed = ", ".join(f"{name} {count:,}" for name, count in zip(classes, counts, strict=True))
-    negatives = sum(not len(one) for one in split.annotations)
-    return listed + (f"; {negatives:,} image{'s' * (negatives > 1)} without boxes" if negatives else "")
+def _learnable(
+    found: BoxedFolder, train: NDArray[np.int64], test: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Images with a class that no training image has are for training."""
+    has = {int(label) for place in train for label in found.images[place].annotation.labels}
+    moved = [place for place in test if not has.issuperset(found.images[place].annotation.labels.tolist())]
+    return np.sort(np.concatenate([train, moved]).astype(np.int64)), np.setdiff1d(test, moved)
 
 
 def _fingerprint(found: BoxedFolder, checked: Checked, belonging: NDArray[np.str_] | None) -> str:

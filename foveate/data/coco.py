@@ -151,10 +151,10 @@ class _Reader:
     classes: list[str] = field(default_factory=list)
     images: list[BoxedImage] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    files: list[ImageFiles] = field(default_factory=list)
 
     def all_problems(self) -> list[Problem]:
-        return self.problems
+        """What was found, and a note on images that no file names."""
+        return self.problems + ImageFiles(self.folder, ()).unused({image.path for image in self.images})
 
     def read(self, file: Path, part: Part) -> None:
         content = _content(file, self.problems)

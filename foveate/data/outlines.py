@@ -23,7 +23,8 @@ def masks_of(outlines: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_
         if outline is None or (isinstance(outline, list) and not outline):
             continue
         if isinstance(outline, list):
-            own = _tools().decode(_tools().merge(_tools().frPyObjects(outline, *size)))
+            tools = coco_tools().mask
+            own = tools.decode(tools.merge(tools.frPyObjects(outline, *size)))
         else:
             own = outline if isinstance(outline, np.ndarray) else _decoded(outline)
         if own.shape != size:
@@ -39,12 +40,13 @@ def _decoded(runs: dict[str, Any]) -> NDArray[np.uint8]:
         lengths = np.array(runs["counts"], np.int64)
         values = (np.arange(len(lengths)) % 2).astype(np.uint8)
         return np.repeat(values, lengths).reshape(width, height).T
-    return np.asarray(_tools().decode(runs))
+    return np.asarray(coco_tools().mask.decode(runs))
 
 
-def _tools() -> Any:
+def coco_tools() -> Any:
+    """The package faster_coco_eval. Raises: ValueError: if it is not installed."""
     try:
-        from faster_coco_eval import mask
+        import faster_coco_eval
     except ImportError:
-        raise ValueError("masks of objects need faster-coco-eval: pip install foveate[detection]") from None
-    return mask
+        raise ValueError("COCO's masks and measures need faster-coco-eval: pip install foveate[detection]") from None
+    return faster_coco_eval

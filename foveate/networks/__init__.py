@@ -10,6 +10,7 @@ from foveate.networks._build import (
 )
 from foveate.networks._checkpoint import Weights, read_weights, tensors_by_name
 from foveate.networks._deepen import chains_of_blocks
+from foveate.networks._detectors import is_detector
 from foveate.networks._example import check_shape, example_input, usual_classes, usual_shape
 from foveate.networks._head import Head, build_without_memory, find_head
 from foveate.networks._inner import InnerWidth, Widths, extra_layers, grew_by, inner_widths
@@ -45,6 +46,7 @@ __all__ = [
     "head_of",
     "inner_widths",
     "input_channels",
+    "is_detector",
     "is_narrowed",
     "is_release",
     "list_networks",

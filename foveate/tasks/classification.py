@@ -84,6 +84,13 @@ class Classification(Task):
     def meter(self) -> "ClassificationMeter":
         return ClassificationMeter(self.classes)
 
+    def baseline(self) -> tuple[str, dict[str, float]]:
+        strata = self.data.test.strata
+        if strata is None:
+            return "", {}
+        most = float(np.bincount(strata).max() / len(strata))
+        return "always giving the most frequent class", {self.metrics[0].name: most}
+
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         pictures = shown(batch.inputs)
         labels = batch.targets["label"].tolist()
