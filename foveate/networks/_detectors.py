@@ -17,6 +17,7 @@ from foveate.networks._encoders import STRIDES, create_encoder
 from foveate.registry import nearest
 
 PYRAMID = (256, (8, 16, 32))  # channels and strides of a pyramid, where nothing else is said
+GROUPS = 32  # of the norms in FCOS's heads
 INSIDE = ("encoder", "body", "network", "backbone", "model", "_backbone")  # what a backbone has its stages in
 STAGES = ("layer", "layers_", "stage", "stages", "stages_", "blocks_")  # names of stages, before their numbers
 EXTRA = (512, 256, 256, 128)  # channels of the layers that an SSD adds below an encoder
@@ -201,6 +202,10 @@ def _pyramid_detector(
     strides = tuple(strides or (STRIDES if two_stage else PYRAMID[1]))
     if not set(strides) <= set(STRIDES) or list(strides) != sorted(set(strides)):
         raise ValueError(f"torchvision:{name}: strides: wanted some of 4, 8, 16 and 32, rising; got {list(strides)}")
+    if "fcos" in name and channels % GROUPS:
+        raise ValueError(
+            f"torchvision:{name}: channels: wanted a multiple of {GROUPS}, the groups of its norms; got {channels}"
+        )
     extra = LastLevelMaxPool() if two_stage else LastLevelP6P7(channels, channels)
     levels = [*strides, *(strides[-1] * 2**n for n in range(1, 2 if two_stage else 3))]
     body = Pyramid(encoder, strides, channels, extra)

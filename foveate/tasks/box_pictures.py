@@ -34,9 +34,10 @@ class Shown:
 
     @classmethod
     def of_result(cls, found: Mapping[str, Tensor]) -> "Shown":
-        """What a detector gives for an image, its labels from 1."""
-        masks = (found["masks"][:, 0] >= 0.5).cpu().numpy() if "masks" in found else None
-        values = (found["boxes"].float(), found["labels"] - 1, found["scores"].float())
+        """What a detector gives for an image, its labels from 1; boxes of the background, 0, are left out."""
+        kept = found["labels"] > 0
+        masks = (found["masks"][kept, 0] >= 0.5).cpu().numpy() if "masks" in found else None
+        values = (found["boxes"][kept].float(), found["labels"][kept] - 1, found["scores"][kept].float())
         boxes, labels, scores = (one.detach().cpu().numpy() for one in values)
         return cls(boxes, labels, scores, masks)
 

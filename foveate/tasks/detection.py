@@ -95,10 +95,9 @@ class Detection(Task):
             if not isinstance(one, Mapping) or (missing := [key for key in NEEDED if key not in one]):
                 there = list(one) if isinstance(one, Mapping) else _kind(one)
                 raise ValueError(f"wanted boxes, labels and scores of each image; got {there}, without {missing[0]!r}")
-            if len(one["labels"]) and not 1 <= int(one["labels"].min()) <= int(one["labels"].max()) < self.outputs:
+            if len(one["labels"]) and int(one["labels"].max()) >= self.outputs:
                 raise ValueError(
-                    f"wanted labels from 1 to {self.outputs - 1}, those of the classes; got {int(one['labels'].min())} "
-                    f"to {int(one['labels'].max())}"
+                    f"wanted labels up to {self.outputs - 1}, those of the classes; got {int(one['labels'].max())}"
                 )
 
     def meter(self) -> "DetectionMeter":
@@ -149,7 +148,7 @@ class Detection(Task):
         return [
             {"boxes": one["boxes"].tolist(), "labels": (one["labels"] - 1).tolist(), "scores": one["scores"].tolist()}
             | ({"masks": (one["masks"][:, 0] >= 0.5).cpu().numpy()} if "masks" in one else {})
-            for one in given
+            for one in map(found_objects, given)
         ]
 
     def _found(self, one: Mapping[str, Tensor] | None) -> Shown | None:
@@ -166,13 +165,19 @@ class DetectionMeter(Meter):
         self.found = DetectionScores(classes, metrics)
 
     def update(self, model: nn.Module, batch: Batch) -> None:
-        given = [{**one, "labels": one["labels"] - 1} for one in model(batch.inputs)]
-        self.found.add(given, batch.targets["boxes"])
+        given = [found_objects(one) for one in model(batch.inputs)]
+        self.found.add([{**one, "labels": one["labels"] - 1} for one in given], batch.targets["boxes"])
 
     def scores(self) -> Scores:
         scores = self.found.scores()
         known = {name: value for name, value in scores.values.items() if math.isfinite(value)}  # sizes without boxes
         return dataclasses.replace(scores, values=known)
+
+
+def found_objects(one: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a detector gives for an image without boxes of the background, which some have a score for."""
+    kept = one["labels"] > 0
+    return {key: value[kept] for key, value in one.items()}
 
 
 def as_torchvision(target: Mapping[str, Tensor]) -> dict[str, Tensor]:
