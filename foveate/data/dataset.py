@@ -139,7 +139,7 @@ class Dataset:
         about: facts for the report, such as {"augmentation": "shift by up to 2 pixels, mirror images"}.
         prepare: from a file of the user's (or an opened PIL image) to one sample (C, *S) as the test split gives it;
             None: not for this kind.
-        scale_of: of data with boxes, from an image's (width, height) to pixels of its sample a pixel of the image, along
+        scale_of: of data with boxes, from an image's (width, height) to pixels of its sample a pixel of it, along
             x and y; None: not known.
         fixed_parts: why train and test items must not be mixed, such as "its test digits are of other writers"; "":
             they may be.
