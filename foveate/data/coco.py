@@ -118,8 +118,8 @@ def read_coco(
     """What the annotation files say; nothing is decoded. Arguments as `open_coco`'s."""
     files = _files(folder, annotations)
     reader = _Reader(folder, None if images is None else folder / images)
-    for part, one in sorted(files.items(), key=lambda entry: list(_PARTS.values()).index(entry[0]) if entry[0] else -1):
-        for file in one:
+    for part in ("", "train", "validation", "test"):
+        for file in files.get(part, ()):
             reader.read(file, part)
     return BoxedFolder(folder, tuple(reader.classes), tuple(reader.images), tuple(reader.all_problems()))
 

@@ -14,7 +14,7 @@ from foveate.attention import capture
 from foveate.insertion import inserted
 from foveate.tasks.pictures import Over, Picture, captioned, shown
 
-EXAMPLES, ATTENTION = "examples.png", "attention.png"  # in the folder of a run
+EXAMPLES, MISTAKES, ATTENTION = "examples.png", "mistakes.png", "attention.png"  # in the folder of a run
 MODULES = 6  # columns at most, evenly among the inserted modules
 MORE, LESS = (230, 159, 0), (0, 114, 178)  # orange and blue of Okabe and Ito
 FULL = 2.0  # a weight this many times the mean of its image has the full colour, as has one that is this much smaller

@@ -123,8 +123,8 @@ def test_classes_without_boxes_and_sets_without_any_are_named(pets):
     changed(pets, lambda content: content["categories"].append({"id": 1, "name": "animal"}))
     changed(pets, lambda content: content["categories"].append({"id": 1, "name": "animal"}), "test")
     found, data = reasons(pets)
-    assert "note: " + f"{pets}: class 'animal' has no box and is left out" in found
-    assert data.targets["boxes"].names == ("cat", "dog")
+    assert f"note: {pets}: classes without a single box: 1, 'animal'" in found
+    assert data.targets["boxes"].names == ("animal", "cat", "dog")
     changed(pets, lambda content: [row.update(category_id=11) for row in content["annotations"]])
     found, _ = reasons(pets)
     assert f"{pets}: class 'cat' has no training box, and 2 in the other parts" in found

@@ -167,6 +167,21 @@ def test_large_photos_are_decoded_smaller_in_training_and_their_boxes_with_them(
         torch.testing.assert_close(changed["boxes"], whole["boxes"], atol=0.01, rtol=0)
 
 
+def test_a_validation_part_alone_is_the_test_part_and_a_training_part_alone_is_divided(tmp_path):
+    folder = coco_folder(tmp_path / "pets")
+    (folder / "annotations" / "instances_test.json").rename(folder / "annotations" / "instances_val.json")
+    data = opened(folder)
+    assert (len(data.train), data.validation, len(data.test)) == (8, None, 4)
+    assert "the validation part is the test part, as there is no test part" in data.notes
+    (folder / "annotations" / "instances_train.json").rename(folder / "train.json")
+    with pytest.raises(ValueError, match="wanted a training part; got a validation part alone"):
+        opened(folder)
+    (folder / "annotations" / "instances_val.json").unlink()
+    (folder / "annotations").rmdir()
+    data = opened(folder)
+    assert len(data.train) + len(data.test) == 8
+
+
 def test_changed_boxes_are_other_data(tmp_path):
     folder = coco_folder(tmp_path / "pets")
     before = opened(folder).fingerprint
