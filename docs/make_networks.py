@@ -35,7 +35,14 @@ SEGMENTATION = """## Segmentation
 with an encoder in them are the published pairs. They take images of any size and give logits of the same size. A
 network that starts from the weights of its encoder alone (`foveate study run --weights FILE`) says what it took of the
 file. `umixformer_*` has 1.1 M (B0) to 4.2 M parameters less than published: those are never used; with
-`variant="official"` they are there, so that checkpoints load. mIoU as published, single scale:
+`variant="official"` they are there, so that checkpoints load. The published multiply-adds are those of that variant
+too: the released decoder for Cityscapes (`form="cityscapes"`) computes queries of the whole grid that it drops, 0.2 to
+1.6 % of its arithmetic, and the one for ADE20K fuses maps after resizing them. The 90.0 G published for MSCAN-T on
+Cityscapes are not found again: its released network has 54.8 G.
+
+SETR in training gives the outputs of its auxiliary heads too, `unet` those of its smaller maps with
+`deep_supervision=True`, `danet_*` those of its branches; the task `segmentation` supervises each, and the attention
+U-Net mixes its four scales into one answer. mIoU as published, single scale:
 """
 TAIL = """
 ## The others

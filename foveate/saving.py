@@ -6,7 +6,7 @@ options, counts within limits, and tensors that are those of the network it name
 
 import json
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from foveate.files import write_whole
 from foveate.insertion import insertions, reinsert
 from foveate.insertion.watch import unwrapped
-from foveate.networks import Origin, build_larger, origin_of
+from foveate.networks import Origin, build_larger, is_narrowed, narrow_to, origin_of
 from foveate.registry import is_file_reference
 from foveate.spec import Frozen
 
@@ -79,6 +79,7 @@ class Recipe(Frozen):
     insertions: tuple[InsertionPart, ...] = Field((), max_length=10_000)
     training: bool = False
     other_mode: tuple[Text, ...] = Field((), max_length=100_000)
+    pruned: bool = False
     about: dict[Text, str] = Field(default_factory=dict, max_length=1000)
 
 
@@ -131,6 +132,7 @@ def save(
         "insertions": insertions(model),
         "training": model.training,
         "other_mode": [name for name, mode in modes if mode != model.training],
+        "pruned": is_narrowed(model),
         "about": dict(about or {}),
     }
     recipe = _checked(_plain(content, "the recipe"), "this network")
@@ -139,7 +141,8 @@ def save(
     if odd is not None:
         raise ValueError(f"{odd}: wanted a tensor, got {type(state[odd]).__name__}; such state cannot be saved")
     if not is_file_reference(recipe.network.name):
-        different = _mismatch(_expected(recipe), {key: tuple(value.shape) for key, value in state.items()})
+        shapes = {key: tuple(value.shape) for key, value in state.items()}
+        different = _mismatch(_expected(recipe, shapes), shapes)
         if different:
             raise ValueError(f"this network is not {recipe.network.name} as built: {different}")
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
@@ -167,10 +170,10 @@ def load(path: str | Path, *, builder: Callable[[], nn.Module] | None = None) ->
     try:
         with torch.inference_mode(False), safetensors.safe_open(path, "pt") as file:  # weights for any use
             shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
-            if builder is None and (different := _mismatch(_expected(recipe), shapes)):
+            if builder is None and (different := _mismatch(_expected(recipe, shapes), shapes)):
                 raise ValueError(f"the tensors are not those of {recipe.network.name}: {different}")
             with torch.random.fork_rng(devices=[]):
-                model = _built(recipe, builder)
+                model = _built(recipe, builder, shapes)
             wanted = model.state_dict(keep_vars=True)
             if different := _mismatch({key: tuple(value.shape) for key, value in wanted.items()}, shapes):
                 raise ValueError(f"the tensors are not those of the network: {different}")
@@ -254,7 +257,8 @@ def _plain(content: Any, what: str) -> Any:
         raise ValueError(f"{what} must be plain values (numbers, words, lists): {error}") from None
 
 
-def _built(recipe: Recipe, builder: Callable[[], nn.Module] | None) -> nn.Module:
+def _built(recipe: Recipe, builder: Callable[[], nn.Module] | None, shapes: Mapping[str, Sequence[int]]) -> nn.Module:
+    """The network with fresh weights; a pruned one is built whole and made as narrow as its tensors are."""
     part = recipe.network
     if builder is not None:
         model = builder()
@@ -263,15 +267,15 @@ def _built(recipe: Recipe, builder: Callable[[], nn.Module] | None) -> nn.Module
     else:
         model = build_larger(Origin(**part.model_dump()))
     reinsert(model, [entry.model_dump() for entry in recipe.insertions])
-    return model
+    return narrow_to(model, shapes) if recipe.pruned else model
 
 
-def _expected(recipe: Recipe) -> dict[str, tuple[int, ...]] | None:
+def _expected(recipe: Recipe, shapes: Mapping[str, Sequence[int]]) -> dict[str, tuple[int, ...]] | None:
     """Names and shapes of the tensors, from a network without memory; None where it cannot be built so."""
     with torch.random.fork_rng(devices=[]), torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # initialisation of empty tensors
         try:
-            model = _built(recipe, None)
+            model = _built(recipe, None, shapes)
         except (NotImplementedError, RuntimeError):
             return None
     return {key: tuple(value.shape) for key, value in model.state_dict().items()}

@@ -21,6 +21,7 @@ from pydantic import (
 from foveate.controls import Control, Form
 from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
+from foveate.robustness import Robustness
 from foveate.training import Training, for_fine_tuning
 from foveate.variant import PRINTABLE, Options, Variant
 
@@ -84,8 +85,8 @@ class Run(Frozen):
     Attributes:
         arm: the row of the report that the run belongs to.
         copy_number: 0, or the number of this arm among those that differ in their label alone.
-        fingerprint, weights_fingerprint, code_fingerprint: of the data, the file of weights and the user's own files:
-            changed ones are a new run.
+        fingerprint, weights_fingerprint, code_fingerprint, teacher_fingerprint: of the data, the file of weights, the
+            user's own files and the trained network that it learns from: changed ones are a new run.
     """
 
     arm: str = ""
@@ -103,10 +104,12 @@ class Run(Frozen):
     weights_fingerprint: str = ""
     pretrained: bool = Field(False, description="the weights are a release of the network's library, loaded as there")
     code_fingerprint: str = ""
+    teacher_fingerprint: str = ""
     train: Training
     trainer: str | None = None
     trainer_options: dict[str, Any] = Field(default_factory=dict)
     metric: Metric | None = Field(None, description="of a trainer that measures what no task knows")
+    robustness: Robustness | None = None
     imports: tuple[str, ...] = ()
     seed: int
 
@@ -116,6 +119,9 @@ class Run(Frozen):
         is a fingerprint of the content, that is hashed in place of the path."""
         content = self.model_dump(mode="json", exclude_defaults=True, exclude={"arm", "imports"})
         content["variant"].pop("label", None)
+        if self.teacher_fingerprint:
+            for name in ("teacher", "weights", "options"):
+                content["variant"]["distill"].pop(name, None)
         if self.variant.has_blend:
             content["variant"]["strength_factor"] = STRENGTH_FACTOR
         if self.fingerprint:
@@ -194,6 +200,7 @@ class Study(Frozen):
         None, description="decided: seeds are added until every claim has its verdict, or max_seeds have been run"
     )
     max_seeds: int | None = Field(None, ge=LEAST_SEEDS, le=MOST_SEEDS, description="the most seeds of until = decided")
+    robustness: Robustness | None = Field(None, description="corruptions of the test images; None: none")
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")
@@ -260,6 +267,13 @@ class Study(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _smaller_networks_are_trained_here(self) -> "Study":
+        for variant in self.variants:
+            if self.trainer is not None and variant.is_smaller:
+                raise ValueError(f"{variant.name}: prune and distill go with the library's training; got a trainer")
+        return self
+
+    @model_validator(mode="after")
     def _one_division_or_many(self) -> "Study":
         if self.resplit and self.data.split is not None:
             raise ValueError(f"resplit draws a division for each seed; got data.split = {self.data.split} as well")
@@ -314,14 +328,16 @@ class Study(Frozen):
             file, _, function = name.rpartition(":")
             return f"{absolute(file)}:{function}" if is_file_reference(name) else name
 
+        def variant(one: Variant) -> Variant:
+            taught = one.distill and one.distill.resolved(absolute, reference)
+            return one.model_copy(update={"network": reference(one.network), "distill": taught})
+
         source = self.data.source
         data = {"kind": reference(self.data.kind), "source": source if source == EMBEDDED else absolute(source)}
         return self.model_copy(
             update={
                 "network": reference(self.network),
-                "variants": tuple(
-                    variant.model_copy(update={"network": reference(variant.network)}) for variant in self.variants
-                ),
+                "variants": tuple(variant(one) for one in self.variants),
                 "task": reference(self.task),
                 "trainer": self.trainer and reference(self.trainer),
                 "imports": tuple(absolute(path) for path in self.imports),

@@ -8,7 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from foveate.compression import Distillation, Pruning
 from foveate.registry import nearest
+from foveate.robustness import Robustness
 from foveate.spec import Compared, DataSpec, Frozen, Metric, Study, Training, Variant
 from foveate.variant import SHORT_FORM, Insertion
 
@@ -74,6 +76,7 @@ _PARTS: dict[str, type[Frozen]] = {
     "train": Training,
     "metric": Metric,
     "compare": Compared,
+    "robustness": Robustness,
 }
 
 
@@ -81,8 +84,9 @@ def _known(keys: list[str]) -> list[str]:
     """The keys that the table at this path takes."""
     if keys[-1:] == ["insert"]:
         return list(Insertion.model_fields)
-    part = _PARTS.get(keys[0], Study) if keys else Study
-    other = {Variant: SHORT_FORM, DataSpec: ("image_size", "train_images", "test_images")}
+    inner: dict[str, type[Frozen]] = {"prune": Pruning, "distill": Distillation}
+    part = inner.get(keys[-1], _PARTS.get(keys[0], Study)) if keys else Study
+    other = {Variant: (*SHORT_FORM, "name"), DataSpec: ("image_size", "train_images", "test_images")}
     return [*part.model_fields, *other.get(part, ())]
 
 

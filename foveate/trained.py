@@ -14,13 +14,17 @@ from foveate.networks import (
     Weights,
     build_network,
     build_without_memory,
+    find_release,
     head_of,
+    is_release,
     load_weights,
     origin_of,
+    read_release,
     read_weights,
     usual_classes,
     usual_shape,
 )
+from foveate.spec import PRETRAINED
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,8 @@ class TrainedNetwork:
             network says.
         classes: names of its classes in the order of its outputs, where the card of a saved network has them.
         saved: was it saved by `foveate.save`? Such a network may have been trained on anything.
-        note: where in the file of weights its tensors stood; "" where nothing but them is there.
+        note: what to know of the weights: where in their file the tensors stood, which release they are; or "".
+        file: name of the file of weights; "" for a saved network.
     """
 
     model: nn.Module
@@ -47,6 +52,7 @@ class TrainedNetwork:
     classes: tuple[str, ...] = ()
     saved: bool = False
     note: str = ""
+    file: str = ""
 
 
 def load_trained(
@@ -63,7 +69,8 @@ def load_trained(
     Args:
         network: "foveate:NAME", "timm:NAME", "torchvision:NAME", "path.py:function", or a file that
             `foveate.save` wrote.
-        weights: a safetensors file or torch checkpoint, of this network or of an official one that has its name.
+        weights: a safetensors file or torch checkpoint, of this network or of an official one that has its name; or
+            "pretrained", or a folder, for what timm or torchvision publish, as of `build_network`.
         num_classes: outputs of the classifier; None: as many as the weights have.
         options: of the network's constructor.
         source, cls: of official weights, as `foveate.official.load` takes them; options are then of that class.
@@ -75,14 +82,18 @@ def load_trained(
         return _saved(Path(network), weights, options, source)
     if weights is None:
         raise ValueError(
-            f"{network}: wanted --weights FILE; a network without trained weights has no accuracy worth measuring"
+            f"{network}: wanted --weights FILE or --pretrained; a network without trained weights has no accuracy "
+            "worth measuring"
         )
     if (source is None) != (cls is None):
         raise ValueError("--source and --cls go together: whose weights they are, and of which class there")
     channels = _channels(network, options)
     if source is not None and cls is not None:
+        if is_release(weights):
+            raise ValueError(f"{network}: --source and --cls take a file of weights; got {weights}")
         model, note = official.load_and_tell(source, cls, options, read_weights(weights))
-        found = TrainedNetwork(model, network, _outputs(model), channels, source, note=note)
+        file = Path(weights).name
+        found = TrainedNetwork(model, network, _outputs(model), channels, source, note=note, file=file)
         return _checked(found, num_classes, weights)
     return _by_name(network, weights, num_classes, options, channels)
 
@@ -121,9 +132,13 @@ def _channels(network: str, options: dict[str, Any]) -> int:
 def _by_name(
     network: str, weights: str | Path, num_classes: int | None, options: dict[str, Any], channels: int
 ) -> TrainedNetwork:
-    given = read_weights(weights)
-    outputs = num_classes or usual_classes(network)
     rest = {"in_channels": channels} | options
+    released = None
+    if is_release(weights):
+        released = find_release(network, None if str(weights) == PRETRAINED else weights)
+        weights = released.path
+    given = read_weights(weights) if released is None else read_release(released, **rest)
+    outputs = num_classes or usual_classes(network)
     try:
         plain = build_without_memory(lambda: build_network(network, num_classes=outputs, **rest))
         state = given.of_network(plain.state_dict())
@@ -132,14 +147,15 @@ def _by_name(
         model = build_network(network, num_classes=outputs, **rest)
         fresh = load_weights(model, state, head=partial(head_of, network, num_classes=outputs, **rest))
     except ValueError as error:
-        found = _recognised(network, given, options)
+        found = _recognised(network, given, options, Path(weights).name)
         if found is None:
             raise error
         return _checked(found, num_classes, weights)
     if fresh:
         there = f"has {len(state[fresh[0]])} classes; wanted {outputs}" if fresh[0] in state else "is not there"
         raise ValueError(f"weights {weights}: {fresh[0]} {there}")
-    return TrainedNetwork(model.eval(), network, outputs, channels, note=state.note)
+    note = state.note if released is None else f"pretrained weights, {released}"
+    return TrainedNetwork(model.eval(), network, outputs, channels, note=note, file=Path(weights).name)
 
 
 def _outputs_of_the_file(network: str, weights: str | Path, usual: int, state: Weights, options: dict[str, Any]) -> int:
@@ -149,7 +165,7 @@ def _outputs_of_the_file(network: str, weights: str | Path, usual: int, state: W
         raise ValueError(f"weights {weights}: {error}") from None
 
 
-def _recognised(network: str, state: Weights, options: dict[str, Any]) -> TrainedNetwork | None:
+def _recognised(network: str, state: Weights, options: dict[str, Any], file: str) -> TrainedNetwork | None:
     """The network from official weights whose class there is called as ours, if they fit one."""
     library, _, name = network.rpartition(":")
     if library not in ("", "foveate") or options:
@@ -160,7 +176,8 @@ def _recognised(network: str, state: Weights, options: dict[str, Any]) -> Traine
                 model, note = official.load_and_tell(source, cls, {}, state)
             except (ValueError, TypeError):
                 continue
-            return TrainedNetwork(model, network, _outputs(model), usual_shape(name)[0], source, note=note)
+            channels = usual_shape(name)[0]
+            return TrainedNetwork(model, network, _outputs(model), channels, source, note=note, file=file)
     return None
 
 

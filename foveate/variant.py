@@ -1,11 +1,12 @@
-"""What a study compares, as frozen values: a network with attention inserted, or another network."""
+"""What a study compares, as frozen values: a network with attention inserted, another network, or a smaller one."""
 
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, model_validator
 
+from foveate.compression import Distillation, Pruning
 from foveate.metric import Frozen
 from foveate.training import MOST
 
@@ -77,6 +78,8 @@ class Variant(Frozen):
         freeze: the network's own weights stay as they are and only the attention (and a fresh classifier) is trained.
         thaw: with freeze: the epoch, counted from 1, from which everything is trained; None: never.
         attention_lr: learning rate of the inserted attention; None: that of the network.
+        prune: how it is pruned after its training, and trained again.
+        distill: whom it learns from.
         label: in tables; else made from what is inserted.
     """
 
@@ -86,7 +89,9 @@ class Variant(Frozen):
     freeze: bool = False
     thaw: int | None = Field(None, ge=1, le=MOST)
     attention_lr: float | None = Field(None, gt=0)
-    label: str = Field("", max_length=200, pattern=PRINTABLE)
+    prune: Pruning | None = None
+    distill: Distillation | None = None
+    label: str = Field("", max_length=200, pattern=PRINTABLE, validation_alias=AliasChoices("label", "name"))
 
     @model_validator(mode="before")
     @classmethod
@@ -109,6 +114,8 @@ class Variant(Frozen):
 
     @model_validator(mode="after")
     def _what_goes_together(self) -> "Variant":
+        if self.freeze and self.is_smaller:
+            raise ValueError("a network that is pruned or learns from a teacher is trained whole; got freeze = true")
         if not self.insert and (self.freeze or self.attention_lr is not None):
             raise ValueError("the plain network has no attention: freeze and attention_lr go with attention")
         if self.thaw is not None and not self.freeze:
@@ -118,12 +125,17 @@ class Variant(Frozen):
     @property
     def is_plain(self) -> bool:
         """Is it the study's network as it stands?"""
-        return not (self.insert or self.is_other_network)
+        return not (self.insert or self.is_other_network or self.is_smaller)
 
     @property
     def is_other_network(self) -> bool:
         """Is it another network, or one with other options, than the study's?"""
         return bool(self.network or self.network_options)
+
+    @property
+    def is_smaller(self) -> bool:
+        """Is it pruned, or does it learn from a teacher?"""
+        return self.prune is not None or self.distill is not None
 
     @property
     def has_blend(self) -> bool:
@@ -138,9 +150,10 @@ class Variant(Frozen):
         options = ", ".join(f"{key}={value}" for key, value in sorted(self.network_options.items()))
         network = f"{self.network} ({options})" if self.network and options else self.network or options
         name = printable(" + ".join(filter(None, [network, *(part.name for part in self.insert)])))
-        parts = [] if not self.freeze else ["frozen" if self.thaw is None else f"frozen before epoch {self.thaw}"]
+        parts = [one.name for one in (self.prune, self.distill) if one is not None]
+        parts += [] if not self.freeze else ["frozen" if self.thaw is None else f"frozen before epoch {self.thaw}"]
         parts += [] if self.attention_lr is None else [f"attention_lr={self.attention_lr:g}"]
-        return name + (f" [{', '.join(parts)}]" if parts else "")
+        return f"{name} [{', '.join(parts)}]" if name and parts else name or ", ".join(parts)
 
     def short(self) -> dict[str, Any]:
         """The variant as plain values, in the short form where one insertion allows it; defaults are left out."""

@@ -26,6 +26,7 @@ class Case:
     inputs: "x", or "x, g" for a gate with two inputs.
     minimum: smallest spatial size along each axis, in positions.
     maps: what a capture shows: key → shape, such as "n c" or "n *s".
+    any_width: does one module take maps of any number of channels, as none of its weights belongs to one?
     affinity: "positions" or "channels", whose affinity rows a capture with queries shows; "" for none.
     """
 
@@ -40,6 +41,7 @@ class Case:
     inputs: str = "x"
     minimum: int = 1
     maps: dict[str, str] = field(default_factory=dict)
+    any_width: bool = False
     affinity: str = ""
 
 
@@ -66,6 +68,7 @@ CASES = [
         variants=({}, {"kernel_size": 5}, {"variant": "paper"}, {"shared": False}, {"kernel_size": 1}),
         golden=("eca__*",),
         maps={"channel": "n c"},
+        any_width=True,
     ),
     Case(
         "cbam",
@@ -129,7 +132,13 @@ CASES = [
         golden=("danet__pam*",),
         affinity="positions",
     ),
-    Case("danet_channel", variants=({}, {"variant": "paper"}), golden=("danet__cam*",), affinity="channels"),
+    Case(
+        "danet_channel",
+        variants=({}, {"variant": "paper"}),
+        golden=("danet__cam*",),
+        any_width=True,
+        affinity="channels",
+    ),
     Case("ese", variants=({}, {"variant": "paper"}), maps={"channel": "n c"}),
     Case("cse", variants=({}, {"reduction": 4, "bias": False}), maps={"channel": "n c"}),
     Case("sse", variants=({}, {"bias": False}), maps={"spatial": "n *s"}),

@@ -56,7 +56,7 @@ class PositionwiseLayer(nn.Module):
                 f"wanted hidden and grid of 0 or more, scaled and shifted of 0 to {channels}; got {hidden}, {grid}, "
                 f"{scaled} and {shifted}"
             )
-        self.channels, self.hidden, self.grid, self.spatial_dims = channels, hidden, grid, spatial_dims
+        self.hidden, self.grid, self.spatial_dims = hidden, grid, spatial_dims
         self.down = conv(spatial_dims)(channels, hidden, 1, bias=False) if hidden else None
         self.up = conv(spatial_dims)(hidden, channels, 1, bias=False) if hidden else None
         self.scale = conv(spatial_dims)(scaled, scaled, 1, groups=scaled, bias=False) if scaled else None
@@ -72,9 +72,9 @@ class PositionwiseLayer(nn.Module):
             parts.append(self.up(F.relu(self.down(cells))))
         if self.scale is not None:
             scaled = self.scale.out_channels
-            parts.append(_wide(self.scale(cells[:, :scaled]), self.channels))
+            parts.append(_wide(self.scale(cells[:, :scaled]), x.shape[1]))
         if self.shift is not None:
-            parts.append(_wide(spread(self.shift[None], x), self.channels))
+            parts.append(_wide(spread(self.shift[None], x), x.shape[1]))
         for part in parts:
             if math.prod(part.shape[2:]) > 1 and part.shape[2:] != x.shape[2:]:
                 part = F.interpolate(part, size=x.shape[2:], mode="nearest")
@@ -92,7 +92,7 @@ class PositionwiseLayer(nn.Module):
         return averaged
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, hidden={self.hidden}, grid={self.grid}"
+        return f"hidden={self.hidden}, grid={self.grid}"
 
 
 def _wide(first: Tensor, channels: int) -> Tensor:

@@ -80,12 +80,15 @@ def one_of(name: str, option: str, value: object, allowed: tuple[object, ...]) -
         raise ValueError(f"{name}: {option} must be one of {', '.join(map(repr, allowed))}; got {value!r}")
 
 
-def check_map(name: str, x: Tensor, channels: int, spatial_dims: int, weight: Tensor | None = None) -> None:
-    """Raise ValueError unless x is (N, channels, *S), S of `spatial_dims` axes, none empty, in the weight's dtype."""
-    if not isinstance(x, Tensor) or x.dim() != spatial_dims + 2 or x.shape[1] != channels:
+def check_map(name: str, x: Tensor, channels: int | None, spatial_dims: int, weight: Tensor | None = None) -> None:
+    """Raise ValueError unless x is (N, channels, *S), S of `spatial_dims` axes, none empty, in the weight's dtype.
+
+    channels: None: any number.
+    """
+    if not isinstance(x, Tensor) or x.dim() != spatial_dims + 2 or channels not in (None, x.shape[1]):
         letters = ", ".join("DHW"[-spatial_dims:] if spatial_dims > 1 else "L")
         got = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-        raise ValueError(f"{name}: wanted a map (N, {channels}, {letters}); got {got}")
+        raise ValueError(f"{name}: wanted a map (N, {channels or 'C'}, {letters}); got {got}")
     if torch.compiler.is_compiling():
         return
     if x.numel() == 0 and x.shape[0] != 0:

@@ -52,6 +52,17 @@ class Facts:
         assert self.domain in DOMAINS, f"domain must be one of {DOMAINS}, got {self.domain!r}"
 
 
+@dataclass(frozen=True)
+class Made:
+    """How `create_attention` made a module: its arguments."""
+
+    name: str
+    channels: int
+    spatial_dims: int | None
+    options: dict[str, Any]
+
+
+_MADE = "_foveate_made"
 ATTENTION: Registry[type[nn.Module]] = Registry("attention", "foveate.attention")
 _FACTS: dict[str, Facts] = {}
 Class = TypeVar("Class", bound=type[nn.Module])
@@ -146,9 +157,18 @@ def create_attention(name: str, channels: int, *, spatial_dims: int | None = Non
     check_attention_options(name, options)
     if isinstance(channels, bool) or not isinstance(channels, int) or channels < 1:
         raise ValueError(f"{name}: channels must be a positive whole number; got {channels!r}")
+    made = Made(name, channels, spatial_dims, dict(options))
     if "spatial_dims" in inspect.signature(cls).parameters:
         if spatial_dims is not None:
             options["spatial_dims"] = spatial_dims
     elif spatial_dims not in (None, 2):
         raise ValueError(f"{name} works on 2-D maps only (it takes no spatial_dims); got spatial_dims={spatial_dims}")
-    return cls(channels, **options)
+    module = cls(channels, **options)
+    vars(module)[_MADE] = made
+    return module
+
+
+def made_by(module: nn.Module) -> Made | None:
+    """The arguments of `create_attention` that made this module; None for any other module."""
+    found = vars(module).get(_MADE)
+    return found if isinstance(found, Made) else None

@@ -122,7 +122,7 @@ class AttentionGate(nn.Module):
         for option, value in (("gate_channels", gate_channels), ("width", width)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"attention_gate: {option} must be a positive whole number; got {value!r}")
-        self.channels, self.spatial_dims, self.gate_channels = channels, spatial_dims, gate_channels
+        self.spatial_dims = spatial_dims
         self.window = _window(sub_sample, spatial_dims)
         self.activation, self.normalise = activation, normalise
         self.align_corners, self.return_map = align_corners, return_map
@@ -144,6 +144,16 @@ class AttentionGate(nn.Module):
         for scaled in (self.theta_norm, self.phi_norm, self.psi_norm, self.norm):
             if scaled is not None:
                 nn.init.normal_(scaled.weight, 1.0, 0.02)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.theta.in_channels
+
+    @property
+    def gate_channels(self) -> int:
+        """Channels of g, read from the weights."""
+        return self.phi.in_channels
 
     def _resize(self, x: Tensor, like: Tensor) -> Tensor:
         if not torch.compiler.is_compiling() and x.shape[2:] == like.shape[2:]:

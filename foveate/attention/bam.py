@@ -127,10 +127,15 @@ class BottleneckAttention(nn.Module):
             if not isinstance(value, int) or value < least:
                 raise ValueError(f"bam: {option} must be a whole number of at least {least}; got {value!r}")
         paper = variant == "paper"
-        self.channels, self.spatial_dims = channels, spatial_dims
+        self.spatial_dims = spatial_dims
         self.fusion = fusion or ("sum" if paper else "product")
         self.channel_branch = ChannelBranch(channels, reduction, layers, paper)
         self.spatial_branch = SpatialBranch(channels, spatial_dims, reduction, dilated, dilation, paper)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.channel_branch.last.out_features
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("bam", x, self.channels, self.spatial_dims, self.channel_branch.last.weight)

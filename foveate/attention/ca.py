@@ -72,11 +72,16 @@ class CoordinateAttention(nn.Module):
         for option, value in (("reduction", reduction), ("minimum", minimum)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"ca: {option} must be a positive whole number; got {value!r}")
-        self.channels, self.spatial_dims = channels, spatial_dims
+        self.spatial_dims = spatial_dims
         width = max(minimum, channels // reduction)
         self.reduce = nn.Conv1d(channels, width, 1)
         self.norm = nn.BatchNorm1d(width)
         self.gates = nn.ModuleList(nn.Conv1d(width, channels, 1) for _ in range(spatial_dims))
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.reduce.in_channels
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("ca", x, self.channels, self.spatial_dims, self.reduce.weight)
@@ -84,8 +89,8 @@ class CoordinateAttention(nn.Module):
             return y
         accumulated = accumulate_gradient(x)
         strips = _strips(accumulated)
-        hidden = F.hardswish(self.norm(_fused.pointwise_conv(self.reduce, torch.cat(strips, -1))))
-        parts = hidden.split([strip.shape[-1] for strip in strips], -1)
+        hidden = F.hardswish(self.norm(_fused.pointwise_conv(self.reduce, torch.cat(strips, 2))))
+        parts = hidden.split([strip.shape[2] for strip in strips], 2)
         gates = []
         for part, gate_of, name in zip(parts, self.gates, AXES[self.spatial_dims], strict=True):
             gates.append(torch.sigmoid(_fused.pointwise_conv(gate_of, part)))

@@ -121,6 +121,14 @@ class SpatialGate(nn.Module):
         self.conv = convolution(2 if descriptor == "pools" else 1, 1, kernel_size, padding=padding, bias=False)
         self.norm = norm(1, momentum=0.01) if official else nn.Identity()
 
+    @property
+    def channels(self) -> int | None:
+        """C of the maps, read from the weights; None: any, as the pools need none."""
+        if self.descriptor == "pools":
+            return None
+        first = self.describe if self.descriptor == "conv" else self.conv
+        return next(first.parameters()).shape[1]
+
     def forward(self, x: Tensor | AccumulatedMap, channel: Tensor | None = None) -> Tensor:
         """The logits of x, or of x · channel with channel (N, C)."""
         accumulated = accumulate_gradient(x)
@@ -187,12 +195,20 @@ class ConvolutionalBlockAttention(nn.Module):
             raise ValueError(f"cbam: pools must name at least one of {', '.join(map(repr, POOLS))}; got none")
         if order == "parallel" and not (channel and spatial):
             raise ValueError("cbam: order='parallel' needs both gates")
-        self.channels, self.spatial_dims, self.order = channels, spatial_dims, order
+        self.spatial_dims, self.order = spatial_dims, order
         official = variant == "official"
         self.channel_gate = ChannelGate(channels, reduction, pools, official) if channel else None
         size = odd_kernel("cbam", kernel_size)
         width = hidden_width("cbam", channels, reduction) if descriptor == "bottleneck" else 0
         self.spatial_gate = SpatialGate(channels, spatial_dims, size, descriptor, official, width) if spatial else None
+
+    @property
+    def channels(self) -> int | None:
+        """C of the maps, read from the weights; None: any, as the spatial gate pools them."""
+        if self.channel_gate is not None:
+            return self.channel_gate.reduce.in_features
+        assert self.spatial_gate is not None
+        return self.spatial_gate.channels
 
     def _gates(self, x: AccumulatedMap, channel: bool, spatial: bool) -> Tensor:
         """x · channel gate · spatial gate of the channel-gated map, with those of the two gates that are on."""

@@ -97,12 +97,18 @@ class ClipBlockAttention(nn.Module):
         if not (channel or spatial or temporal):
             raise ValueError("cbam_temporal: channel, spatial and temporal are all False; keep one of the gates")
         official, size = variant == "official", odd_kernel("cbam_temporal", kernel_size)
-        self.channels = channels
         self.channel_gate = ChannelGate(channels, reduction, ("avg", "max"), official) if channel else None
         self.spatial_gate = SpatialGate(channels, 2, size, "pools", official, 0) if spatial else None
         self.temporal_gate = (
             TemporalGate("cbam_temporal", channels, reduction, temporal_kernel_size) if temporal else None
         )
+
+    @property
+    def channels(self) -> int | None:
+        """C of the maps, read from the weights; None: any, as the spatial gate pools them."""
+        if self.channel_gate is not None:
+            return self.channel_gate.reduce.in_features
+        return None if self.temporal_gate is None else self.temporal_gate.reduce.in_channels
 
     def forward(self, x: Float[Tensor, "n c t h w"]) -> Float[Tensor, "n c t h w"]:
         check_map("cbam_temporal", x, self.channels, 3, next(self.parameters()))

@@ -88,12 +88,17 @@ class PositionAttention(nn.Module):
         if reduction is None:
             reduction = 8 if variant == "official" else 1
         width = hidden_width("danet_position", channels, reduction)
-        self.channels, self.spatial_dims = channels, spatial_dims
+        self.spatial_dims = spatial_dims
         layer = conv(spatial_dims)
         self.query = layer(channels, width, 1)
         self.key = layer(channels, width, 1)
         self.value = layer(channels, channels, 1)
         self.gamma = nn.Parameter(torch.zeros(1))
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.value.in_channels
 
     def _keep_within_budget(self, x: Tensor) -> None:
         training, width = trains(self, x), self.query.out_channels
@@ -153,7 +158,7 @@ class ChannelAttention(nn.Module):
         check_budget("danet_channel", attention_budget_mib)
         self.attention_budget_mib = attention_budget_mib
         one_of("danet_channel", "variant", variant, ("official", "paper"))
-        self.channels, self.spatial_dims = channels, spatial_dims
+        self.spatial_dims = spatial_dims
         self.sign = -1.0 if variant == "official" else 1.0
         self.gamma = nn.Parameter(torch.zeros(1))
 
@@ -166,7 +171,7 @@ class ChannelAttention(nn.Module):
         training = trains(self, x)
 
         def need(sides: Sequence[int]) -> float:
-            n, c, positions = len(x), self.channels, math.prod(sides)
+            n, c, positions = *x.shape[:2], math.prod(sides)
             if c <= positions:
                 return tokens_mib(n, c * positions, x, training) + pairs_mib(n, c, c, x, 2 + 2 * training)
             return tokens_mib(n, 3 * c * positions, x, training) + blocks_mib(n, c, c, x, training)
@@ -174,16 +179,16 @@ class ChannelAttention(nn.Module):
         keep_within("danet_channel", self.attention_budget_mib, x.shape[2:], need, {})
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
-        check_map("danet_channel", x, self.channels, self.spatial_dims, self.gamma)
+        check_map("danet_channel", x, None, self.spatial_dims, self.gamma)
         if self.attention_budget_mib is not None:
             self._keep_within_budget(x)
         flat = x.flatten(2)
-        record(self, affinity=LazyAffinity((self.channels,), lambda at: self._weights(flat[:, at], flat)))
-        if torch.compiler.is_exporting() or self.channels <= flat.shape[2]:
+        record(self, affinity=LazyAffinity((flat.shape[1],), lambda at: self._weights(flat[:, at], flat)))
+        if torch.compiler.is_exporting() or flat.shape[1] <= flat.shape[2]:
             mixed = self._weights(flat, flat).to(flat.dtype) @ flat
         else:
             mixed = attend(flat, flat, flat, scale=self.sign)
         return x + (self.gamma * mixed.unflatten(2, x.shape[2:])).to(x.dtype)
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, spatial_dims={self.spatial_dims}, sign={self.sign:+.0f}"
+        return f"spatial_dims={self.spatial_dims}, sign={self.sign:+.0f}"

@@ -164,8 +164,13 @@ class ChannelWiseShrinkage(nn.Module):
         one_of("drsn_cw", "variant", variant, ("official", "paper"))
         if reduction is None:
             reduction = 4 if variant == "official" and spatial_dims > 1 else 1
-        self.channels, self.spatial_dims = channels, spatial_dims
+        self.spatial_dims = spatial_dims
         self.gate = ThresholdGate(channels, hidden_width("drsn_cw", channels, reduction), channels)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.gate.reduce.in_features
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("drsn_cw", x, self.channels, self.spatial_dims, self.gate.reduce.weight)
@@ -205,8 +210,13 @@ class ChannelSharedShrinkage(nn.Module):
     def __init__(self, channels: int, *, spatial_dims: int = 2, reduction: int = 1) -> None:
         super().__init__()
         check_dims("drsn_cs", spatial_dims)
-        self.channels, self.spatial_dims = channels, spatial_dims
+        self.spatial_dims = spatial_dims
         self.gate = ThresholdGate(channels, hidden_width("drsn_cs", channels, reduction), 1)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.gate.reduce.in_features
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("drsn_cs", x, self.channels, self.spatial_dims, self.gate.reduce.weight)

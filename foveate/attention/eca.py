@@ -75,9 +75,14 @@ class EfficientChannelAttention(nn.Module):
         if kernel_size is None:
             kernel_size = paper_kernel_size(channels) if variant == "paper" else 3
         size = odd_kernel("eca", kernel_size)
-        self.channels, self.spatial_dims, self.kernel_size, self.shared = channels, spatial_dims, size, shared
+        self.spatial_dims, self.kernel_size, self.shared = spatial_dims, size, shared
         bound = 1 / math.sqrt(size)
         self.weight = nn.Parameter(torch.empty(1 if shared else channels, 1, size).uniform_(-bound, bound))
+
+    @property
+    def channels(self) -> int | None:
+        """C of the maps where each channel has a kernel; None: any, as one kernel serves all."""
+        return None if self.shared else self.weight.shape[0]
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("eca", x, self.channels, self.spatial_dims, self.weight)

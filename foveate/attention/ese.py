@@ -47,8 +47,13 @@ class EffectiveSqueezeExcitation(nn.Module):
         super().__init__()
         check_dims("ese", spatial_dims)
         one_of("ese", "variant", variant, ("official", "paper"))
-        self.channels, self.spatial_dims, self.hard = channels, spatial_dims, variant == "official"
+        self.spatial_dims, self.hard = spatial_dims, variant == "official"
         self.fc = nn.Linear(channels, channels)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.fc.in_features
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("ese", x, self.channels, self.spatial_dims, self.fc.weight)

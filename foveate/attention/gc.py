@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from foveate.attention import _fused
 from foveate.attention._capture import record
-from foveate.attention._maps import check_dims, check_map, conv, one_of
+from foveate.attention._maps import axes, check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import AccumulatedMap, accumulate_gradient, attention_pool, gate_map, global_pool
 
@@ -93,7 +93,7 @@ class GlobalContext(nn.Module):
                 f"gc: int(channels · ratio) must be at least 1; got int({channels} · {ratio:g}) = {width}"
                 f" (ratio={1 / channels:g} or more would do)"
             )
-        self.channels, self.spatial_dims, self.pooling, self.fusion = channels, spatial_dims, pooling, fusion
+        self.spatial_dims, self.pooling, self.fusion = spatial_dims, pooling, fusion
         self.starts_as_identity = fusion == "add"
         if pooling == "att":
             self.mask = conv(spatial_dims)(channels, 1, 1)
@@ -102,10 +102,24 @@ class GlobalContext(nn.Module):
         self.add = None if fusion == "mul" else Transform(channels, width)
         self.mul = None if fusion == "add" else Transform(channels, width)
 
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        transform = self.mul if self.add is None else self.add
+        assert transform is not None
+        return next(transform.parameters()).shape[1]
+
     def _context(self, x: AccumulatedMap) -> Tensor:
         if self.pooling == "avg":
             return global_pool(x, ("mean",))[0]
-        context, weights = attention_pool(x, self.mask.weight.flatten(), self.mask.bias)
+        if not _fused.is_plain_layer(self.mask):  # a fused pass would not run its hooks
+            over, logits = axes(x.tensor), self.mask(x.tensor)
+            weights = torch.exp(logits - logits.amax(over, keepdim=True))
+            weights = weights / weights.sum(over, keepdim=True)
+            context = (x.tensor * weights).sum(over)
+            weights = weights.flatten(1)
+        else:
+            context, weights = attention_pool(x, self.mask.weight.flatten(), self.mask.bias)
         record(self, spatial=weights)
         return context
 

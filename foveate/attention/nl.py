@@ -127,11 +127,10 @@ class NonLocal(nn.Module):
         check_budget("nl", attention_budget_mib)
         self.attention_budget_mib = attention_budget_mib
         official = variant == "official"
-        self.channels, self.spatial_dims, self.form = channels, spatial_dims, form
+        self.spatial_dims, self.form = spatial_dims, form
         self.window = _window(sub_sample, spatial_dims)
         self.pool_first = official if pool_first is None else pool_first
-        scaled = (official and form == "embedded_gaussian") if scale is None else scale
-        self.scale = (channels if form == "gaussian" else width) ** -0.5 if scaled else 1.0
+        self.scaled = (official and form == "embedded_gaussian") if scale is None else scale
         layer = conv(spatial_dims)
         self.g = layer(channels, width, 1)
         self.theta = None if form == "gaussian" else layer(channels, width, 1)
@@ -156,6 +155,17 @@ class NonLocal(nn.Module):
         nn.init.zeros_(last.weight)
         if last.bias is not None:
             nn.init.zeros_(last.bias)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.g.in_channels
+
+    @property
+    def scale(self) -> float:
+        """Of the products of queries and keys: 1/√(their width), read from the weights, or 1."""
+        width = self.channels if self.theta is None else self.theta.out_channels
+        return width**-0.5 if self.scaled else 1.0
 
     def _pool(self, x: Tensor) -> Tensor:
         if self.window is None:

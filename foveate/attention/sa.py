@@ -52,7 +52,7 @@ class ShuffleAttention(nn.Module):
         super().__init__()
         check_dims("sa", spatial_dims)
         check_groups("sa", channels, groups, parts=2)
-        self.channels, self.spatial_dims, self.groups = channels, spatial_dims, groups
+        self.spatial_dims, self.groups = spatial_dims, groups
         width = channels // (2 * groups)
         self.channel_weight = nn.Parameter(torch.zeros(width, 1))
         self.channel_bias = nn.Parameter(torch.ones(width, 1))
@@ -60,6 +60,11 @@ class ShuffleAttention(nn.Module):
         self.spatial_bias = nn.Parameter(torch.ones(width, 1))
         self.norm_weight = nn.Parameter(torch.ones(width, 1))
         self.norm_bias = nn.Parameter(torch.zeros(width, 1))
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return 2 * self.groups * self.channel_weight.shape[0]
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("sa", x, self.channels, self.spatial_dims, self.channel_weight)

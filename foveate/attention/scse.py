@@ -79,10 +79,15 @@ class ChannelSqueezeExcitation(nn.Module):
     def __init__(self, channels: int, *, spatial_dims: int = 2, reduction: int = 2, bias: bool = True) -> None:
         super().__init__()
         check_dims("cse", spatial_dims)
-        self.channels, self.spatial_dims = channels, spatial_dims
+        self.spatial_dims = spatial_dims
         width = hidden_width("cse", channels, reduction)
         self.reduce = nn.Linear(channels, width, bias=bias)
         self.expand = nn.Linear(width, channels, bias=bias)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.reduce.in_features
 
     def gate(self, x: AccumulatedMap) -> Tensor:
         """(N, C), between 0 and 1."""
@@ -121,8 +126,13 @@ class SpatialSqueezeExcitation(nn.Module):
     def __init__(self, channels: int, *, spatial_dims: int = 2, bias: bool = True) -> None:
         super().__init__()
         check_dims("sse", spatial_dims)
-        self.channels, self.spatial_dims = channels, spatial_dims
+        self.spatial_dims = spatial_dims
         self.conv = conv(spatial_dims)(channels, 1, 1, bias=bias)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.conv.in_channels
 
     def gate(self, x: Tensor) -> Tensor:
         """(N, 1, *S), between 0 and 1."""
@@ -173,10 +183,15 @@ class ConcurrentSqueezeExcitation(nn.Module):
         one_of("scse", "combine", combine, (*COMBINES, None))
         one_of("scse", "variant", variant, ("official", "paper"))
         hidden_width("scse", channels, reduction)
-        self.channels, self.spatial_dims = channels, spatial_dims
+        self.spatial_dims = spatial_dims
         self.combine = combine or ("max" if variant == "official" else "sum")
         self.channel = ChannelSqueezeExcitation(channels, spatial_dims=spatial_dims, reduction=reduction, bias=bias)
         self.spatial = SpatialSqueezeExcitation(channels, spatial_dims=spatial_dims, bias=bias)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.spatial.channels
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("scse", x, self.channels, self.spatial_dims, self.spatial.conv.weight)

@@ -80,7 +80,7 @@ class SqueezeExcitation(nn.Module):
         one_of("se", "squeeze", squeeze, SQUEEZES)
         one_of("se", "variant", variant, ("official", "paper"))
         bias = variant == "official" if bias is None else bias
-        self.channels, self.spatial_dims, self.squeeze = channels, spatial_dims, squeeze
+        self.spatial_dims, self.squeeze = spatial_dims, squeeze
         width = hidden_width("se", channels, reduction)
         self.reduce = nn.Linear(channels, width, bias=bias)
         self.expand = nn.Linear(width, channels, bias=bias)
@@ -88,6 +88,11 @@ class SqueezeExcitation(nn.Module):
             self.exponent = nn.Parameter(torch.tensor(3.0))
         if squeeze == "learned":
             self.weigh = nn.Parameter(torch.zeros(channels))
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.reduce.in_features
 
     def _excite(self, squeezed: Tensor) -> Tensor:
         return self.expand(torch.relu(self.reduce(squeezed)))

@@ -51,17 +51,24 @@ class SpatialGroupEnhance(nn.Module):
         check_dims("sge", spatial_dims)
         check_groups("sge", channels, groups)
         one_of("sge", "variant", variant, ("official", "paper"))
-        self.channels, self.spatial_dims, self.groups = channels, spatial_dims, groups
+        self.spatial_dims = spatial_dims
         self.unbiased = variant == "official"
         self.weight = nn.Parameter(torch.zeros(groups))
         self.bias = nn.Parameter(torch.ones(groups))
 
+    @property
+    def groups(self) -> int:
+        """G, read from the weights."""
+        return self.weight.shape[0]
+
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
-        check_map("sge", x, self.channels, self.spatial_dims, self.weight)
+        check_map("sge", x, None, self.spatial_dims, self.weight)
+        if x.shape[1] % self.groups:
+            raise ValueError(f"sge: wanted channels in a multiple of the {self.groups} groups; got {x.shape[1]}")
         if capturing():
             maps = gates(x, self.weight, self.bias, self.unbiased).unflatten(2, x.shape[2:])
             record(self, spatial=maps.mean(1), group=maps)
         return sge_gate(x, self.weight, self.bias, unbiased=self.unbiased)
 
     def extra_repr(self) -> str:
-        return f"{self.channels}, spatial_dims={self.spatial_dims}, groups={self.groups}, unbiased={self.unbiased}"
+        return f"spatial_dims={self.spatial_dims}, groups={self.groups}, unbiased={self.unbiased}"

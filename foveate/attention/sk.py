@@ -113,7 +113,7 @@ class SelectiveKernel(nn.Module):
                 f"sk: the hidden width max(channels // reduction, minimum) must be at least 1; got 0 from"
                 f" channels={channels}, reduction={reduction} (minimum=1 would do)"
             )
-        self.channels, self.spatial_dims, self.form = channels, spatial_dims, form
+        self.spatial_dims, self.form = spatial_dims, form
         self.branches = nn.ModuleList()
         for m in range(branches):
             dilation = 1 if light else m + 1
@@ -138,11 +138,16 @@ class SelectiveKernel(nn.Module):
             else:
                 nn.init.normal_(layer.weight, std=0.01)
 
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.reduce.in_features
+
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *t"]:
         check_map("sk", x, self.channels, self.spatial_dims, self.reduce.weight)
         branches = accumulate_branch_gradients([branch(x) for branch in self.branches])
         hidden = torch.relu(self.norm(self.reduce(pool_branches(branches))))
-        weights = torch.softmax(self.expand(hidden).unflatten(1, (len(self.branches), self.channels)), 1)
+        weights = torch.softmax(self.expand(hidden).unflatten(1, (len(self.branches), -1)), 1)
         record(self, branch=weights)
         return mix_branches(branches, weights)
 

@@ -101,7 +101,7 @@ class SpatialReductionAttention(nn.Module):
             raise ValueError(f"sra: heads must divide channels = {channels} ({_listed(fit)}); got {heads!r}")
         if isinstance(reduction, bool) or not isinstance(reduction, int) or reduction < 1:
             raise ValueError(f"sra: reduction must be a positive whole number; got {reduction!r}")
-        self.channels, self.spatial_dims, self.heads, self.reduction = channels, spatial_dims, heads, reduction
+        self.spatial_dims, self.heads, self.reduction = spatial_dims, heads, reduction
         self.attention_budget_mib = attention_budget_mib
         self.before = nn.LayerNorm(channels, eps=1e-6) if form == "block" else None
         self.query = nn.Linear(channels, channels, bias=bias)
@@ -117,11 +117,16 @@ class SpatialReductionAttention(nn.Module):
             nn.init.normal_(self.reduce.weight, std=math.sqrt(2 / (reduction**spatial_dims * channels)))
             nn.init.zeros_(self.reduce.bias)
 
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.query.in_features
+
     def _source(self, tokens: Tensor, sides: Sequence[int]) -> Tensor:
         """The tokens of keys and values: (N, P, C) → (N, K, C)."""
         if self.reduce is None or self.norm is None:
             return tokens
-        x = tokens.mT.unflatten(2, sides)
+        x = tokens.unflatten(1, sides).movedim(-1, 1)
         if min(sides) < self.reduction:
             x = F.pad(x, [size for side in reversed(sides) for size in (0, max(self.reduction - side, 0))])
         return self.norm(self.reduce(x).flatten(2).mT)
@@ -151,7 +156,7 @@ class SpatialReductionAttention(nn.Module):
         queries = self.query(tokens)
         keys, values = self.key_value(self._source(tokens, sides)).chunk(2, -1)
         record(self, affinity=LazyAffinity(sides, lambda at: attention_weights(queries[:, at], keys, heads=self.heads)))
-        mixed = self.out(attend(queries, keys, values, heads=self.heads)).mT.unflatten(2, sides).to(x.dtype)
+        mixed = self.out(attend(queries, keys, values, heads=self.heads)).unflatten(1, sides).movedim(-1, 1).to(x.dtype)
         return mixed if self.before is None else x + mixed
 
     def extra_repr(self) -> str:

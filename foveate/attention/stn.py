@@ -188,7 +188,7 @@ class SpatialTransformer(nn.Module):
         for option, value in (("widths", widths), ("kernel_sizes", kernel_sizes)):
             if len(value) != 2:
                 raise ValueError(f"stn: {option} must have two numbers; got {value!r}")
-        self.channels, self.spatial_dims, self.padding_mode, self.grid = channels, spatial_dims, padding_mode, grid
+        self.spatial_dims, self.padding_mode, self.grid = spatial_dims, padding_mode, grid
         self.align_corners = variant == "paper" if align_corners is None else align_corners
         self.size = None if size is None else tuple(size)
         first, second = (odd_kernel("stn", k) for k in kernel_sizes)
@@ -208,6 +208,11 @@ class SpatialTransformer(nn.Module):
         nn.init.zeros_(last.weight)
         with torch.no_grad():
             last.bias.copy_(torch.eye(spatial_dims, spatial_dims + 1).flatten())
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return next(self.localisation.parameters()).shape[1]
 
     def localise(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n d e"]:
         """θ for each sample."""

@@ -95,8 +95,13 @@ class TemporalAttention(nn.Module):
         super().__init__()
         check_dims("temporal", spatial_dims, (1, 3), "an image has no time axis; clips are (N, C, T, H, W)")
         one_of("temporal", "mode", mode, MODES)
-        self.channels, self.spatial_dims, self.mode = channels, spatial_dims, mode
+        self.spatial_dims, self.mode = spatial_dims, mode
         self.gate = TemporalGate("temporal", channels, reduction, kernel_size)
+
+    @property
+    def channels(self) -> int:
+        """C of the maps, read from the weights."""
+        return self.gate.reduce.in_channels
 
     def forward(self, x: Float[Tensor, "n c t *s"]) -> Float[Tensor, "n c u *s"]:
         check_map("temporal", x, self.channels, self.spatial_dims, self.gate.reduce.weight)

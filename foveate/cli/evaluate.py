@@ -45,7 +45,12 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
-    weights: Annotated[Path | None, typer.Option(help="Safetensors file or torch checkpoint.")] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Safetensors file or torch checkpoint, or a folder that has the pretrained one.")
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="The weights that timm or torchvision publish, in their caches.")
+    ] = False,
     source: Annotated[str | None, typer.Option(help="Whose official weights they are (GitHub owner/name).")] = None,
     cls: Annotated[str | None, typer.Option(help="The class there.")] = None,
     num_classes: Annotated[int | None, typer.Option(min=1, help="Outputs. Default: those of the weights.")] = None,
@@ -104,7 +109,7 @@ def evaluate(
     if (network is None) == (run is None):
         raise ValueError("wanted a network with --weights and --data, or --run DIR")
     if run is not None:
-        if weights or source or cls or option or labels or classes:
+        if weights or pretrained or source or cls or option or labels or classes:
             raise ValueError("--run: a study knows its network; it goes with --data, --device and --batch-size")
         predicted = parse.evaluation(window, stride, memory, flip, scales)
         _show_run(run, data, predicted, device=device, batch_size=batch_size, as_json=as_json)
@@ -118,10 +123,15 @@ def evaluate(
     given |= {"mean": _numbers("--mean", mean), "std": _numbers("--std", std), "bgr": bgr or None}
     given = {key: value for key, value in given.items() if value is not None}
     trained = load_trained(
-        network, weights, num_classes=num_classes, options=parse.pairs(option or [], "--option"), source=source, cls=cls
+        network,
+        parse.weights(weights, pretrained),
+        num_classes=num_classes,
+        options=parse.pairs(option or [], "--option"),
+        source=source,
+        cls=cls,
     )
     found = find_images(Path(data).expanduser(), labels=labels)
-    preprocessing = preprocessing_of(trained, found, weights.name if weights else "", given)
+    preprocessing = preprocessing_of(trained, found, given)
     names = trained.classes if classes is None else _names(classes)
     tested = evaluation_set(found, trained.outputs, preprocessing, names=names, channels=trained.channels, most=images)
     began = time.perf_counter()
@@ -144,7 +154,7 @@ def evaluate(
     right5 = int(scores.items["top5"].sum()) if "top5" in scores.items else None
     top1, top5 = 100 * right / count, None if right5 is None else 100 * right5 / count
     if as_json:
-        answer: dict[str, Any] = {"network": network, "weights": str(weights) if weights else None}
+        answer: dict[str, Any] = {"network": network, "weights": str(weights) if weights else trained.file or None}
         answer |= {"source": trained.source, "data": data, "num_classes": trained.outputs, "images": count}
         answer |= {"correct": right, "correct5": right5, "top1": top1, "top5": top5, "device": device}
         answer |= {"preprocessing": dataclasses.asdict(preprocessing), "classes": tested.about["classes"]}
@@ -167,7 +177,7 @@ def _show_run(
     from foveate.study.evaluation import evaluate_run
 
     found = evaluate_run(run, data, device=device, batch_size=batch_size, evaluation=predicted)
-    scores, intervals = found.scores, found.intervals()
+    scores = found.scores
     metrics = [one for one in found.task.metrics if one.name in scores.values]  # other data may have no small box
     if as_json:
         confusion = None if scores.confusion is None else scores.confusion.tolist()
@@ -177,8 +187,14 @@ def _show_run(
             "seed": found.trained.run.seed,
             "data": found.data.description,
             "items": len(found.data.test),
-            "metrics": [{**one.model_dump(exclude={"shown"}), "value": scores.values[one.name]} for one in metrics],
-            "intervals": {name: list(ends) for name, ends in intervals.items()},
+            "metrics": [
+                {
+                    **one.model_dump(exclude={"shown"}),
+                    "value": scores.values[one.name],
+                    "interval": found.intervals.get(one.name),
+                }
+                for one in metrics
+            ],
             "by_class": {name: dict(figures) for name, figures in scores.by_class.items()},
             "classes": list(scores.confused or scores.by_class),
             "confusion": confusion,
@@ -189,12 +205,9 @@ def _show_run(
         f"{found.trained.run.network}, {found.trained.name}: {len(found.data.test):,} items of {found.data.name}"
     )
     for one in metrics:
-        low, high = intervals.get(one.name, (None, None))
-        ends = "" if low is None or high is None else f" ({one.number(low)} to {one.number(high)})"
-        typer.echo(f"{one.name} {one.format(scores.values[one.name])}{ends}", nl=False)
-        typer.echo("" if one is metrics[-1] else "   ", nl=one is metrics[-1])
-    if intervals:
-        typer.echo("in brackets: 95 % over resampled items")
+        interval = found.intervals.get(one.name)
+        over = "" if interval is None else f" ({' to '.join(map(one.number, interval))} over new items)"
+        typer.echo(f"{one.name} {one.format(scores.values[one.name])}{over}")
     for line in scores.findings:
         typer.echo(f"note: {line}", err=True)
     for note in found.task.notes:
@@ -216,14 +229,13 @@ def _show_run(
 
 
 def preprocessing_of(
-    trained: "TrainedNetwork", images: "LabelledImages", weights: str = "", given: dict[str, Any] | None = None
+    trained: "TrainedNetwork", images: "LabelledImages", given: dict[str, Any] | None = None
 ) -> "Preprocessing":
     """What the network was published with, changed as given; small images are shown in their own size.
 
     Args:
         trained: the network.
         images: that it is tested on.
-        weights: name of the file of weights.
         given: fields of `Preprocessing` that replace the published ones.
 
     Raises: ValueError: if a value is out of its range, or mean and std are not of the network's channels.
@@ -231,7 +243,7 @@ def preprocessing_of(
     from foveate.data.transforms import published
 
     given = dict(given or {})
-    usual = published(trained.name, trained.source, weights)
+    usual = published(trained.name, trained.source, trained.file)
     if images.side is not None:
         usual = dataclasses.replace(usual, image_size=images.side, crop_pct=1.0)
         if "image_size" in given:

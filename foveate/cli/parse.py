@@ -2,8 +2,10 @@
 
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
+from foveate.spec import PRETRAINED
 from foveate.variant import PLAIN
 
 
@@ -93,6 +95,16 @@ def seeds(text: str) -> Any:
     if len(numbers) == 1 and numbers[0] < 1:
         raise ValueError(f"--seeds: wanted 1 or more; got {text}")
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def weights(file: str | Path | None, pretrained: bool) -> str | Path | None:
+    """The file, the folder that has the published one, or "pretrained".
+
+    Raises: ValueError: --pretrained with a file.
+    """
+    if pretrained and file is not None and not Path(file).expanduser().is_dir():
+        raise ValueError(f"--pretrained: with --weights it takes a folder that has the published file; got {file}")
+    return PRETRAINED if pretrained and file is None else file
 
 
 def metric(name: str | None, better: str | None, unit: str | None = None) -> Any:

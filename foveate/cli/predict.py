@@ -20,7 +20,15 @@ def predict(
         str | None, typer.Option(help="A study's network: DIR, DIR:ARM or DIR:ARM:SEED, or the folder of a run.")
     ] = None,
     network: Annotated[str | None, typer.Option(help="As of foveate evaluate: a name, or a saved file.")] = None,
-    weights: Annotated[Path | None, typer.Option(help="With --network: safetensors file or torch checkpoint.")] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --network: safetensors file or torch checkpoint, or a folder that has the pretrained one."
+        ),
+    ] = None,
+    pretrained: Annotated[
+        bool, typer.Option("--pretrained", help="The weights that timm or torchvision publish, in their caches.")
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -62,9 +70,11 @@ def predict(
 
     require_device(device)
     if (run is None) == (network is None):
-        raise ValueError("wanted --run DIR or --network NAME with --weights FILE")
-    evaluation = parse.evaluation(window, stride, memory, flip, scales)
-    predictor = of_run(run, evaluation) if run is not None else of_network(str(network), weights, evaluation)
+        raise ValueError("wanted --run DIR or --network NAME with --weights FILE or --pretrained")
+    if run is not None and (weights or pretrained):
+        raise ValueError("--run: a study knows its network's weights; --weights and --pretrained go with --network")
+    evaluation, given = parse.evaluation(window, stride, memory, flip, scales), parse.weights(weights, pretrained)
+    predictor = of_run(run, evaluation) if run is not None else of_network(str(network), given, evaluation)
     if predictor.note:
         typer.echo(f"note: {predictor.note}", err=True)
     as_folder = out is not None and (out.is_dir() or not out.suffix)

@@ -13,7 +13,7 @@ import typer
 from foveate.cli import parse
 from foveate.cli.imports import given_imports
 from foveate.cli.outcome import write_and_print, write_and_print_across
-from foveate.spec import PRETRAINED, Study
+from foveate.spec import Study
 from foveate.study_file import check_study, read_study
 
 app = typer.Typer(
@@ -159,12 +159,9 @@ def run(
 
     if data is not None and not data.strip():
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
-    if pretrained and weights is not None and not Path(weights).expanduser().is_dir():
-        raise ValueError(f"--pretrained: with --weights it takes a folder that has the published file; got {weights}")
-    weights = PRETRAINED if pretrained and weights is None else weights
     content: dict[str, Any] = read_study(file).model_dump(mode="json", exclude_unset=True) if file else {}
     given: dict[str, Any] = {"until": until, "max_seeds": max_seeds, "resplit": resplit}
-    given |= {"task": task, "network": network, "weights": weights, "trainer": trainer}
+    given |= {"task": task, "network": network, "weights": parse.weights(weights, pretrained), "trainer": trainer}
     given |= parse.control(control)
     given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better, unit)}
     options = {

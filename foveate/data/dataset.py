@@ -77,6 +77,31 @@ def _moved(value: Any, device: torch.device | str, channels_last: bool) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class Levels:
+    """How the inputs of a batch of images come from pixels of 0 to 255: (pixels − offset) · scale, a channel.
+
+    Attributes:
+        offset, scale: (C,).
+        bgr: is blue the first channel?
+    """
+
+    offset: Tensor
+    scale: Tensor
+    bgr: bool = False
+
+    def pixels(self, x: Tensor) -> NDArray[np.uint8]:
+        """(N, C, H, W) as in a batch → uint8 (N, H, W, C), red first."""
+        values = (x / self.scale.view(1, -1, 1, 1) + self.offset.view(1, -1, 1, 1)).round().clamp(0, 255)
+        found = values.to(torch.uint8).permute(0, 2, 3, 1)
+        return np.ascontiguousarray(found.numpy()[..., ::-1] if self.bgr else found.numpy())
+
+    def normalised(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """The other way."""
+        x = torch.from_numpy(np.ascontiguousarray(pixels[..., ::-1] if self.bgr else pixels)).permute(0, 3, 1, 2)
+        return x.float().contiguous().sub_(self.offset.view(1, -1, 1, 1)).mul_(self.scale.view(1, -1, 1, 1))
+
+
 class Split(ABC):
     """Samples, given in batches. Nothing changes after it is made: any number of threads may read at once.
 
@@ -85,15 +110,19 @@ class Split(ABC):
         groups: (n,) what each item belongs to, such as a subject or a recording: items of one group stay on one side of
             a division and are resampled whole; None: each stands alone.
         contents_alike: (n,) equal numbers for copies of one item, in both splits of a set; None: not known.
+        levels: how the inputs come from pixels; None: they are no images of 0 to 255.
         shapes: (n,) equal numbers for items that evaluation gives in one size, as one batch must be; None: all.
+        positions: (n,) how many each item has there; None: as `Dataset.inputs` says.
         pixels: (n, K) positions of each class in the mask of each item; None: not known, or items have no masks.
         annotations: n: the boxes of each item in its own pixels, known without reading it; None: items have no boxes.
     """
 
+    levels: Levels | None = None
     strata: NDArray[np.int64] | None = None
     groups: NDArray[np.str_] | None = None
     contents_alike: NDArray[np.int64] | None = None
     shapes: NDArray[np.int64] | None = None
+    positions: NDArray[np.int64] | None = None
     pixels: NDArray[np.int64] | None = None
     annotations: Sequence[Annotation] | None = None
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from foveate.data.augmentation import Edge, Movement
-from foveate.data.dataset import IGNORED, Batch, Dataset, Split, Target
+from foveate.data.dataset import IGNORED, Batch, Dataset, Levels, Split, Target
 from foveate.data.decode import read_image
 from foveate.data.subset import choose, positions
 from foveate.spec import DataSpec
@@ -59,6 +59,8 @@ class InMemory(Split):
         levels = 255 if inputs.dtype == np.uint8 else 1
         self._offset = torch.tensor(mean).view(1, -1, *rank) * levels
         self._scale = 1 / (torch.tensor(std).view(1, -1, *rank) * levels)
+        if inputs.dtype == np.uint8 and len(self.size) == 2:
+            self.levels = Levels(self._offset.flatten(), self._scale.flatten())
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveate.data.augmentation import uniforms
-from foveate.data.dataset import Batch, Split
+from foveate.data.dataset import Batch, Levels, Split
 from foveate.data.decode import read_image
 from foveate.data.in_memory import nearest
 from foveate.data.joint import DRAWS, JointTransform, Sample, joint_sample
@@ -71,8 +71,10 @@ class MaskedImages(Split):
         if not transform.whole:
             sides = np.array([item.size for item in items], np.int64).reshape(-1, 2)
             self.shapes = np.unique(sides, axis=0, return_inverse=True)[1].reshape(-1)
+            self.positions = sides.prod(1)
         self._offset = torch.tensor(mean).view(-1, 1, 1) * 255
         self._scale = 1 / (torch.tensor(std).view(-1, 1, 1) * 255)
+        self.levels = Levels(self._offset.flatten(), self._scale.flatten())
         self._decoded: dict[int, tuple[Pixels, Pixels]] = {}  # for training
         self._shown: dict[int, tuple[Tensor, Tensor]] = {}  # in evaluation, uint8
         self._room = {"train": KEPT_BYTES, "test": KEPT_BYTES}

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from foveate.data.augmentation import uniforms
-from foveate.data.dataset import Batch, Content, Split
+from foveate.data.dataset import Batch, Content, Levels, Split
 from foveate.data.decode import read_image
 from foveate.data.transforms import Preprocessing
 
@@ -69,6 +69,7 @@ class Photos(Split):
         self._kept: dict[int, NDArray[np.uint8]] = {}  # what evaluation shows of an item
         self._offset = torch.tensor(preprocessing.mean).view(1, -1, 1, 1) * 255
         self._scale = 1 / (torch.tensor(preprocessing.std).view(1, -1, 1, 1) * 255)
+        self.levels = Levels(self._offset.flatten(), self._scale.flatten(), preprocessing.bgr)
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -11,12 +11,16 @@ from torch import Tensor
 from foveate.data.dataset import Batch, Split
 
 
-def evaluation_parts(split: Split, items: Sequence[int], size: int) -> list[list[int]]:
-    """The items in order in parts of at most `size`, each of items that evaluation gives in one size."""
+def evaluation_parts(split: Split, items: Sequence[int], size: int, positions: int) -> list[list[int]]:
+    """The items in order in parts of items that evaluation gives in one size.
+
+    A part has at most `size` items of so many positions; of larger ones fewer, at least one.
+    """
     parts: list[list[int]] = []
     for item in items:
         last = parts[-1] if parts else []
-        if last and len(last) < size and (split.shapes is None or split.shapes[item] == split.shapes[last[0]]):
+        most = size if split.positions is None else max(1, min(size, size * positions // int(split.positions[item])))
+        if last and len(last) < most and (split.shapes is None or split.shapes[item] == split.shapes[last[0]]):
             last.append(item)
         else:
             parts.append([item])

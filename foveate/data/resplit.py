@@ -29,9 +29,10 @@ class Part(Split):
         self.splits, self.places, self.prefixes = splits, places, prefixes
         self.strata = _of_both(splits, "strata", places)
         self.groups = _of_both(splits, "groups", places)
-        self.pixels = _of_both(splits, "pixels", places)
+        self.pixels, self.positions = (_of_both(splits, name, places) for name in ("pixels", "positions"))
         self.shapes = _shapes_of_both(splits, places)
         self.contents_alike = None if copies is None else copies[places]
+        self.levels = splits[-1].levels  # all splits of a set have the same
         known = [split.annotations for split in splits if split.annotations is not None]
         if len(known) == len(splits):
             whole = [one for of_split in known for one in of_split]

@@ -14,9 +14,11 @@ from foveate.networks._detectors import is_detector
 from foveate.networks._example import check_shape, example_input, usual_classes, usual_shape
 from foveate.networks._head import Head, build_without_memory, find_head
 from foveate.networks._inner import InnerWidth, Widths, extra_layers, grew_by, inner_widths
+from foveate.networks._narrow import is_narrowed, narrow_to
 from foveate.networks._origin import Origin, note_origin, origin_of
 from foveate.networks._pretrained import ReleasedFile, find_release, is_release, read_release, release_of, unloaded_tag
 from foveate.networks._registry import NETWORKS, create_network, list_networks, register_network
+from foveate.networks._residual import PadShortcut
 from foveate.networks._weights import load_weights, weights_fingerprint
 from foveate.networks._widen import widen_until
 
@@ -25,6 +27,7 @@ __all__ = [
     "Head",
     "InnerWidth",
     "Origin",
+    "PadShortcut",
     "ReleasedFile",
     "Weights",
     "Widths",
@@ -44,9 +47,11 @@ __all__ = [
     "inner_widths",
     "input_channels",
     "is_detector",
+    "is_narrowed",
     "is_release",
     "list_networks",
     "load_weights",
+    "narrow_to",
     "note_origin",
     "origin_of",
     "read_own_file",

@@ -14,15 +14,17 @@ PLACEMENTS = ("standard", "pre", "post", "identity")
 
 
 class PadShortcut(nn.Module):
-    """The parameter-free shortcut: every stride-th pixel, and zero channels before and behind."""
+    """The parameter-free shortcut: every stride-th position, and zero channels before and behind."""
 
     def __init__(self, extra: int, stride: int) -> None:
         super().__init__()
         self.extra, self.stride = extra, stride
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.stride > 1:
+            x = x[(slice(None), slice(None), *(slice(None, None, self.stride),) * (x.dim() - 2))]
         front = self.extra // 2
-        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, front, self.extra - front))
+        return F.pad(x, (0, 0) * (x.dim() - 2) + (front, self.extra - front)) if self.extra else x
 
 
 def build_shortcut(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -55,13 +56,18 @@ def resized(x: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "
     return F.interpolate(x, tuple(size), mode="bilinear", align_corners=False)
 
 
-def fused(maps: Sequence[Float[Tensor, "n _ _ _"]], weight: Float[Tensor, "k c 1 1"]) -> Float[Tensor, "n k h w"]:
-    """A 1×1 convolution of maps that are resized to the last, the largest, and put side by side.
+def fused(maps: Sequence[Float[Tensor, "n _ _ _"]], layer: nn.Conv2d) -> Float[Tensor, "n k h w"]:
+    """A 1×1 convolution without bias of maps that are resized to the last, the largest, and put side by side.
 
     Convolution and resizing are both linear and exchanged here: each map is convolved at its own size, so that neither
-    the maps side by side are in memory nor the arithmetic is done where they only repeat themselves.
+    the maps side by side are in memory nor the arithmetic is done where they only repeat themselves. A layer with
+    hooks, or of a class that does more, is called as it is.
     """
-    weights = weight.split([x.shape[1] for x in maps], 1)
+    if type(layer) is not nn.Conv2d or layer._forward_hooks or layer._forward_pre_hooks:
+        size = maps[-1].shape[2:]
+        found: Tensor = layer(torch.cat([x if x.shape[2:] == size else resized(x, size) for x in maps], 1))
+        return found
+    weights = layer.weight.split([x.shape[1] for x in maps], 1)
     *others, total = (F.conv2d(x, part) for x, part in zip(maps, weights, strict=True))
     for other in others:
         total = total + resized(other, total.shape[2:])

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.attention.drsn import BiasedBatchNorm, he_truncated_
+from foveate.networks._residual import PadShortcut
 from foveate.networks._same_padding import tensorflow_same
 
 _CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
@@ -62,7 +62,8 @@ class ShrinkageBlock(nn.Module):
         kernel = (kernel_size,) * spatial_dims if isinstance(kernel_size, int) else tuple(kernel_size)
         if len(kernel) != spatial_dims:
             raise ValueError(f"ShrinkageBlock: kernel_size must have {spatial_dims} numbers; got {kernel_size!r}")
-        self.kernel_size, self.stride, self.extra = kernel, stride, width - channels
+        self.kernel_size, self.stride = kernel, stride
+        self.shortcut = PadShortcut(width - channels, stride) if width > channels or stride > 1 else None
         convolution = _CONV[spatial_dims]
         self.bn1 = BiasedBatchNorm(channels)
         self.conv1 = convolution(channels, width, kernel, stride)  # type: ignore[arg-type]
@@ -79,14 +80,8 @@ class ShrinkageBlock(nn.Module):
         for layer in (self.conv1, self.conv2):
             he_truncated_(layer)
 
-    def _shortcut(self, x: Tensor) -> Tensor:
-        if self.stride > 1:
-            x = x[(slice(None), slice(None), *(slice(None, None, self.stride),) * (x.dim() - 2))]
-        front = self.extra // 2
-        return F.pad(x, (0, 0) * (x.dim() - 2) + (front, self.extra - front)) if self.extra else x
-
     def forward(self, x: Tensor) -> Tensor:
         y = self.conv1(tensorflow_same(torch.relu(self.bn1(x)), self.kernel_size, self.stride))
         y = self.conv2(tensorflow_same(torch.relu(self.bn2(y)), self.kernel_size, 1))
         y = y if self.shrink is None else self.shrink(y)
-        return y + self._shortcut(x)
+        return y + (x if self.shortcut is None else self.shortcut(x))

@@ -72,7 +72,7 @@ class MixFeedForward(nn.Module):
         start(self)
 
     def forward(self, x: Float[Tensor, "n p c"], size: Sequence[int]) -> Float[Tensor, "n p c"]:
-        grid = self.expand(x).mT.unflatten(2, tuple(size))
+        grid = self.expand(x).unflatten(1, tuple(size)).movedim(-1, 1)
         return self.reduce(F.gelu(self.depthwise(grid).flatten(2).mT))
 
 
@@ -81,7 +81,7 @@ class MapFeedForward(MixFeedForward):
 
     def forward(self, x: Map) -> Map:  # type: ignore[override]
         size = x.shape[2:]
-        return super().forward(x.flatten(2).mT, size).mT.unflatten(2, size)
+        return super().forward(x.flatten(2).mT, size).unflatten(1, size).movedim(-1, 1)
 
 
 class PreNormBlock(nn.Module):

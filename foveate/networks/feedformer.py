@@ -90,8 +90,8 @@ class FeedFormerDecoder(nn.Module):
         decoded = []
         for x, block in zip(others[::-1], self.blocks, strict=True):
             size = x.shape[2:]
-            decoded.append(block(x.flatten(2).mT, y, size).mT.unflatten(2, size))
-        total = fused([*decoded, shallow], self.fuse.weight)
+            decoded.append(block(x.flatten(2).mT, y, size).unflatten(1, size).movedim(-1, 1))
+        total = fused([*decoded, shallow], self.fuse)
         return self.classify(self.dropout(F.relu(self.fuse_norm(total))))
 
 

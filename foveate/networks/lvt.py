@@ -59,7 +59,8 @@ class ConvolutionalSelfAttention(nn.Module):
         values = self.value(windows.flatten(1, 2).unflatten(2, grid)).flatten(2)
         values = values.unflatten(1, (TAPS, h, channels // h)).permute(0, 4, 2, 1, 3)
         mixed = (weights @ values).permute(0, 2, 4, 3, 1).flatten(1, 3)  # N, head × channel × tap, window
-        return self.out(F.fold(mixed, tuple(size), 3, padding=1, stride=2).flatten(2).mT).mT.unflatten(2, size)
+        folded = F.fold(mixed, tuple(size), 3, padding=1, stride=2)
+        return self.out(folded.movedim(1, -1)).movedim(-1, 1)
 
 
 class RecursiveAtrousSelfAttention(nn.Module):
@@ -88,7 +89,7 @@ class RecursiveAtrousSelfAttention(nn.Module):
     def _once(self, x: Map) -> Map:
         size = x.shape[2:]
         tokens = x.flatten(2).mT
-        q = self.query(tokens).mT.unflatten(2, size)
+        q = self.query(tokens).unflatten(1, size).movedim(-1, 1)
         weight, groups = self.atrous.weight, self.atrous.groups
         seen = [F.silu(F.conv2d(q, weight, padding=r, dilation=r, groups=groups)) for r in self.dilations]
         queries = torch.stack(seen).sum(0).flatten(2).mT
@@ -98,7 +99,7 @@ class RecursiveAtrousSelfAttention(nn.Module):
             tokens = self.norm(reduced.flatten(2).mT)
         keys, values = self.key_value(tokens).chunk(2, -1)
         record(self, affinity=LazyAffinity(size, lambda at: attention_weights(queries[:, at], keys, heads=self.heads)))
-        return self.out(attend(queries, keys, values, heads=self.heads)).mT.unflatten(2, size)
+        return self.out(attend(queries, keys, values, heads=self.heads)).unflatten(1, size).movedim(-1, 1)
 
     def forward(self, x: Map) -> Map:
         if self.steps == 1:

@@ -42,7 +42,7 @@ class SegFormerDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Map]) -> Float[Tensor, "n k h w"]:
         deep = [linear(x) for x, linear in zip(maps, self.linears, strict=True)][::-1]
-        total = fused(deep, self.fuse.weight)
+        total = fused(deep, self.fuse)
         return self.classify(self.dropout(F.relu(self.fuse_norm(total))))
 
 

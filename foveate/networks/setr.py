@@ -1,10 +1,10 @@
 """SETR: a vision transformer that keeps one resolution, and three decoders of its tokens.
 
 Zheng et al., "Rethinking Semantic Segmentation from a Sequence-to-Sequence Perspective with Transformers", CVPR 2021,
-arXiv:2012.15840. The transformer is timm's. The paper's auxiliary heads at middle layers are left out.
+arXiv:2012.15840. The transformer is timm's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,10 @@ from foveate.networks._transformer import Map
 
 FILES = ("vision_transformer", "deit", "beit", "eva")  # of timm, whose networks keep one resolution
 LEVELS = 4  # of the transformer that "mla" reads
+BLOCKS = 24  # of the paper's transformer
+AUXILIARY = {"naive": (10, 15, 20), "pup": (10, 15, 20), "mla": (6, 12, 18, 24)}  # blocks of it that are classified too
+
+Logits = Float[Tensor, "n k h w"]
 
 
 class Naive(nn.Module):
@@ -92,9 +96,13 @@ class SETR(nn.Module):
         decoder: "naive", "pup" or "mla".
         embed: channels of the decoder; "mla" ends with half of them. The paper halves that of the transformer, the
             published number of parameters is that of 256.
+        auxiliary: numbers of the blocks, 1 the first, whose tokens a head of two layers classifies in training; None:
+            10, 15 and 20 of 24 ("mla": 6, 12, 18 and 24), at the same parts of another depth.
 
-    Shape: (N, in_channels, H, W) → (N, num_classes, H, W).
-    Raises: LookupError: no such network. ValueError: it is no vision transformer; an unknown decoder.
+    Shape: (N, in_channels, H, W) → (N, num_classes, H, W); in training with auxiliary heads (main, first, …), each of
+        this shape. Released training weighs the losses of the others by 0.4.
+    Raises: LookupError: no such network. ValueError: it is no vision transformer; an unknown decoder; a block that it
+        does not have.
     """
 
     def __init__(
@@ -106,6 +114,7 @@ class SETR(nn.Module):
         encoder_options: Mapping[str, Any] | None = None,
         decoder: str = "pup",
         embed: int = 256,
+        auxiliary: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if decoder not in DECODERS:
@@ -120,12 +129,24 @@ class SETR(nn.Module):
         self.patch: int = max(self.encoder.patch_embed.patch_size)
         width = self.encoder.embed_dim
         self.decoder = DECODERS[decoder](width, num_classes, embed)
+        if auxiliary is None:
+            auxiliary = sorted({max(round(number * len(blocks) / BLOCKS), 1) for number in AUXILIARY[decoder]})
+        if wrong := [number for number in auxiliary if not 1 <= number <= len(blocks)]:
+            raise ValueError(f"setr: auxiliary must list blocks from 1 to {len(blocks)}; got {wrong[0]!r}")
+        self.supervised = [number - 1 for number in auxiliary]
+        self.auxiliary = nn.ModuleList(Naive(width, num_classes, embed) for _ in auxiliary)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Logits | tuple[Logits, ...]:
         height, width = x.shape[2:]
         x = padded(x, self.patch)
-        maps = self.encoder.forward_intermediates(x, indices=self.layers, norm=True, intermediates_only=True)
-        return resized(self.decoder(maps), x.shape[2:])[..., :height, :width]
+        read = sorted({*self.layers, *self.supervised}) if self.training else self.layers
+        maps = self.encoder.forward_intermediates(x, indices=read, norm=True, intermediates_only=True)
+        of = dict(zip(read, maps, strict=True))
+        found = [self.decoder([of[layer] for layer in self.layers])]
+        if self.training:
+            found += [head([of[layer]]) for head, layer in zip(self.auxiliary, self.supervised, strict=True)]
+        logits = [resized(one, x.shape[2:])[..., :height, :width] for one in found]
+        return logits[0] if len(logits) == 1 else tuple(logits)
 
 
 for _decoder in DECODERS:

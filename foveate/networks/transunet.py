@@ -72,7 +72,7 @@ class TransUNet(nn.Module):
         x = padded(x, STRIDE)
         *skips, deep = self.encoder.forward_intermediates(x, indices=[0, 1, 2, 3], intermediates_only=True)
         tokens = self.transformer.forward_features(deep)[:, self.transformer.num_prefix_tokens :]
-        y = self.first(tokens.mT.unflatten(2, deep.shape[2:]))
+        y = self.first(tokens.unflatten(1, deep.shape[2:]).movedim(-1, 1))
         for step in self.steps:
             y = resized(y, [2 * side for side in y.shape[2:]])
             y = step(torch.cat([y, skips.pop()], 1) if skips else y)

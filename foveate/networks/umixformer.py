@@ -64,7 +64,7 @@ class PooledStages(nn.Module):
         """Of maps that are averaged already."""
         layers = iter(self.align)
         pooled = [next(layers)(x) if ratio > 1 else x for x, ratio in zip(pooled, self.ratios, strict=True)]
-        if len({x.shape[2:] for x in pooled}) > 1:
+        if any(x.shape[2:] != pooled[0].shape[2:] for x in pooled):
             got = ", ".join("×".join(map(str, x.shape[2:])) for x in pooled)
             raise ValueError(f"PooledStages: with ratios {self.ratios} the maps must end on one grid; got {got}")
         return torch.cat(pooled, 1)
@@ -135,12 +135,20 @@ class HalfMixAttention(MixAttention):
     def forward(self, x: Tokens, y: Tokens, size: Sequence[int] | None = None) -> Tokens:
         if size is None:
             raise ValueError("HalfMixAttention: wanted the size (H, W) of x; got None")
-        half = self.align(averaged(x.mT.unflatten(2, tuple(size)), 2))
+        half = self.align(averaged(x.unflatten(1, tuple(size)).movedim(-1, 1), 2))
         grid = half.shape[2:]
         queries = F.gelu(self.of_aligned(half.flatten(2).mT))
-        found = super().forward(queries, self.of_mixed(y), grid).mT.unflatten(2, grid)
+        found = super().forward(queries, self.of_mixed(y), grid).unflatten(1, grid).movedim(-1, 1)
         whole = F.interpolate(found, scale_factor=2, mode="bilinear", align_corners=False)
         return whole[..., : size[0], : size[1]].flatten(2).mT
+
+
+class ReleasedHalfMixAttention(HalfMixAttention):
+    """As released: queries of the whole grid are computed too and dropped; the published multiply-adds have them."""
+
+    def forward(self, x: Tokens, y: Tokens, size: Sequence[int] | None = None) -> Tokens:
+        self.query(x)
+        return super().forward(x, y, size)
 
 
 class MixBlock(nn.Module):
@@ -202,8 +210,9 @@ class UMixFormerDecoder(nn.Module):
         num_classes: channels of the output.
         form: "ade20k", or "cityscapes": keys and values on half that grid, queries on half their own.
         variant: "clean" (default), "official": as released, with the weights that it owns and never uses, so that its
-            checkpoints load, and a fusion of maps that are resized first (the same outputs, more arithmetic), or
-            "paper": norms where the paper has them (see `MixBlock`).
+            checkpoints load, a fusion of maps that are resized first and, in "cityscapes", queries that are dropped
+            (the same outputs, more arithmetic: that of the published counts), or "paper": norms where the paper has
+            them (see `MixBlock`).
         kv: whose keys and values: "mix" (all stages), "cross" (the result of the block before; the deepest its own
             map), "self" (the block's own map), all on the same grid. The paper compares these; what it feeds the last
             two is our reading.
@@ -245,6 +254,9 @@ class UMixFormerDecoder(nn.Module):
             raise ValueError(f"umixformer: wanted four widths, heads and ratios; got {widths}, {heads}, {ratios}")
         self.variant, self.kv = variant, kv
         self.ratios = tuple(ratio * (2 if form == "cityscapes" else 1) for ratio in ratios)
+        attention: type[MixAttention] = MixAttention
+        if form == "cityscapes":
+            attention = ReleasedHalfMixAttention if variant == "official" else HalfMixAttention
         self.pooled, self.blocks = nn.ModuleList(), nn.ModuleList()
         for i, width in enumerate(deep):
             read = self._read_by(i)
@@ -254,7 +266,7 @@ class UMixFormerDecoder(nn.Module):
                 sum(deep[j] for j in read),
                 heads=heads[i],
                 drop_path=drop_path,
-                attention=HalfMixAttention if form == "cityscapes" else MixAttention,
+                attention=attention,
                 norms="paper" if variant == "paper" else "official",
             )
             self.blocks.append(block)
@@ -277,7 +289,7 @@ class UMixFormerDecoder(nn.Module):
             size, stages = encoded[i].shape[2:], self.pooled[i]
             assert isinstance(stages, PooledStages)
             y = stages.mix([pooled[j] for j in self._read_by(i)])
-            found = block(encoded[i].flatten(2).mT, y.flatten(2).mT, size).mT.unflatten(2, size)
+            found = block(encoded[i].flatten(2).mT, y.flatten(2).mT, size).unflatten(1, size).movedim(-1, 1)
             pooled[i] = averaged(found, self.ratios[i])
             decoded.append(found)
         return self.classify(self.dropout(F.relu(self.fuse_norm(self._fused(decoded)))))
@@ -286,7 +298,7 @@ class UMixFormerDecoder(nn.Module):
         if self.variant == "official":
             size = maps[-1].shape[2:]
             return self.fuse(torch.cat([*(resized(x, size) for x in maps[:-1]), maps[-1]], 1))
-        return fused(maps, self.fuse.weight)
+        return fused(maps, self.fuse)
 
 
 def divisor(width: int, most: int) -> int:

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from foveate.attention import create_attention
 from foveate.networks._registry import register_network
-from foveate.networks._segmentation import padded
+from foveate.networks._segmentation import padded, resized
 
 PAPER = (64, 128, 256, 512, 1024)
 SMALL = (16, 32, 64, 128)
 PLACES = ("encoder", "bottleneck", "skip", "decoder")
+
+Logits = Float[Tensor, "n k h w"]
 
 
 class DoubleConv(nn.Sequential):
@@ -52,8 +54,10 @@ class UNet(nn.Module):
         at: where it stands: "encoder" (after each of its blocks but the deepest), "bottleneck" (after that one), "skip"
             (on what goes across, not on what goes down), "decoder" (after each of its blocks).
         attention_options: of the mechanism.
+        deep_supervision: in training, classify the decoder's smaller maps too, each by a 1×1 convolution.
 
-    Shape: (N, in_channels, H, W) → (N, num_classes, H, W).
+    Shape: (N, in_channels, H, W) → (N, num_classes, H, W); in training with deep supervision (main, …), from large to
+        small maps, each resized to the image.
     Raises: ValueError: fewer than two widths; an unknown place; a gate elsewhere than at skips. LookupError, TypeError:
         an unknown mechanism, an option that it does not have.
     """
@@ -67,6 +71,7 @@ class UNet(nn.Module):
         attention: str | None = None,
         at: Sequence[str] = ("decoder",),
         attention_options: Mapping[str, Any] | None = None,
+        deep_supervision: bool = False,
     ) -> None:
         super().__init__()
         if len(widths) < 2:
@@ -91,11 +96,14 @@ class UNet(nn.Module):
         self.skip = nn.ModuleList(skip[0] if skip else nn.Identity() for skip in skips)
         self.decoder = nn.ModuleList(DoubleConv(2 * b, b, *made("decoder", b)) for _, b in pairs)
         self.head = nn.Conv2d(widths[0], num_classes, 1)
+        smaller = widths[1:-1] if deep_supervision else ()
+        self.auxiliary = nn.ModuleList(nn.Conv2d(width, num_classes, 1) for width in smaller)
 
-    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Logits | tuple[Logits, ...]:
         height, width = x.shape[2:]
         x = padded(x, self.multiple)
-        across = []
+        across, decoded = [], []
+        supervised = self.training and len(self.auxiliary) > 0
         for number, block in enumerate(self.encoder):
             x = block(self.pool(x) if number else x)
             across.append(x)
@@ -104,7 +112,14 @@ class UNet(nn.Module):
             shallow = across.pop()
             shallow = skip(shallow, x) if self.gated else skip(shallow)
             x = block(torch.cat([shallow, up(x)], 1))
-        return self.head(x)[..., :height, :width]
+            if supervised:
+                decoded.append(x)
+        logits = [self.head(x)]
+        if supervised:
+            smaller = zip(self.auxiliary, reversed(decoded[:-1]), strict=True)
+            logits += [resized(head(y), x.shape[2:]) for head, y in smaller]
+        cut = [one[..., :height, :width] for one in logits]
+        return cut[0] if len(cut) == 1 else tuple(cut)
 
 
 def _check(attention: str | None, at: Sequence[str], options: Mapping[str, Any] | None) -> None:

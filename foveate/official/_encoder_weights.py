@@ -55,12 +55,13 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
         raise ValueError(f"{given.file}: this {type(model).__name__} has no encoder that could start from them")
     encoder = model.get_submodule(place)
     wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(COUNTER)}
-    best = 0
+    best, lacking = 0, ""
     for whose, names, state in _readings(given, wanted):
         known = [key for key in state if names.get(key) in wanted]
         found = {names[key]: key for key in known if fits(state[key], wanted[names[key]])}
         if len(found) < len(wanted):
-            best = max(best, len(found))
+            if len(found) > best:
+                best, lacking = len(found), _lacking(wanted, found, {names[key]: state[key] for key in known})
             continue
         inside = encoder.state_dict()
         with torch.no_grad():
@@ -74,7 +75,7 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
         return StartedEncoder(len(found), whose, tuple(left), tuple(fresh))
     raise ValueError(
         f"{given.file}: wanted the {len(wanted)} tensors of the encoder, by our names or released ones; at most "
-        f"{best} of them are there in its shapes"
+        f"{best} of them are there in its shapes{lacking}"
     )
 
 
@@ -82,6 +83,13 @@ def encoder_place(model: nn.Module) -> str | None:
     """The dotted name of a whole network's encoder; None where it has none."""
     names = {name for name, _ in model.named_modules()}
     return next((place for place in _PLACES if place in names), None)
+
+
+def _lacking(wanted: State, found: Mapping[str, str], there: State) -> str:
+    """The first tensor that is not there or has another shape, by our name."""
+    name = next(name for name in wanted if name not in found)
+    shapes = f"wanted the shape {tuple(wanted[name].shape)}, " if name in there else ""
+    return f"; {name}: {shapes}got {tuple(there[name].shape) if name in there else 'none'}"
 
 
 def _readings(given: State, wanted: State) -> Iterator[tuple[str, dict[str, str], State]]:

@@ -81,6 +81,11 @@ def estimate(metric: Metric, found: Estimate | None) -> tuple[str, str]:
     return f"{mean:.{digits}f}".replace("-", "−"), f"{half:.{digits}f}"
 
 
+def number(metric: Metric, value: float | None) -> str:
+    """A value without its unit."""
+    return NONE if value is None else metric.number(value)
+
+
 def size(metric: Metric, value: float) -> str:
     """A difference without sign and unit: two decimals of points, else two digits."""
     value = metric.factor * value

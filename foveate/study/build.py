@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from foveate.compress import prune
 from foveate.data.dataset import Batch, Dataset
 from foveate.insertion import insert
 from foveate.networks import (
@@ -131,7 +132,20 @@ def _zeros(value: Any, device: str) -> Any:
 
 
 def build_for(run: Run, data: Dataset, outputs: int, device: str = "cpu") -> nn.Module:
-    """The network of a run on its data: `build_variant` with an example made from the data."""
+    """The network that a run ends with, with fresh weights: `build_variant_for`, pruned if the run says so.
+
+    How many channels go depends on no weights, so this one costs what the trained one costs.
+    """
+    pruning = run.variant.prune
+    if pruning is None:
+        return build_variant_for(run, data, outputs, device)
+    example = example_inputs(example_batch(run, data))
+    small = prune(build_variant_for(run, data, outputs), example, pruning.amount, importance=pruning.importance)
+    return small.to(device)
+
+
+def build_variant_for(run: Run, data: Dataset, outputs: int, device: str = "cpu") -> nn.Module:
+    """The network that a run begins with: `build_variant` with an example made from the data."""
     batch = example_batch(run, data)
     example = example_inputs(batch, device)
     channels = example.shape[1] if isinstance(example, Tensor) else data.inputs[0]

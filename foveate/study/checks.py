@@ -11,6 +11,7 @@ from foveate.networks import NETWORKS
 from foveate.registry import Registry, check_options, is_file_reference, read_from_file, run_file
 from foveate.spec import Study, Variant
 from foveate.study.start import find_start
+from foveate.study.teacher import teacher_fingerprint
 from foveate.study_file import line_of
 from foveate.tasks import TASKS
 
@@ -33,6 +34,13 @@ def check_names(study: Study, *, file: Path | None = None) -> Study:
             raise ValueError(str(error)) from None
     for variant in study.variants:
         _check_variant(variant, file)
+        if variant.distill is not None:
+            try:
+                teacher_fingerprint(variant.distill)
+            except LookupError as error:
+                raise ValueError(f"variant {variant.name!r}: distill: {error.args[0]}") from None
+            except ValueError as error:
+                raise ValueError(f"variant {variant.name!r}: distill: {error}") from None
     try:
         task = read_from_file(study.task, "a class") if is_file_reference(study.task) else TASKS.get(study.task)
         check_options(f"task {study.task!r}", task, study.task_options, skip=("self", "data"))

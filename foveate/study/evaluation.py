@@ -5,54 +5,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from foveate.data import open_data
-from foveate.data.dataset import Dataset
+from foveate.data.dataset import Dataset, Split
 from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
-from foveate.data.reading import evaluation_parts
 from foveate.spec import Run
-from foveate.study.analyse.inference import RESAMPLES
-from foveate.study.analyse.items import of_metric
-from foveate.study.analyse.remade import Remade, TableReaders
+from foveate.study.analyse.items import interval_over_items, of_metric
+from foveate.study.analyse.remade import TableReaders
 from foveate.study.predict import with_evaluation
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
-from foveate.train.loop import batches_of, evaluate, evaluation_batch
+from foveate.train.loop import batches_of, evaluate, parts_for_evaluation
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was evaluated, on what, and the scores."""
+    """What was evaluated, on what, and the scores; intervals: of metrics over new items, where they are known."""
 
     trained: TrainedRun
     data: Dataset
     task: Task
     scores: Scores
-
-    def intervals(self) -> dict[str, tuple[float, float]]:
-        """Of the metrics of the whole set, the 95 % intervals over resampled items, groups of them whole: the 2.5th and
-        97.5th percentile.
-
-        Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, ch. 13.
-        """
-        test, readers = self.data.test, TableReaders()
-        names = [test.name_of(item) for item in range(len(test))]
-        codes = np.arange(len(test)) if test.groups is None else np.unique(test.groups, return_inverse=True)[1]
-        units = int(codes.max(initial=-1)) + 1
-        if units < 2:
-            return {}
-        counts = np.random.default_rng(0).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
-        found = {}
-        for metric in self.task.metrics:
-            made = of_metric((names, self.scores.items), metric, self.scores.tables, readers)
-            if made is not None and isinstance(made[1], Remade):
-                values = made[1].value(counts[:, codes].astype(float))
-                low, high = np.nanquantile(values, (0.025, 0.975)) if np.isfinite(values).any() else (np.nan, np.nan)
-                found[metric.name] = float(low), float(high)
-        return {name: ends for name, ends in found.items() if np.isfinite(ends).all()}
+    intervals: Mapping[str, tuple[float, float]]
 
 
 def evaluate_run(
@@ -79,11 +55,23 @@ def evaluate_run(
     if source is not None:
         data = _other(data, source, run)
     task = create_task(run.task, data, **with_evaluation(run.task_options, evaluation))
-    parts = evaluation_parts(data.test, range(len(data.test)), evaluation_batch(task, data, batch_size))
+    parts = parts_for_evaluation(task, data, data.test, range(len(data.test)), batch_size)
     batches = batches_of(data.test, parts, None, run, torch.device(device))
     with torch.autocast(torch.device(device).type, torch.bfloat16, enabled=run.train.amp):
         scores = evaluate(trained.model.to(device), task, batches)
-    return Evaluation(trained, data, task, scores)
+    return Evaluation(trained, data, task, scores, _intervals(data.test, task, scores))
+
+
+def _intervals(split: Split, task: Task, scores: Scores) -> dict[str, tuple[float, float]]:
+    names = [split.name_of(item) for item in range(len(split))]
+    groups = {} if split.groups is None else dict(zip(names, split.groups.tolist(), strict=True))
+    found, readers = {}, TableReaders()
+    for metric in task.metrics:
+        of_items = of_metric((names, scores.items), metric, scores.tables, readers)
+        interval = None if of_items is None else interval_over_items(of_items, groups)
+        if interval is not None:
+            found[metric.name] = interval
+    return found
 
 
 def _other(data: Dataset, source: str, run: Run) -> Dataset:

@@ -17,6 +17,7 @@ from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, V
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
 from foveate.study.start import find_start
+from foveate.study.teacher import teacher_fingerprint
 from foveate.study.user_code import code_fingerprint
 from foveate.summary import Arm, Kind
 from foveate.tasks import Task
@@ -66,7 +67,7 @@ class Plan:
 
 
 class Planner:
-    """Makes the runs of a study and builds their networks without memory."""
+    """Makes the runs of a study and builds their networks without memory, or on the CPU where one cannot run so."""
 
     def __init__(self, study: Study, data: Dataset, task: Task) -> None:
         self.study, self.data, self.task = study, data, task
@@ -74,6 +75,7 @@ class Planner:
         self.code = code_fingerprint(study)
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
         self.started = ""
+        self.device = task.planned_on
 
     def run(
         self,
@@ -100,11 +102,13 @@ class Planner:
             weights_fingerprint=start.fingerprint,
             pretrained=start.pretrained,
             code_fingerprint=self.code,
+            teacher_fingerprint=teacher_fingerprint(variant.distill) if variant.distill else "",
             train=study.train.single(values or {}),
             trainer=study.trainer,
             trainer_options=study.trainer_options,
             metric=study.metric if isinstance(study.metric, Metric) else None,
             imports=study.imports,
+            robustness=study.robustness,
             seed=seed,
             **arm,
         )
@@ -150,6 +154,9 @@ class Planner:
             return parameters(model), macs(model, self.example(run))
         except Exception as error:  # a network of a person's own may raise anything
             text = (str(error.args[0] if error.args else "").splitlines() or [type(error).__name__])[0]
+            if isinstance(error, RuntimeError) and self.device == "meta" and "meta" in text.lower():
+                self.device = "cpu"
+                return self.check(name, run)
             where = f"network {run.network}" if run.variant.is_plain else f"variant {name!r}"
             raise ValueError(f"{where}: {text}") from error
 
@@ -166,16 +173,16 @@ class Planner:
         return parameters(model), macs(model, self.example(run))
 
     def build(self, run: Run, device: str | None = None) -> Any:
-        """The run's network on a device; None: that on which the task is planned."""
-        return build_for(run, self.data, self.task.outputs, device or self.task.planned_on)
+        """The run's network on a device; None: the planner's."""
+        return build_for(run, self.data, self.task.outputs, device or self.device)
 
     def batch(self, run: Run) -> Batch:
-        """Two training items on the device on which the task is planned."""
-        return example_batch(run, self.data).to(self.task.planned_on)
+        """Two training items on the planner's device."""
+        return example_batch(run, self.data).to(self.device)
 
     def example(self, run: Run, device: str | None = None, count: int = 2) -> Any:
-        """Inputs of zeros."""
-        return example_inputs(example_batch(run, self.data, count), device or self.task.planned_on)
+        """Inputs of zeros on a device; None: the planner's."""
+        return example_inputs(example_batch(run, self.data, count), device or self.device)
 
     def training_example(self, run: Run, device: str, count: int) -> Any:
         """What the network is called with in a training step: zeros, or images with their targets."""

@@ -106,8 +106,8 @@ def with_evaluation(options: Mapping[str, Any], given: Mapping[str, Any] | None)
     return {**options, "evaluation": before | dict(given)}
 
 
-def of_network(network: str, weights: Path | None, evaluation: Mapping[str, Any] | None = None) -> Predictor:
-    """A network by name with a file of weights, or a saved one, with the preprocessing that it was published with.
+def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str, Any] | None = None) -> Predictor:
+    """A network by name with weights, or a saved one, with the preprocessing that it was published with.
 
     Classes have the names of the saved network's card, ImageNet's for 1000 outputs, else numbers. A network that gives
     a map is shown whole images at their own size, and masks are predicted as `evaluation` says.
@@ -120,7 +120,7 @@ def of_network(network: str, weights: Path | None, evaluation: Mapping[str, Any]
         names = trained.classes or _object_names(trained.outputs)
         form = BoxForm(_whole_image, lambda size: (1.0, 1.0), names)
         return Predictor(trained.name, trained.model, _whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
-    published_with = published(trained.name, trained.source, weights.name if weights else "")
+    published_with = published(trained.name, trained.source, trained.file)
     if trained.channels == 1:
         published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
     split = Photos([], np.empty(0, np.int64), published_with, names=[], channels=trained.channels)

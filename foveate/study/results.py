@@ -32,6 +32,8 @@ from foveate.summary import (
     Summary,
     Times,
     arm_details,
+    corrupted_scores,
+    is_corrupted_row,
 )
 from foveate.tasks.gallery import ATTENTION, EXAMPLES, MISTAKES
 from foveate.train.attention_state import STATE
@@ -60,6 +62,8 @@ def summarise(folder: Path) -> Summary:
         runs = standing_runs(planned, on_validation, metrics[0])
         unjudged = {validation_name(metric.name) for metric in metrics}
         rows = [row for row in measured if row["run"] in runs and row["metric"] not in unjudged]
+        under = [row for row in rows if is_corrupted_row(row["metric"])]
+        rows = [row for row in rows if not is_corrupted_row(row["metric"])]
         history = [row for row in store.history() if row["run"] in runs]
         costs = _costs(store.costs())
         ledger = read_ledger(store)
@@ -101,6 +105,9 @@ def summarise(folder: Path) -> Summary:
         about=summary.about | {"notes": notes},
         tuning=chosen,
         null_check=_null_check(summary, items, groups) if study.null_check else None,
+        corrupted=corrupted_scores(
+            metrics[0], [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in under]
+        ),
         details=details,
         by_class=by_class(items, about.get("class_names") or [], summary.plain, groups, summary.setting.overlap),
     )

@@ -28,6 +28,7 @@ from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
+from foveate.study.robust import check_robustness, robustness_metrics
 from foveate.study.start import find_start
 from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
@@ -119,6 +120,8 @@ def run_study(
     data = open_data(opened_data(study, study.seeds[0]))  # what cannot be divided is refused before a folder is made
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
+    if study.robustness is not None:
+        check_robustness(study.robustness, task, data)
     if study.train.listed and metrics[0] not in task.metrics:
         raise ValueError(
             f"train.{study.train.listed[0]}: a list is chosen from by the task's metrics on the validation part; "
@@ -163,6 +166,8 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     Raises: ValueError: if the study names a metric that nothing gives, or one that cannot be judged.
     """
     metrics = task.metrics
+    if study.robustness is not None:
+        metrics += robustness_metrics(task)
     if isinstance(study.metric, Metric):
         if study.trainer is None and study.metric not in metrics:
             known = ", ".join(f"{one.name} ({one.better} is better)" for one in metrics)

@@ -12,10 +12,11 @@ from torch import nn
 from foveate import saving
 from foveate.data import open_data
 from foveate.files import read_json
+from foveate.networks import narrow_to
 from foveate.registry import nearest, run_file
 from foveate.spec import Metric, Run
 from foveate.store import Store
-from foveate.study.build import build_for, build_variant
+from foveate.study.build import build_variant, build_variant_for
 from foveate.study.folder import RESULTS
 from foveate.study.tuning import standing_runs, validation_scores
 
@@ -65,7 +66,7 @@ def load(
 
 def load_run(path: Path, *, arm: str | None = None, seed: int | None = None) -> TrainedRun:
     """The run in a folder; arguments and errors as of `load`."""
-    folder = path if (path / "run.json").is_file() else _find(path, arm, seed)
+    folder = _folder(path, arm, seed)
     try:
         run = Run.model_validate_json((folder / "run.json").read_text(encoding="utf-8"))
         facts = read_json(folder / "result.json")["network"]
@@ -76,32 +77,43 @@ def load_run(path: Path, *, arm: str | None = None, seed: int | None = None) -> 
         run_file(file)
     with torch.inference_mode(False):  # a network for any use, whatever the caller's mode
         model = _build(run, facts)
+        if run.variant.prune is not None:
+            model = narrow_to(model, {name: tuple(value.shape) for name, value in weights.items()})
     model.load_state_dict(weights)
     return TrainedRun(folder, run, model.eval())
 
 
 def _build(run: Run, facts: dict[str, Any]) -> nn.Module:
     """The run's network with fresh weights and nothing frozen."""
-    variant = run.variant.model_copy(update={"freeze": False, "thaw": None})
+    variant = run.variant.model_copy(update={"freeze": False, "thaw": None, "prune": None})
     plain = run.model_copy(update={"variant": variant, "weights": None, "weights_fingerprint": ""})
     if facts["sample"] is None:
-        return build_for(plain, open_data(run.data), facts["outputs"])
+        return build_variant_for(plain, open_data(run.data), facts["outputs"])
     channels, example = facts["sample"][0], torch.zeros(2, *facts["sample"])
     return build_variant(plain, num_classes=facts["outputs"], in_channels=channels, example=example)
 
 
 def find_run(text: str) -> TrainedRun:
     """The run that DIR[:ARM[:SEED]] names; errors as of `load`."""
+    return load_run(folder_of_run(text))
+
+
+def folder_of_run(text: str) -> Path:
+    """The folder of the run that DIR[:ARM[:SEED]] names; errors as of `load`."""
     if Path(text).is_dir():
-        return load_run(Path(text))
+        return _folder(Path(text), None, None)
     colons = [place for place, one in enumerate(text) if one == ":" and Path(text[:place]).is_dir()]
     if not colons:
         raise ValueError(f"--run {text}: wanted DIR, DIR:ARM or DIR:ARM:SEED; there is no such folder")
     folder, rest = Path(text[: colons[-1]]), text[colons[-1] + 1 :]
     arm, _, seed = rest.rpartition(":")
     if arm and seed.isdecimal():
-        return load_run(folder, arm=arm, seed=int(seed))
-    return load_run(folder, arm=rest)
+        return _folder(folder, arm, int(seed))
+    return _folder(folder, rest, None)
+
+
+def _folder(path: Path, arm: str | None, seed: int | None) -> Path:
+    return path if (path / "run.json").is_file() else _find(path, arm, seed)
 
 
 def _find(study: Path, arm: str | None, seed: int | None) -> Path:

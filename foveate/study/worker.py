@@ -87,18 +87,21 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
     from foveate.registry import read_from_file
     from foveate.spec import Run
     from foveate.study.build import build_for, example_batch
-    from foveate.train import train, train_with
+    from foveate.study.robust import corrupted_rows
+    from foveate.study.smaller import train_smaller
+    from foveate.train import train_with
 
     run = Run.model_validate_json((folder / "run.json").read_text(encoding="utf-8"))
     data, task = _opened(run)
     if run.fingerprint and data.fingerprint != run.fingerprint:
         raise ValueError(f"the data changed since the study was planned ({run.data.source}); run the study again")
-    model = build_for(run, data, task.outputs)
     if run.trainer is not None:
-        trainer = read_from_file(run.trainer, "a function")
+        trainer, model = read_from_file(run.trainer, "a function"), build_for(run, data, task.outputs)
         result = train_with(trainer, run, model, task, data, folder, on_progress=on_progress)
     else:
-        result = train(run, model, task, data, folder, on_progress=on_progress)
+        model, result = train_smaller(run, task, data, folder, on_progress)
+    if run.robustness is not None:
+        result["metrics"] += corrupted_rows(run, model, task, data)
     inputs = example_batch(run, data, 1).inputs
     sample = list(inputs.shape[1:]) if hasattr(inputs, "shape") else None  # None: several tensors
     return result | {"network": {"outputs": task.outputs, "sample": sample}}

@@ -33,6 +33,7 @@ from foveate.summary.findings import (
     Tuning,
     Verdict,
 )
+from foveate.summary.robustness import CorruptedScores, corrupted_row, corrupted_scores, is_corrupted_row
 from foveate.summary.rows import (
     Arm,
     Claim,
@@ -69,6 +70,7 @@ __all__ = [
     "Claimed",
     "ClassFound",
     "Comparison",
+    "CorruptedScores",
     "Cost",
     "CostChange",
     "CostMatch",
@@ -100,6 +102,9 @@ __all__ = [
     "Tuning",
     "Verdict",
     "arm_details",
+    "corrupted_row",
+    "corrupted_scores",
+    "is_corrupted_row",
     "signed",
     "size_of",
     "to_json",

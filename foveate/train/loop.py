@@ -253,8 +253,8 @@ class _Loop:
 
     def _parts(self, split: Split, items: Sequence[int] | None = None) -> list[list[int]]:
         """The items, None: all, in batches for evaluation."""
-        size = evaluation_batch(self.task, self.data, self.spec.batch_size)
-        return evaluation_parts(split, range(len(split)) if items is None else items, size)
+        items = range(len(split)) if items is None else items
+        return parts_for_evaluation(self.task, self.data, split, items, self.spec.batch_size)
 
     def _evaluate(self, split: Split) -> Scores:
         with self._autocast():
@@ -306,7 +306,7 @@ def write_attention(watch: AttentionWatch, model: nn.Module, task: Task, data: D
     if not watch.modules or not count:
         return
     items = [number * count // most for number in range(most)] if count > most else list(range(count))
-    items = max(evaluation_parts(data.test, items, most), key=len)  # of one size
+    items = max(parts_for_evaluation(task, data, data.test, items, run.train.batch_size), key=len)[:most]  # of one size
     for batch in batches_of(data.test, [items], None, run, torch.device(run.train.device)):
         watch.write(folder, model, lambda batch=batch: task.meter().update(model, batch), len(items))  # type: ignore[misc]
 
@@ -317,6 +317,13 @@ def evaluation_batch(task: Task, data: Dataset, batch_size: int) -> int:
     inside = PYRAMID if task.detects else 0
     values = positions * max(data.inputs[0], task.outputs if task.dense else inside)
     return max(batch_size, min(EVALUATED, MOST_VALUES // max(values, 1)))
+
+
+def parts_for_evaluation(
+    task: Task, data: Dataset, split: Split, items: Sequence[int], batch_size: int
+) -> list[list[int]]:
+    """The items in batches of evaluation, each of items of one size; of items larger than `data.inputs` fewer."""
+    return evaluation_parts(split, items, evaluation_batch(task, data, batch_size), math.prod(data.inputs[1:]))
 
 
 def batches_of(

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset, Split
-from foveate.data.reading import evaluation_parts
 from foveate.items import ITEMS, write_items
 from foveate.machine import machine_name, versions
 from foveate.registry import error_in, nearest
@@ -25,7 +24,7 @@ from foveate.train.loop import (
     batches_of,
     checked_metrics,
     evaluate,
-    evaluation_batch,
+    parts_for_evaluation,
     preserve_process,
     run_facts,
     save_model,
@@ -116,7 +115,7 @@ class Context:
         return dict(self._scores(model, self.data.validation).values)
 
     def _scores(self, model: nn.Module, split: Split) -> Scores:
-        parts = evaluation_parts(split, range(len(split)), evaluation_batch(self.task, self.data, self.batch_size))
+        parts = parts_for_evaluation(self.task, self.data, split, range(len(split)), self.batch_size)
         return evaluate(model, self.task, batches_of(split, parts, None, self.run, torch.device(self.device)))
 
 

@@ -306,8 +306,10 @@ def test_capture_shows_the_affinity_rows_of_its_queries(case, options, training)
 def test_wrong_maps_are_refused_in_one_line(case):
     module = create(case, case.variants[0]).eval()
     side = (6,) * case.home
+    if case.any_width:
+        assert module(*inputs_for(case, torch.randn(2, case.channels + 1, *side))).shape[1] == case.channels + 1
     for x in (
-        torch.randn(2, case.channels + 1, *side),
+        *([] if case.any_width else [torch.randn(2, case.channels + 1, *side)]),
         torch.randn(2, case.channels, *side[1:]),
         torch.randn(2, case.channels, *side, 6),
         torch.randn(2, case.channels, *side, dtype=torch.float64),

@@ -326,7 +326,7 @@ def accuracy(shared, network, weights, data, outputs, most=None, **given):
     assert trained.outputs == outputs
     found = find_images(shared / "data" / data)
     scores = score_classifier(
-        trained.model, evaluation_set(found, outputs, preprocessing_of(trained, found, weights), most=most)
+        trained.model, evaluation_set(found, outputs, preprocessing_of(trained, found), most=most)
     )
     return {name: int(right.sum()) for name, right in scores.items.items() if name != "loss"}
 

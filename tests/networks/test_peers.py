@@ -6,8 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from foveate.data import open_data
 from foveate.networks import build_network
 from foveate.networks._peers import PixelLogits
+from foveate.study.plan import make_plan
+from foveate.study_file import check_study
+from foveate.tasks import create_task
 
 
 @pytest.mark.parametrize(
@@ -53,3 +57,19 @@ def test_networks_of_smp_are_built_and_their_typos_named():
             build_network("smp:Uent", num_classes=4)
         with pytest.raises(TypeError, match="has no option 'encoder_nmae'; did you mean 'encoder_name'"):
             build_network("smp:Unet", num_classes=4, encoder_nmae="resnet18")
+
+
+def test_a_network_that_asks_for_values_is_planned_with_values(tmp_path):
+    file = tmp_path / "asking.py"
+    file.write_text(
+        "import torch\n\nclass Net(torch.nn.Conv2d):\n    def forward(self, x):\n"
+        "        return super().forward(x if x.isnan().any() else x + 1)\n\n"
+        "def net(num_classes, in_channels=3):\n    return Net(in_channels, num_classes, 3, padding=1)\n"
+    )
+    spec = {"kind": "embedded", "train_items": 20, "test_items": 10}
+    study = check_study({"network": f"{file}:net", "task": "segmentation", "variants": ["none"], "data": spec})
+    data = open_data(study.data)
+    plan = make_plan(study, data, create_task("segmentation", data))
+    assert [arm.label for arm in plan.arms] == ["none"]
+    with pytest.raises(RuntimeError, match="meta"):
+        build_network(f"{file}:net", num_classes=2).to("meta")(torch.empty(1, 3, 8, 8, device="meta"))

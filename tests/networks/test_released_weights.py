@@ -1,18 +1,25 @@
 """Weights that timm and torchvision publish: found in their own caches or a folder, put in as the libraries do."""
 
+import contextlib
+import json
+import sys
+
 import huggingface_hub
 import pytest
 import safetensors.torch
 import timm
 import torch
 import torchvision
+from PIL import Image
 
 import foveate
+from foveate.cli import main
 from foveate.data import open_data
 from foveate.networks import build_network, find_release, weights_fingerprint
 from foveate.spec import DataSpec
 from foveate.study.build import build_for
 from foveate.study.plan import make_plan
+from foveate.study.predict import of_network
 from foveate.study_file import check_study, study_toml
 from foveate.tasks import create_task
 
@@ -160,3 +167,28 @@ def test_the_rate_for_fine_tuning_follows_the_optimizer_and_gives_way_to_a_given
     assert "lr = 0.1" in study_toml(given)
     assert check_study(check_study({"weights": "w"}).model_dump(mode="json", exclude_unset=True)
                        | {"train": {"optimizer": "adamw"}}).train.lr == 1e-4  # fmt: skip
+
+
+def test_networks_with_published_weights_are_evaluated_and_predict(hub, tmp_path, monkeypatch, capsys):
+    hub("timm/test_resnet.r160_in1k", state_of("test_resnet"))
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (40, 30), (200, 0, 0)).save(tmp_path / "photos/a.png")
+    theirs = timm.create_model("test_resnet.r160_in1k", pretrained=True).eval()
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["foveate", *map(str, arguments)])
+        with contextlib.suppress(SystemExit):
+            main()
+        return capsys.readouterr()
+
+    out, err = command("predict", tmp_path / "photos", "--network", "timm:test_resnet", "--pretrained", "--json")
+    assert "note: pretrained weights, r160_in1k of timm/test_resnet.r160_in1k, file model.safetensors" in err
+    x = of_network("timm:test_resnet", "pretrained").prepare(tmp_path / "photos/a.png")
+    best = theirs(x[None]).softmax(1).max(1)
+    assert json.loads(out)["predictions"][0]["score"] == pytest.approx(best.values.item(), rel=1e-5)
+    (tmp_path / "photos/labels.json").write_text(json.dumps({"a.png": best.indices.item()}))
+    asked = ["evaluate", "timm:test_resnet", "--data", tmp_path / "photos", "--json"]
+    answer = json.loads(command(*asked, "--pretrained").out)
+    assert (answer["correct"], answer["weights"]) == (1, "model.safetensors")
+    assert "--pretrained: with --weights it takes a folder" in command(*asked, "--pretrained", "--weights", "a.pth").err
+    assert "wanted one of timm or torchvision" in command("evaluate", "resnet8", *asked[2:], "--pretrained").err

@@ -105,26 +105,32 @@ def test_a_whole_released_network_is_known_by_name(source, name, options, tmp_pa
     assert torch.equal(foveate.load(tmp_path / "a.safetensors")(x), ours(x))
 
 
-def test_the_encoders_of_mmseg_nvlabs_and_segnext_start_our_whole_networks(tmp_path):
+def test_released_encoders_start_our_whole_networks(tmp_path):
     for pattern, encoder, options in (
         ("mit_nvlabs__tiny*", "mit", {"widths": [4, 4, 6, 8]}),
         ("mit_mmseg__tiny*", "mit", {"widths": [4, 8, 8, 16], "eps": 1e-6}),
         ("mscan__tiny_eval*", "mscan", {}),
+        ("lvt__tiny*", "lvt", {"widths": [4, 4, 6, 8], "depths": [1] * 4, "heads": [2, 2, 3, 4], "ratios": [2] * 4}),
     ):
         (path,) = golden_files(pattern)
         header, tensors = read(path)
         ctor = header["ctor"]
         if encoder == "mit":
             options |= {"depths": [1] * 4, "heads": ctor["num_heads"], "ratios": [2] * 4}
-        else:
+        elif encoder == "mscan":
             options |= {"widths": ctor["embed_dims"], "depths": ctor["depths"], "ratios": ctor["mlp_ratios"]}
         network = foveate.create_network("segformer", num_classes=2, encoder=encoder, encoder_options=options, embed=8)
         state = {f"backbone.{key}": value for key, value in part(tensors, "param.").items()}
         torch.save({"state_dict": state | {"backbone.head.weight": torch.zeros(1)}}, tmp_path / "a.pth")
         started = foveate.official.start_encoder(network.double(), tmp_path / "a.pth")
         assert started.left == ("head.weight",)
+        assert f"(by the names of {'mmseg' if 'mmseg' in pattern else header['source']})" in str(started)
         for got, wanted in zip(network.eval().encoder(tensors["input"]), numbered(tensors, "output"), strict=True):
             assert_golden(got, wanted, "a stage")
+        first = next(key for key, value in state.items() if value.dim() == 4)
+        torch.save(state | {first: state[first][:, :1]}, tmp_path / "grey.pth")
+        with pytest.raises(ValueError, match=r"; \S+: wanted the shape \(\d+, \d+, \d, \d\), got \(\d+, 1, "):
+            foveate.official.start_encoder(network, tmp_path / "grey.pth")
 
 
 @pytest.mark.parametrize(

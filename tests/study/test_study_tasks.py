@@ -267,7 +267,9 @@ def test_masks_of_files_are_written_and_agree_with_the_stored_sums(segmented, tm
     rows = list(csv.DictReader((tmp_path / "masks" / "predictions.csv").read_text().splitlines()))
     assert {float(row["share of background"]) + float(row["share of digit"]) for row in rows} == {1.0}
     status, out, _ = command("evaluate", "--run", f"{folder}:se:0", "--json")
-    whole = {row["name"]: row["value"] for row in json.loads(out)["metrics"]}
+    rows = json.loads(out)["metrics"]
+    whole = {row["name"]: row["value"] for row in rows}
+    assert all(row["interval"][0] < row["value"] < row["interval"][1] for row in rows)
     assert whole["mIoU"] == read_value(folder, trained, "mIoU")
     status, out, _ = command(
         "evaluate", "--run", f"{folder}:se:0", "--window", 24, "--stride", "16,20", "--flip", "--json"

@@ -152,8 +152,10 @@ def test_options_of_scores_that_do_not_fit_are_refused(options, message):
         create_task("segmentation", given(NAMES, {"mask": torch.zeros(1, 4, 4).long()}), **options)
 
 
-def test_a_batch_of_evaluation_has_items_of_one_size():
+def test_a_batch_of_evaluation_has_items_of_one_size_and_fewer_of_large_ones():
     data = given(MASK, {"mask": torch.zeros(6, 4, 4).long()})
-    assert evaluation_parts(data.test, range(6), 4) == [[0, 1, 2, 3], [4, 5]]
+    assert evaluation_parts(data.test, range(6), 4, 16) == [[0, 1, 2, 3], [4, 5]]
     data.test.shapes = np.array([0, 0, 0, 1, 1, 0])
-    assert evaluation_parts(data.test, range(6), 2) == [[0, 1], [2], [3, 4], [5]]
+    assert evaluation_parts(data.test, range(6), 2, 16) == [[0, 1], [2], [3, 4], [5]]
+    data.test.positions = np.array([10, 10, 10, 20, 20, 10])
+    assert evaluation_parts(data.test, range(6), 2, 10) == [[0, 1], [2], [3], [4], [5]]

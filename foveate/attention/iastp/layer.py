@@ -136,12 +136,17 @@ class InteractionAwarePyramid(nn.Module):
             raise ValueError(f"iastp: frames must be a positive number or None; got {frames!r}")
         check_budget("iastp", attention_budget_mib)
         self.attention_budget_mib = attention_budget_mib
-        self.widths, self.spatial_dims = (*shallower, channels), spatial_dims
+        self.spatial_dims = spatial_dims
         self.resize, self.fusion, self.frames = resize, fusion, frames
-        n = self.size.numel()
-        self.W = nn.ParameterList(torch.empty(n, width).uniform_(-1, 1) / width**0.5 for width in self.widths)
-        self.b = nn.ParameterList(torch.zeros(n) for _ in self.widths)
+        n, widths = self.size.numel(), (*shallower, channels)
+        self.W = nn.ParameterList(torch.empty(n, width).uniform_(-1, 1) / width**0.5 for width in widths)
+        self.b = nn.ParameterList(torch.zeros(n) for _ in widths)
         self._last: Callable[[], Losses] | None = None
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the maps, shallow to deep, read from the weights."""
+        return tuple(weight.shape[1] for weight in self.W)
 
     def _check(self, maps: Sequence[Tensor]) -> None:
         if len(maps) != len(self.widths):

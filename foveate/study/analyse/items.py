@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.spec import Metric
-from foveate.study.analyse.inference import ROUNDING, Array, item_variance, resampled_item_variance
+from foveate.study.analyse.inference import RESAMPLES, ROUNDING, Array, item_variance, resampled_item_variance
 from foveate.study.analyse.remade import SET_LEVEL, Remade, TableReaders, Tables, of_sums
-from foveate.summary import ItemComparison
+from foveate.summary import ALPHA, ItemComparison
 
 Items = tuple[Sequence[str], NDArray[Any]]  # names and values of one run
 Whole = tuple[Sequence[str], Remade]  # names and a metric of the whole set
@@ -80,6 +80,32 @@ def item_part(
     codes = _codes([name for name, there in zip(common, known, strict=True) if there], groups)
     own = item_variance((table[0] - table[1])[:, known], codes if groups else None)
     return float(own), int(codes.max()) + 1
+
+
+def interval_over_items(items: Items | Whole, groups: Groups) -> tuple[float, float] | None:
+    """95 % interval of one run's metric over new items, from items drawn anew (percentiles, fixed random
+    numbers); None for fewer than two items or groups.
+
+    Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993.
+    """
+    names, values = items
+    codes = _codes(list(_places(names)), groups)
+    units = int(codes.max(initial=-1)) + 1
+    if units < 2:
+        return None
+    counts = np.random.default_rng(0).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
+    weights = counts[:, codes].astype(float)
+    if isinstance(values, Remade):
+        found = values.value(weights)
+    else:
+        known = np.isfinite(values)
+        total = weights[:, known].sum(1)
+        found = (weights[:, known] @ values[known])[total > 0] / total[total > 0]
+    found = found[np.isfinite(found)]
+    if not len(found):
+        return None
+    low, high = np.quantile(found, [ALPHA / 2, 1 - ALPHA / 2])
+    return float(low), float(high)
 
 
 def sampled_variance(

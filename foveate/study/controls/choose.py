@@ -85,11 +85,14 @@ def choose_controls(planner: "Planner", runs: dict[str, Run], sizes: dict[str, S
     study, chooser, notes = planner.study, _Chooser(planner, runs, sizes), list[str]()
     found: list[Chosen] = []
     others = [variant.name for variant in study.variants if variant.is_other_network]
+    smaller = [variant.name for variant in study.variants if variant.is_smaller and not variant.is_other_network]
+    if smaller:
+        notes.append(f"what is pruned or learns from a teacher has no control: {', '.join(smaller)}")
     if others:
         notes.append(f"other networks have no control, their costs stand in the table: {', '.join(others)}")
     for form in study.controls or ("conv",):
         for name, run in runs.items():
-            if run.variant.is_plain or name in others:
+            if run.variant.is_plain or name in (*others, *smaller):
                 continue
             try:
                 one = chooser.choose(form, name)
