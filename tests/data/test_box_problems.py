@@ -95,6 +95,11 @@ def test_a_file_that_is_no_json_of_boxes_is_named_with_its_place(pets):
     assert "wanted a list 'categories', as COCO's files have; got nothing; did you mean 'categorys'?" in line
 
 
+def test_a_folder_without_boxes_is_told_what_they_look_like(pets):
+    with pytest.raises(ValueError, match=r"images: looks like no data for detection, which are of the kinds coco, dig"):
+        inspect_data(str(pets / "images"), task="detection")
+
+
 def test_missing_images_are_named_with_the_nearest(pets):
     changed(pets, lambda content: content["images"][2].update(file_name="22.png"))
     found, _ = reasons(pets)
