@@ -106,6 +106,9 @@ def test_masks_come_from_polygons_and_run_lengths_as_coco_draws_them(tmp_path):
     assert masks_of([plain], (2, 3))[0].tolist() == [[False, True, False], [True, False, False]]
     with pytest.raises(ValueError, match="wanted the outline of an object in 60×40 pixels; got \\(3, 2\\)"):
         masks_of([plain], (40, 60))
+    for wrong in ([[1.0, 2.0]], [["a"] * 6], {"size": [40, 60]}):
+        with pytest.raises(ValueError, match="outline of an object: wanted polygons or run lengths"):
+            masks_of([wrong], (40, 60))
     folder = coco_folder(tmp_path / "pets")
     with pytest.raises(ValueError, match="masks = true: wanted outlines of objects; the annotations have boxes alone"):
         opened(folder, masks=True)
