@@ -88,6 +88,7 @@ def cost(
         stages=per_stage,
         modules=per_module,
         energy=energy,
+        lateral=target == "torch" and not compiled,
     )
     levels = {"per_stage": per_stage, "per_module": per_module, "per_operator": per_operator}
     wanted = [level for level, asked_for in levels.items() if asked_for]

@@ -136,6 +136,7 @@ def open_boxed(
         about={"augmentation": str(changes), "resize": resize},
         notes=tuple(problem.reason if problem.path == found.root else str(problem) for problem in problems),
         prepare=parts["test"].prepare,
+        scale_of=parts["test"].scale_of,
     )
 
 

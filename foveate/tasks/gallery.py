@@ -21,7 +21,7 @@ FULL = 2.0  # a weight this many times the mean of its image has the full colour
 
 
 def attention_maps(model: nn.Module, inputs: Any) -> dict[str, Tensor | list[Tensor]]:
-    """Site → (N, H, W), of a list of images (H, W) each: the weight of every position, 1 being the mean of the image.
+    """Site → (N, H, W), or of a list of images (H, W) each: each position's weight, 1 being the mean of the image.
 
     Where a mechanism computes a spatial mask, that is it. For others it is by how much the module makes the position's
     vector longer, so that a gate of channels shows where the channels lie that it lets through. Modules that give a

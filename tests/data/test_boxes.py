@@ -69,6 +69,7 @@ def test_images_of_another_shape_are_fitted_and_their_boxes_with_them(tmp_path):
             assert (image[:, 80:] == 114 / 255).all()
             own = data.prepare(folder / "images" / "0.png")
             torch.testing.assert_close(own, image)
+        assert data.scale_of((60, 40)) == (factor, factor)
 
 
 def test_training_changes_an_image_with_its_boxes_by_seed_epoch_and_item_alone(tmp_path):
