@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def cost(
     model: Model,
     attention: Annotated[str, typer.Option(help="Names parted by commas, options after colons.")] = "se,cbam",
-    at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns parted by commas.")] = "block",
+    at: Annotated[str, typer.Option(help="Where: block, stage, head, or glob patterns parted by commas.")] = "block",
     shape: Shape = None,
     image_size: Size = None,
     channels: Channels = None,

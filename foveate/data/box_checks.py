@@ -97,11 +97,15 @@ class BoxCheck:
         return [Problem(found.root, f"{self.outside:,} of {self.boxes:,} {reason}", "folder")]
 
     def notes(self, found: "BoxedFolder") -> list[Problem]:
-        """What a person should know about the whole: negatives, crowds, sizes, boxes that were cut."""
+        """What a person should know about the whole: negatives, classes without boxes, crowds, sizes, boxes cut."""
         negatives = sum(not len(image.annotation) for image in found.images)
         lines = []
         if negatives:
             lines.append(f"{negatives:,} of {len(found.images):,} images without a box: negatives")
+        there = {label for image in found.images for label in image.annotation.labels.tolist()}
+        if there and (empty := [name for label, name in enumerate(found.classes) if label not in there]):
+            some = ", ".join(map(repr, empty[:NAMED])) + ", …" * (len(empty) > NAMED)
+            lines.append(f"classes without a single box: {len(empty):,}, {some}")
         if self.crowds:
             lines.append(f"boxes that are crowds or difficult: {self.crowds:,}, neither trained on nor counted")
         if self.slack:
