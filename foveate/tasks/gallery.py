@@ -34,7 +34,7 @@ def attention_maps(model: nn.Module, inputs: Any) -> dict[str, Tensor | list[Ten
         inputs: of a batch, as the model takes them. The model is run once, in the mode it is in, without gradients.
     """
     through: dict[str, tuple[Tensor, Tensor]] = {}
-    shares = [(1.0, 1.0)] * len(inputs)
+    shares = [(1.0, 1.0)] * len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
     modules = inserted(model)
     with contextlib.ExitStack() as stack, torch.inference_mode():
         for name, module in modules:
