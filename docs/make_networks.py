@@ -66,7 +66,9 @@ keep them, and every command and `foveate.insert` takes them by name:
 | Swin, Swin v2 | `torchvision:swin_t`, `timm:swin_tiny_patch4_window7_224`, `torchvision:swin_v2_t` |
 | PVT v2 | `timm:pvt_v2_b0` |
 | U-Net, FPN, DeepLabV3+, UPerNet, … of segmentation_models_pytorch | `smp:Unet`, `smp:UPerNet` (`foveate[peers]`) |
-| SegFormer, UPerNet, MaskFormer, Mask2Former, DETR of transformers | `hf:mask2former`, `hf:detr` (`foveate[peers]`) |
+| SegFormer, UPerNet, MaskFormer, Mask2Former, DETR of transformers | `hf:mask2former`, `hf:detr_segmentation` |
+| Faster and Mask R-CNN, RetinaNet, FCOS, SSD, SSDLite | `torchvision:ssd300_vgg16`, … ([detection](detection.md)) |
+| DETR, RT-DETRv2, D-FINE, DEIMv2, RF-DETR | `hf:rt_detr_v2`, `hf:d_fine`, … ([detection](detection.md)) |
 | others of transformers | a function in a file: `path.py:function` |
 
 A network of transformers, or any other, is a function in a file of yours, here `mine.py:segformer`:

@@ -6,6 +6,7 @@ A NumPy archive without pickles:
     :groups                (n,) text, where items belong together: what each belongs to, such as a subject
     <metric>               (n,) the metric's value of each item, for metrics that are means over items
     <metric>.<sum>         (n, …) what a metric of the whole set is made of, a row an item, such as mIoU.intersection
+    :<table>.<column>      (k, …) rows that are no items, such as detections; the column "item" says whose each row is
 """
 
 import io
@@ -20,20 +21,34 @@ from numpy.typing import NDArray
 from foveate.files import write_whole
 
 ITEMS = "items.npz"
-GROUPS = ":groups"  # no metric is called so
+TABLE = ":"  # begins what is no metric
+GROUPS = ":groups"
 
 
 def write_items(
-    path: Path, names: Sequence[str], arrays: Mapping[str, NDArray[Any]], groups: NDArray[np.str_] | None = None
+    path: Path,
+    names: Sequence[str],
+    arrays: Mapping[str, NDArray[Any]],
+    groups: NDArray[np.str_] | None = None,
+    tables: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
 ) -> None:
-    """Write the scores of n items, and what each belongs to.
+    """Write the scores of n items, what each belongs to, and tables whose rows belong to items.
 
-    Raises: ValueError: if an array has no row for each item; OSError.
+    Raises: ValueError: if an array has no row for each item, a table's columns differ in length, or its column "item"
+        is missing or names another item; OSError.
     """
     arrays = dict(arrays) if groups is None else {**arrays, GROUPS: groups}
     for name, array in arrays.items():
         if len(array) != len(names):
             raise ValueError(f"items: wanted {len(names)} rows of {name!r}, one an item; got {len(array)}")
+    for table, columns in (tables or {}).items():
+        owners = columns.get("item", np.array([-1]))
+        if len(owners) and not (owners.min() >= 0 and owners.max() < len(names)):
+            raise ValueError(f"items: table {table!r}: wanted a column 'item' with numbers from 0 to {len(names) - 1}")
+        for name, column in columns.items():
+            if len(column) != len(owners):
+                raise ValueError(f"items: table {table!r}: wanted {len(owners)} rows of {name!r}; got {len(column)}")
+            arrays[f"{TABLE}{table}.{name}"] = column
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, names=np.array(list(names), np.str_), **arrays)
     write_whole(path, buffer.getvalue())
@@ -43,7 +58,7 @@ def read_items(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]] | None:
     """Names and scores; None where there is no such file. Raises: ValueError: if it is damaged."""
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
-            arrays = {name: kept[name] for name in kept.files if name != GROUPS}
+            arrays = {name: kept[name] for name in kept.files if not name.startswith(TABLE)}
         return [str(name) for name in arrays.pop("names")], arrays
     except FileNotFoundError:
         return None
@@ -60,3 +75,19 @@ def read_groups(path: Path) -> dict[str, str]:
             return dict(zip(map(str, kept["names"]), map(str, kept[GROUPS]), strict=True))
     except FileNotFoundError:
         return {}
+
+
+def read_tables(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """Table → column → values; {} where there is none, or no such file. Raises: ValueError: if it is damaged."""
+    tables: dict[str, dict[str, NDArray[Any]]] = {}
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
+            for name in kept.files:
+                if name.startswith(TABLE) and name != GROUPS:
+                    table, _, column = name.removeprefix(TABLE).partition(".")
+                    tables.setdefault(table, {})[column] = kept[name]
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: no scores of items ({error})") from None
+    return tables

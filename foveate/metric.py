@@ -20,12 +20,17 @@ class Metric(Frozen):
         better: "higher" or "lower"; "neither" for a figure that is shown and never judged.
         shown: "percent" multiplies by 100 wherever a person reads it, and differences are points; "plain" does not.
             Default: "percent" for fractions.
+        of: the class, size or other part of the set that it is measured on; "": the whole.
+        remade_by: of a metric of the whole set that is no mean over items, what makes it again of what a run keeps:
+            "detections:FIGURE" of `foveate.detections`, or "my.py:function" of one's own; "": its sums, if it has some.
     """
 
     name: str = Field(min_length=1, max_length=60, pattern=r"^[\w@./%+-][\w @./%+()\[\]:-]*$")
     unit: str = Field("fraction", max_length=30)
     better: Literal["higher", "lower", "neither"] = "higher"
     shown: Literal["percent", "plain"] = "percent"
+    of: str = Field("", max_length=200)
+    remade_by: str = ""
 
     def __init__(
         self, name: str = "", unit: str = "fraction", better: str = "higher", shown: str = "", **rest: Any

@@ -51,7 +51,7 @@ class SitePart(Frozen):
     """A `foveate.insertion.Site`."""
 
     name: Text
-    kind: Literal["block", "stage", "module"]
+    kind: Literal["block", "stage", "head", "module"]
     channels: Number
     shape: tuple[Number, ...] = Field(min_length=1, max_length=3)
     stage: Number | None
@@ -59,6 +59,7 @@ class SitePart(Frozen):
     side: Literal["output", "input", "instead"]
     module: Text
     layout: str = Field("NCHW", pattern=r"^N(C(L|HW|DHW|\((HW|DHW)\))|(HW|DHW)C|LC(\+[0-9]{1,3})?)$")
+    entry: Count | None = None
 
 
 class InsertionPart(Frozen):

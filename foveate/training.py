@@ -90,6 +90,9 @@ class Training(Choices, Frozen):
     power: float | None = Field(None, gt=0, description='of schedule = "poly"; None: 1, a straight line')
     head_lr: float = Field(1.0, gt=0, description="learning rates of decoder or classifier, in rates of the network's")
     clip: float | None = Field(None, gt=0, description="the largest norm of all gradients together; None: any")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a running average of the weights, which is evaluated; None: off"
+    )
     early_stop: int = Field(0, ge=0, le=MOST, description="epochs without a lower loss on the validation part; 0: off")
     amp: bool = False
     channels_last: bool = False

@@ -14,7 +14,7 @@ FLOORS = [
     {"compression", "robustness", "training"},  # what is measured besides; how a network is trained, and made smaller
     {"variant"},  # one thing to compare
     {"spec"},  # facts: what a run is
-    {"study_file", "items", "summary"},  # a study as TOML; scores of each item; what was found
+    {"study_file", "items", "detections", "summary"},  # a study as TOML; what was found on each item and in all
     {"store"},  # facts: where results are kept
     {"counting"},  # what operators compute and move
     {"kernels"},  # fused passes over maps
@@ -31,7 +31,7 @@ FLOORS = [
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
 WITHOUT_TORCH = {
     "compression", "controls", "files", "metric", "registry", "robustness", "training", "variant", "spec", "study_file",
-    "items", "summary", "store", "report",
+    "items", "detections", "summary", "store", "report",
 }  # fmt: skip
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]

@@ -22,6 +22,7 @@ from foveate.tasks import create_task
 from foveate.train import CHECKPOINT, TrainingFailed, batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.train import train as train_network
 from foveate.train.attention_state import STATE
+from foveate.train.average import WeightAverage
 
 
 def make_run(attention="se", seed=0, task_options=None, **training):
@@ -91,11 +92,11 @@ train(run, model, task, data, Path(sys.argv[1]), on_progress=tell, checkpoint_s=
 """
 
 
-@pytest.mark.parametrize(("optimizer", "kills"), [("sgd", [8]), ("adamw", [3, 8])])
+@pytest.mark.parametrize(("optimizer", "ema", "kills"), [("sgd", None, [8]), ("adamw", 0.9, [3, 8])])
 def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_weights_of_an_unbroken_one(
-    tmp_path, digits, optimizer, kills
+    tmp_path, digits, optimizer, ema, kills
 ):
-    run = make_run("cbam", epochs=3, optimizer=optimizer, lr=0.01)
+    run = make_run("cbam", epochs=3, optimizer=optimizer, lr=0.01, ema=ema)
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(run.model_dump_json())
@@ -262,3 +263,18 @@ def test_every_image_is_used_and_no_small_batch_is_left_over(images, batch_size)
     sizes = [len(part) for part in parts]
     assert max(sizes) <= batch_size
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_average_of_the_weights_is_evaluated_and_training_goes_on_from_the_last_ones():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    average = WeightAverage(model, 0.5)
+    start = model[0].weight.detach().clone()
+    with torch.no_grad():
+        model[0].weight += 1
+        model[1].num_batches_tracked += 3
+    average.update(model, 1)  # d = min(0.5, 2 / 11)
+    torch.testing.assert_close(average.tensors["0.weight"], start + 9 / 11)
+    assert average.tensors["1.num_batches_tracked"] == 3
+    with average.used(model):
+        torch.testing.assert_close(model[0].weight.detach(), start + 9 / 11)
+    torch.testing.assert_close(model[0].weight.detach(), start + 1)

@@ -90,6 +90,8 @@ def _lines(found: "Inspection") -> list[str]:
         wide = max(map(len, ["class", *names[:CLASSES_SHOWN]]))
         if found.data.train.pixels is not None:
             lines.append("images with each class:")
+        if found.data.train.annotations is not None:
+            lines.append("boxes of each class:")
         lines.append(f"  {'class':<{wide}}" + "".join(f"  {part:>{max(7, len(part))}}" for part in parts))
         for name in names[:CLASSES_SHOWN]:
             counts = (f"  {row[part]['classes'][name]:>{max(7, len(part))},}" for part in parts)

@@ -177,7 +177,8 @@ def _show_run(
     from foveate.study.evaluation import evaluate_run
 
     found = evaluate_run(run, data, device=device, batch_size=batch_size, evaluation=predicted)
-    scores, metrics = found.scores, found.task.metrics
+    scores = found.scores
+    metrics = [one for one in found.task.metrics if one.name in scores.values]  # other data may have no small box
     if as_json:
         confusion = None if scores.confusion is None else scores.confusion.tolist()
         answer = {
@@ -195,7 +196,7 @@ def _show_run(
                 for one in metrics
             ],
             "by_class": {name: dict(figures) for name, figures in scores.by_class.items()},
-            "classes": list(scores.by_class),
+            "classes": list(scores.confused or scores.by_class),
             "confusion": confusion,
         }
         typer.echo(json.dumps(answer))
@@ -207,6 +208,8 @@ def _show_run(
         interval = found.intervals.get(one.name)
         over = "" if interval is None else f" ({' to '.join(map(one.number, interval))} over new items)"
         typer.echo(f"{one.name} {one.format(scores.values[one.name])}{over}")
+    for line in scores.findings:
+        typer.echo(f"note: {line}", err=True)
     for note in found.task.notes:
         typer.echo(note)
     if scores.by_class:
@@ -217,7 +220,7 @@ def _show_run(
             cells = (f"{value:,}" if isinstance(value, int) else f"{100 * value:.1f} %" for value in row.values())
             typer.echo(f"{name:{wide}}" + "".join(f"{cell:>11}" for cell in cells))
     if scores.confusion is not None and len(scores.confusion) <= MOST_SHOWN:
-        names = list(scores.by_class)
+        names = list(scores.confused or scores.by_class)
         wide, cell = max(map(len, names)) + 2, max(7, len(f"{scores.confusion.max():,}") + 2)
         typer.echo("\nconfusion: true class in rows, predicted in columns")
         typer.echo(" " * wide + "".join(f"{name[: cell - 1]:>{cell}}" for name in names))

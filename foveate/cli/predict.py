@@ -4,11 +4,14 @@ import csv
 import io
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from foveate.cli import parse
+
+if TYPE_CHECKING:
+    from foveate.study.predict import Predictor
 
 
 def predict(
@@ -28,7 +31,13 @@ def predict(
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="FILE.csv, or a folder for predictions.csv, masks and overlays. Default: print the CSV."),
+        typer.Option(
+            help="FILE.csv, or a folder for predictions.csv and masks; of a detector FILE.json in COCO's form or a "
+            "folder for detections.json and pictures. Default: print the CSV."
+        ),
+    ] = None,
+    least_score: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Of a detector: boxes below it are left out. Default: 0.3.")
     ] = None,
     window: Annotated[
         str | None, typer.Option(help="Of masks: predict windows of this side in pixels, or height,width, in turn.")
@@ -49,7 +58,7 @@ def predict(
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Write what a trained network gives for each file: class and scores, values, or masks.
+    """Write what a trained network gives for each file: class and scores, values, masks, or boxes.
 
     Masks are as large as the images; with --out FOLDER they are written as PNG with a palette, and over the images.
 
@@ -57,6 +66,7 @@ def predict(
     """
     from foveate.devices import require_device
     from foveate.study.predict import of_network, of_run, predict_files
+    from foveate.study.predict_boxes import LEAST_SCORE
 
     require_device(device)
     if (run is None) == (network is None):
@@ -68,6 +78,11 @@ def predict(
     if predictor.note:
         typer.echo(f"note: {predictor.note}", err=True)
     as_folder = out is not None and (out.is_dir() or not out.suffix)
+    if predictor.boxes is not None:
+        _boxes(predictor, path, out, LEAST_SCORE if least_score is None else least_score, device, batch_size, as_json)
+        return
+    if least_score is not None:
+        raise ValueError("--least-score is of a detector's boxes; this network gives none")
     masks = out if as_folder else None
     rows = predict_files(predictor, path, device=device, batch_size=batch_size, masks=masks)
     if as_json:
@@ -84,9 +99,38 @@ def predict(
         typer.echo(f"{file}: {len(rows):,} file{'s' * (len(rows) > 1)} by {predictor.name}")
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
+def _boxes(
+    predictor: "Predictor", path: Path, out: Path | None, least: float, device: str, batch_size: int, as_json: bool
+) -> None:
+    """Print or write the boxes that a detector gives."""
+    from foveate.files import write_json, write_whole
+    from foveate.study.predict import list_files
+    from foveate.study.predict_boxes import as_coco, as_rows, find_boxes, write_found
+
+    form, files = predictor.boxes, list_files(path)
+    assert form is not None
+    root = path if path.is_dir() else path.parent
+    found = list(find_boxes(predictor.model, form, files, root, device=device, batch_size=batch_size, least=least))
+    text = _csv(as_rows(found, form.classes), ["file", "class", "score", "x0", "y0", "x1", "y1"])
+    if as_json:
+        typer.echo(json.dumps({"network": predictor.name, **as_coco(found, form.classes)}))
+    elif out is None:
+        typer.echo(text, nl=False)
+    elif out.suffix == ".json":
+        write_json(out, as_coco(found, form.classes))
+    elif out.suffix and not out.is_dir():
+        write_whole(out, text.encode())
+    else:
+        write_found(found, form.classes, out)
+        write_whole(out / "predictions.csv", text.encode())
+    if out is not None and not as_json:
+        boxes = sum(len(one.boxes.labels) for one in found)
+        typer.echo(f"{out}: {boxes:,} boxes in {len(found):,} file{'s' * (len(found) > 1)} by {predictor.name}")
+
+
+def _csv(rows: list[dict[str, Any]], names: list[str] | None = None) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(buffer, names or list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()

@@ -2,19 +2,19 @@
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.annotation import Annotation
+from foveate.data.box_checks import BoxCheck, class_problems
+from foveate.data.boxed_folder import BoxedFolder, BoxedImage
 from foveate.data.boxes import BoxedImages, Changes, Resize
-from foveate.data.checks import Checked, check_photos
+from foveate.data.checks import Checked, check_photos, note_copies
 from foveate.data.dataset import Dataset, Progress, Target
+from foveate.data.division import copies_as_numbers, groups_of
 from foveate.data.listing import Listing, Part, Photo
 from foveate.data.problems import Problem, complain
 from foveate.data.subset import choose, hold_out, together
@@ -22,44 +22,6 @@ from foveate.spec import DataSpec
 
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 SIDE = 320  # pixels of a square, where the study does not say
-
-
-@dataclass(frozen=True)
-class BoxedImage:
-    """One image of a source.
-
-    Attributes:
-        path: of the image file.
-        name: in results: its path below the folder of the data.
-        part: "train", "validation" or "test"; "": the source does not say.
-        annotation: its boxes, in pixels of the file; none: a negative.
-        annotated: does the source say something of the image, be it that it has no box?
-        written: (width, height) that the source says the image has; None: it does not.
-        fractions: are the boxes fractions of the image's sides, until they are checked?
-    """
-
-    path: Path
-    name: str
-    part: Part
-    annotation: Annotation
-    written: tuple[int, int] | None = None
-    fractions: bool = False
-
-
-@dataclass(frozen=True)
-class BoxedFolder:
-    """What a reader found: images with boxes, names of the classes in the order of the labels, and problems."""
-
-    root: Path
-    classes: tuple[str, ...]
-    images: tuple[BoxedImage, ...]
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The parts that the source names, train first; ("",): none."""
-        there = {image.part for image in self.images}
-        return tuple(part for part in ("", "train", "validation", "test") if part in there)
 
 
 def open_boxed(
@@ -97,10 +59,11 @@ def open_boxed(
     complain(found.root, problems, len(found.images))
     if masks and not any(image.annotation.outlines for image in found.images):
         raise ValueError(f"{found.root}: masks = true: wanted outlines of objects; the annotations have boxes alone")
-    belonging = None if group is None else _groups(found, group)
-    alike = np.arange(len(found.images))
-    for numbers in checked.copies:
-        alike[list(numbers)] = numbers[0]
+    if not masks:
+        found = dataclasses.replace(found, images=tuple(map(_without_outlines, found.images)))
+    names = [image.name for image in found.images]
+    belonging = None if group is None else np.array(groups_of(names, group), np.str_)
+    alike = copies_as_numbers(len(found.images), checked.copies)
 
     def split(places: NDArray[np.int64]) -> BoxedImages:
         images = [found.images[place] for place in places]
@@ -131,13 +94,10 @@ def open_boxed(
         validation=parts.get("validation"),
         fingerprint=_fingerprint(found, checked, belonging),
         description=f"{name}: {counts}, {boxes:,} boxes",
-        about={
-            "augmentation": str(changes),
-            "resize": resize,
-            **{f"{part} boxes": counts_of(one, found.classes) for part, one in parts.items()},
-        },
+        about={"augmentation": str(changes), "resize": resize},
         notes=tuple(problem.reason if problem.path == found.root else str(problem) for problem in problems),
         prepare=parts["test"].prepare,
+        scale_of=parts["test"].scale_of,
     )
 
 
@@ -147,11 +107,51 @@ def find_box_problems(found: BoxedFolder, progress: Progress | None, skip_bad: b
 
 
 def usable(found: BoxedFolder, progress: Progress | None, skip_bad: bool) -> tuple[BoxedFolder, Checked, list[Problem]]:
-    """The images and boxes to use, what decoding the images showed, and all problems; with `skip_bad`, what is bad is
-    left out."""
+    """The images and boxes that can be used, what decoding the images showed, and all problems; with `skip_bad`, those
+    of files are notes on what is left out."""
+    found = _with_a_test_part(found)
+    if any(problem.kind == "folder" for problem in found.problems):
+        return found, Checked("", (), (), (), None, None), list(found.problems)  # before hours of decoding
     checked = check_photos(_listing(found), progress)
-    images = tuple(_in_pixels(image, size) for image, size in zip(found.images, checked.sizes, strict=True))
-    return dataclasses.replace(found, images=images), checked, [*found.problems, *checked.problems]
+    check, images = BoxCheck(found.classes), []
+    for image, size in zip(found.images, checked.sizes, strict=True):
+        kept = check.usable(_in_pixels(image, size), size) if size != (0, 0) else None
+        images += [] if kept is None else [kept]
+    other_format = check.other_format(found)
+    problems = [*found.problems, *checked.problems, *(other_format or [*check.problems, *check.cut])]
+    if len(images) < len(found.images) and skip_bad:
+        checked = check_photos(_listing(dataclasses.replace(found, images=tuple(images))), progress)
+    found = dataclasses.replace(found, images=tuple(images))
+    if skip_bad:
+        problems = [_skipped(one, "cut" if one in check.cut else "left out") for one in problems]
+    if not any(problem.kind == "file" for problem in problems):
+        problems += class_problems(found)
+    problems += [*check.notes(found), *note_copies(_listing(found), checked.copies)]
+    return found, checked, problems
+
+
+def _with_a_test_part(found: BoxedFolder) -> BoxedFolder:
+    """Without a test part the validation part is it; of a training part alone some images are held out."""
+    there = set(found.parts)
+    if there <= {""} or "test" in there:
+        changed: dict[Part, Part] = {}
+        missing = "" if there <= {""} or "train" in there else "wanted a training part; got none"
+    elif there == {"train"}:
+        changed, missing = {"train": ""}, ""
+    else:
+        changed = {"validation": "test"}
+        missing = "" if "train" in there else "wanted a training part; got a validation part alone"
+    images = tuple(dataclasses.replace(one, part=changed.get(one.part, one.part)) for one in found.images)
+    problems = [*found.problems, *([Problem(found.root, missing, "folder")] if missing else [])]
+    if "validation" in changed and not missing:
+        problems.append(Problem(found.root, "the validation part is the test part, as there is no test part", "note"))
+    return dataclasses.replace(found, images=images, problems=tuple(problems))
+
+
+def _skipped(problem: Problem, how: str) -> Problem:
+    if problem.kind != "file":
+        return problem
+    return dataclasses.replace(problem, reason=f"{how}: {problem.reason}", kind="note")
 
 
 def _in_pixels(image: BoxedImage, size: tuple[int, int]) -> BoxedImage:
@@ -160,8 +160,18 @@ def _in_pixels(image: BoxedImage, size: tuple[int, int]) -> BoxedImage:
         return dataclasses.replace(image, annotation=own)
     sides = np.array(size * 2, np.float32)
     boxes = own.boxes * sides
+    outlines = own.outlines and tuple(
+        outline and [(np.reshape(one, (-1, 2)) * size).reshape(-1).tolist() for one in outline]
+        for outline in own.outlines
+    )
     area = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    return dataclasses.replace(image, annotation=dataclasses.replace(own, boxes=boxes, area=area), fractions=False)
+    own = dataclasses.replace(own, boxes=boxes, area=area, outlines=outlines)
+    return dataclasses.replace(image, annotation=own, fractions=False)
+
+
+def _without_outlines(image: BoxedImage) -> BoxedImage:
+    """Outlines that nobody asks for only take memory."""
+    return dataclasses.replace(image, annotation=dataclasses.replace(image.annotation, outlines=None))
 
 
 def _listing(found: BoxedFolder) -> Listing:
@@ -169,23 +179,7 @@ def _listing(found: BoxedFolder) -> Listing:
     for image in found.images:
         stat = image.path.stat()
         photos.append(Photo(image.path, image.part, "", image.name, stat.st_size, stat.st_mtime_ns))
-    return Listing(found.root, found.classes, tuple(photos), (), dict.fromkeys(found.parts, found.root))
-
-
-def _groups(found: BoxedFolder, pattern: str) -> NDArray[np.str_]:
-    try:
-        search = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"group: wanted a regular expression; got {pattern!r} ({error})") from None
-    if search.groups != 1:
-        raise ValueError(f"group: wanted a regular expression with one group in brackets; got {pattern!r}")
-    belonging = []
-    for image in found.images:
-        match = search.search(image.name)
-        if match is None or not match[1]:
-            raise ValueError(f"group: {pattern!r} finds no group in {image.name!r}")
-        belonging.append(match[1])
-    return np.array(belonging, np.str_)
+    return Listing(found.root, (), tuple(photos), (), dict.fromkeys(found.parts, found.root))
 
 
 def _divided(
@@ -200,15 +194,13 @@ def _divided(
     if found.parts == ("",):
         try:
             whole = together(alike, belonging)
-            divided["train"], divided["test"] = hold_out(_shared(strata), keys, spec.test_fraction, whole)
+            train, test = hold_out(_shared(strata), keys, spec.test_fraction, whole)
+            divided["train"], divided["test"] = _learnable(found, train, test)
         except ValueError as error:
             raise ValueError(f"{found.root}: {error}") from None
     else:
-        held = [part for part in ("test", "validation") if part in found.parts]
-        divided["train"] = np.flatnonzero(parts == "train")
-        if len(held) > 1:
-            divided["validation"] = np.flatnonzero(parts == "validation")
-        divided["test"] = np.flatnonzero(parts == held[0])
+        order: tuple[Part, ...] = ("train", "validation", "test")
+        divided = {part: np.flatnonzero(parts == part) for part in order if part in found.parts}
     for part, places in divided.items():
         most = spec.train_items if part == "train" else spec.test_items
         if part == "validation" and most is not None:
@@ -236,13 +228,13 @@ def _shared(strata: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(np.isin(strata, alone), values[counts.argmax()], strata)
 
 
-def counts_of(split: BoxedImages, classes: Sequence[str]) -> str:
-    """ "RBC 2,100, WBC 200; 3 images without boxes"."""
-    labels = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in split.annotations)])
-    counts = np.bincount(labels, minlength=len(classes))
-    listed = ", ".join(f"{name} {count:,}" for name, count in zip(classes, counts, strict=True))
-    negatives = sum(not len(one) for one in split.annotations)
-    return listed + (f"; {negatives:,} image{'s' * (negatives > 1)} without boxes" if negatives else "")
+def _learnable(
+    found: BoxedFolder, train: NDArray[np.int64], test: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Images with a class that no training image has are for training."""
+    has = {int(label) for place in train for label in found.images[place].annotation.labels}
+    moved = [place for place in test if not has.issuperset(found.images[place].annotation.labels.tolist())]
+    return np.sort(np.concatenate([train, moved]).astype(np.int64)), np.setdiff1d(test, moved)
 
 
 def _fingerprint(found: BoxedFolder, checked: Checked, belonging: NDArray[np.str_] | None) -> str:

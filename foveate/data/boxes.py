@@ -1,5 +1,6 @@
 """Images with boxes in batches, and what training changes in them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -44,13 +45,13 @@ class Changes:
     multi_scale: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scales", tuple(self.scales))
+        object.__setattr__(self, "scales", _pair("scales", self.scales))
         if self.multi_scale is not None:
-            object.__setattr__(self, "multi_scale", tuple(self.multi_scale))
-            if len(self.multi_scale) != 2 or not 0 < self.multi_scale[0] <= self.multi_scale[1]:
-                raise ValueError(f"multi_scale: wanted two shares, [smallest, largest]; got {list(self.multi_scale)}")
-        if len(self.scales) != 2:
-            raise ValueError(f"scales: wanted two numbers, [smallest, largest]; got {list(self.scales)}")
+            object.__setattr__(self, "multi_scale", _pair("multi_scale", self.multi_scale))
+        if not isinstance(self.flip, bool):
+            raise ValueError(f"flip: wanted true or false; got {self.flip!r}")
+        if isinstance(self.colour, bool) or not isinstance(self.colour, (int, float)):
+            raise ValueError(f"colour: wanted a share from 0 to below 1; got {self.colour!r}")
         self.transform((1, 1))
 
     def __str__(self) -> str:
@@ -72,6 +73,15 @@ class Changes:
         factor = low * (high / low) ** draw
         height, width = (max(round(side * factor / STEP), 1) * STEP for side in own)
         return height, width
+
+
+def _pair(name: str, value: Any) -> tuple[float, float]:
+    """Two numbers above 0, the smaller first."""
+    numbers = value if isinstance(value, (list, tuple)) else ()
+    known = [one for one in numbers if isinstance(one, (int, float)) and not isinstance(one, bool)]
+    if len(numbers) != 2 or len(known) != 2 or not 0 < known[0] <= known[1]:
+        raise ValueError(f"{name}: wanted the smallest and the largest, above 0; got {value!r}")
+    return known[0], known[1]
 
 
 def canvas_of(image: tuple[int, int], size: tuple[int, int], resize: Resize) -> tuple[int, int]:
@@ -163,20 +173,30 @@ class BoxedImages(Split):
 
     def _changed(self, item: int, draws: NDArray[np.float64]) -> tuple[Tensor, dict[str, Tensor]]:
         """The pixels uint8 (3, H, W) and the target of training."""
-        image = self._image(item)
-        canvas = self.changes.canvas(canvas_of(image.size, self.size, self.resize), draws[DRAWS])
+        own = self.annotations[item].image
+        image = self._image(item, self._least(own) if min(own) and not self.masks else None)
+        canvas = self.changes.canvas(canvas_of(own if min(own) else image.size, self.size, self.resize), draws[DRAWS])
         return self._target(item, image, self.changes.transform(canvas).train(self._sample(item, image), draws))
 
-    def _image(self, item: int) -> Image.Image:
+    def _least(self, own: tuple[int, int]) -> int:
+        """Pixels that the short side of an image (width, height) is shown with at the largest scale."""
+        canvas = canvas_of(own, self.size, self.resize)
+        factor = self.changes.transform(canvas).factor(own[1], own[0]) * max(self.changes.scales[1], 1.0)
+        return math.ceil(min(own) * factor * max((self.changes.multi_scale or (1.0,))[-1], 1.0))
+
+    def _image(self, item: int, least: int | None = None) -> Image.Image:
         content = self.contents[item]
-        return read_image(content, name=self.names[item] if isinstance(content, bytes) else "")
+        return read_image(content, least, self.names[item] if isinstance(content, bytes) else "")
 
     def _sample(self, item: int, image: Image.Image) -> dict[str, Any]:
         found = self.annotations[item]
         masks = None
         if self.masks:
             masks = masks_of(found.outlines or (None,) * len(found), (image.height, image.width))
-        return joint_sample(np.asarray(image), boxes=found.boxes, labels=np.arange(len(found)), masks=masks)
+        boxes = found.boxes
+        if min(found.image) and image.size != found.image:  # a JPEG that was decoded smaller
+            boxes = boxes * np.tile(np.divide(image.size, found.image), 2).astype(np.float32)
+        return joint_sample(np.asarray(image), boxes=boxes, labels=np.arange(len(found)), masks=masks)
 
     def _target(self, item: int, image: Image.Image, sample: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         found = self.annotations[item]

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.annotation import annotation
-from foveate.data.boxed_set import counts_of
 from foveate.data.boxes import BoxedImages, Changes
 from foveate.data.cache import Arrays, load_arrays, save_arrays
 from foveate.data.dataset import Dataset, Progress, Target, register_data
@@ -62,13 +61,10 @@ def open_digit_boxes(
         train=train,
         test=test,
         fingerprint=digest.hexdigest()[:16],
-        description=f"scattered digits with boxes: {counts}, {len(CLASSES)} classes; up to {MOST} digits an image",
-        about={
-            "augmentation": str(changes),
-            "train boxes": counts_of(train, CLASSES),
-            "test boxes": counts_of(test, CLASSES),
-        },
+        description=f"scattered digits with boxes: {counts}, {len(CLASSES)} classes; 0 to {MOST} digits an image",
+        about={"augmentation": str(changes)},
         prepare=test.prepare,
+        scale_of=test.scale_of,
         fixed_parts="its test digits are of other writers than its training digits",
     )
 

@@ -1,6 +1,6 @@
 """The image files that annotations name: where they lie, and what is nearest where one is missing."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -19,10 +19,17 @@ class ImageFiles:
     root: Path
     folders: Sequence[Path]
 
-    def find(self, names: Sequence[str], named_in: Path, problems: list[Problem]) -> list[Path | None]:
-        """The file of each name, or None; what is missing is a problem of the file that names it."""
+    def find(
+        self, names: Sequence[str], named_in: Path, problems: list[Problem], *, stems: Sequence[str] = ()
+    ) -> list[Path | None]:
+        """The file of each name, or else of each stem with the ending of an image, or None; what is missing is a
+        problem of the file or folder that names it."""
         folders = [folder for folder in dict.fromkeys(self.folders) if folder.is_dir()]
         found = [self._one(name, folders) for name in names]
+        for place, stem in enumerate(stems):
+            if found[place] is None:
+                each = (self._one(stem + ending, folders) for ending in ENDINGS)
+                found[place] = next((path for path in each if path is not None), None)
         missing = [name for name, path in zip(names, found, strict=True) if path is None]
         if not missing:
             return found
@@ -52,6 +59,22 @@ class ImageFiles:
             if len(names) > SEARCHED:
                 break
         return names[:SEARCHED]
+
+    def unused(self, used: Collection[Path]) -> list[Problem]:
+        """A note on image files beside those used that no annotation names."""
+        beside = [
+            file
+            for folder in sorted({path.parent for path in used})
+            for file in sorted(folder.iterdir())
+            if file.suffix.lower() in ENDINGS and file not in used
+        ]
+        if not beside:
+            return []
+        one = len(beside) == 1
+        reason = (
+            f"{len(beside):,} image{'s' * (not one)} beside them {'is' if one else 'are'} in no annotation and left out"
+        )
+        return [Problem(self.root, f"{reason}: {beside[0].name}{', …' * (not one)}", "note")]
 
     def _nearest(self, name: str, there: list[str]) -> str:
         near = get_close_matches(Path(name).name, there, 1, 0.0)

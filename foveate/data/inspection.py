@@ -100,7 +100,13 @@ def _splits(data: Dataset) -> list[tuple[str, Split]]:
 
 
 def _counts(data: Dataset, split: Split) -> dict[str, Any]:
-    """Items in all and, where a split has classes, of each class; of masks, the items that each class is in."""
+    """Items in all and, where a split has classes, of each class; of masks, the items that each class is in; of boxes,
+    those of each class."""
+    boxes = next((target.names for target in data.targets.values() if target.kind == "boxes"), ())
+    if split.annotations is not None and boxes:
+        labels = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in split.annotations)])
+        counted = np.bincount(labels, minlength=len(boxes)).tolist()
+        return {"items": len(split), "boxes": len(labels), "classes": dict(zip(boxes, counted, strict=True))}
     masks = next((target.names for target in data.targets.values() if target.kind == "mask"), ())
     if split.pixels is not None and masks:
         return {"items": len(split), "classes": dict(zip(masks, (split.pixels > 0).sum(0).tolist(), strict=True))}

@@ -10,8 +10,8 @@ Knows no mechanism and no network by name.
 from foveate.insertion.blend import Blend
 from foveate.insertion.build import insertions, reinsert
 from foveate.insertion.operations import draw, freeze, insert, inserted, remove, sites
-from foveate.insertion.places import Site
 from foveate.insertion.report import Placement, Report, format_sites
+from foveate.insertion.site import Site
 from foveate.insertion.tuning import mark_fresh, parameter_groups, unfreeze
 
 __all__ = [

@@ -15,10 +15,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from foveate.insertion.blend import Crossfade
-from foveate.insertion.places import CONTAINERS, Site
+from foveate.insertion.places import CONTAINERS
 from foveate.insertion.probe import CHILD
+from foveate.insertion.site import Site
 
 SITE = "_foveate_site"
 """Attribute of an inserted module: its :class:`Site`."""
@@ -28,6 +30,20 @@ SWAP = "_foveate_swap"
 
 PLAIN = "_foveate_plain"
 """Attribute of a function that runs attention: the function without it."""
+
+
+class Entries(nn.Module):
+    """Attention for some of the tensors that a module returns together: child ``"2"`` takes the third of them.
+
+    Shape: a list, tuple or dictionary of tensors, nested or not, and out the same.
+    """
+
+    def forward(self, given: Any) -> Any:
+        leaves, form = tree_flatten(given)
+        for number, attention in self._modules.items():
+            assert attention is not None
+            leaves[int(number)] = attention(leaves[int(number)])
+        return tree_unflatten(leaves, form)
 
 
 def with_attention(function: Callable[..., Any], side: str) -> Callable[..., Any]:
@@ -151,18 +167,27 @@ def hosts(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     return ((name, m) for name, m in model.named_modules() if CHILD in m._modules and swap_of(m) is not None)
 
 
-def site_of(host: nn.Module) -> Site:
-    """The site of what ``host`` carries, also where another tool wrapped the inserted module."""
-    child = host._modules[CHILD]
-    assert child is not None
+def site_of(child: nn.Module) -> Site:
+    """The site of an inserted module, also where another tool wrapped it."""
     return next(vars(module)[SITE] for module in child.modules() if SITE in vars(module))
+
+
+def carried(model: nn.Module) -> Iterator[tuple[str, nn.Module, Site]]:
+    """Every inserted module in ``model`` with the name of its host and its site."""
+    for name, host in hosts(model):
+        child = host._modules[CHILD]
+        assert child is not None
+        parts = child.children() if isinstance(child, Entries) else (child,)
+        yield from ((name, part, site_of(part)) for part in parts)
 
 
 def refusal(host: nn.Module, site: Site) -> str | None:
     """Why ``host`` can carry no attention; None if it can."""
-    if swap_of(host) is not None and CHILD in host._modules:
+    if swap_of(host) is not None and (child := host._modules.get(CHILD)) is not None:
+        if isinstance(child, Entries) and site.entry is not None and str(site.entry) not in child._modules:
+            return None
         return (
-            f"{site.name}: {site.attached_to} already carries attention (put in at {site_of(host).name}); "
+            f"{site.name}: {site.attached_to} already carries attention (put in at {site_of(child).name}); "
             "remove(model) first"
         )
     if hasattr(host, CHILD):
@@ -175,18 +200,34 @@ def refusal(host: nn.Module, site: Site) -> str | None:
 def attach(host: nn.Module, attention: nn.Module, site: Site) -> None:
     """Make ``attention`` a child of ``host`` that runs with it."""
     assert refusal(host, site) is None
-    vars(attention)[SITE] = site
-    host.add_module(CHILD, attention)
+    child = attention
+    if not isinstance(attention, Entries):
+        vars(attention)[SITE] = site
+        if site.entry is not None:
+            child = host._modules.get(CHILD) or Entries()
+            child.train(host.training).add_module(str(site.entry), attention)
+    if CHILD in host._modules:
+        return
+    if isinstance(child, Entries):
+        vars(child)[SITE] = site  # of the first
+    host.add_module(CHILD, child)
     base: Any = type(host)
     host.__class__ = swapped(base, site.side)
 
 
-def detach(host: nn.Module) -> None:
+def detach(host: nn.Module, site: Site | None = None) -> None:
     """Undo :func:`attach`, also of a module that took a host's children over.
+
+    Args:
+        site: of the only module to take out, where the host carries several. None: all.
 
     Raises:
         ValueError: if another tool derived a class from the host's.
     """
+    inside = host._modules[CHILD]
+    if site is not None and isinstance(inside, Entries) and len(inside._modules) > 1:
+        del inside._modules[str(site.entry)]
+        return
     if swap_of(host) is not None:
         host.__class__ = without_swap(type(host), root=False)
     child = host._modules.pop(CHILD)

@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from foveate.attention import attention_class, create_attention, list_attention
-from foveate.insertion.attach import attach, hosts, refusal, site_of
+from foveate.insertion.attach import attach, carried, refusal
 from foveate.insertion.blend import Blend, Crossfade
 from foveate.insertion.layouts import Layout, OnMap
-from foveate.insertion.places import Places, Site
-from foveate.insertion.probe import ACTIVATIONS, CHILD, Call, Trace, preserve_state
+from foveate.insertion.places import Places
+from foveate.insertion.probe import ACTIVATIONS, Call, Trace, preserve_state
+from foveate.insertion.site import Site
 from foveate.insertion.watch import settle_all, watch
 
 Attention = str | Callable[..., nn.Module]
@@ -205,9 +206,8 @@ def insertions(model: nn.Module) -> list[dict[str, Any]]:
     """
     settle_all(model)
     found = []
-    for name, host in hosts(model):
-        module = getattr(host, CHILD)
-        site, made = site_of(host), getattr(module, RECORD, None)
+    for name, module, site in carried(model):
+        made = getattr(module, RECORD, None)
         if not isinstance(made, InsertionRecord) or made.attention is None:
             what = type(module.attention if isinstance(module, Blend) else module).__name__
             raise ValueError(

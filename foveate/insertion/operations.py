@@ -12,12 +12,13 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
-from foveate.insertion.attach import carriers, detach, hosts, refusal, site_of
+from foveate.insertion.attach import carried, carriers, detach, refusal
 from foveate.insertion.build import Attention, as_replacement, build
-from foveate.insertion.places import Places, Site, find_places
-from foveate.insertion.probe import CHILD, probe
+from foveate.insertion.places import Places, find_places
+from foveate.insertion.probe import probe
 from foveate.insertion.report import Placement, Report, added_macs, drawing
 from foveate.insertion.select import Where, distinct, of_kind, select
+from foveate.insertion.site import Site
 from foveate.insertion.tuning import freeze_network, unfreeze_all
 from foveate.insertion.verify import attach_all
 from foveate.insertion.watch import check_classes, settle_all, unwatch, without_attention
@@ -76,9 +77,10 @@ def insert(
             keys are single strings of ``at=``.
         at: where. ``"block"``, the default: the end of each residual branch, before its add (without residual
             branches: the output of each repeated unit); ``"block/2"``: those of every second block; ``"stage"``: the
-            last map before resolution or width changes; ``"module"``: everywhere; ``"nonlocal-1"``, ``"nonlocal-5"``,
-            ``"nonlocal-10"``: after that many blocks, as in the non-local paper; a glob over dotted module
-            names (``"layer3.*.conv2"``); a list of such strings; a function ``(name, module) -> bool``; or
+            last map before resolution or width changes; ``"head"``: each map that is given to prediction heads, as in a
+            detector, or one of them by its key, ``"backbone:p6"``; ``"module"``: everywhere; ``"nonlocal-1"``,
+            ``"nonlocal-5"``, ``"nonlocal-10"``: after that many blocks, as in the non-local paper; a glob over dotted
+            module names (``"layer3.*.conv2"``); a list of such strings; a function ``(name, module) -> bool``; or
             ``[{"stages": (False, True, True, True), "position": "after_conv2"}]`` (after that convolution of each
             residual branch, its norm and activation).
         example: a batch on the model's device, a tuple of arguments, or a dictionary of keyword arguments; the model is
@@ -118,7 +120,7 @@ def insert(
         for site in distinct(select(model, places, place)):
             placed = as_replacement(places, site, mechanism, own) if replace else (site, own)
             chosen.append((placed[0], mechanism, placed[1]))
-    chosen.sort(key=lambda request: places.trace.call_of(request[0].name).ended)
+    chosen.sort(key=lambda request: request[0].call(places.trace).ended)
     modules = dict(model.named_modules())
     _refuse(modules, [site for site, _, _ in chosen])
     with _seeded(seed, dry_run):
@@ -184,9 +186,7 @@ def inserted(model: nn.Module) -> list[tuple[str, nn.Module]]:
     _refuse_script(model)
     settle_all(model)
     found = []
-    for name, host in hosts(model):
-        module = getattr(host, CHILD)
-        site = site_of(host)
+    for name, module, site in carried(model):
         around = name.removesuffix(site.attached_to)  # the model may stand in a wrapper by now, or be a part
         key = around + site.name if name.endswith(site.attached_to) else name
         found.append((key, module))
@@ -226,7 +226,7 @@ def _choose(model: nn.Module, places: Places, at: Where | None) -> list[Site]:
             reason = error
     if not found:
         raise reason
-    return sorted(found, key=lambda site: places.trace.call_of(site.name).ended)
+    return sorted(found, key=lambda site: site.call(places.trace).ended)
 
 
 def _requests(
@@ -253,7 +253,8 @@ def _refuse(modules: dict[str, nn.Module], chosen: list[Site]) -> None:
     """Raise a ValueError with all reasons if some place cannot carry what was chosen for it."""
     refused = [reason for site in chosen if (reason := refusal(modules[site.attached_to], site))]
     for i, site in enumerate(chosen):
-        sides = {other.side for other in chosen[:i] if other.attached_to == site.attached_to}
+        same = [one for one in chosen[:i] if (one.attached_to, one.entry) == (site.attached_to, site.entry)]
+        sides = {other.side for other in same}
         if site.side in sides:
             refused.append(f"{site.name}: chosen for two mechanisms; one place carries one")
         elif sides:

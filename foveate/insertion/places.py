@@ -1,7 +1,7 @@
 """The places of a network where attention can stand, read from a trace.
 
-First what there is (residual branches by the adds that close them, repeated units, stages), then :class:`Site`, the
-description of one place.
+First what there is (residual branches by the adds that close them, repeated units, stages), then the :class:`Site` at a
+call.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch import nn
 
 from foveate.insertion.layouts import Layout, layout_of
 from foveate.insertion.probe import ACTIVATIONS, CONVOLUTIONS, PRODUCTS, Call, Node, Trace
+from foveate.insertion.site import Site
 
 ADDITIONS = frozenset({"add", "add_", "__add__", "__iadd__", "__radd__"})
 JOINS = ADDITIONS | {"sub", "sub_", "subtract", "__sub__", "__isub__", "__rsub__", "rsub"}
@@ -21,42 +22,6 @@ SQUASHING = frozenset({"sigmoid", "hardsigmoid", "tanh", "hardtanh", "softplus"}
 """Activations that also end predictions: of images, masks and depths."""
 TRANSPOSITIONS = frozenset({"transpose", "permute", "swapaxes", "swapdims", "mT", "t"})
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
-
-
-@dataclass(frozen=True)
-class Site:
-    """A place where an attention module can stand.
-
-    Attributes:
-        name: dotted name of the module that was chosen, such as ``"layer3"``.
-        kind: ``"block"`` (end of a residual branch or of a repeated unit), ``"stage"`` (last map before resolution or
-            width changes) or ``"module"`` (any module that gives a map).
-        channels: C of the features there.
-        shape: S, the spatial sizes at the example that was probed; of tokens, those of their grid.
-        stage: number of the stage it lies in, from 1; None outside of all stages.
-        attached_to: dotted name of the module that carries the attention; differs from ``name`` for containers, whose
-            last child carries it.
-        side: ``"output"``; ``"input"`` where no module outputs the tensor but the next one takes it; ``"instead"``
-            where the module itself is bypassed.
-        module: class name of the module called ``name``.
-        layout: ``"NCHW"``, ``"NHWC"``, ``"NLC+1"``, ...: channels second, channels last, or tokens (here behind one
-            class token), ``"NC(HW)"``: tokens second. Attention sees ``(N, C, *S)`` in each.
-    """
-
-    name: str
-    kind: str
-    channels: int
-    shape: tuple[int, ...]
-    stage: int | None
-    attached_to: str
-    side: str = "output"
-    module: str = ""
-    layout: str = "NCHW"
-
-    @property
-    def prefix(self) -> int:
-        """Tokens before the grid, which attention never sees."""
-        return int(self.layout.partition("+")[2] or 0)
 
 
 @dataclass

@@ -64,6 +64,7 @@ class Call:
     parent: int | None
     inputs: tuple[int, ...]
     output: int | None = None
+    entries: dict[int, tuple[str, int]] = field(default_factory=dict)  # number among what it returned: key and node
     ended: int = -1
     device: torch.device | None = None
     dtype: torch.dtype | None = None
@@ -116,6 +117,15 @@ def nested_tensors(value: object) -> Iterator[torch.Tensor]:
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from nested_tensors(item)
+
+
+def leaves_by_key(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """All that nested tuples, lists and dictionaries hold, each under its keys and numbers, ``"features.0"``."""
+    if isinstance(value, tuple | list | Mapping):
+        for name, item in value.items() if isinstance(value, Mapping) else enumerate(value):
+            yield from leaves_by_key(item, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
 
 
 def _channel_axis(
@@ -241,8 +251,12 @@ class _Watch(TorchFunctionMode):
                     self.note(tensor, "opaque", call.inputs, axis)
             if call.parent is None:
                 self.trace.outputs |= {self.source(tensor) for tensor in nested_tensors(output)}
+            for number, (key, leaf) in enumerate(leaves_by_key(output)):
+                if isinstance(leaf, torch.Tensor):
+                    call.device, call.dtype = leaf.device, leaf.dtype
+                    call.entries[number] = key, self.source(leaf)
             if isinstance(output, torch.Tensor):
-                call.output, call.device, call.dtype = self.find(output), output.device, output.dtype
+                call.output, call.entries = self.find(output), {}
 
 
 def probe(model: nn.Module, example: object) -> Trace:

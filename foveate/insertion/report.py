@@ -12,8 +12,9 @@ from torch import nn
 from foveate.counting import count
 from foveate.insertion.blend import Crossfade
 from foveate.insertion.layouts import layout_of
-from foveate.insertion.places import Places, Site, above
+from foveate.insertion.places import Places, above
 from foveate.insertion.probe import Call
+from foveate.insertion.site import Site
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def format_sites(sites: Sequence[Site]) -> str:
 
 
 def _place(site: Site) -> str:
-    if site.attached_to != site.name:
+    if site.entry is None and site.attached_to != site.name:
         return f"{site.name} (at {site.attached_to})"
     return site.name + {"output": "", "input": " (its input)", "instead": " (instead of it)"}[site.side]
 
@@ -148,11 +149,11 @@ def drawing(places: Places, sites: Sequence[Site]) -> str:
         assert layout is not None
         marks = []
         for unit in units:
-            after = [s for s in sites if _output(_call(places, s)) == unit.output and s.side != "input"]
+            after = [s for s in sites if _gives(places, s, unit)]
             within = [s for s in sites if s not in after and _lies_in(places, s, unit)]
             drawn.update(after, within)
             marks.append(f"[{'●' * len(within) or ' '}]{'●' * len(after)}")
-        behind = [s for s in sites if s not in drawn and _output(_call(places, s)) == end.output]
+        behind = [s for s in sites if s not in drawn and _gives(places, s, end)]
         drawn.update(behind)
         lines = ["-".join(marks[i : i + BLOCKS_A_LINE]) for i in range(0, len(marks), BLOCKS_A_LINE)]
         lines[-1] += f"-{'●' * len(behind)}" if behind else ""
@@ -176,9 +177,7 @@ def added_macs(places: Places, site: Site, new: nn.Module) -> int | None:
     Counted on the meta device; None for a module that cannot run there.
     """
     call = places.trace.call_of(site.attached_to)
-    node = call.output if site.side == "output" else call.inputs[0]
-    assert node is not None
-    x = torch.empty((1, *places.trace.nodes[node].shape[1:]), device="meta")
+    x = torch.empty((1, *site.takes(places.trace)[1:]), device="meta")
     with torch.no_grad():
         try:
             twin = copy.deepcopy(new).float().to("meta").eval()
@@ -192,8 +191,9 @@ def added_macs(places: Places, site: Site, new: nn.Module) -> int | None:
             return None
 
 
-def _call(places: Places, site: Site) -> Call:
-    return places.trace.call_of(site.name)
+def _gives(places: Places, site: Site, call: Call) -> bool:
+    """Whether the site's module, or a part of it, gives what the call does."""
+    return site.entry is None and site.side != "input" and site.call(places.trace).output == call.output
 
 
 def _output(call: Call) -> int:

@@ -10,11 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import nn
 
+from foveate.insertion.heads import head_sites
 from foveate.insertion.layouts import layout_of, what_is_seen
-from foveate.insertion.places import Branch, Places, Site, consumer, gives_features, host_of, producer, site_at
+from foveate.insertion.places import Branch, Places, consumer, gives_features, host_of, producer, site_at
 from foveate.insertion.probe import CHILD, Call, Trace
+from foveate.insertion.site import Site
 
-KINDS = ("block", "stage", "module")
+KINDS = ("block", "stage", "head", "module")
 RULES = ("block/2", "nonlocal-1", "nonlocal-5", "nonlocal-10")
 Where = str | Sequence[str] | Sequence[Mapping[str, object]] | Callable[[str, nn.Module], bool]
 
@@ -51,9 +53,9 @@ def select(model: nn.Module, places: Places, at: Where) -> list[Site]:
 
 def distinct(chosen: list[Site]) -> list[Site]:
     """Each place once, with its innermost name: ``layer3`` and its last block are one place."""
-    first: dict[tuple[str, str], Site] = {}
+    first: dict[tuple[str, str, int | None], Site] = {}
     for site in chosen:
-        first.setdefault((site.attached_to, site.side), site)
+        first.setdefault((site.attached_to, site.side, site.entry), site)
     return list(first.values())
 
 
@@ -64,6 +66,8 @@ def of_kind(places: Places, kind: str) -> list[Site]:
         LookupError: if there is none; the message gives what there is.
     """
     trace = places.trace
+    if kind == "head":
+        return head_sites(places)
     if kind == "block":
         ends = [b.at for b in places.branches] or places.units
     elif kind == "stage":
@@ -113,14 +117,32 @@ def _from_strings(model: nn.Module, places: Places, texts: list[str]) -> list[Si
     """Sites of strings: kinds, counting rules and globs."""
     chosen, globs = [], []
     for text in texts:
-        ruled = of_kind(places, text) if text in KINDS else _by_rule(places, text)
+        ruled = of_kind(places, text) if text in KINDS else _by_rule(places, text) or _entries(places, text)
         if ruled is None:
             globs.append(text)
         else:
             chosen += ruled
     if globs:
         chosen += _matching(model, places, globs)
-    return sorted(chosen, key=lambda s: (call := places.trace.call_of(s.name), call.ended, -call.index)[1:])
+    return sorted(chosen, key=lambda s: (call := s.call(places.trace), call.ended, -call.index)[1:])
+
+
+def _entries(places: Places, text: str) -> list[Site] | None:
+    """The maps that ``"backbone:p*"`` names among those given to heads; None if ``text`` has no colon.
+
+    Raises:
+        LookupError: if it names none.
+    """
+    if ":" not in text:
+        return None
+    known = head_sites(places)
+    found = [site for site in known if fnmatch.fnmatchcase(site.name, text)]
+    if not found:
+        raise LookupError(
+            f"at={text!r} matches none of the maps that are given to prediction heads: "
+            + ", ".join(site.name for site in known)
+        )
+    return found
 
 
 def _matching(model: nn.Module, places: Places, patterns: list[str]) -> list[Site]:
@@ -167,7 +189,10 @@ def _unusable(model: nn.Module, places: Places, name: str) -> str | None:
             "read directly by its parent, as MultiheadAttention does with out_proj)"
         )
     if times > 1:
-        return f"it is called {times} times in one forward pass, so one attention would stand at {times} places"
+        return (
+            f"it is called {times} times in one forward pass, so one attention would stand at {times} places; of a "
+            "head that several maps share, at='head' puts one before it for each map"
+        )
     call = trace.call_of(name)
     if call.output is None:
         return f"it returns a {trace.kinds[name]}, no tensor (N, C, *S)"

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from foveate.insertion.attach import attach, detach
-from foveate.insertion.places import Places, Site
+from foveate.insertion.places import Places
 from foveate.insertion.probe import nested_tensors, preserve_state, run_example
+from foveate.insertion.site import Site
 from foveate.insertion.watch import watch
 
 
@@ -23,14 +24,14 @@ def attach_all(
     Returns the names of sites that do not influence the outputs, see :func:`_unread`, and of those that the network
     runs under ``torch.no_grad``.
     """
-    done: list[nn.Module] = []
+    done: list[tuple[nn.Module, Site]] = []
     times = [0] * len(new)
     untrained: set[str] = set()
     try:
         for index, (host, module, site) in enumerate(new):
             attach(host, module, site)
-            done.append(host)
-            vars(module)["forward"] = _watched(module.forward, times, index, site, _expected(places, site), untrained)
+            done.append((host, site))
+            vars(module)["forward"] = _watched(module.forward, times, index, site, site.gives(places.trace), untrained)
         with preserve_state(model), torch.enable_grad(), _without_graph(model):
             run_example(model, example)
         wrong = [f"{s.name}: ran {t} times" for t, (_, _, s) in zip(times, new, strict=True) if t != 1]
@@ -43,13 +44,13 @@ def attach_all(
                 "torch.backends.mha.set_fastpath_enabled(False))"
             )
     except BaseException:
-        for host in done:
-            detach(host)
+        for host, site in done:
+            detach(host, site)
         raise
     finally:
         for _, module, _ in new:
             vars(module).pop("forward", None)
-    watch(model, done)
+    watch(model, [host for host, _ in done])
     return _unread(model, example, new), untrained
 
 
@@ -101,13 +102,6 @@ def _scaled(forward: Callable[..., torch.Tensor], prefix: int, scale: torch.Tens
         return torch.cat([y[:, :prefix] * scale[0].to(y), y[:, prefix:] * scale[1].to(y)], 1)
 
     return scaled
-
-
-def _expected(places: Places, site: Site) -> tuple[int, ...]:
-    call = places.trace.call_of(site.attached_to)
-    node = call.inputs[0] if site.side == "input" else call.output
-    assert node is not None
-    return places.trace.nodes[node].shape
 
 
 def _watched(

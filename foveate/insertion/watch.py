@@ -32,8 +32,8 @@ from foveate.insertion.attach import (
     with_attention,
     without_swap,
 )
-from foveate.insertion.places import Site
 from foveate.insertion.probe import CHILD
+from foveate.insertion.site import Site
 
 WATCH = "_foveate_watch"
 """Attribute of a root: its :class:`Watch`."""
@@ -320,7 +320,8 @@ def watch(root: nn.Module, new: list[nn.Module]) -> None:
         root.register_load_state_dict_pre_hook(keep_attention)
     kept: Watch = vars(root)[WATCH]
     parents = _parents(root)
-    for host in new:
+    known = {id(entry.host) for entry in kept.hosted}
+    for host in {id(host): host for host in new if id(host) not in known}.values():
         attention = host._modules[CHILD]
         assert attention is not None
         kept.hosted.append(Hosted(attention, host, *parents[id(host)]))

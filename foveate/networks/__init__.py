@@ -10,8 +10,10 @@ from foveate.networks._build import (
 )
 from foveate.networks._checkpoint import Weights, read_weights, tensors_by_name
 from foveate.networks._deepen import chains_of_blocks
+from foveate.networks._detectors import is_detector
 from foveate.networks._example import check_shape, example_input, usual_classes, usual_shape
 from foveate.networks._head import Head, build_without_memory, find_head
+from foveate.networks._inflate import image_key, inflate
 from foveate.networks._inner import InnerWidth, Widths, extra_layers, grew_by, inner_widths
 from foveate.networks._narrow import is_narrowed, narrow_to
 from foveate.networks._origin import Origin, note_origin, origin_of
@@ -43,8 +45,11 @@ __all__ = [
     "find_release",
     "grew_by",
     "head_of",
+    "image_key",
+    "inflate",
     "inner_widths",
     "input_channels",
+    "is_detector",
     "is_narrowed",
     "is_release",
     "list_networks",

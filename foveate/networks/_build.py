@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from foveate.networks._deepen import append_block
+from foveate.networks._detectors import build_detector
 from foveate.networks._head import Head, find_head
 from foveate.networks._origin import Origin, note_origin, origin_of
 from foveate.networks._peers import from_hf, from_smp
@@ -151,6 +152,8 @@ def _from_torchvision(name: str, num_classes: int, in_channels: int, options: di
     if in_channels != 3:
         raise ValueError(f"torchvision:{name} takes images of 3 channels; got in_channels={in_channels}")
     builder = torchvision.models.get_model_builder(name)
+    if inspect.unwrap(builder).__module__.startswith("torchvision.models.detection."):
+        return build_detector(name, num_classes, **options)
     if "weights_backbone" in inspect.signature(builder).parameters:
         options = {"weights_backbone": None} | options  # torchvision's own default is to download some
     try:

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from foveate.networks import _registry
+from foveate.networks._detectors import is_detector
 from foveate.networks._head import build_without_memory
 from foveate.networks._registry import PHOTO
+from foveate.networks._set_detectors import DETECTORS
+from foveate.registry import is_file_reference
 
 FRAMES = 16  # of a clip
 MOST_NUMBERS = 2**31  # of a batch
 KEYPOINTS = 17  # of a person, in COCO
+COCO = 91  # classes as COCO numbers them, with the background
 
 
 def usual_shape(name: str) -> tuple[int, ...]:
@@ -33,6 +37,8 @@ def usual_shape(name: str) -> tuple[int, ...]:
         return _registry.usual_shape(rest)
     if source == "timm":
         return tuple(_timm_facts(rest).get("input_size", PHOTO))
+    if source == "hf" and rest in DETECTORS:
+        return (3, *(DETECTORS[rest].size,) * 2)
     return _of_torchvision(rest) if source == "torchvision" else PHOTO
 
 
@@ -46,6 +52,8 @@ def usual_classes(name: str) -> int:
         return _registry.usual_classes(rest)
     if source == "timm":
         return int(_timm_facts(rest).get("num_classes") or 1000)
+    if source == "hf" and rest in DETECTORS:
+        return COCO
     weights = _weights_of(rest) if source == "torchvision" else None
     return 1000 if weights is None else len(weights.meta.get("categories", range(1000)))
 
@@ -64,10 +72,10 @@ def example_input(
     Args:
         name: as `build_network` takes it.
         shape: (C, *S) of one sample; None: `usual_shape`.
-        targets: give a detector of torchvision, which is trained on them, a box in each image too.
+        targets: give a detector, which is trained on them, a box in each image too.
 
-    Returns: a tensor (batch_size, C, *S); for a detector of torchvision a tuple of a list of images and, with
-        `targets`, a list of targets.
+    Returns: a tensor (batch_size, C, *S); for a detector a tuple of a list of images and, with `targets`, a list of
+        targets.
 
     Raises: ValueError: a shape that no sample has, or more than 2³¹ numbers. LookupError: as `usual_shape`.
     """
@@ -112,7 +120,11 @@ def _timm_facts(name: str) -> dict[str, Any]:
 
 def _is_detector(name: str) -> bool:
     source, _, rest = name.rpartition(":")
-    return source == "torchvision" and _kind(rest) == "detection"
+    if is_file_reference(name):
+        from foveate.networks._build import build_network
+
+        return is_detector(build_without_memory(lambda: build_network(name, num_classes=COCO)))
+    return rest in DETECTORS if source == "hf" else source == "torchvision" and _kind(rest) == "detection"
 
 
 def _kind(name: str) -> str:

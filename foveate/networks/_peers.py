@@ -1,4 +1,5 @@
-"""Networks of segmentation_models_pytorch and of transformers, built without weights, that give logits for every pixel.
+"""Networks of segmentation_models_pytorch and of transformers, built without weights: those that give logits for every
+pixel, and detectors.
 
 Both are optional: `pip install "foveate[peers]"`.
 """
@@ -13,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from foveate.networks._set_detectors import DETECTORS, build_set_detector
 from foveate.registry import nearest
 
 TINY = 1e-6  # least share of a class that its logarithm is taken of
@@ -21,7 +23,7 @@ HF = {  # name here: class there, options that keep it from reading weights
     "upernet": ("UperNetForSemanticSegmentation", {}),
     "maskformer": ("MaskFormerForInstanceSegmentation", {}),
     "mask2former": ("Mask2FormerForUniversalSegmentation", {}),
-    "detr": ("DetrForSegmentation", {"use_pretrained_backbone": False}),
+    "detr_segmentation": ("DetrForSegmentation", {"use_pretrained_backbone": False}),
 }
 
 
@@ -52,16 +54,18 @@ def from_smp(name: str, num_classes: int, in_channels: int, options: Mapping[str
 def from_hf(name: str, num_classes: int, in_channels: int, options: Mapping[str, Any]) -> nn.Module:
     """A network of transformers; options are those of its configuration.
 
-    Raises: LookupError: none of `HF`. TypeError: no such option. ValueError: the package is not installed; images of
-        other than three channels.
+    Raises: LookupError: none of `HF` or `DETECTORS`. TypeError: no such option. ValueError: the package is not
+        installed; images of other than three channels.
     """
-    if name not in HF:
-        raise LookupError(f"transformers has no network {name!r} known here; {nearest(name, list(HF))}")
+    if name not in HF and name not in DETECTORS:
+        raise LookupError(f"transformers has no network {name!r} known here; {nearest(name, [*HF, *DETECTORS])}")
     transformers = _package("transformers", f"hf:{name}")
-    cls_name, fixed = HF[name]
-    cls = getattr(transformers, cls_name)
     if in_channels != 3:
         raise ValueError(f"hf:{name} takes images of 3 channels; got in_channels={in_channels}")
+    if name in DETECTORS:
+        return build_set_detector(transformers, name, num_classes, **options)
+    cls_name, fixed = HF[name]
+    cls = getattr(transformers, cls_name)
     _refuse_weights(f"hf:{name}", set(fixed) & set(options))
     config = cls.config_class(**fixed)
     if unknown := [option for option in options if not hasattr(config, option)]:

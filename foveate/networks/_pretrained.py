@@ -3,6 +3,7 @@
 Nothing is fetched: the libraries' own caches and a given folder are looked through, and the error says what to fetch.
 """
 
+import importlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 
 from foveate.networks._checkpoint import Weights, check_values, open_checkpoint, read_weights
+from foveate.networks._set_detectors import DETECTORS, released_tensors
 from foveate.networks._weights import weights_fingerprint
 from foveate.registry import nearest
 from foveate.spec import PRETRAINED
@@ -68,7 +70,8 @@ def release_of(network: str) -> Release:
     """The weights that the network's library loads where it is asked for pretrained ones.
 
     Args:
-        network: "timm:NAME", "timm:NAME.TAG" or "torchvision:NAME".
+        network: "timm:NAME", "timm:NAME.TAG", "torchvision:NAME", or "hf:NAME" of a detector, which has them in a local
+            folder alone.
 
     Raises: LookupError: no such network, or none are published.
     """
@@ -77,6 +80,8 @@ def release_of(network: str) -> Release:
         return _of_timm(network, name)
     if source == "torchvision":
         return _of_torchvision(network, name)
+    if source == "hf" and name in DETECTORS:
+        return Release(network, "of a folder", _FILES, "")
     raise LookupError(
         f"network {network!r}: wanted one of timm or torchvision, whose weights are published; for others give a file "
         "of weights"
@@ -94,9 +99,15 @@ def find_release(network: str, folder: str | Path | None = None) -> ReleasedFile
         to put it.
     """
     release = release_of(network)
+    if folder is None and not release.address:
+        raise LookupError(
+            f"{network}: wanted weights = a folder that transformers wrote; nothing is published in a cache"
+        )
     found = _cached(release, None) if folder is None else _in_folder(release, Path(folder).expanduser())
     if found is not None:
         return ReleasedFile(release, found)
+    if not release.address:
+        raise ValueError(f"{folder}: wanted a folder that transformers wrote, with config.json and {_FILES[0]}")
     where = "the cache" if folder is None else str(folder)
     raise ValueError(
         f"the weights {release.tag} of {network} are not in {where}: fetch {release.address} and put it into "
@@ -117,6 +128,10 @@ def read_release(found: ReleasedFile, *, in_channels: int = 3, **options: Any) -
     """
     network = found.release.network
     source, _, name = network.rpartition(":")
+    if source == "hf":
+        tensors = released_tensors(importlib.import_module("transformers"), name, found.path.parent)
+        check_values(tensors, f"weights {found.path}")
+        return Weights(tensors, f"weights {found.path}")
     if source != "timm":
         for option, value in _BUILT_WITH.get(name, {}).items():
             if options.get(option) != value:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from foveate.insertion import mark_fresh
 from foveate.networks._checkpoint import COUNTER, Weights, read_weights
 from foveate.networks._head import Head
+from foveate.networks._inflate import inflate, is_of_images
 
 
 def weights_fingerprint(path: str | Path) -> str:
@@ -27,6 +28,8 @@ def load_weights(
 ) -> list[str]:
     """Put a file's weights into a plain network. On the meta device nothing is copied, only checked.
 
+    Into a network of clips those of the network of images whose tensors are called alike are inflated (`inflate`).
+
     Args:
         weights: a file, or what `read_weights` gave of one; the network's tensors may stand below one prefix there.
         head: finds the network's classifier, as `find_head` and `head_of` do; called only where a tensor is missing or
@@ -39,6 +42,8 @@ def load_weights(
     """
     wanted: dict[str, Tensor] = model.state_dict()
     given = weights if isinstance(weights, Weights) else read_weights(weights)
+    if is_of_images(model, given):
+        return inflate(model, given, head=None if head is None else head())
     given = given.of_network(wanted)
     classifier = _classifier(wanted, given, head)
     given = given.of_network([key for key in wanted if key not in classifier.tensors])

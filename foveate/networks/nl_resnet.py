@@ -35,22 +35,7 @@ def nl_resnet(
         are for video.
     Raises: ValueError: another depth, a number of blocks that is none of these or that the stages have not.
     """
-    if depth not in DEPTHS:
-        raise ValueError(f"depth must be one of {', '.join(map(str, DEPTHS))}; got {depth}")
-    if blocks not in COUNTS:
-        raise ValueError(f"blocks must be 1, 5 or 10; got {blocks!r}")
-    have = DEPTHS[depth][1]
-    chosen: list[list[int]] = [[], [], [], []]
-    if blocks == 1:
-        chosen[2] = [have[2] - 2]
-    else:
-        for stage, wanted in zip((1, 2), COUNTS[blocks], strict=True):
-            if have[stage] < wanted:
-                raise ValueError(
-                    f"blocks={blocks} needs {wanted} blocks in stage {stage}; depth {depth} has {have[stage]}"
-                )
-            step = have[stage] // wanted
-            chosen[stage] = list(range(step - 1, have[stage], step))[:wanted]
+    chosen = blocks_of_stages(depth, blocks)
     return resnet(
         depth,
         num_classes,
@@ -61,6 +46,28 @@ def nl_resnet(
         placement="post",
         attention_blocks=chosen,
     )
+
+
+def blocks_of_stages(depth: int, blocks: int) -> list[list[int]]:
+    """For each stage of a ResNet the blocks that a non-local block follows, of 1, 5 or 10 in all.
+
+    Raises: ValueError: as `nl_resnet`.
+    """
+    if depth not in DEPTHS:
+        raise ValueError(f"depth must be one of {', '.join(map(str, DEPTHS))}; got {depth}")
+    if blocks not in COUNTS:
+        raise ValueError(f"blocks must be 1, 5 or 10; got {blocks!r}")
+    have = DEPTHS[depth][1]
+    chosen: list[list[int]] = [[], [], [], []]
+    if blocks == 1:
+        chosen[2] = [have[2] - 2]
+        return chosen
+    for stage, wanted in zip((1, 2), COUNTS[blocks], strict=True):
+        if have[stage] < wanted:
+            raise ValueError(f"blocks={blocks} needs {wanted} blocks in stage {stage}; depth {depth} has {have[stage]}")
+        step = have[stage] // wanted
+        chosen[stage] = list(range(step - 1, have[stage], step))[:wanted]
+    return chosen
 
 
 for _depth in (50, 101, 152):

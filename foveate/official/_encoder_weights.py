@@ -13,7 +13,11 @@ from foveate.networks._checkpoint import COUNTER
 from foveate.official._conversions import Decode, fits, translated
 
 State = Mapping[str, Tensor]
-_PREFIXES = ("", "encoder.", "backbone.", "encoder.network.")  # of an encoder's tensors in files of whole networks
+_PREFIXES = ("", "encoder.", "backbone.", "encoder.network.", "features.")  # of its tensors, in files of whole networks
+_PLACES = (  # of the encoder in a whole network: ours, and detectors of torchvision and of transformers
+    *("encoder", "backbone.encoder", "backbone.body", "backbone.backbone.encoder"),
+    *("network.model.backbone.model._backbone", "network.model.backbone.model", "network.model.backbone.backbone"),
+)
 _NAMED = 4  # names that a message lists
 
 
@@ -38,7 +42,7 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
     only checked.
 
     Args:
-        model: with an `encoder`.
+        model: with an `encoder`, or a detector with a backbone.
         weights: a safetensors file or torch checkpoint of the encoder, of a classifier on it, or of another whole
             network with it, or what `networks.read_weights` gave of one; its names are ours, timm's or
             torchvision's, or those of NVlabs/SegFormer, mmseg, Chenglin-Yang/LVT or SegNeXt.
@@ -46,9 +50,10 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
     Raises: ValueError: it has no such file, no encoder, or the file has not every tensor of it; the model is as it was.
     """
     given = weights if isinstance(weights, Weights) else read_weights(weights)
-    encoder = getattr(model, "encoder", None)
-    if not isinstance(encoder, nn.Module):
+    place = encoder_place(model)
+    if place is None:
         raise ValueError(f"{given.file}: this {type(model).__name__} has no encoder that could start from them")
+    encoder = model.get_submodule(place)
     wanted = {name: value for name, value in encoder.state_dict().items() if not name.endswith(COUNTER)}
     best, lacking = 0, ""
     for whose, names, state in _readings(given, wanted):
@@ -63,7 +68,7 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
             for name, key in found.items():
                 if not inside[name].is_meta:
                     inside[name].copy_(state[key].reshape(inside[name].shape))
-        taken = {f"encoder.{name}" for name in wanted}
+        taken = {f"{place}.{name}" for name in wanted}
         fresh = [name for name in model.state_dict() if name not in taken and not name.endswith(COUNTER)]
         mark_fresh(model, fresh)
         left = [key for key in state if key not in found.values() and not key.endswith(COUNTER)]
@@ -72,6 +77,12 @@ def start_encoder(model: nn.Module, weights: str | Path | Weights) -> StartedEnc
         f"{given.file}: wanted the {len(wanted)} tensors of the encoder, by our names or released ones; at most "
         f"{best} of them are there in its shapes{lacking}"
     )
+
+
+def encoder_place(model: nn.Module) -> str | None:
+    """The dotted name of a whole network's encoder; None where it has none."""
+    names = {name for name, _ in model.named_modules()}
+    return next((place for place in _PLACES if place in names), None)
 
 
 def _lacking(wanted: State, found: Mapping[str, str], there: State) -> str:

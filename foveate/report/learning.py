@@ -15,8 +15,10 @@ LONG = 8  # epochs from which it is left out of the range of the axis
 
 
 def logged_names(summary: Summary) -> list[str]:
-    """Every name that the curves have: the judged metric first, other metrics, losses, whatever else was logged."""
-    names = {name for curves in summary.curves.values() for name in curves}
+    """The names that the curves have: the judged metric first, other metrics, losses, whatever else was logged; not
+    those of metrics of a part of the set, such as a class."""
+    of_parts = {f"{part}_{metric.name}" for metric in summary.metrics for part in PARTS if metric.of}
+    names = {name for curves in summary.curves.values() for name in curves} - of_parts
     order = [f"{part}_{metric.name}" for metric in summary.metrics for part in PARTS] + [
         "validation_loss",
         "train_loss",

@@ -117,6 +117,13 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
+def baseline(summary: Summary) -> str:
+    """ "Baseline, always giving the most frequent class: accuracy 10.0 %"; "" where none is known."""
+    chance, words = summary.about.get("chance") or {}, summary.about.get("baseline")
+    shown = [f"{one.name} {one.format(chance[one.name])}" for one in summary.metrics if one.name in chance]
+    return f"Baseline, {words}: {', '.join(shown)}" if shown and words else ""
+
+
 def controls(summary: Summary) -> list[str]:
     """For each control what it adds for what its variants add; then the differences to those that are not judged."""
     lines = []

@@ -12,6 +12,7 @@ from foveate.report.colours import DARK, FONT, LIGHT, VARIABLES, drawing_rules
 from foveate.report.drawing import Drawing
 from foveate.report.forest import forest
 from foveate.report.learning import curve_title, learning_curves, logged_names, watched_part
+from foveate.report.precision_recall import precision_recall
 from foveate.report.scatter import score_latency
 from foveate.report.table import csv_text
 from foveate.summary import SCHEMA, Summary, to_json
@@ -23,16 +24,16 @@ ABOUT = (
     "data", "train_items", "validation_items", "test_items",
     "machine", "versions", "command", "toml", "latency", "seconds", "notes",
 )  # fmt: skip
-FIGURES = ("score_latency", "paired_differences", "curves")
+FIGURES = ("score_latency", "paired_differences", "curves", "precision_recall")
 
 
 def write_report(summary: Summary, folder: Path | str) -> Path:
     """Write the report of a study's summary and return its page.
 
     Into `folder`, made where it is missing: index.html, table.csv, summary.json, and as .png and .svg
-    paired_differences, score_latency (where latencies were measured) and curves (where epochs were logged). Everything
-    is drawn before anything is written, each file replaces the old one whole, and the page comes last; so a report cut
-    short leaves the one before it readable.
+    paired_differences, score_latency (where latencies were measured), curves (where epochs were logged) and
+    precision_recall (of detectors). Everything is drawn before anything is written, each file replaces the old one
+    whole, and the page comes last; so a report cut short leaves the one before it readable.
 
     Raises: ValueError: the summary is of another version. OSError: the folder cannot be written; it names the file.
     """
@@ -63,7 +64,8 @@ def write_report(summary: Summary, folder: Path | str) -> Path:
 def _figures(summary: Summary) -> dict[str, Drawing]:
     """The figures that there is something to draw for, in the order of `FIGURES`."""
     logged = logged_names(summary)
-    drawn = (score_latency(summary), forest(summary), learning_curves(summary, logged[0]) if logged else None)
+    learning = learning_curves(summary, logged[0]) if logged else None
+    drawn = (score_latency(summary), forest(summary), learning, precision_recall(summary))
     return {name: drawing for name, drawing in zip(FIGURES, drawn, strict=True) if drawing is not None}
 
 

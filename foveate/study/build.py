@@ -22,7 +22,7 @@ from foveate.networks import (
     release_of,
     weights_fingerprint,
 )
-from foveate.official import start_encoder
+from foveate.official import encoder_place, start_encoder
 from foveate.spec import Run
 from foveate.study.controls.build import as_control
 
@@ -83,7 +83,7 @@ def _start_from(run: Run, weights: str, model: nn.Module, num_classes: int, in_c
     try:
         load_weights(model, given, head=head)
     except ValueError as error:
-        if released is not None or not hasattr(model, "encoder"):
+        if released is not None or encoder_place(model) is None:
             raise
         try:
             vars(model)[_STARTED] = str(start_encoder(model, given))

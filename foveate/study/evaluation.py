@@ -13,6 +13,7 @@ from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
 from foveate.spec import Run
 from foveate.study.analyse.items import interval_over_items, of_metric
+from foveate.study.analyse.remade import TableReaders
 from foveate.study.predict import with_evaluation
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
@@ -64,9 +65,9 @@ def evaluate_run(
 def _intervals(split: Split, task: Task, scores: Scores) -> dict[str, tuple[float, float]]:
     names = [split.name_of(item) for item in range(len(split))]
     groups = {} if split.groups is None else dict(zip(names, split.groups.tolist(), strict=True))
-    found = {}
+    found, readers = {}, TableReaders()
     for metric in task.metrics:
-        of_items = of_metric((names, scores.items), metric)
+        of_items = of_metric((names, scores.items), metric, scores.tables, readers)
         interval = None if of_items is None else interval_over_items(of_items, groups)
         if interval is not None:
             found[metric.name] = interval

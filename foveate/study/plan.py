@@ -4,13 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
 from foveate.controls import Control
 from foveate.costs import macs, parameters
 from foveate.data.dataset import TASKS_OF, Batch, Dataset
 from foveate.data.open import AUTO, kind_of
 from foveate.insertion import insertions
-from foveate.networks import read_weights, unloaded_tag
+from foveate.networks import is_detector, read_weights, unloaded_tag
 from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
@@ -73,7 +75,7 @@ class Planner:
         self.code = code_fingerprint(study)
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
         self.started = ""
-        self.device = "meta"
+        self.device = task.planned_on
 
     def run(
         self,
@@ -142,6 +144,7 @@ class Planner:
         """
         try:
             model = self.build(run).eval()
+            self._check_kind(model)
             self.narrow += _narrow_notes(name, insertions(model))
             self.started = self.started or how_it_started(model)
             if run.trainer is None or len(self.data.train):
@@ -156,6 +159,13 @@ class Planner:
                 return self.check(name, run)
             where = f"network {run.network}" if run.variant.is_plain else f"variant {name!r}"
             raise ValueError(f"{where}: {text}") from error
+
+    def _check_kind(self, model: nn.Module) -> None:
+        """Raises: ValueError: a detector for another task. What a detection needs is checked by itself."""
+        if is_detector(model) and not self.task.detects:
+            raise ValueError(
+                f'is a detector, which takes images and boxes; it goes with task = "detection", not {self.study.task!r}'
+            )
 
     def size(self, run: Run) -> tuple[int, int]:
         """Parameters and multiply-adds of a batch of two."""
@@ -173,6 +183,12 @@ class Planner:
     def example(self, run: Run, device: str | None = None, count: int = 2) -> Any:
         """Inputs of zeros on a device; None: the planner's."""
         return example_inputs(example_batch(run, self.data, count), device or self.device)
+
+    def training_example(self, run: Run, device: str, count: int) -> Any:
+        """What the network is called with in a training step: zeros, or images with their targets."""
+        if not self.task.detects:
+            return self.example(run, device, count)
+        return self.task.arguments(example_batch(run, self.data, count).to(device))
 
 
 def opened_data(study: Study, seed: int) -> DataSpec:
@@ -209,7 +225,13 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     if earlier is not None:
         controls, notes = [Chosen.from_json(one) for one in earlier["controls"]], earlier["notes"]
     else:
-        notes = planner.start_notes() + _replacement_notes(study) + _freezing_notes(study) + _strength_notes(study)
+        notes = (
+            planner.start_notes()
+            + _replacement_notes(study)
+            + _freezing_notes(study)
+            + _teacher_notes(study)
+            + _strength_notes(study)
+        )
         if study.control != "none":
             controls, more = choose_controls(planner, runs, sizes)
             notes += more
@@ -283,6 +305,15 @@ def _strength_notes(study: Study) -> list[str]:
     return [
         f"the strength of an identity start, 0 at first, has {rate}: {', '.join(those)}"
         for rate, those in names.items()
+    ]
+
+
+def _teacher_notes(study: Study) -> list[str]:
+    """Whom variants learn from."""
+    taught = [(variant.name, variant.distill) for variant in study.variants if variant.distill is not None]
+    return [
+        f"{name}: its teacher is {one.teacher}" + (f" with the weights {one.weights}" if one.weights else "")
+        for name, one in taught
     ]
 
 

@@ -23,7 +23,8 @@ from foveate.data.listing import ENDINGS
 from foveate.data.photos import Photos
 from foveate.data.transforms import published
 from foveate.files import write_whole
-from foveate.networks import input_channels
+from foveate.networks import input_channels, is_detector
+from foveate.study.predict_boxes import BoxForm
 from foveate.study.trained import find_run
 from foveate.tasks import create_task
 from foveate.tasks.mask_pictures import legend, mask_image, overlay, palette
@@ -48,6 +49,7 @@ class Predictor:
         masks: from answers to class numbers (H, W), for tasks that give one for each position; else None.
         classes: names of the classes of the masks.
         note: for the reader, on the weights; "" where there is nothing to say.
+        boxes: of a detector; `prepare` and `rows` are then not called.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Predictor:
     masks: Callable[[Any], list[NDArray[Any]]] | None = None
     classes: tuple[str, ...] = ()
     note: str = ""
+    boxes: BoxForm | None = None
 
 
 def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
@@ -75,6 +78,10 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
     if data.prepare is None:
         raise ValueError(f"{text}: data of the kind {run.data.kind!r} do not say how a file becomes a sample")
     task = create_task(run.task, data, **with_evaluation(run.task_options, evaluation))
+    if task.detects:
+        names = data.targets["boxes"].names
+        form = BoxForm(data.prepare, data.scale_of or _own_size, names)
+        return Predictor(trained.name, trained.model, data.prepare, task.answers, task.predict, boxes=form)
     prepare, channels = data.prepare, input_channels(run.network, data.inputs[0])
 
     def sample(file: Path) -> Tensor:
@@ -109,6 +116,10 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
         network that gives no map.
     """
     trained = load_trained(network, weights)
+    if is_detector(trained.model):
+        names = trained.classes or _object_names(trained.outputs)
+        form = BoxForm(_whole_image, _own_size, names)
+        return Predictor(trained.name, trained.model, _whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
     published_with = published(trained.name, trained.source, trained.file)
     if trained.channels == 1:
         published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
@@ -125,9 +136,19 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
         best = torch.softmax(main_output(given).float(), 1).topk(min(5, trained.outputs), 1)
         return [_ranked(names, *one) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
-    return Predictor(
-        trained.name, trained.model, split.prepare, lambda model, inputs: model(inputs), rows, note=trained.note
-    )
+    return Predictor(trained.name, trained.model, split.prepare, _as_given, rows, note=trained.note)
+
+
+def _own_size(size: tuple[int, int]) -> tuple[float, float]:
+    return 1.0, 1.0
+
+
+def _as_given(model: nn.Module, inputs: Any) -> Any:
+    return model(inputs)
+
+
+def _no_rows(given: Any) -> list[dict[str, Any]]:
+    return []
 
 
 def _gives_a_map(model: nn.Module, channels: int) -> bool:
@@ -143,6 +164,19 @@ def _without_items(split: Photos, names: Sequence[str], channels: int) -> Datase
     return Dataset(
         "files", (channels, PROBED, PROBED), {"mask": Target("mask", tuple(names))}, split, split, "", "files"
     )
+
+
+def _whole_image(file: Path) -> Tensor:
+    """(3, H, W) in 0 to 1; a detector resizes it itself."""
+    return torch.from_numpy(np.array(read_image(file))).permute(2, 0, 1).float().div_(255)
+
+
+def _object_names(outputs: int) -> tuple[str, ...]:
+    """COCO's for a detector with its number of outputs, else numbers; without the background."""
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
+    names = FasterRCNN_ResNet50_FPN_Weights.DEFAULT.meta["categories"]
+    return tuple(names[1:]) if outputs == len(names) else tuple(str(number) for number in range(1, outputs))
 
 
 def _class_names(outputs: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from foveate.files import read_json
-from foveate.items import ITEMS, read_groups, read_items
+from foveate.items import ITEMS, read_groups, read_items, read_tables
 from foveate.spec import DRAWS, Metric, Study
 from foveate.store import Store
 from foveate.study.analyse import analyse
@@ -18,7 +18,9 @@ from foveate.study.ledger import read_ledger
 from foveate.study.tuning import listed_values, standing_runs, tuning, validation_scores
 from foveate.study_file import read_study
 from foveate.summary import (
+    DETAILS,
     Arm,
+    ArmDetails,
     AttentionState,
     Claim,
     Cost,
@@ -29,10 +31,11 @@ from foveate.summary import (
     Setting,
     Summary,
     Times,
+    arm_details,
     corrupted_scores,
     is_corrupted_row,
 )
-from foveate.tasks.gallery import ATTENTION, EXAMPLES
+from foveate.tasks.gallery import ATTENTION, EXAMPLES, MISTAKES
 from foveate.train.attention_state import STATE
 from foveate.training import validation_name
 
@@ -94,7 +97,9 @@ def summarise(folder: Path) -> Summary:
     )
     chosen = tuning(study.train.listed, planned, on_validation, metrics[0], about.get("validation_items"))
     ends = [arm.at_an_end for arm in chosen.arms if arm.at_an_end] if chosen else []
-    notes = [*about.get("notes", ()), *ends, *_at_chance(summary)]
+    details = _details(folder, runs)
+    found = [f"{one.label}: {line}" for one in details for line in one.findings]
+    notes = [*about.get("notes", ()), *ends, *_at_chance(summary), *found]
     return replace(
         summary,
         about=summary.about | {"notes": notes},
@@ -103,6 +108,7 @@ def summarise(folder: Path) -> Summary:
         corrupted=corrupted_scores(
             metrics[0], [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in under]
         ),
+        details=details,
         by_class=by_class(items, about.get("class_names") or [], summary.plain, groups, summary.setting.overlap),
     )
 
@@ -110,14 +116,19 @@ def summarise(folder: Path) -> Summary:
 def _null_check(summary: Summary, items: dict[str, dict[int, Path]], groups: dict[str, str]) -> NullCheck:
     """Of every finished run of a study whose arms are one network."""
     found = [(arm.label, seed, value) for arm in summary.arms if arm.score for seed, value in arm.score.of_seeds()]
-    kept = [read_items(items[label][seed]) if seed in items.get(label, {}) else None for label, seed, _ in found]
-    values = [None if one is None else of_metric(one, summary.metric) for one in kept]
+    paths = [items.get(label, {}).get(seed) for label, seed, _ in found]
+    values = [
+        None
+        if path is None or (kept := read_items(path)) is None
+        else of_metric(kept, summary.metric, read_tables(path))
+        for path in paths
+    ]
     scores, overlap = [value for *_, value in found], summary.setting.overlap
     return null_check(scores, values, groups, arms=len(summary.arms), overlap=overlap)
 
 
 def _at_chance(summary: Summary) -> list[str]:
-    """A note where the plain network is no better than always giving the most frequent class."""
+    """A note where the plain network is no better than the task's baseline."""
     chance = (summary.about.get("chance") or {}).get(summary.metric.name)
     score = next((arm.score for arm in summary.arms if arm.label == summary.plain), None)
     if chance is None or score is None:
@@ -125,8 +136,11 @@ def _at_chance(summary: Summary) -> list[str]:
     if (score.mean if score.low is None else score.low) > chance:
         return []
     found, most = summary.metric.format(score.mean), summary.metric.format(chance)
+    baseline = (
+        summary.about.get("baseline") or "always giving the most frequent class"
+    )  # of studies before it had a name
     return [
-        f"the plain network ({found}) is not distinguishable from always giving the most frequent class ({most}): it "
+        f"the plain network ({found}) is not distinguishable from {baseline} ({most}): it "
         "has not learned the task, and a difference to it says little; train longer, with another learning rate, or "
         "from trained weights"
     ]
@@ -179,7 +193,7 @@ def _about(folder: Path, runs: dict[str, dict[str, Any]], rows: list[dict[str, A
     done = next((run for run in runs.values() if run["state"] == "done"), None)
     examples: dict[str, list[str]] = {}
     for run in runs.values():
-        pictures = [folder / "runs" / run["key"] / name for name in (EXAMPLES, ATTENTION)]
+        pictures = [folder / "runs" / run["key"] / name for name in (EXAMPLES, MISTAKES, ATTENTION)]
         if run["arm"] not in examples and any(picture.is_file() for picture in pictures):  # of the first seed with one
             examples[run["arm"]] = [str(picture) for picture in pictures if picture.is_file()]
     return {
@@ -197,6 +211,15 @@ def _items(folder: Path, runs: dict[str, dict[str, Any]]) -> dict[str, dict[int,
         if run["state"] == "done" and path.is_file():
             items.setdefault(run["arm"], {})[run["seed"]] = path
     return items
+
+
+def _details(folder: Path, runs: dict[str, dict[str, Any]]) -> tuple[ArmDetails, ...]:
+    found: dict[str, dict[int, Any]] = {}
+    for run in runs.values():
+        path = folder / "runs" / run["key"] / DETAILS
+        if run["state"] == "done" and path.is_file():
+            found.setdefault(run["arm"], {})[run["seed"]] = read_json(path)
+    return tuple(arm_details(label, of_arm) for label, of_arm in found.items())
 
 
 def _attention(folder: Path, runs: dict[str, dict[str, Any]]) -> list[AttentionState]:

@@ -13,8 +13,6 @@ from collections import Counter, deque
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
 from foveate.machine import cores
@@ -36,7 +34,6 @@ from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
-from foveate.tasks.classification import Classification
 from foveate.training import validation_name
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
@@ -366,12 +363,14 @@ class _Coordinator:
 
     def _set_about(self, command: str) -> None:
         classes = getattr(self.task, "classes", ())
+        baseline, chance = self.task.baseline()
         about = {
             "name": self.data.name,
             "data": self.data.description,
             "classes": len(classes) or None,
+            "baseline": baseline,
+            "chance": chance,
             "class_names": list(classes) if self.task.dense else [],
-            "chance": self._chance(),
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),
             "test_items": len(self.data.test),
@@ -384,10 +383,3 @@ class _Coordinator:
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.set_meta("about", about)
-
-    def _chance(self) -> dict[str, float]:
-        """Metric → what always giving the most frequent class of the test items reaches; {}: the task is another."""
-        strata = self.data.test.strata
-        if not isinstance(self.task, Classification) or strata is None:
-            return {}
-        return {self.task.metrics[0].name: float(np.bincount(strata).max() / len(strata))}

@@ -142,7 +142,8 @@ def _costs(content: dict[str, Any]) -> dict[str, Any]:
             torch.set_num_threads(run.train.threads)
             data, task = _opened(run)
             layout = torch.channels_last if run.train.channels_last else torch.contiguous_format
-            x = example_inputs(example_batch(run, data, content["batch_size"]))
+            batch = example_batch(run, data, content["batch_size"])
+            x = task.arguments(batch.to(run.train.device)) if task.detects else example_inputs(batch)
             if isinstance(x, torch.Tensor):
                 x = torch.randn(x.shape, generator=torch.Generator().manual_seed(0))
                 x = x.to(run.train.device, memory_format=layout if x.dim() == 4 else torch.contiguous_format)

@@ -6,6 +6,7 @@ or `short` is ready to print. None stands for a number that does not exist.
 
 from foveate.summary.across import Across, Effect, RankedArm
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
+from foveate.summary.details import DETAILS, ArmDetails, arm_details
 from foveate.summary.findings import (
     ALPHA,
     SCHEMA,
@@ -54,11 +55,13 @@ from foveate.summary.shown import (
 
 __all__ = [
     "ALPHA",
+    "DETAILS",
     "NEGLIGIBLE",
     "SCHEMA",
     "Across",
     "Answer",
     "Arm",
+    "ArmDetails",
     "ArmSummary",
     "ArmTuning",
     "AttentionFound",
@@ -98,6 +101,7 @@ __all__ = [
     "Tried",
     "Tuning",
     "Verdict",
+    "arm_details",
     "corrupted_row",
     "corrupted_scores",
     "is_corrupted_row",

@@ -5,6 +5,7 @@ from typing import Any
 
 from foveate.spec import Metric
 from foveate.summary.attention import AttentionFound
+from foveate.summary.details import ArmDetails
 from foveate.summary.robustness import CorruptedScores
 from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
 
@@ -403,6 +404,7 @@ class Summary:
         tuning: what was chosen among listed values; None: nothing is listed.
         null_check: of a study whose arms are all the plain network.
         corrupted: the scores on corrupted test images; None: nothing was corrupted.
+        details: of the arms whose runs kept more than metrics.
         by_class: of a task that has a class for every position: the classes that occur in its held-out items.
     """
 
@@ -426,6 +428,7 @@ class Summary:
     tuning: Tuning | None = None
     null_check: NullCheck | None = None
     corrupted: CorruptedScores | None = None
+    details: tuple[ArmDetails, ...] = ()
     by_class: tuple[ClassFound, ...] = ()
 
     def arm(self, label: str) -> ArmSummary:

@@ -84,6 +84,13 @@ class Classification(Task):
     def meter(self) -> "ClassificationMeter":
         return ClassificationMeter(self.classes)
 
+    def baseline(self) -> tuple[str, dict[str, float]]:
+        strata = self.data.test.strata
+        if strata is None:
+            return "", {}
+        most = float(np.bincount(strata).max() / len(strata))
+        return "always giving the most frequent class", {self.metrics[0].name: most}
+
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         pictures = shown(batch.inputs)
         labels = batch.targets["label"].tolist()
@@ -115,9 +122,13 @@ class ClassificationMeter(Meter):
         self.among5: list[Tensor] = []
         self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64)
 
+    def logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        """(N, classes) of the items of a batch."""
+        return main_output(model(batch.inputs)).float()
+
     def update(self, model: nn.Module, batch: Batch) -> None:
         labels = batch.targets["label"]
-        logits = main_output(model(batch.inputs)).float()
+        logits = self.logits(model, batch)
         best = logits.argmax(1)
         self.right.append(best == labels)
         self.losses.append(F.cross_entropy(logits, labels, reduction="none"))

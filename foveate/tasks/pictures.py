@@ -1,6 +1,6 @@
 """Samples as pictures: inputs in grey or colour, captions, points over them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 Picture = NDArray[np.uint8]
+Over = Callable[[int, Picture], Picture]  # draws over a picture of a batch's sample, by its number
 Colour = tuple[int, int, int]
 LEAST = 160  # pixels; smaller samples are enlarged
 WIDEST = 2000  # pixels of a sheet
@@ -19,20 +20,21 @@ WIDEST = 2000  # pixels of a sheet
 def shown(inputs: Any) -> list[Picture]:
     """A picture (H, W, 3) of each sample of a batch: its own range stretched to 0–255, one channel as grey.
 
-    Signals (N, C, L) are drawn as curves; of clips and volumes (N, C, D, H, W) the middle slice is shown.
+    Images of a list lie in 0 to 1 and are shown as they are. Signals (N, C, L) are drawn as curves; of clips and
+    volumes (N, C, D, H, W) the middle slice is shown.
     """
     samples = list(inputs) if isinstance(inputs, (Tensor, list, tuple)) else list(next(iter(inputs.values())))
-    return [_one(sample.detach().float().cpu()) for sample in samples]
+    return [_one(sample.detach().float().cpu(), stretched=not isinstance(inputs, list)) for sample in samples]
 
 
-def _one(sample: Tensor) -> Picture:
+def _one(sample: Tensor, *, stretched: bool) -> Picture:
     if sample.dim() == 4:
         sample = sample[:, sample.shape[1] // 2]
     if sample.dim() == 2:
         return _curve(sample[0])
     sample = sample[:3] if sample.shape[0] >= 3 else sample[:1].expand(3, -1, -1)
-    low, high = sample.min(), sample.max()
-    pixels = ((sample - low) / (high - low).clamp_min(1e-12) * 255).round().to(torch.uint8)
+    low, high = (sample.min(), sample.max()) if stretched else (torch.tensor(0.0), torch.tensor(1.0))
+    pixels = ((sample - low) / (high - low).clamp_min(1e-12) * 255).round().clamp(0, 255).to(torch.uint8)
     return enlarged(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()))
 
 

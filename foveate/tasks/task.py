@@ -1,7 +1,7 @@
 """What a task is: what the head is built for, the loss, what is measured on each held-out item and on the whole set."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from foveate.data.dataset import Batch, Dataset, Target
 from foveate.registry import Registry, check_options, is_file_reference, read_from_file
 from foveate.spec import Metric
+from foveate.tasks.pictures import Over
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,32 @@ class Scores:
             from which a metric of the whole set is made again (intersections and unions by class).
         by_class: {class: {figure: value}}, of tasks with classes.
         confusion: int64 (K, K), items or positions of each true class (rows) by predicted class.
+        confused: names of the K, where they are others than those of `by_class`.
+        tables: {name: {column: array}} whose rows are no items, such as detections: the column "item" says whose each
+            is. Metrics whose `remade_by` says so are made again of them.
+        curves: {class: (101,)}, precision at recalls from 0 to 1.
+        findings: what may be wrong with a network that has learned nothing, a line each.
     """
 
     values: Mapping[str, float]
     items: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     by_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     confusion: NDArray[np.int64] | None = None
+    confused: tuple[str, ...] = ()
+    tables: Mapping[str, Mapping[str, NDArray[Any]]] = field(default_factory=dict)
+    curves: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    findings: Sequence[str] = ()
+
+    def details(self) -> dict[str, Any]:
+        """What a run keeps beside its metrics, as plain values; {}: nothing."""
+        if not (self.curves or self.findings):
+            return {}
+        return {
+            "confused": list(self.confused or self.by_class),
+            "confusion": [] if self.confusion is None else self.confusion.tolist(),
+            "curves": {name: [round(float(value), 5) for value in curve] for name, curve in self.curves.items()},
+            "findings": list(self.findings),
+        }
 
 
 class Meter(ABC):
@@ -52,12 +73,17 @@ class Task(ABC):
         outputs: what the head is built for: classes, or values; networks get it as `num_classes`.
         dense: does the network give a map of the input's size?
         notes: what a reader of the metrics must know, a line each.
+        detects: is the network a detector, which takes a list of images, and in training their targets?
+        planned_on: the device on which a study builds and runs the network before anything runs: "meta", without memory
+            or arithmetic, or "cpu", where what the network does depends on the values of its tensors.
     """
 
     metrics: tuple[Metric, ...]
     outputs: int
     notes: tuple[str, ...] = ()
     dense: ClassVar[bool] = False
+    detects: ClassVar[bool] = False
+    planned_on: ClassVar[str] = "meta"
 
     def __init__(self, data: Dataset) -> None:
         self.data = data
@@ -77,6 +103,17 @@ class Task(ABC):
         """
         self.loss(model, batch)
 
+    def arguments(self, batch: Batch) -> Any:
+        """What the network is called with in training, as `foveate.cost` takes it."""
+        return batch.inputs
+
+    def baseline(self) -> tuple[str, dict[str, float]]:
+        """What a network must beat: in words, as "always giving the most frequent class", and the metrics of that.
+
+        ("", {}): nothing is known.
+        """
+        return "", {}
+
     def answers(self, model: nn.Module, inputs: Any) -> Any:
         """What `draw`, `predict` and `masks` take of a batch's inputs; here what the network gives for them."""
         return model(inputs)
@@ -84,6 +121,19 @@ class Task(ABC):
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         """A picture (H, W, 3) of each sample with its target and, unless None, the network's answers."""
         return []
+
+    def over(self, batch: Batch, given: Any) -> Over | None:
+        """What is drawn over the maps of the attention, such as the boxes that the network gave; None: nothing."""
+        return None
+
+    def mistakes(
+        self, model: nn.Module, scores: Scores, read: Callable[[list[int]], Iterator[Batch]]
+    ) -> NDArray[np.uint8] | None:
+        """A picture of what the network does well and badly on the items that were scored; None: nothing to show.
+
+        read: items → their batches, on the network's device.
+        """
+        return None
 
     def legend(self, wide: int) -> NDArray[np.uint8] | None:
         """What the colours of `draw` mean, as a picture of about this width in pixels; None: nothing to say."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from foveate.files import write_whole
+from foveate.train.average import WeightAverage
 
 CHECKPOINT = "checkpoint.safetensors"
 
@@ -19,15 +20,22 @@ class TrainingFailed(RuntimeError):
 
 
 def save_checkpoint(
-    path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer, facts: dict[str, Any]
+    path: Path,
+    key: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    facts: dict[str, Any],
+    average: WeightAverage | None = None,
 ) -> None:
-    """Weights, optimiser state, generators and the JSON facts of a run, in one file.
+    """Weights, optimiser state, generators, the average of the weights and the JSON facts of a run, in one file.
 
     Raises: TrainingFailed: it cannot be written; the one before is whole.
     """
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     for index, slot in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{name}": torch.as_tensor(value) for name, value in slot.items()}
+    if average is not None:
+        tensors |= {f"average.{name}": value for name, value in average.tensors.items()}
     tensors["generator"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["cuda_generator"] = torch.cuda.get_rng_state()
@@ -35,8 +43,15 @@ def save_checkpoint(
     save_tensors(path, tensors, {"key": key, "facts": json.dumps(facts)})
 
 
-def load_checkpoint(path: Path, key: str, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Put a checkpoint's state back into the model, the optimiser and torch's generators; returns its facts.
+def load_checkpoint(
+    path: Path,
+    key: str,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    average: WeightAverage | None = None,
+) -> dict[str, Any]:
+    """Put a checkpoint's state back into the model, the optimiser, the average and torch's generators; returns its
+    facts.
 
     Raises: TrainingFailed: it is cut short, or another run's.
     """
@@ -54,6 +69,8 @@ def load_checkpoint(path: Path, key: str, model: nn.Module, optimizer: torch.opt
         index, slot = name.split(".", 1)
         state.setdefault(int(index), {})[slot] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    if average is not None:
+        average.load(_under("average.", tensors))
     torch.set_rng_state(tensors["generator"])
     if "cuda_generator" in tensors and torch.cuda.is_available():
         torch.cuda.set_rng_state(tensors["cuda_generator"])

@@ -17,16 +17,18 @@ from torch import nn
 
 from foveate.data.dataset import Batch, Dataset, Split
 from foveate.data.reading import evaluation_parts, read_ahead
-from foveate.files import write_whole
+from foveate.files import write_json, write_whole
 from foveate.insertion import unfreeze
 from foveate.items import ITEMS, write_items
 from foveate.machine import machine_name, versions
 from foveate.networks import input_channels
 from foveate.spec import Run
+from foveate.summary import DETAILS
 from foveate.tasks import Scores, Task
-from foveate.tasks.gallery import ATTENTION, EXAMPLES, attention_pictures
+from foveate.tasks.gallery import ATTENTION, EXAMPLES, MISTAKES, attention_pictures
 from foveate.tasks.pictures import above, png, sheet
 from foveate.train.attention_state import DESCRIBED, AttentionWatch
+from foveate.train.average import WeightAverage
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
 from foveate.train.optimizer import make_optimizer
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
@@ -34,6 +36,7 @@ from foveate.training import validation_name
 
 EVALUATED = 128  # items at a time, fewer where they are large
 MOST_VALUES = 2**25  # of the inputs or dense outputs of one batch in evaluation
+PYRAMID = 48  # values of a detector's maps for each pixel
 DRAWN, ATTENDED = 12, 4  # test items drawn at the end, and those with the maps of the attention
 
 OnProgress = Callable[[int, int, float], None]  # (steps done, steps in all, loss)
@@ -96,6 +99,7 @@ class _Loop:
         self.model = model.to(self.device).to(memory_format=layout)
         self.attention = AttentionWatch(self.model)
         self.optimizer = make_optimizer(self.model, self.spec, run.variant.attention_lr)
+        self.average = None if self.spec.ema is None else WeightAverage(self.model, self.spec.ema)
         self.step, self.history = 0, list[dict[str, float]]()
         self.losses: dict[str, list[float]] = defaultdict(list)  # of this epoch's steps so far, by part
         self.seconds, self.started = 0.0, time.monotonic()  # spent before this start; when it began
@@ -151,9 +155,15 @@ class _Loop:
         if self.spec.clip is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.spec.clip)
         self.optimizer.step()
+        if self.average is not None:
+            self.average.update(self.model, self.step + 1)
         self.on_progress(self.step + 1, self.steps, value)
 
     def _end_epoch(self, epoch: int) -> None:
+        with contextlib.nullcontext() if self.average is None else self.average.used(self.model):
+            self._evaluate_epoch(epoch)
+
+    def _evaluate_epoch(self, epoch: int) -> None:
         entry: dict[str, float] = {"epoch": epoch}
         for name, values in self.losses.items():
             entry[f"train_{name}"] = math.fsum(values) / len(values)
@@ -181,6 +191,8 @@ class _Loop:
         return bool(self.spec.early_stop) and epochs - self.best_epoch >= self.spec.early_stop
 
     def _finish(self) -> dict[str, Any]:
+        if self.average is not None:
+            self.average.put_into(self.model)
         scores = self._evaluate(self.data.test)
         metrics = checked_metrics(self.task, scores)
         if self.data.validation is not None:  # as it was after the last epoch
@@ -190,10 +202,12 @@ class _Loop:
         save_model(self.model, self.folder)
         try:
             names = [self.data.test.name_of(item) for item in range(len(self.data.test))]
-            write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups)
+            write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups, scores.tables)
+            if details := scores.details():
+                write_json(self.folder / DETAILS, details)
             with self._autocast():
                 write_attention(self.attention, self.model, self.task, self.data, self.run, self.folder)
-            self._draw_examples()
+            self._draw_examples(scores)
         except OSError as error:
             raise TrainingFailed(str(error)) from None
         return {
@@ -203,9 +217,9 @@ class _Loop:
             "versions": versions(),
         }
 
-    def _draw_examples(self) -> None:
-        """examples.png: some test items with their target and what the network gives; attention.png: a few of them with
-        the weight that each inserted module gives to each position."""
+    def _draw_examples(self, scores: Scores) -> None:
+        """examples.png: some test items with their target and what the network gives; mistakes.png: what the task shows
+        of its best and worst; attention.png: a few items with each inserted module's weight of each position."""
         count = len(self.data.test)
         items = [number * count // DRAWN for number in range(DRAWN)] if count > DRAWN else list(range(count))
         pictures = []
@@ -216,17 +230,23 @@ class _Loop:
             drawn = sheet(pictures)
             explained = self.task.legend(drawn.shape[1])
             write_whole(self.folder / EXAMPLES, png(drawn if explained is None else above(drawn, explained)))
+        with torch.inference_mode(), self._autocast():
+            mistakes = self.task.mistakes(self.model, scores, self._read_test)
+        if mistakes is not None:
+            write_whole(self.folder / MISTAKES, png(mistakes))
         if self.run.variant.is_plain or self.run.control is not None or len(self.data.inputs) != 3:
             return
         parts = self._parts(self.data.test, items[:: max(1, len(items) // ATTENDED)][:ATTENDED])
         with self._autocast():
-            rows = [
-                row
-                for batch in self._batches(self.data.test, parts, None)
-                for row in attention_pictures(self.model, batch.inputs)
-            ]
+            rows = []
+            for batch in self._batches(self.data.test, parts, None):
+                over = self.task.over(batch.to("cpu"), self.model(batch.inputs)) if self.task.detects else None
+                rows += attention_pictures(self.model, batch.inputs, over)
         if rows:
             write_whole(self.folder / ATTENTION, png(sheet(rows, columns=1)))
+
+    def _read_test(self, items: list[int]) -> Iterator[Batch]:
+        return self._batches(self.data.test, self._parts(self.data.test, items), None)
 
     def _spent(self) -> float:
         return self.seconds + time.monotonic() - self.started
@@ -256,13 +276,13 @@ class _Loop:
             "seconds": self._spent(),
             "attention": self.attention.facts(),
         }
-        save_checkpoint(self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts)
+        save_checkpoint(self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts, self.average)
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        facts = load_checkpoint(path, self.run.key, self.model, self.optimizer)
+        facts = load_checkpoint(path, self.run.key, self.model, self.optimizer, self.average)
         self.step, self.history, self.seconds = facts["step"], facts["history"], facts["seconds"]
         self.losses.update(facts["losses"])
         self.best_loss, self.best_epoch = facts["best"]
@@ -294,7 +314,8 @@ def write_attention(watch: AttentionWatch, model: nn.Module, task: Task, data: D
 def evaluation_batch(task: Task, data: Dataset, batch_size: int) -> int:
     """Items at a time in evaluation: at least the batch size, up to 128 where that many inputs and outputs fit."""
     positions = math.prod(data.inputs[1:])
-    values = positions * max(data.inputs[0], task.outputs if task.dense else 0)
+    inside = PYRAMID if task.detects else 0
+    values = positions * max(data.inputs[0], task.outputs if task.dense else inside)
     return max(batch_size, min(EVALUATED, MOST_VALUES // max(values, 1)))
 
 

@@ -39,7 +39,7 @@ def test_queries_become_logits_of_pixels():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["segformer", "maskformer", "mask2former", "detr", "upernet"])
+@pytest.mark.parametrize("name", ["segformer", "maskformer", "mask2former", "detr_segmentation", "upernet"])
 def test_networks_of_transformers_give_a_logit_for_every_pixel(name):
     pytest.importorskip("transformers", reason="needs transformers: pip install 'foveate[peers]'")
     network = build_network(f"hf:{name}", num_classes=4).eval()

@@ -6,12 +6,10 @@ import pytest
 
 from foveate.data import open_data
 from foveate.spec import DataSpec, Run, Study, Training, Variant
-from foveate.store import Store
 from foveate.study import estimate
 from foveate.study.analyse import analyse
 from foveate.study.estimate import STARTING_S, in_words, training_seconds
 from foveate.study.results import _at_chance
-from foveate.study.run import Watcher, _Coordinator
 from foveate.summary import Arm, Score, Setting
 from foveate.tasks import create_task
 
@@ -74,8 +72,5 @@ def test_a_plain_network_that_learned_nothing_is_noted():
 
 
 @pytest.mark.parametrize(("task", "chance"), [("classification", {"accuracy": 0.1}), ("regression", {})])
-def test_chance_is_the_share_of_the_most_frequent_class_where_the_task_is_to_classify(digits, task, chance, tmp_path):
-    study, store = Study(task=task), Store(tmp_path / "results.db")
-    made = create_task(task, digits)
-    assert _Coordinator(study, tmp_path, digits, made, made.metrics, store, Watcher())._chance() == chance
-    store.close()
+def test_chance_is_the_share_of_the_most_frequent_class_where_the_task_is_to_classify(digits, task, chance):
+    assert create_task(task, digits).baseline()[1] == chance

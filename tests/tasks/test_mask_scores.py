@@ -11,7 +11,8 @@ from torch import nn
 from foveate.data.dataset import IGNORED, Batch, Target
 from foveate.data.reading import evaluation_parts
 from foveate.study.analyse.inference import item_variance, resampled_item_variance
-from foveate.study.analyse.items import SET_LEVEL, of_metric, shared_values
+from foveate.study.analyse.items import of_metric, shared_values
+from foveate.study.analyse.remade import of_sums
 from foveate.tasks import create_task
 from foveate.tasks.boundaries import boundary_f1
 
@@ -67,10 +68,9 @@ def test_metrics_of_the_set_are_made_again_from_what_is_kept_of_each_image(drawn
     task, scores = scored(*drawn)
     arrays = {"names": 0, **scores.items}
     for metric in task.metrics[:3]:
-        names, sums = of_metric((list("abcd"), arrays), metric)
-        value = SET_LEVEL[frozenset(sums)]
-        assert value({kind: array.sum(0) for kind, array in sums.items()}) == pytest.approx(scores.values[metric.name])
-        residuals, count = shared_values([(names, sums)], {})
+        names, whole = of_metric((list("abcd"), arrays), metric)
+        assert whole.value(np.ones((1, 4)))[0] == pytest.approx(scores.values[metric.name])
+        residuals, count = shared_values([(names, whole)], {})
         assert count == 4
         assert residuals.sum() == pytest.approx(0, abs=1e-6)
 
@@ -79,11 +79,9 @@ def test_influences_of_items_vary_as_resampled_items_do():
     draw = np.random.default_rng(0)
     union = draw.integers(50, 400, (300, 5)).astype(float)
     sums = {"intersection": np.round(union * draw.beta(6, 3, union.shape)), "union": union}
-    value, names = SET_LEVEL[frozenset(sums)], [str(number) for number in range(300)]
-    (residuals,), _ = shared_values([(names, sums)], {})
-    resampled = resampled_item_variance(
-        lambda weights: np.stack([value({kind: weights @ one for kind, one in sums.items()})] * 2, 1), 300
-    )
+    whole, names = of_sums(sums), [str(number) for number in range(300)]
+    (residuals,), _ = shared_values([(names, whole)], {})
+    resampled = resampled_item_variance(lambda weights: np.stack([whole.value(weights)] * 2, 1), 300)
     assert float(item_variance(np.stack([residuals] * 2))) == pytest.approx(resampled, rel=0.2)
 
 

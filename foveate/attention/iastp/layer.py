@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from itertools import combinations
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -100,7 +100,8 @@ class InteractionAwarePyramid(nn.Module):
             weights; give the map's own size for the paper's layer.
         resize: whether a current map of another size is pooled to `size` and the result back; False refuses it.
         fusion: F, "sum", "mean" or "max" over the scales.
-        frames: K of a clip (N, C, K, *S), whose frames become one map; None: a map (N, C, *S).
+        frames: K of a clip (N, C, K, *S), whose frames become one map; "any": a clip of any K, as no weight
+            depends on it; None: a map (N, C, *S).
         attention_budget_mib: refuse maps for which X of each scale, M and the pairs in memory, in training those of
             `losses()`, would take more MiB than this. None: no bound.
 
@@ -123,7 +124,7 @@ class InteractionAwarePyramid(nn.Module):
         size: Sequence[int] | None = None,
         resize: bool = True,
         fusion: str = "sum",
-        frames: int | None = None,
+        frames: int | Literal["any"] | None = None,
         attention_budget_mib: float | None = None,
     ) -> None:
         super().__init__()
@@ -132,8 +133,8 @@ class InteractionAwarePyramid(nn.Module):
         self.size = torch.Size(size or (7,) * spatial_dims)
         if len(self.size) != spatial_dims or min(self.size) < 1:
             raise ValueError(f"iastp: size must have {spatial_dims} positive numbers; got {size!r}")
-        if frames is not None and frames < 1:
-            raise ValueError(f"iastp: frames must be a positive number or None; got {frames!r}")
+        if frames not in (None, "any") and (not isinstance(frames, int) or frames < 1):
+            raise ValueError(f"iastp: frames must be a positive number, 'any' or None; got {frames!r}")
         check_budget("iastp", attention_budget_mib)
         self.attention_budget_mib = attention_budget_mib
         self.spatial_dims = spatial_dims
@@ -155,7 +156,7 @@ class InteractionAwarePyramid(nn.Module):
             )
         for x, width in zip(maps, self.widths, strict=True):
             check_map("iastp", x, width, self.spatial_dims + (self.frames is not None), self.W[0])
-            if self.frames is not None and x.shape[2] != self.frames:
+            if isinstance(self.frames, int) and x.shape[2] != self.frames:
                 raise ValueError(f"iastp: wanted {self.frames} frames (frames=); got a clip {tuple(x.shape)}")
             if x.shape[0] != maps[-1].shape[0]:
                 raise ValueError(f"iastp: wanted maps of one batch; got {[m.shape[0] for m in maps]} samples")
@@ -174,7 +175,7 @@ class InteractionAwarePyramid(nn.Module):
         """X: (N, K·n, C), frame after frame."""
         if self.frames is None:
             return self._pool(x, self.size).flatten(2).mT
-        frames = self._pool(x.transpose(1, 2).flatten(0, 1), self.size).unflatten(0, (-1, self.frames))
+        frames = self._pool(x.transpose(1, 2).flatten(0, 1), self.size).unflatten(0, (-1, x.shape[2]))
         return frames.flatten(3).transpose(2, 3).flatten(1, 2)
 
     @staticmethod
@@ -188,7 +189,7 @@ class InteractionAwarePyramid(nn.Module):
         maps_in_memory = 5 * scales + 10 if training else 2 * scales + 2  # maps of pairs, as measured
 
         def need(size: Sequence[int]) -> float:
-            n, keys = math.prod(size), math.prod(size) * (self.frames or 1)
+            n, keys = math.prod(size), math.prod(size) * (x.shape[2] if self.frames is not None else 1)
             tokens = keys * sum(self.widths) + n * self.widths[-1]
             rows = self._rows_at_once(len(x), keys, n)
             return tokens_mib(len(x), tokens, x, training) + pairs_mib(len(x), rows, keys, x, maps_in_memory)

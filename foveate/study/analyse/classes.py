@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from foveate.items import read_items
 from foveate.spec import Metric
 from foveate.study.analyse.intervals import estimate, paired
-from foveate.study.analyse.items import Groups, Items, influence, item_part
+from foveate.study.analyse.items import Groups, Items, item_part
+from foveate.study.analyse.remade import of_sums
 from foveate.study.analyse.words import short_difference
 from foveate.summary import ClassFound
 
@@ -42,7 +43,7 @@ def by_class(
                 if kept is None or sums is None or not sums["union"].sum():
                     continue
                 values.setdefault(arm, {})[seed] = float(sums["intersection"].sum() / sums["union"].sum())
-                of_items.setdefault(arm, {})[seed] = (kept[0], influence(sums))
+                of_items.setdefault(arm, {})[seed] = (kept[0], of_sums(sums).influence())
         if not values:
             continue
         differences = {}

@@ -1,6 +1,6 @@
 """Scores of held-out items: on how many an arm differs from another, and the items' part of the variance."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,51 +8,35 @@ from numpy.typing import NDArray
 
 from foveate.spec import Metric
 from foveate.study.analyse.inference import RESAMPLES, ROUNDING, Array, item_variance, resampled_item_variance
+from foveate.study.analyse.remade import SET_LEVEL, Remade, TableReaders, Tables, of_sums
 from foveate.summary import ALPHA, ItemComparison
 
 Items = tuple[Sequence[str], NDArray[Any]]  # names and values of one run
-Sums = tuple[Sequence[str], dict[str, NDArray[Any]]]  # names and the sums of a metric of the whole set
+Whole = tuple[Sequence[str], Remade]  # names and a metric of the whole set
 Groups = Mapping[str, str]  # name of an item → its group (subject, recording); an item without one is its own
 
 
-def mean_iou(sums: Mapping[str, Array]) -> Array:
-    """Mean over the classes (last axis) with a union of the intersection over the union."""
-    return _mean_ratio(sums["intersection"], sums["union"])
+def of_metric(
+    kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]],
+    metric: Metric,
+    tables: Tables | None = None,
+    readers: TableReaders | None = None,
+) -> Items | Whole | None:
+    """A metric of the whole set, made of the run's tables or sums, else its values of items; None where it has neither.
 
+    Args:
+        kept: as `foveate.items.read_items` gives it.
+        tables: as `foveate.items.read_tables` gives them.
+        readers: shared between metrics of the same tables.
 
-def mean_dice(sums: Mapping[str, Array]) -> Array:
-    """Mean over the classes (last axis) that are in either mask of twice the intersection over the sum of both."""
-    return _mean_ratio(2 * sums["intersection"], sums["sizes"])
-
-
-def share(sums: Mapping[str, Array]) -> Array:
-    """Positions that are right over those that are known."""
-    return _mean_ratio(sums["right"][..., None], sums["known"][..., None])
-
-
-def _mean_ratio(above: Array, below: Array) -> Array:
-    there = below > 0
-    ratio = np.where(there, above / np.where(there, below, 1), 0.0)
-    with np.errstate(invalid="ignore"):
-        return np.asarray(ratio.sum(-1) / there.sum(-1))
-
-
-SET_LEVEL: dict[frozenset[str], Callable[[Mapping[str, Array]], Array]] = {
-    frozenset({"intersection", "union"}): mean_iou,
-    frozenset({"intersection", "sizes"}): mean_dice,
-    frozenset({"right", "known"}): share,
-}  # what a metric is made of → how
-
-
-def of_metric(kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]], metric: Metric) -> Items | Sums | None:
-    """The sums of which a metric of the whole set is made, else a run's values of its items; None where it has neither.
-
-    kept: as `foveate.items.read_items` gives it.
+    Raises: ValueError: if the metric names what is not there.
     """
     names, arrays = kept
+    if metric.remade_by and tables:
+        return names, (readers or TableReaders()).remade(metric, tables, len(names))
     start = f"{metric.name}."
     sums = {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-    return (names, sums) if frozenset(sums) in SET_LEVEL else values_of(kept, metric)
+    return (names, of_sums(sums)) if frozenset(sums) in SET_LEVEL else values_of(kept, metric)
 
 
 def values_of(kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]], metric: Metric) -> Items | None:
@@ -62,7 +46,7 @@ def values_of(kept: tuple[Sequence[str], Mapping[str, NDArray[Any]]], metric: Me
 
 
 def item_part(
-    ours: Mapping[int, Items | Sums], theirs: Mapping[int, Items | Sums], seeds: Sequence[int], groups: Groups
+    ours: Mapping[int, Items | Whole], theirs: Mapping[int, Items | Whole], seeds: Sequence[int], groups: Groups
 ) -> tuple[float, int]:
     """The items' part of the variance of the mean difference over these seeds, and the number of items (of groups).
 
@@ -71,21 +55,20 @@ def item_part(
     if len(seeds) < 2 or any(seed not in ours or seed not in theirs for seed in seeds):
         return 0.0, 0
     runs = [arm[seed] for arm in (ours, theirs) for seed in seeds]
-    if len({isinstance(values, dict) for _, values in runs}) > 1:
+    if len({type(values) for _, values in runs}) > 1:
         return 0.0, 0
     places = [_places(names) for names, _ in runs]
     common = sorted(set.intersection(*(set(of_run) for of_run in places)))
     rows = [[of_run[name] for name in common] for of_run in places]
     n = len(seeds)
-    if isinstance(runs[0][1], dict):
-        sums = [{kind: values[kind][row] for kind in values} for (_, values), row in zip(runs, rows, strict=True)]
+    wholes = [values for _, values in runs if isinstance(values, Remade)]
+    if wholes:
         if len(common) < 2:
             return 0.0, 0
         codes = _codes(common, groups)
-        value = SET_LEVEL[frozenset(sums[0])]
 
         def differences(weights: Array) -> Array:
-            each = [value({kind: weights @ array for kind, array in of_run.items()}) for of_run in sums]
+            each = [whole.placed(weights, row) for whole, row in zip(wholes, rows, strict=True)]
             return np.stack([mine - other for mine, other in zip(each[:n], each[n:], strict=True)], 1)
 
         return resampled_item_variance(differences, len(common), codes), int(codes.max()) + 1
@@ -99,7 +82,7 @@ def item_part(
     return float(own), int(codes.max()) + 1
 
 
-def interval_over_items(items: Items | Sums, groups: Groups) -> tuple[float, float] | None:
+def interval_over_items(items: Items | Whole, groups: Groups) -> tuple[float, float] | None:
     """95 % interval of one run's metric over new items, from items drawn anew (percentiles, fixed random
     numbers); None for fewer than two items or groups.
 
@@ -112,8 +95,8 @@ def interval_over_items(items: Items | Sums, groups: Groups) -> tuple[float, flo
         return None
     counts = np.random.default_rng(0).multinomial(units, np.full(units, 1 / units), size=RESAMPLES)
     weights = counts[:, codes].astype(float)
-    if isinstance(values, dict):
-        found = SET_LEVEL[frozenset(values)]({kind: weights @ array for kind, array in values.items()})
+    if isinstance(values, Remade):
+        found = values.value(weights)
     else:
         known = np.isfinite(values)
         total = weights[:, known].sum(1)
@@ -126,7 +109,7 @@ def interval_over_items(items: Items | Sums, groups: Groups) -> tuple[float, flo
 
 
 def sampled_variance(
-    ours: Mapping[int, Items | Sums], theirs: Mapping[int, Items | Sums], seeds: Sequence[int], groups: Groups
+    ours: Mapping[int, Items | Whole], theirs: Mapping[int, Items | Whole], seeds: Sequence[int], groups: Groups
 ) -> float | None:
     """Variance of one seed's difference by the draw of its test items, mean over seeds; None where it is not known."""
     found = []
@@ -145,7 +128,7 @@ def sampled_variance(
     return float(np.mean(found)) if found else None
 
 
-def shared_values(runs: Sequence[Items | Sums | None], groups: Groups) -> tuple[Array, int] | None:
+def shared_values(runs: Sequence[Items | Whole | None], groups: Groups) -> tuple[Array, int] | None:
     """What is left of the items' values beside each run's mean, summed over groups, (runs, groups), and the number of
     items; None where a run has no values of its own items, or they have fewer than two items in common."""
     tables = [_by_name(items) if items is not None else {} for items in runs]
@@ -186,26 +169,11 @@ def compare_items(ours: Mapping[int, Items], theirs: Mapping[int, Items], metric
     return ItemComparison(int(known.sum()), seeds, better, worse, int(near.sum())) if known.any() else None
 
 
-def _by_name(items: Items | Sums) -> dict[tuple[str, int], float]:
+def _by_name(items: Items | Whole) -> dict[tuple[str, int], float]:
     names, values = items
-    if isinstance(values, dict):
-        values = influence(values)
+    if isinstance(values, Remade):
+        values = values.influence()
     return {name: float(values[place]) for name, place in _places(names).items()}
-
-
-def influence(sums: Mapping[str, NDArray[Any]]) -> Array:
-    """Values of the items (n,) whose mean is a metric of the whole set, and that vary as it does with the items.
-
-    The metric plus each item's influence on it: how much it moves for each part of the set's weight given to the item.
-
-    Source: B. Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982 (the infinitesimal jackknife).
-    """
-    value, step = SET_LEVEL[frozenset(sums)], 1e-6
-    n = len(next(iter(sums.values())))
-    totals = {kind: array.sum(0, dtype=float) for kind, array in sums.items()}
-    moved = value({kind: (1 - step) * totals[kind] + step * n * array for kind, array in sums.items()})
-    whole = value(totals)
-    return np.asarray(whole + (moved - whole) / step)
 
 
 def _places(names: Sequence[str]) -> dict[tuple[str, int], int]:

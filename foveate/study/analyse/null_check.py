@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from foveate.study.analyse import inference
 from foveate.study.analyse.inference import BETTER, FIRST_LOOK, WORSE, Array
-from foveate.study.analyse.items import Groups, Items, Sums, shared_values
+from foveate.study.analyse.items import Groups, Items, Whole, shared_values
 from foveate.summary import ALPHA, NullCheck, NullRate
 
 STUDIES = 20_000
@@ -32,7 +32,7 @@ EXPECTED = ALPHA * FIRST_LOOK
 
 def null_check(
     scores: Sequence[float],
-    items: Sequence[Items | Sums | None] = (),
+    items: Sequence[Items | Whole | None] = (),
     groups: Groups | None = None,
     arms: int = 2,
     overlap: float = 0.0,

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from foveate.items import read_items
+from foveate.items import read_items, read_tables
 from foveate.registry import nearest
 from foveate.spec import Metric
 from foveate.study.analyse.answer import answer
@@ -23,7 +23,7 @@ from foveate.study.analyse.intervals import estimate, judge, paired
 from foveate.study.analyse.items import (
     Groups,
     Items,
-    Sums,
+    Whole,
     compare_items,
     item_part,
     of_metric,
@@ -31,6 +31,7 @@ from foveate.study.analyse.items import (
     values_of,
 )
 from foveate.study.analyse.planner import what_seeds_can_show
+from foveate.study.analyse.remade import TableReaders
 from foveate.study.analyse.words import REFERENCE, sentence, short_difference, verdict
 from foveate.summary import (
     SCHEMA,
@@ -205,8 +206,9 @@ class _Table:
             check_label(label, labels, "costs or items name")
         self.costs, self.sources = costs, items
         self.states = tuple(attention)
-        self._kept = cache(read_items)  # a file has every metric
-        self._read: dict[tuple[str, str], dict[int, Items | Sums]] = {}
+        self._kept, self._tables = cache(read_items), cache(read_tables)  # a file has every metric
+        self._readers = TableReaders()
+        self._read: dict[tuple[str, str], dict[int, Items | Whole]] = {}
         if setting.matters is not None and not (math.isfinite(setting.matters) and setting.matters >= 0):
             raise ValueError(f"matters: wanted a difference of 0 or more; got {setting.matters}")
         self.margins = {one.name: self._margin(one) for one in metrics}
@@ -297,19 +299,19 @@ class _Table:
         sampled = sampled_variance(mine, theirs, seeds, self.groups)
         return dataclasses.replace(found, sampled_share=None if sampled is None else min(1.0, sampled / found.sd**2))
 
-    def _items(self, label: str, metric: Metric) -> dict[int, Items | Sums]:
+    def _items(self, label: str, metric: Metric) -> dict[int, Items | Whole]:
         """Seed → scores of the run's items, of the seeds that have them."""
         if (label, metric.name) not in self._read:
             found = {seed: self._of_run(source, metric) for seed, source in self.sources.get(label, {}).items()}
             self._read[label, metric.name] = {seed: values for seed, values in found.items() if values is not None}
         return self._read[label, metric.name]
 
-    def _of_run(self, source: Path | Items, metric: Metric) -> Items | Sums | None:
+    def _of_run(self, source: Path | Items, metric: Metric) -> Items | Whole | None:
         """Scores in memory are of the judged metric alone."""
         if not isinstance(source, (str, Path)):
             return source if metric is self.metric else None
         kept = self._kept(Path(source))
-        return None if kept is None else of_metric(kept, metric)
+        return None if kept is None else of_metric(kept, metric, self._tables(Path(source)), self._readers)
 
     def _values(self, label: str) -> dict[int, Items]:
         """Seed → the judged metric's value of each item, of the seeds that have them."""
@@ -319,7 +321,7 @@ class _Table:
                 kept = self._kept(Path(source))
                 found[seed] = None if kept is None else values_of(kept, self.metric)
             else:
-                found[seed] = None if isinstance(source[1], dict) else source
+                found[seed] = source
         return {seed: values for seed, values in found.items() if values is not None}
 
     def _failed(self, label: str) -> tuple[int, ...]:

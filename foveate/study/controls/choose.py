@@ -310,7 +310,7 @@ class _Chooser:
         return model
 
     def _batch(self, run: Run) -> Any:
-        return self.planner.example(run, self.study.train.device, min(32, self.study.train.batch_size))
+        return self.planner.training_example(run, self.study.train.device, min(32, self.study.train.batch_size))
 
     def _run(self, chosen: Chosen) -> Run:
         return self.planner.run(chosen.variant, chosen.width, control=chosen.control)
