@@ -11,6 +11,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from foveate import official
     from foveate.attention import capture, create_attention, list_attention, register_attention
+    from foveate.compress import prune
     from foveate.costs import cost
     from foveate.data import register_data
     from foveate.insertion import insert, inserted, parameter_groups, remove, sites, unfreeze
@@ -35,6 +36,7 @@ _HOME = {
     "list_networks": "foveate.networks",
     "load": "foveate.study",
     "parameter_groups": "foveate.insertion",
+    "prune": "foveate.compress",
     "register_attention": "foveate.attention",
     "register_data": "foveate.data",
     "register_task": "foveate.tasks",
@@ -61,6 +63,7 @@ __all__ = [
     "load",
     "official",
     "parameter_groups",
+    "prune",
     "register_attention",
     "register_data",
     "register_task",

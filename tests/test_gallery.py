@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import foveate
+from foveate.networks import build_network
 from foveate.tasks.gallery import LESS, MODULES, MORE, attention_maps, attention_pictures, coloured
 
 
@@ -52,6 +53,18 @@ def test_a_gate_of_channels_weighs_where_its_channels_are():
     se.expand.bias.data = torch.tensor([1.0, 0.25]).clamp_max(1 - 1e-6).logit()
     (found,) = attention_maps(model, x).values()
     assert found[0, 0].tolist() == pytest.approx([1.6, 1.6, 0.4, 0.4])
+
+
+def test_the_maps_of_a_detector_are_cut_to_each_image():
+    options = {"size": 64, "backbone": "timm:test_resnet", "channels": 32}
+    model = build_network("torchvision:fcos_resnet50_fpn", num_classes=4, **options).eval()
+    images = [torch.rand(3, 64, 64), torch.rand(3, 32, 64)]
+    foveate.insert(model, "cbam", at="head", example=(images,), reduction=4)
+    whole, half = attention_maps(model, images)["backbone:0"]
+    assert (whole.shape, half.shape) == ((8, 8), (4, 8))
+    assert half.mean() == pytest.approx(1, abs=1e-5)
+    pictures = attention_pictures(model, images, lambda number, picture: np.full_like(picture, 10 * number))
+    assert [int(picture[0, 0, 0]) for picture in pictures] == [0, 10]
 
 
 def test_the_model_is_as_it_was(images):

@@ -76,7 +76,11 @@ def _site(name: str, modules: dict[str, nn.Module]) -> str:
     if "foveate" not in parts:
         return _unwrapped(parts, modules)
     above = parts.index("foveate")
-    site = getattr(modules[".".join(parts[: above + 1])], "_foveate_site", None)
+    # a module that carries several has each one level deeper, where it has the site of its own
+    holders = (modules.get(".".join(parts[:end])) for end in (above + 2, above + 1))
+    site = next(
+        (vars(one)["_foveate_site"] for one in holders if one is not None and "_foveate_site" in vars(one)), None
+    )
     return site.name if site is not None else _unwrapped(parts[:above], modules)
 
 

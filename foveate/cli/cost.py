@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def cost(
     model: Model,
     attention: Annotated[str, typer.Option(help="Names parted by commas, options after colons.")] = "se,cbam",
-    at: Annotated[str, typer.Option(help="Where: block, stage, or glob patterns parted by commas.")] = "block",
+    at: Annotated[str, typer.Option(help="Where: block, stage, head, or glob patterns parted by commas.")] = "block",
     shape: Shape = None,
     image_size: Size = None,
     channels: Channels = None,
@@ -88,6 +88,7 @@ def cost(
         stages=per_stage,
         modules=per_module,
         energy=energy,
+        lateral=target == "torch" and not compiled,
     )
     levels = {"per_stage": per_stage, "per_module": per_module, "per_operator": per_operator}
     wanted = [level for level, asked_for in levels.items() if asked_for]

@@ -105,7 +105,9 @@ def sites(
     model: Model,
     at: Annotated[
         str | None,
-        typer.Option(help="block, block/2, stage, module, nonlocal-5, or glob patterns; several parted by commas."),
+        typer.Option(
+            help="block, block/2, stage, head, module, nonlocal-5, or glob patterns; several parted by commas."
+        ),
     ] = None,
     attention: Annotated[
         str | None, typer.Option(help="A name, options after colons: show what it would add at each place.")

@@ -25,7 +25,18 @@ from foveate.costs.latency import (
 )
 from foveate.costs.memory import halving, start_measuring_peaks
 from foveate.costs.setting import Setting, exported_step
-from foveate.counting import Batch, Count, batch_size, count, first_samples, first_tensor, repeated
+from foveate.counting import (
+    Batch,
+    Count,
+    Skips,
+    batch_size,
+    count,
+    first_samples,
+    first_tensor,
+    passes,
+    repeated,
+    skips,
+)
 from foveate.insertion import inserted, sites
 
 Steps = dict[str, Callable[[], object]]
@@ -42,7 +53,9 @@ class Cost:
     with the interval of `interval_of_a_ratio` (1, 1, 1 for the baseline itself): the two differ where it leaves out 1.
     train_step_ms, train_step_ratio: of a forward and backward pass in training mode.
     peak_mib, train_peak_mib: memory that a pass takes above weights and batch. energy_mj: millijoules of a forward
-    pass. inserted_ms: of each inserted module, by its place. What was not measured or cannot be is None; `notes`
+    pass. inserted_ms: of each inserted module, by its place. skip_bytes: the most that lateral connections keep at one
+    time in inference; skip_ratio: the time of a pass in times of one without them, as `foveate.counting.skips` and
+    `passes` define both. What was not measured or cannot be is None; `notes`
     say why.
     """
 
@@ -56,6 +69,8 @@ class Cost:
     train_peak_mib: float | None = None
     energy_mj: float | None = None
     inserted_ms: Mapping[str, Latency] = field(default_factory=dict)
+    skip_bytes: int | None = None
+    skip_ratio: Latency | None = None
     notes: tuple[str, ...] = ()
     times_ms: tuple[float, ...] = field(default=(), repr=False)
 
@@ -84,9 +99,12 @@ class Cost:
         total = asdict(self.counted.total) | {"bytes_moved": self.bytes_moved, "unknown": self.unknown}
         measured = {
             name: None if (value := getattr(self, name)) is None else asdict(value)
-            for name in ("latency_ms", "latency_ratio", "train_step_ms", "train_step_ratio")
+            for name in ("latency_ms", "latency_ratio", "train_step_ms", "train_step_ratio", "skip_ratio")
         }
-        rest = {name: getattr(self, name) for name in ("batch_size", "peak_mib", "train_peak_mib", "energy_mj")}
+        rest = {
+            name: getattr(self, name)
+            for name in ("batch_size", "peak_mib", "train_peak_mib", "energy_mj", "skip_bytes")
+        }
         if self.latency_ratio is not None:
             slower = "slower" if self.latency_ratio.median > 1 else "faster"
             rest["told"] = slower if distinguishable(self.latency_ratio) else "not distinguishable"
@@ -166,11 +184,13 @@ def costs(
     stages: bool = False,
     modules: bool = False,
     energy: bool = False,
+    lateral: bool = False,
 ) -> dict[str, Cost]:
     """The cost of every model on the batch x, measured in turns; the first is the baseline of the ratios.
 
     Further than `cost`: stages gives the rows of the counts their stage; modules times every inserted module by itself,
-    for as long again; energy takes a second a model, where there is a meter.
+    for as long again; energy takes a second a model, where there is a meter; lateral counts and times what lateral
+    connections keep, for as long again in networks that have some.
     """
     setting = setting or Setting()
     if any(isinstance(model, torch.jit.ScriptModule) for model in models.values()):
@@ -201,6 +221,8 @@ def costs(
             forward, checked = _forward_steps(placed, given, setting, stack)
             times = time_interleaved(forward, repeats=repeats, budget_s=budget_s)
             inside = _inserted_times(placed, given, repeats, budget_s) if modules else {}
+            across = {name: skips(model, given) for name, model in placed.items()} if lateral else {}
+            apart = _skip_ratios(placed, given, across, repeats, budget_s)
             joules = {name: energy_mj(step, where) for name, step in forward.items()} if energy else {}
         trained: dict[str, list[float]] = {}
         if training:
@@ -223,6 +245,8 @@ def costs(
                 train_peak_mib=_number(peak.get(name, ()), 1),
                 energy_mj=_number((joules.get(name),), 0),
                 inserted_ms={place: interval_of_a_repeat(ms) for place, ms in inside.get(name, {}).items()},
+                skip_bytes=across[name].bytes if name in across else None,
+                skip_ratio=apart.get(name),
                 notes=(*checked.get(name, ()), *_notes(counted[name]), *_reasons(peak.get(name, ()), joules.get(name))),
                 times_ms=tuple(times[name]),
             )
@@ -254,6 +278,25 @@ def _ratio(times: Mapping[str, list[float]], name: str, first: str) -> Latency |
     if len(times) < 2:
         return None
     return Latency(1.0, 1.0, 1.0) if name == first else interval_of_a_ratio(times[name], times[first])
+
+
+def _skip_ratios(
+    models: Mapping[str, nn.Module], x: Batch, found: Mapping[str, Skips], repeats: int, budget_s: float
+) -> dict[str, Latency]:
+    """The time of a pass in times of one without lateral connections, of the networks that have some."""
+    steps: Steps = {}
+    for name, one in found.items():
+        pair = passes(models[name], x, one) if one.maps else None
+        if pair is not None:
+            steps[f"with {name}"], steps[f"without {name}"] = pair
+    if not steps:
+        return {}
+    times = time_interleaved(steps, repeats=repeats, budget_s=budget_s)
+    return {
+        name: interval_of_a_ratio(times[f"with {name}"], times[f"without {name}"])
+        for name in found
+        if f"with {name}" in steps
+    }
 
 
 def _number(found: Sequence[float | str | None], at: int) -> float | None:

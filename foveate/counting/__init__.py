@@ -8,6 +8,7 @@ Knows no network, no mechanism and no kernel by name. An operator of one's own s
 """
 
 from foveate.counting.inputs import Batch, batch_size, call, first_samples, first_tensor, placed, repeated
+from foveate.counting.lateral import KeptMap, Skips, passes, skips
 from foveate.counting.rows import Count, Kept, Row, Sums
 from foveate.counting.traffic import storage_of, tensors_in
 from foveate.counting.watch import Watch, count, module_paths, out_of_memory
@@ -17,7 +18,9 @@ __all__ = [
     "Batch",
     "Count",
     "Kept",
+    "KeptMap",
     "Row",
+    "Skips",
     "Sums",
     "Watch",
     "Work",
@@ -28,9 +31,11 @@ __all__ = [
     "first_tensor",
     "module_paths",
     "out_of_memory",
+    "passes",
     "placed",
     "register_operator",
     "repeated",
+    "skips",
     "storage_of",
     "tensors_in",
 ]

@@ -33,7 +33,7 @@ def count(model: nn.Module, x: Batch, *, stages: Sequence[str] = (), kept: bool 
     """
     first_tensor(x)
     watch = Watch(model)
-    with _as_found(model), _fused_attention_off():
+    with as_found(model), fused_attention_off():
         model.eval()
         with torch.no_grad():
             watch.run(x)
@@ -221,7 +221,7 @@ def _own_parameters(model: nn.Module) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def _as_found(model: nn.Module) -> Iterator[None]:
+def as_found(model: nn.Module) -> Iterator[None]:
     """Modes, buffers and the random state are put back, also on error."""
     modes = {module: module.training for module in model.modules()}
     buffers = [(b, b.clone()) for b in model.buffers() if not b.is_meta]
@@ -239,7 +239,7 @@ def _as_found(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _fused_attention_off() -> Iterator[None]:
+def fused_attention_off() -> Iterator[None]:
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

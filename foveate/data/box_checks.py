@@ -4,15 +4,12 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.data.boxed_folder import BoxedFolder, BoxedImage
 from foveate.data.problems import Problem
-
-if TYPE_CHECKING:
-    from foveate.data.boxed_set import BoxedFolder, BoxedImage
 
 SLACK = 1.0  # pixels that a box may reach beyond its image, by rounding or counting from 1; it is cut
 MANY = 0.2  # share of boxes outside their images that speaks of another format
@@ -36,7 +33,7 @@ class BoxCheck:
     crowds: int = 0
     other_sizes: list[str] = field(default_factory=list)
 
-    def usable(self, image: "BoxedImage", size: tuple[int, int]) -> "BoxedImage | None":
+    def usable(self, image: BoxedImage, size: tuple[int, int]) -> BoxedImage | None:
         """The image with the boxes that can be used, cut at its sides; None where it cannot be used.
 
         size: (width, height) of the file.
@@ -77,11 +74,11 @@ class BoxCheck:
         """(n,) the most pixels by which a box reaches beyond its image."""
         return np.concatenate([-boxes, boxes - np.array(size * 2, np.float32)], 1).max(1, initial=0)
 
-    def _named(self, image: "BoxedImage", place: int) -> str:
+    def _named(self, image: BoxedImage, place: int) -> str:
         x0, y0, x1, y1 = (f"{float(side):g}" for side in image.annotation.boxes[place])
         return f"box [{x0}, {y0}, {x1}, {y1}] of {self.classes[image.annotation.labels[place]]!r}"
 
-    def other_format(self, found: "BoxedFolder") -> list[Problem]:
+    def other_format(self, found: BoxedFolder) -> list[Problem]:
         """A hint where many boxes lie outside and would lie inside if their last two numbers were a corner."""
         if self.outside <= MANY * self.boxes:
             return []
@@ -96,12 +93,16 @@ class BoxCheck:
         reason = "boxes look like [x0, y0, x1, y1]; COCO's files have [x, y, width, height]"
         return [Problem(found.root, f"{self.outside:,} of {self.boxes:,} {reason}", "folder")]
 
-    def notes(self, found: "BoxedFolder") -> list[Problem]:
-        """What a person should know about the whole: negatives, crowds, sizes, boxes that were cut."""
+    def notes(self, found: BoxedFolder) -> list[Problem]:
+        """What a person should know about the whole: negatives, classes without boxes, crowds, sizes, boxes cut."""
         negatives = sum(not len(image.annotation) for image in found.images)
         lines = []
         if negatives:
             lines.append(f"{negatives:,} of {len(found.images):,} images without a box: negatives")
+        there = {label for image in found.images for label in image.annotation.labels.tolist()}
+        if there and (empty := [name for label, name in enumerate(found.classes) if label not in there]):
+            some = ", ".join(map(repr, empty[:NAMED])) + ", …" * (len(empty) > NAMED)
+            lines.append(f"classes without a single box: {len(empty):,}, {some}")
         if self.crowds:
             lines.append(f"boxes that are crowds or difficult: {self.crowds:,}, neither trained on nor counted")
         if self.slack:
@@ -112,7 +113,7 @@ class BoxCheck:
         return [Problem(found.root, line, "note") for line in lines]
 
 
-def class_problems(found: "BoxedFolder") -> list[Problem]:
+def class_problems(found: BoxedFolder) -> list[Problem]:
     """Parts without a box, and classes that are to be found and have no box to learn from."""
     counts = {part: Counter[int]() for part in found.parts}
     for image in found.images:

@@ -2,10 +2,7 @@
 
 import dataclasses
 import hashlib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import get_args
 
 import numpy as np
@@ -13,9 +10,11 @@ from numpy.typing import NDArray
 
 from foveate.data.annotation import Annotation
 from foveate.data.box_checks import BoxCheck, class_problems
+from foveate.data.boxed_folder import BoxedFolder, BoxedImage
 from foveate.data.boxes import BoxedImages, Changes, Resize
 from foveate.data.checks import Checked, check_photos, note_copies
 from foveate.data.dataset import Dataset, Progress, Target
+from foveate.data.division import copies_as_numbers, groups_of
 from foveate.data.listing import Listing, Part, Photo
 from foveate.data.problems import Problem, complain
 from foveate.data.subset import choose, hold_out, together
@@ -23,44 +22,6 @@ from foveate.spec import DataSpec
 
 RESIZES: tuple[Resize, ...] = get_args(Resize)
 SIDE = 320  # pixels of a square, where the study does not say
-
-
-@dataclass(frozen=True)
-class BoxedImage:
-    """One image of a source.
-
-    Attributes:
-        path: of the image file.
-        name: in results: its path below the folder of the data.
-        part: "train", "validation" or "test"; "": the source does not say.
-        annotation: its boxes, in pixels of the file; none: a negative.
-        annotated: does the source say something of the image, be it that it has no box?
-        written: (width, height) that the source says the image has; None: it does not.
-        fractions: are the boxes fractions of the image's sides, until they are checked?
-    """
-
-    path: Path
-    name: str
-    part: Part
-    annotation: Annotation
-    written: tuple[int, int] | None = None
-    fractions: bool = False
-
-
-@dataclass(frozen=True)
-class BoxedFolder:
-    """What a reader found: images with boxes, names of the classes in the order of the labels, and problems."""
-
-    root: Path
-    classes: tuple[str, ...]
-    images: tuple[BoxedImage, ...]
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def parts(self) -> tuple[Part, ...]:
-        """The parts that the source names, train first; ("",): none."""
-        there = {image.part for image in self.images}
-        return tuple(part for part in ("", "train", "validation", "test") if part in there)
 
 
 def open_boxed(
@@ -98,10 +59,11 @@ def open_boxed(
     complain(found.root, problems, len(found.images))
     if masks and not any(image.annotation.outlines for image in found.images):
         raise ValueError(f"{found.root}: masks = true: wanted outlines of objects; the annotations have boxes alone")
-    belonging = None if group is None else _groups(found, group)
-    alike = np.arange(len(found.images))
-    for numbers in checked.copies:
-        alike[list(numbers)] = numbers[0]
+    if not masks:
+        found = dataclasses.replace(found, images=tuple(map(_without_outlines, found.images)))
+    names = [image.name for image in found.images]
+    belonging = None if group is None else np.array(groups_of(names, group), np.str_)
+    alike = copies_as_numbers(len(found.images), checked.copies)
 
     def split(places: NDArray[np.int64]) -> BoxedImages:
         images = [found.images[place] for place in places]
@@ -135,6 +97,7 @@ def open_boxed(
         about={"augmentation": str(changes), "resize": resize},
         notes=tuple(problem.reason if problem.path == found.root else str(problem) for problem in problems),
         prepare=parts["test"].prepare,
+        scale_of=parts["test"].scale_of,
     )
 
 
@@ -146,6 +109,7 @@ def find_box_problems(found: BoxedFolder, progress: Progress | None, skip_bad: b
 def usable(found: BoxedFolder, progress: Progress | None, skip_bad: bool) -> tuple[BoxedFolder, Checked, list[Problem]]:
     """The images and boxes that can be used, what decoding the images showed, and all problems; with `skip_bad`, those
     of files are notes on what is left out."""
+    found = _with_a_test_part(found)
     if any(problem.kind == "folder" for problem in found.problems):
         return found, Checked("", (), (), (), None, None), list(found.problems)  # before hours of decoding
     checked = check_photos(_listing(found), progress)
@@ -157,7 +121,7 @@ def usable(found: BoxedFolder, progress: Progress | None, skip_bad: bool) -> tup
     problems = [*found.problems, *checked.problems, *(other_format or [*check.problems, *check.cut])]
     if len(images) < len(found.images) and skip_bad:
         checked = check_photos(_listing(dataclasses.replace(found, images=tuple(images))), progress)
-    found = _without_empty_classes(dataclasses.replace(found, images=tuple(images)), problems)
+    found = dataclasses.replace(found, images=tuple(images))
     if skip_bad:
         problems = [_skipped(one, "cut" if one in check.cut else "left out") for one in problems]
     if not any(problem.kind == "file" for problem in problems):
@@ -166,29 +130,28 @@ def usable(found: BoxedFolder, progress: Progress | None, skip_bad: bool) -> tup
     return found, checked, problems
 
 
+def _with_a_test_part(found: BoxedFolder) -> BoxedFolder:
+    """Without a test part the validation part is it; of a training part alone some images are held out."""
+    there = set(found.parts)
+    if there <= {""} or "test" in there:
+        changed: dict[Part, Part] = {}
+        missing = "" if there <= {""} or "train" in there else "wanted a training part; got none"
+    elif there == {"train"}:
+        changed, missing = {"train": ""}, ""
+    else:
+        changed = {"validation": "test"}
+        missing = "" if "train" in there else "wanted a training part; got a validation part alone"
+    images = tuple(dataclasses.replace(one, part=changed.get(one.part, one.part)) for one in found.images)
+    problems = [*found.problems, *([Problem(found.root, missing, "folder")] if missing else [])]
+    if "validation" in changed and not missing:
+        problems.append(Problem(found.root, "the validation part is the test part, as there is no test part", "note"))
+    return dataclasses.replace(found, images=images, problems=tuple(problems))
+
+
 def _skipped(problem: Problem, how: str) -> Problem:
     if problem.kind != "file":
         return problem
     return dataclasses.replace(problem, reason=f"{how}: {problem.reason}", kind="note")
-
-
-def _without_empty_classes(found: BoxedFolder, problems: list[Problem]) -> BoxedFolder:
-    """Classes without a single box are left out, which a note says."""
-    labels = [image.annotation.labels for image in found.images]
-    counts = np.bincount(np.concatenate([np.zeros(0, np.int64), *labels]), minlength=len(found.classes))
-    if counts.all() or not counts.any():
-        return found
-    empty = [name for name, count in zip(found.classes, counts, strict=True) if not count]
-    named = ", ".join(map(repr, empty[:5])) + ", …" * (len(empty) > 5)
-    reason = f"class{'es' * (len(empty) > 1)} {named} ha{'ve' if len(empty) > 1 else 's'} no box and are left out"
-    problems.append(Problem(found.root, reason.replace("has no box and are", "has no box and is"), "note"))
-    numbers = np.cumsum(counts > 0) - 1
-    images = tuple(
-        dataclasses.replace(image, annotation=dataclasses.replace(image.annotation, labels=numbers[own]))
-        for image, own in zip(found.images, labels, strict=True)
-    )
-    classes = tuple(name for name, count in zip(found.classes, counts, strict=True) if count)
-    return dataclasses.replace(found, images=images, classes=classes)
 
 
 def _in_pixels(image: BoxedImage, size: tuple[int, int]) -> BoxedImage:
@@ -206,28 +169,17 @@ def _in_pixels(image: BoxedImage, size: tuple[int, int]) -> BoxedImage:
     return dataclasses.replace(image, annotation=own, fractions=False)
 
 
+def _without_outlines(image: BoxedImage) -> BoxedImage:
+    """Outlines that nobody asks for only take memory."""
+    return dataclasses.replace(image, annotation=dataclasses.replace(image.annotation, outlines=None))
+
+
 def _listing(found: BoxedFolder) -> Listing:
     photos = []
     for image in found.images:
         stat = image.path.stat()
         photos.append(Photo(image.path, image.part, "", image.name, stat.st_size, stat.st_mtime_ns))
     return Listing(found.root, (), tuple(photos), (), dict.fromkeys(found.parts, found.root))
-
-
-def _groups(found: BoxedFolder, pattern: str) -> NDArray[np.str_]:
-    try:
-        search = re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"group: wanted a regular expression; got {pattern!r} ({error})") from None
-    if search.groups != 1:
-        raise ValueError(f"group: wanted a regular expression with one group in brackets; got {pattern!r}")
-    belonging = []
-    for image in found.images:
-        match = search.search(image.name)
-        if match is None or not match[1]:
-            raise ValueError(f"group: {pattern!r} finds no group in {image.name!r}")
-        belonging.append(match[1])
-    return np.array(belonging, np.str_)
 
 
 def _divided(
@@ -247,11 +199,8 @@ def _divided(
         except ValueError as error:
             raise ValueError(f"{found.root}: {error}") from None
     else:
-        held = [part for part in ("test", "validation") if part in found.parts]
-        divided["train"] = np.flatnonzero(parts == "train")
-        if len(held) > 1:
-            divided["validation"] = np.flatnonzero(parts == "validation")
-        divided["test"] = np.flatnonzero(parts == held[0])
+        order: tuple[Part, ...] = ("train", "validation", "test")
+        divided = {part: np.flatnonzero(parts == part) for part in order if part in found.parts}
     for part, places in divided.items():
         most = spec.train_items if part == "train" else spec.test_items
         if part == "validation" and most is not None:

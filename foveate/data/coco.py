@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from foveate.data.annotation import annotation
-from foveate.data.boxed_set import BoxedFolder, BoxedImage, find_box_problems, open_boxed
+from foveate.data.boxed_folder import BoxedFolder, BoxedImage
+from foveate.data.boxed_set import find_box_problems, open_boxed
 from foveate.data.boxes import Changes, Resize
 from foveate.data.dataset import Dataset, Progress, register_data
 from foveate.data.image_files import ImageFiles
@@ -33,12 +34,11 @@ def annotation_files(folder: Path) -> dict[Part, list[Path]]:
     the folder itself that begin as COCO's do.
     """
     inside = folder / "annotations"
-    files = sorted(inside.glob("instances_*.json")) or sorted(inside.glob("*.json"))
-    files = files or sorted(folder.glob(f"*/{_ROBOFLOW}")) or sorted(folder.glob("*.json"))
+    files = sorted(inside.glob("instances_*.json")) or sorted(folder.glob(f"*/{_ROBOFLOW}"))
+    others = sorted(inside.glob("*.json")) or sorted(folder.glob("*.json"))
     found: dict[Part, list[Path]] = {}
-    for file in files:
-        if _begins_as_coco(file):
-            found.setdefault(_part_of(file, folder), []).append(file)
+    for file in files or filter(_begins_as_coco, others):
+        found.setdefault(_part_of(file, folder), []).append(file)
     return found
 
 
@@ -118,8 +118,8 @@ def read_coco(
     """What the annotation files say; nothing is decoded. Arguments as `open_coco`'s."""
     files = _files(folder, annotations)
     reader = _Reader(folder, None if images is None else folder / images)
-    for part, one in sorted(files.items(), key=lambda entry: list(_PARTS.values()).index(entry[0]) if entry[0] else -1):
-        for file in one:
+    for part in ("", "train", "validation", "test"):
+        for file in files.get(part, ()):
             reader.read(file, part)
     return BoxedFolder(folder, tuple(reader.classes), tuple(reader.images), tuple(reader.all_problems()))
 
@@ -172,7 +172,7 @@ class _Reader:
                 continue
             rows = by_image.get(number, [])
             boxes = [(x, y, x + w, y + h) for x, y, w, h in (one["bbox"] for one in rows)]
-            area = [float(one.get("area", one["bbox"][2] * one["bbox"][3])) for one in rows]
+            area = [_area(one) for one in rows]
             outlines = [one.get("segmentation") for one in rows]
             found = annotation(
                 boxes,
@@ -198,7 +198,7 @@ class _Reader:
         """Category id → class number."""
         names: dict[Any, str] = {}
         for place, row in enumerate(rows):
-            if not isinstance(row, dict) or "id" not in row or not str(row.get("name", "")).strip():
+            if not _has_id(row, "id") or not isinstance(row.get("name"), str) or not row["name"].strip():
                 self._wrong(file, f'categories: entry {place}: wanted {{"id": …, "name": …}}; got {_shown(row)}')
             elif row["id"] in names:
                 self._wrong(file, f"categories: id {row['id']} stands for {names[row['id']]!r} and {row['name']!r}")
@@ -221,7 +221,7 @@ class _Reader:
         """Image id → its entry."""
         found: dict[Any, dict[str, Any]] = {}
         for place, row in enumerate(rows):
-            if not isinstance(row, dict) or "id" not in row or not isinstance(row.get("file_name"), str):
+            if not _has_id(row, "id") or not isinstance(row.get("file_name"), str):
                 self._wrong(file, f'images: entry {place}: wanted {{"id": …, "file_name": …}}; got {_shown(row)}')
             elif row["id"] in found:
                 first = found[row["id"]]["file_name"]
@@ -237,10 +237,12 @@ class _Reader:
         found: dict[Any, list[dict[str, Any]]] = {}
         seen: set[Any] = set()
         for place, row in enumerate(rows):
-            if not isinstance(row, dict) or "image_id" not in row:
-                self._wrong(file, f'annotations: entry {place}: wanted {{"image_id": …, …}}; got {_shown(row)}')
+            if not _has_id(row, "image_id") or not _has_id(row, "category_id"):
+                self._wrong(
+                    file, f'annotations: entry {place}: wanted {{"image_id": …, "category_id": …}}; got {_shown(row)}'
+                )
                 continue
-            number = row.get("id", f"entry {place}")
+            number = row["id"] if _has_id(row, "id") else f"entry {place}"
             image = images.get(row["image_id"])
             called = f"annotation {number}" + ("" if image is None else f" ({image['file_name']})")
             box = row.get("bbox")
@@ -287,6 +289,17 @@ def _content(file: Path, problems: list[Problem]) -> dict[str, list[Any]] | None
             return None
         lists[key] = value
     return lists
+
+
+def _has_id(row: Any, key: str) -> bool:
+    return isinstance(row, dict) and isinstance(row.get(key), (int, str)) and not isinstance(row[key], bool)
+
+
+def _area(row: dict[str, Any]) -> float:
+    """Of the object, where the file says it, else of its box."""
+    area = row.get("area")
+    known = isinstance(area, (int, float)) and math.isfinite(area) and area > 0
+    return float(area) if known else float(row["bbox"][2] * row["bbox"][3])  # type: ignore[arg-type]
 
 
 def _is_box(box: Any) -> bool:

@@ -168,6 +168,8 @@ class Dataset:
         about: facts for the report, such as {"augmentation": "shift by up to 2 pixels, mirror images"}.
         prepare: from a file of the user's (or an opened PIL image) to one sample (C, *S) as the test split gives it;
             None: not for this kind.
+        scale_of: of data with boxes, from an image's (width, height) to pixels of its sample a pixel of it, along
+            x and y; None: not known.
         fixed_parts: why train and test items must not be mixed, such as "its test digits are of other writers"; "":
             they may be.
     """
@@ -184,6 +186,7 @@ class Dataset:
     prepare: Callable[[Any], Tensor] | None = None
     validation: Split | None = None
     fixed_parts: str = ""
+    scale_of: Callable[[tuple[int, int]], tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def open_digit_boxes(
         description=f"scattered digits with boxes: {counts}, {len(CLASSES)} classes; 0 to {MOST} digits an image",
         about={"augmentation": str(changes)},
         prepare=test.prepare,
+        scale_of=test.scale_of,
         fixed_parts="its test digits are of other writers than its training digits",
     )
 

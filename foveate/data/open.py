@@ -86,7 +86,7 @@ def kind_of(source: str, task: str = "") -> str:
         task: that they are for; of several kinds, those that are for it come before those that are for any, and these
             before those that are for others. "": not known.
 
-    Raises: ValueError: if there is no such folder, or several kinds recognise it.
+    Raises: ValueError: if there is no such folder, several kinds recognise it, or none of those for the task does.
     """
     KINDS.names()  # every kind of the library has registered itself afterwards
     found = sorted(kind for kind, recognises in RECOGNISERS.items() if recognises(source))
@@ -101,7 +101,9 @@ def kind_of(source: str, task: str = "") -> str:
         raise ValueError(f"{source}: could be {' or '.join(found)}; say which with kind = …")
     if found:
         return found[0]
-    folder_of(source)
+    folder = folder_of(source)
+    if own := sorted(kind for kind, tasks in TASKS_OF.items() if task in tasks):
+        raise ValueError(f"{folder}: looks like no data for {task}, which are of the kinds {', '.join(own)}")
     return USUAL
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from foveate.data.problems import one_line
+
 
 def masks_of(outlines: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_]:
     """Masks (n, H, W) of n objects in an image of size (H, W).
@@ -22,15 +24,25 @@ def masks_of(outlines: Sequence[Any], size: tuple[int, int]) -> NDArray[np.bool_
     for mask, outline in zip(masks, outlines, strict=True):
         if outline is None or (isinstance(outline, list) and not outline):
             continue
-        if isinstance(outline, list):
-            tools = coco_tools().mask
-            own = tools.decode(tools.merge(tools.frPyObjects(outline, *size)))
-        else:
-            own = outline if isinstance(outline, np.ndarray) else _decoded(outline)
+        own = outline if isinstance(outline, np.ndarray) else _drawn(outline, size)
         if own.shape != size:
             raise ValueError(f"wanted the outline of an object in {size[1]}×{size[0]} pixels; got {own.shape[::-1]}")
         mask |= own.astype(bool)
     return masks
+
+
+def _drawn(outline: Any, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Polygons or run lengths as a mask (H, W)."""
+    tools = coco_tools().mask
+    try:
+        if isinstance(outline, list):
+            if not all(isinstance(one, list) and len(one) >= 6 and len(one) % 2 == 0 for one in outline):
+                raise ValueError("a polygon has three points or more, x before y")
+            return np.asarray(tools.decode(tools.merge(tools.frPyObjects(outline, *size))))
+        return _decoded(outline)
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
+        wanted = "wanted polygons or run lengths, as COCO's files have them"
+        raise ValueError(f"outline of an object: {wanted}; got {one_line(outline, 60)} ({one_line(error)})") from None
 
 
 def _decoded(runs: dict[str, Any]) -> NDArray[np.uint8]:

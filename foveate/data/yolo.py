@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from foveate.data.annotation import annotation
-from foveate.data.boxed_set import BoxedFolder, BoxedImage, find_box_problems, open_boxed
+from foveate.data.boxed_folder import BoxedFolder, BoxedImage
+from foveate.data.boxed_set import find_box_problems, open_boxed
 from foveate.data.boxes import Changes, Resize
 from foveate.data.dataset import Dataset, Progress, register_data
 from foveate.data.decode import ENDINGS

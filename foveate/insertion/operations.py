@@ -77,9 +77,10 @@ def insert(
             keys are single strings of ``at=``.
         at: where. ``"block"``, the default: the end of each residual branch, before its add (without residual
             branches: the output of each repeated unit); ``"block/2"``: those of every second block; ``"stage"``: the
-            last map before resolution or width changes; ``"module"``: everywhere; ``"nonlocal-1"``, ``"nonlocal-5"``,
-            ``"nonlocal-10"``: after that many blocks, as in the non-local paper; a glob over dotted module
-            names (``"layer3.*.conv2"``); a list of such strings; a function ``(name, module) -> bool``; or
+            last map before resolution or width changes; ``"head"``: each map that is given to prediction heads, as in a
+            detector, or one of them by its key, ``"backbone:p6"``; ``"module"``: everywhere; ``"nonlocal-1"``,
+            ``"nonlocal-5"``, ``"nonlocal-10"``: after that many blocks, as in the non-local paper; a glob over dotted
+            module names (``"layer3.*.conv2"``); a list of such strings; a function ``(name, module) -> bool``; or
             ``[{"stages": (False, True, True, True), "position": "after_conv2"}]`` (after that convolution of each
             residual branch, its norm and activation).
         example: a batch on the model's device, a tuple of arguments, or a dictionary of keyword arguments; the model is

@@ -61,8 +61,9 @@ def _head(about: Figures) -> str:
 
 
 def _counted(networks: dict[str, Figures]) -> "Table":
+    lateral = any(figures["skip_bytes"] for figures in networks.values())
     table = _table("counted", "parameters", "multiply-adds", "other operations", "bytes moved", "kept in training",
-                   "launches")  # fmt: skip
+                   "launches", *(["kept by skips"] if lateral else []))  # fmt: skip
     plain = next(iter(networks.values()))
     for name, figures in networks.items():
         base = None if figures is plain else plain
@@ -74,6 +75,7 @@ def _counted(networks: dict[str, Figures]) -> "Table":
             _added(figures, base, lambda f: f["bytes_moved"]),
             _added(figures, base, lambda f: f["activation_bytes"]),
             _added(figures, base, lambda f: f["launches"], numbers.whole),
+            *([_added(figures, base, lambda f: f["skip_bytes"] or 0)] if lateral else []),
         )
     return table
 
@@ -83,6 +85,8 @@ def _measured(networks: dict[str, Figures]) -> "Table":
     heads = ["latency ms", *(["times plain (95 %)", ""] if several else []), "peak MiB"]
     heads += ["training step ms", *(["times plain (95 %)"] if several else []), "peak MiB"] if trained else []
     energy = any(figures["energy_mj"] is not None for figures in networks.values())
+    lateral = any(figures["skip_ratio"] for figures in networks.values())
+    heads += ["times without skips (95 %)"] if lateral else []
     table = _table("measured", *heads, *(["energy mJ"] if energy else []))
     for number, (name, figures) in enumerate(networks.items()):
         cells = [_time(figures["latency_ms"])]
@@ -93,6 +97,8 @@ def _measured(networks: dict[str, Figures]) -> "Table":
             cells.append(_time(figures["train_step_ms"]))
             cells += [_ratio(figures["train_step_ratio"]) if number else ""] if several else []
             cells.append(_mib(figures["train_peak_mib"]))
+        if lateral:
+            cells.append(_ratio(figures["skip_ratio"]) if figures["skip_ratio"] else "")
         table.add_row(name, *cells, *([_mib(figures["energy_mj"])] if energy else []))
     return table
 

@@ -225,7 +225,13 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
     if earlier is not None:
         controls, notes = [Chosen.from_json(one) for one in earlier["controls"]], earlier["notes"]
     else:
-        notes = planner.start_notes() + _replacement_notes(study) + _freezing_notes(study) + _strength_notes(study)
+        notes = (
+            planner.start_notes()
+            + _replacement_notes(study)
+            + _freezing_notes(study)
+            + _teacher_notes(study)
+            + _strength_notes(study)
+        )
         if study.control != "none":
             controls, more = choose_controls(planner, runs, sizes)
             notes += more
@@ -299,6 +305,15 @@ def _strength_notes(study: Study) -> list[str]:
     return [
         f"the strength of an identity start, 0 at first, has {rate}: {', '.join(those)}"
         for rate, those in names.items()
+    ]
+
+
+def _teacher_notes(study: Study) -> list[str]:
+    """Whom variants learn from."""
+    taught = [(variant.name, variant.distill) for variant in study.variants if variant.distill is not None]
+    return [
+        f"{name}: its teacher is {one.teacher}" + (f" with the weights {one.weights}" if one.weights else "")
+        for name, one in taught
     ]
 
 

@@ -80,7 +80,7 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
     task = create_task(run.task, data, **with_evaluation(run.task_options, evaluation))
     if task.detects:
         names = data.targets["boxes"].names
-        form = BoxForm(data.prepare, getattr(data.test, "scale_of", lambda size: (1.0, 1.0)), names)
+        form = BoxForm(data.prepare, data.scale_of or _own_size, names)
         return Predictor(trained.name, trained.model, data.prepare, task.answers, task.predict, boxes=form)
     prepare, channels = data.prepare, input_channels(run.network, data.inputs[0])
 
@@ -118,7 +118,7 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
     trained = load_trained(network, weights)
     if is_detector(trained.model):
         names = trained.classes or _object_names(trained.outputs)
-        form = BoxForm(_whole_image, lambda size: (1.0, 1.0), names)
+        form = BoxForm(_whole_image, _own_size, names)
         return Predictor(trained.name, trained.model, _whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
     published_with = published(trained.name, trained.source, trained.file)
     if trained.channels == 1:
@@ -137,6 +137,10 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
         return [_ranked(names, *one) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
     return Predictor(trained.name, trained.model, split.prepare, _as_given, rows, note=trained.note)
+
+
+def _own_size(size: tuple[int, int]) -> tuple[float, float]:
+    return 1.0, 1.0
 
 
 def _as_given(model: nn.Module, inputs: Any) -> Any:

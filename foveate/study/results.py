@@ -35,7 +35,7 @@ from foveate.summary import (
     corrupted_scores,
     is_corrupted_row,
 )
-from foveate.tasks.gallery import ATTENTION, EXAMPLES
+from foveate.tasks.gallery import ATTENTION, EXAMPLES, MISTAKES
 from foveate.train.attention_state import STATE
 from foveate.training import validation_name
 
@@ -193,7 +193,7 @@ def _about(folder: Path, runs: dict[str, dict[str, Any]], rows: list[dict[str, A
     done = next((run for run in runs.values() if run["state"] == "done"), None)
     examples: dict[str, list[str]] = {}
     for run in runs.values():
-        pictures = [folder / "runs" / run["key"] / name for name in (EXAMPLES, ATTENTION)]
+        pictures = [folder / "runs" / run["key"] / name for name in (EXAMPLES, MISTAKES, ATTENTION)]
         if run["arm"] not in examples and any(picture.is_file() for picture in pictures):  # of the first seed with one
             examples[run["arm"]] = [str(picture) for picture in pictures if picture.is_file()]
     return {

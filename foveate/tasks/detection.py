@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from foveate.spec import Metric
 from foveate.tasks.box_pictures import Shown, drawn_boxes
 from foveate.tasks.detection_scores import DetectionScores, detection_metrics
 from foveate.tasks.mean_boxes import mean_boxes
+from foveate.tasks.mistakes import items_to_look_at, mistakes_sheet
 from foveate.tasks.pictures import Over, Picture, captioned, shown
 from foveate.tasks.task import LOSS_WEIGHTS, Meter, Scores, Task, extra_losses, register_task, summed
 
@@ -128,6 +129,20 @@ class Detection(Task):
             return drawn_boxes(picture, factor, self.classes, Shown.of_target(target), self._found(given[number]))[0]
 
         return boxes
+
+    def mistakes(
+        self, model: nn.Module, scores: Scores, read: Callable[[list[int]], Iterator[Batch]]
+    ) -> Picture | None:
+        """Right detections with the lowest scores, wrong ones with the highest, and missed objects."""
+        if not scores.tables:
+            return None
+        images: list[Tensor] = []
+        objects, found = [], []
+        for batch in read(items_to_look_at(scores.tables)):
+            images += batch.inputs
+            objects += [Shown.of_target(target) for target in batch.targets["boxes"]]
+            found += [one for given in model(batch.inputs) if (one := self._found(given)) is not None]
+        return mistakes_sheet(images, objects, found, self.classes)
 
     def predict(self, given: Any) -> list[dict[str, Any]]:
         return [

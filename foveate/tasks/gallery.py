@@ -14,33 +14,33 @@ from foveate.attention import capture
 from foveate.insertion import inserted
 from foveate.tasks.pictures import Over, Picture, captioned, shown
 
-EXAMPLES, ATTENTION = "examples.png", "attention.png"  # in the folder of a run
+EXAMPLES, MISTAKES, ATTENTION = "examples.png", "mistakes.png", "attention.png"  # in the folder of a run
 MODULES = 6  # columns at most, evenly among the inserted modules
 MORE, LESS = (230, 159, 0), (0, 114, 178)  # orange and blue of Okabe and Ito
 FULL = 2.0  # a weight this many times the mean of its image has the full colour, as has one that is this much smaller
 
 
-def attention_maps(model: nn.Module, inputs: Any) -> dict[str, list[Tensor]]:
-    """Site → (H, W) of each sample: the weight that an inserted module gives to each position, relative to their mean.
+def attention_maps(model: nn.Module, inputs: Any) -> dict[str, Tensor | list[Tensor]]:
+    """Site → (N, H, W), or of a list of images (H, W) each: each position's weight, 1 being the mean of the image.
 
     Where a mechanism computes a spatial mask, that is it. For others it is by how much the module makes the position's
     vector longer, so that a gate of channels shows where the channels lie that it lets through. Modules that give a
     map of another size than they take, or no map of two axes, are left out.
 
-    Of a detector, which puts its images into one batch, smaller ones at the upper left, the maps are cut to each image,
-    and those of single regions are left out.
+    A detector puts its images into one batch, smaller ones at the upper left: of a list of images each map is cut to
+    its image, and maps of single regions are left out.
 
     Args:
         inputs: of a batch, as the model takes them. The model is run once, in the mode it is in, without gradients.
     """
     through: dict[str, tuple[Tensor, Tensor]] = {}
-    shares = [(1.0, 1.0)] * len(inputs)
+    shares = [(1.0, 1.0)] * len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
     modules = inserted(model)
     with contextlib.ExitStack() as stack, torch.inference_mode():
         for name, module in modules:
             hook = module.register_forward_hook(lambda _, x, y, name=name: through.update({name: (x[0], y)}))
             stack.callback(hook.remove)
-        if isinstance(transform := getattr(model, "transform", None), nn.Module):
+        if isinstance(inputs, list) and isinstance(transform := getattr(model, "transform", None), nn.Module):
             note = transform.register_forward_hook(lambda _, x, y: shares.__setitem__(slice(None), _shares(y)))
             stack.callback(note.remove)
         with capture(model) as seen:
@@ -56,12 +56,13 @@ def attention_maps(model: nn.Module, inputs: Any) -> dict[str, list[Tensor]]:
             else:
                 continue
             if len(weights) == len(shares):
-                found[name] = [_relative(one, share) for one, share in zip(weights.cpu(), shares, strict=True)]
+                maps = [_relative(one, share) for one, share in zip(weights.cpu(), shares, strict=True)]
+                found[name] = torch.stack(maps) if isinstance(inputs, Tensor) else maps
         return found
 
 
 def _shares(transformed: Any) -> list[tuple[float, float]]:
-    """Of a detector's batch: how much of its height and width each image has."""
+    """Of a batch that torchvision's transform of detectors makes: how much of its height and width each image has."""
     images = transformed[0]
     high, wide = images.tensors.shape[-2:]
     return [(h / high, w / wide) for h, w in images.image_sizes]

@@ -86,7 +86,8 @@ class MaskMeter(Meter):
     ) -> None:
         self.names, self.classes, self.logits = names, len(names), logits
         self.of, self.empty, self.boundary = of, empty, boundary
-        self.counts: list[Tensor] = []  # (N, K, K) of each batch
+        self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64)
+        self.counts: list[Tensor] = []  # (N, 3, K) of each batch: right, of each true and of each answered class
         self.losses: list[Tensor] = []
         self.edges: list[float] = []
 
@@ -96,14 +97,15 @@ class MaskMeter(Meter):
         losses = F.cross_entropy(logits, mask, ignore_index=IGNORED, reduction="none").flatten(1)
         best = logits.argmax(1)
         self.losses.append((losses.sum(1) / (mask != IGNORED).flatten(1).sum(1).clamp_min(1)).cpu())
-        self.counts.append(counts_of(best, mask, self.classes).cpu())
+        pairs = counts_of(best, mask, self.classes).cpu()
+        self.counts.append(torch.stack([pairs.diagonal(dim1=1, dim2=2), pairs.sum(2), pairs.sum(1)], 1))
+        self.confusion += pairs.sum(0)
         if self.boundary is not None:
-            pairs = zip(best.cpu().numpy(), mask.cpu().numpy(), strict=True)
-            self.edges += [boundary_f1(found, target, self.boundary) for found, target in pairs]
+            both = zip(best.cpu().numpy(), mask.cpu().numpy(), strict=True)
+            self.edges += [boundary_f1(found, target, self.boundary) for found, target in both]
 
     def scores(self) -> Scores:
-        counts = torch.cat(self.counts)
-        both, true, found = counts.diagonal(dim1=1, dim2=2), counts.sum(2), counts.sum(1)
+        both, true, found = torch.cat(self.counts).unbind(1)
         sizes = true + found
         either = sizes - both
         right, known = both.sum(1), true.sum(1)
@@ -137,7 +139,7 @@ class MaskMeter(Meter):
             "pixel accuracy.right": right,
             "pixel accuracy.known": known,
         }
-        confusion = counts.sum(0).numpy()
+        confusion = self.confusion.numpy()
         by_class = class_figures(self.names, confusion)
         for k, name in enumerate(self.names):
             by_class[name]["IoU"] = int(both[:, k].sum()) / max(int(either[:, k].sum()), 1)

@@ -68,6 +68,9 @@ class Segmentation(Task):
         self.outputs = len(self.classes)
         if self.outputs < 2:
             raise ValueError(f"segmentation: wanted two or more classes; got {', '.join(self.classes) or 'none'}")
+        weights = auxiliary_weight if isinstance(auxiliary_weight, Sequence) else [auxiliary_weight]
+        if not all(isinstance(one, (int, float)) for one in weights):
+            raise ValueError(f"auxiliary_weight: wanted a number, or a list of numbers; got {auxiliary_weight!r}")
         self.auxiliary_weight = auxiliary_weight
         self.loss_weights = LOSS_WEIGHTS | dict(loss_weights or {})
         self.class_weights = read_class_weights(class_weights, self.classes)

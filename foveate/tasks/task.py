@@ -1,7 +1,7 @@
 """What a task is: what the head is built for, the loss, what is measured on each held-out item and on the whole set."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -124,6 +124,15 @@ class Task(ABC):
 
     def over(self, batch: Batch, given: Any) -> Over | None:
         """What is drawn over the maps of the attention, such as the boxes that the network gave; None: nothing."""
+        return None
+
+    def mistakes(
+        self, model: nn.Module, scores: Scores, read: Callable[[list[int]], Iterator[Batch]]
+    ) -> NDArray[np.uint8] | None:
+        """A picture of what the network does well and badly on the items that were scored; None: nothing to show.
+
+        read: items → their batches, on the network's device.
+        """
         return None
 
     def legend(self, wide: int) -> NDArray[np.uint8] | None:

@@ -25,7 +25,7 @@ from foveate.networks import input_channels
 from foveate.spec import Run
 from foveate.summary import DETAILS
 from foveate.tasks import Scores, Task
-from foveate.tasks.gallery import ATTENTION, EXAMPLES, attention_pictures
+from foveate.tasks.gallery import ATTENTION, EXAMPLES, MISTAKES, attention_pictures
 from foveate.tasks.pictures import above, png, sheet
 from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.average import WeightAverage
@@ -207,7 +207,7 @@ class _Loop:
                 write_json(self.folder / DETAILS, details)
             with self._autocast():
                 write_attention(self.attention, self.model, self.task, self.data, self.run, self.folder)
-            self._draw_examples()
+            self._draw_examples(scores)
         except OSError as error:
             raise TrainingFailed(str(error)) from None
         return {
@@ -217,9 +217,9 @@ class _Loop:
             "versions": versions(),
         }
 
-    def _draw_examples(self) -> None:
-        """examples.png: some test items with their target and what the network gives; attention.png: a few of them with
-        the weight that each inserted module gives to each position."""
+    def _draw_examples(self, scores: Scores) -> None:
+        """examples.png: some test items with their target and what the network gives; mistakes.png: what the task shows
+        of its best and worst; attention.png: a few items with each inserted module's weight of each position."""
         count = len(self.data.test)
         items = [number * count // DRAWN for number in range(DRAWN)] if count > DRAWN else list(range(count))
         pictures = []
@@ -230,6 +230,10 @@ class _Loop:
             drawn = sheet(pictures)
             explained = self.task.legend(drawn.shape[1])
             write_whole(self.folder / EXAMPLES, png(drawn if explained is None else above(drawn, explained)))
+        with torch.inference_mode(), self._autocast():
+            mistakes = self.task.mistakes(self.model, scores, self._read_test)
+        if mistakes is not None:
+            write_whole(self.folder / MISTAKES, png(mistakes))
         if self.run.variant.is_plain or self.run.control is not None or len(self.data.inputs) != 3:
             return
         parts = self._parts(self.data.test, items[:: max(1, len(items) // ATTENDED)][:ATTENDED])
@@ -240,6 +244,9 @@ class _Loop:
                 rows += attention_pictures(self.model, batch.inputs, over)
         if rows:
             write_whole(self.folder / ATTENTION, png(sheet(rows, columns=1)))
+
+    def _read_test(self, items: list[int]) -> Iterator[Batch]:
+        return self._batches(self.data.test, self._parts(self.data.test, items), None)
 
     def _spent(self) -> float:
         return self.seconds + time.monotonic() - self.started

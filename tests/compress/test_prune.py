@@ -1,6 +1,8 @@
 """Structured pruning: networks and attention survive it, and compute what a narrower network computes."""
 
 import copy
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -136,12 +138,23 @@ def test_a_network_that_would_compute_something_else_is_refused():
         (0.0, "magnitude", "above 0 and below 1; got 0.0"),
         (1.0, "magnitude", "above 0 and below 1; got 1.0"),
         (0.5, "magnitud", "importance must be one of 'magnitude', 'random'; got 'magnitud'"),
-        (0.001, "magnitude", "no layer of this network can lose 0.001"),
     ],
 )
 def test_values_out_of_range_are_refused(amount, importance, message):
     with pytest.raises(ValueError, match=message):
         prune(Residual(16), X, amount, importance=importance)
+
+
+def test_a_network_of_one_layer_has_nothing_to_lose():
+    with pytest.raises(ValueError, match=r"no layer of this network can lose 0.5 of its channels"):
+        prune(nn.Conv2d(3, 4, 1), X, 0.5)
+
+
+def test_the_python_of_the_page_on_compression_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "compression.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "docs/compression.md", "exec"), {})
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -66,6 +66,8 @@ def test_identities_and_classes_that_do_not_fit_are_named(pets):
         content["annotations"][3].update(image_id=7)
         content["categories"].append({"id": 3, "name": "owl"})
         content["categories"].append("owl")
+        content["annotations"][4].update(image_id=[1])
+        content["annotations"][5].update(area="large")
 
     changed(pets, change)
     found = " ".join(reasons(pets)[0])
@@ -73,6 +75,7 @@ def test_identities_and_classes_that_do_not_fit_are_named(pets):
     assert "annotation 1 (1.png): its id is there twice" in found
     assert "unknown class: category id 4; known: 11, 3" in found
     assert "no image has the id 7" in found
+    assert 'annotations: entry 4: wanted {"image_id": …, "category_id": …}; got {"id": 6, "image_id": [1]' in found
     assert "categories: id 3 stands for 'cat' and 'owl'" in found
     assert 'categories: entry 3: wanted {"id": …, "name": …}; got "owl"' in found
 
@@ -85,9 +88,16 @@ def test_a_file_that_is_no_json_of_boxes_is_named_with_its_place(pets):
     )
     with pytest.raises(ValueError, match=r"instances_train\.json: broken JSON in line 2, column \d+: Expecting ':'"):
         open_data(DataSpec(source=str(pets)))
+    file.write_text("")
+    assert "broken JSON in line 1, column 1: Expecting value" in reasons(pets)[0][0]
     file.write_text(text.replace('"categories"', '"categorys"'))
     (line,) = reasons(pets)[0][:1]
     assert "wanted a list 'categories', as COCO's files have; got nothing; did you mean 'categorys'?" in line
+
+
+def test_a_folder_without_boxes_is_told_what_they_look_like(pets):
+    with pytest.raises(ValueError, match=r"images: looks like no data for detection, which are of the kinds coco, dig"):
+        inspect_data(str(pets / "images"), task="detection")
 
 
 def test_missing_images_are_named_with_the_nearest(pets):
@@ -123,8 +133,8 @@ def test_classes_without_boxes_and_sets_without_any_are_named(pets):
     changed(pets, lambda content: content["categories"].append({"id": 1, "name": "animal"}))
     changed(pets, lambda content: content["categories"].append({"id": 1, "name": "animal"}), "test")
     found, data = reasons(pets)
-    assert "note: " + f"{pets}: class 'animal' has no box and is left out" in found
-    assert data.targets["boxes"].names == ("cat", "dog")
+    assert f"note: {pets}: classes without a single box: 1, 'animal'" in found
+    assert data.targets["boxes"].names == ("animal", "cat", "dog")
     changed(pets, lambda content: [row.update(category_id=11) for row in content["annotations"]])
     found, _ = reasons(pets)
     assert f"{pets}: class 'cat' has no training box, and 2 in the other parts" in found

@@ -69,6 +69,7 @@ def test_images_of_another_shape_are_fitted_and_their_boxes_with_them(tmp_path):
             assert (image[:, 80:] == 114 / 255).all()
             own = data.prepare(folder / "images" / "0.png")
             torch.testing.assert_close(own, image)
+        assert data.scale_of((60, 40)) == (factor, factor)
 
 
 def test_training_changes_an_image_with_its_boxes_by_seed_epoch_and_item_alone(tmp_path):
@@ -105,6 +106,9 @@ def test_masks_come_from_polygons_and_run_lengths_as_coco_draws_them(tmp_path):
     assert masks_of([plain], (2, 3))[0].tolist() == [[False, True, False], [True, False, False]]
     with pytest.raises(ValueError, match="wanted the outline of an object in 60×40 pixels; got \\(3, 2\\)"):
         masks_of([plain], (40, 60))
+    for wrong in ([[1.0, 2.0]], [["a"] * 6], {"size": [40, 60]}):
+        with pytest.raises(ValueError, match="outline of an object: wanted polygons or run lengths"):
+            masks_of([wrong], (40, 60))
     folder = coco_folder(tmp_path / "pets")
     with pytest.raises(ValueError, match="masks = true: wanted outlines of objects; the annotations have boxes alone"):
         opened(folder, masks=True)
@@ -165,6 +169,21 @@ def test_large_photos_are_decoded_smaller_in_training_and_their_boxes_with_them(
     for item in range(len(split)):
         changed, whole = (split.batch([item], augment).targets["boxes"][0] for augment in ((0, 0), None))
         torch.testing.assert_close(changed["boxes"], whole["boxes"], atol=0.01, rtol=0)
+
+
+def test_a_validation_part_alone_is_the_test_part_and_a_training_part_alone_is_divided(tmp_path):
+    folder = coco_folder(tmp_path / "pets")
+    (folder / "annotations" / "instances_test.json").rename(folder / "annotations" / "instances_val.json")
+    data = opened(folder)
+    assert (len(data.train), data.validation, len(data.test)) == (8, None, 4)
+    assert "the validation part is the test part, as there is no test part" in data.notes
+    (folder / "annotations" / "instances_train.json").rename(folder / "train.json")
+    with pytest.raises(ValueError, match="wanted a training part; got a validation part alone"):
+        opened(folder)
+    (folder / "annotations" / "instances_val.json").unlink()
+    (folder / "annotations").rmdir()
+    data = opened(folder)
+    assert len(data.train) + len(data.test) == 8
 
 
 def test_changed_boxes_are_other_data(tmp_path):

@@ -79,7 +79,7 @@ def test_positions_count_convolutions_of_the_branch_not_of_its_gates() -> None:
         ("layer1.0.relu", ValueError, "layer1.0.relu: it is called 3 times in one forward pass"),
         (["conv1", "fc"], ValueError, r"fc: it gives a tensor \(1, 1000\)"),
         ("layer?.*.relu", ValueError, "called 3 times"),
-        (3, TypeError, "wanted at= one of 'block', 'stage', 'module'"),
+        (3, TypeError, "wanted at= one of 'block', 'stage', 'head', 'module'"),
         ([], TypeError, "wanted at="),
         (["conv1", {"position": "after_conv1"}], TypeError, "wanted at="),
         ([{"posit": "after_conv1"}], ValueError, "got 'posit'; did you mean 'position'"),

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import foveate
+from foveate.costs import macs
 from foveate.data import open_data
 from foveate.networks import build_network
 from foveate.networks._peers import PixelLogits
@@ -73,3 +75,27 @@ def test_a_network_that_asks_for_values_is_planned_with_values(tmp_path):
     assert [arm.label for arm in plan.arms] == ["none"]
     with pytest.raises(RuntimeError, match="meta"):
         build_network(f"{file}:net", num_classes=2).to("meta")(torch.empty(1, 3, 8, 8, device="meta"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    ["smp:Unet", "smp:FPN", "smp:DeepLabV3Plus", "smp:UPerNet"]
+    + [f"hf:{name}" for name in ("segformer", "maskformer", "mask2former", "detr", "upernet")],
+)
+def test_attention_is_inserted_into_a_peer_that_is_counted_saved_and_planned(name, tmp_path):
+    pytest.importorskip("transformers", reason="needs transformers: pip install 'foveate[peers]'")
+    pytest.importorskip("segmentation_models_pytorch", reason="needs smp: pip install 'foveate[peers]'")
+    network, x = build_network(name, num_classes=2).eval(), torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        plain = network(x)
+        foveate.insert(network, "eca", at="block", example=x, init="identity")
+        torch.testing.assert_close(network(x), plain, rtol=1e-4, atol=1e-5)
+        assert macs(network, x) > 1e7
+        foveate.save(network, tmp_path / "a.safetensors")
+        torch.testing.assert_close(foveate.load(tmp_path / "a.safetensors").eval()(x), network(x))
+    spec = {"kind": "embedded", "train_items": 20, "test_items": 10}
+    study = {"network": name, "task": "segmentation", "variants": ["eca"], "control": "none", "data": spec}
+    data = open_data(check_study(study).data)
+    plan = make_plan(check_study(study), data, create_task("segmentation", data))
+    assert [arm.label for arm in plan.arms] == ["none", "eca"]

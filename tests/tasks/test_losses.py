@@ -98,6 +98,7 @@ def test_each_auxiliary_output_has_its_weight_and_every_term_is_logged():
         ({"class_weights": [1, 2, 3]}, "class_weights: wanted 'balanced', .* or 2 numbers; got"),
         ({"class_weights": [1, -2]}, "class_weights: wanted positive numbers; got -2"),
         ({"class_weights": {"thin": 2}}, "class_weights: no class is called 'thin'; did you mean 'thing'"),
+        ({"auxiliary_weight": "much"}, "auxiliary_weight: wanted a number, or a list of numbers; got 'much'"),
         ({"class_weights": "balance"}, "class_weights: wanted 'balanced'"),
         ({"class_weights": [1, 2], "loss": "lovasz"}, "class_weights: the loss 'lovasz' has none"),
     ],

@@ -67,11 +67,16 @@ def _torch_pruning() -> Any:
 
 
 class _Follower:
-    """torch-pruning's view of a mechanism: as many channels out as in, and the same."""
+    """torch-pruning's view of a mechanism: as many channels out as in, and the same.
 
-    def __init__(self, narrowings: dict[nn.Module, Narrowing]) -> None:
-        self.narrowings = narrowings
-        self.keep = {module: list(range(one.made.channels)) for module, one in narrowings.items()}
+    Args:
+        channels: of the map of each mechanism.
+        groups: parts of its channels that must lose the same places each.
+    """
+
+    def __init__(self, channels: Mapping[nn.Module, int], groups: Mapping[nn.Module, int]) -> None:
+        self.keep = {module: list(range(count)) for module, count in channels.items()}
+        self.groups = groups
 
     def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
         gone = set(idxs)
@@ -86,28 +91,28 @@ class _Follower:
     get_in_channels = get_out_channels
 
     def get_out_channel_groups(self, layer: nn.Module) -> int:
-        return self.narrowings[layer].groups
+        return self.groups.get(layer, 1)
 
     get_in_channel_groups = get_out_channel_groups
 
 
-class _Fixed:
-    """torch-pruning's view of a module that must keep its channels; groups with one are passed over."""
+class _Padding:
+    """torch-pruning's view of a zero-padded shortcut, which has more channels out than in; both must stay."""
 
-    def __init__(self, widths: dict[nn.Module, tuple[int, int]]) -> None:
-        self.widths = widths
+    def __init__(self, channels: Mapping[nn.Module, int]) -> None:
+        self.channels = channels
 
     def prune_out_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
-        raise AssertionError("a group with a fixed width is passed over")
+        raise AssertionError("a group of layers with a fixed width is passed over")
 
     def prune_in_channels(self, layer: nn.Module, idxs: list[int]) -> nn.Module:
-        raise AssertionError("a group with a fixed width is passed over")
+        raise AssertionError("a group of layers with a fixed width is passed over")
 
     def get_in_channels(self, layer: nn.Module) -> int:
-        return self.widths[layer][0]
+        return self.channels[layer]
 
-    def get_out_channels(self, layer: nn.Module) -> int:
-        return self.widths[layer][1]
+    def get_out_channels(self, layer: Any) -> int:
+        return self.channels[layer] + int(layer.extra)
 
     def get_out_channel_groups(self, layer: nn.Module) -> int:
         return 1
@@ -123,11 +128,14 @@ class _Traced:
         self.network = copy.deepcopy(model).cpu().float().eval().requires_grad_(True)
         self.names = {module: name for name, module in self.network.named_modules()}
         mechanisms = {m: Narrowing.of(m) for m in self.network.modules() if _maps_one(m)}
-        self.follower = _Follower({m: one for m, one in mechanisms.items() if one is not None})
-        self.fixed = [m for m, one in mechanisms.items() if one is None]
         pads = [m for m in self.network.modules() if isinstance(m, PadShortcut)]
-        self.fixed += pads
-        for module, size in _sizes(self.network, [*mechanisms, *pads], self.example).items():
+        channels, sizes = _maps(self.network, [*mechanisms, *pads], self.example)
+        self.narrowings = {m: one for m, one in mechanisms.items() if one is not None and m in channels}
+        self.fixed = {*pads, *(m for m in mechanisms if m not in self.narrowings)}
+        groups = {m: one.groups for m, one in self.narrowings.items()}
+        self.follower = _Follower({m: channels[m] for m in mechanisms if m in channels}, groups)
+        self.padding = _Padding({m: channels[m] for m in pads if m in channels})
+        for module, size in sizes.items():
             vars(module)["forward"] = partial(_pass, size, module.extra if isinstance(module, PadShortcut) else 0)
         for host in [m for m in self.network.modules() if CHILD in m._modules]:
             vars(host)["forward"] = partial(_then_pass, host.forward)  # its output and the mechanism's are two tensors
@@ -155,7 +163,7 @@ class _Traced:
                 "(channels are shuffled, or cut into groups)"
             )
         state = network.state_dict()
-        for module, one in self.follower.narrowings.items():
+        for module, one in self.narrowings.items():
             prefix = self.names[module]
             state |= {
                 f"{prefix}.{name}": value for name, value in one.state(module, self.follower.keep[module]).items()
@@ -165,16 +173,15 @@ class _Traced:
     def _prune(self, amount: float, importance: str) -> list[tuple[str, list[int]]]:
         """Names of the layers that lost channels, and which."""
         tp, network = self.tp, self.network
-        fixed, last = self._fixed_widths()
-        customized: dict[type, Any] = {type(module): self.follower for module in self.follower.narrowings}
-        customized |= {type(module): _Fixed(fixed) for module in fixed}
+        customized: dict[type, Any] = {type(module): self.follower for module in self.follower.keep}
+        customized |= {type(module): self.padding for module in self.padding.channels}
         chosen = {"magnitude": tp.importance.MagnitudeImportance(p=2), "random": tp.importance.RandomImportance()}
         pruner = tp.pruner.BasePruner(
             network,
             self.example,
             importance=chosen[importance],
             pruning_ratio=amount,
-            ignored_layers=[*last, *_with_heads(network)],
+            ignored_layers=[*self._last_layers(), *_with_heads(network)],
             customized_pruners=customized,
             forward_fn=_run,
             in_channel_groups={},
@@ -183,7 +190,7 @@ class _Traced:
         gone: list[tuple[str, list[int]]] = []
         for group in pruner.step(interactive=True):
             layers = [dep.target.module for dep, _ in group]
-            if any(layer in fixed or isinstance(layer, tp.ops._OutputOp) for layer in layers):
+            if any(layer in self.fixed or isinstance(layer, tp.ops._OutputOp) for layer in layers):
                 continue
             gone += [
                 (self.names[dep.target.module], list(places))
@@ -193,24 +200,16 @@ class _Traced:
             group.prune()
         return gone
 
-    def _fixed_widths(self) -> tuple[dict[nn.Module, tuple[int, int]], list[nn.Module]]:
-        """Channels into and out of the modules whose widths must stay, and the layers that give the outputs."""
-        widths: dict[nn.Module, tuple[int, int]] = {}
+    def _last_layers(self) -> list[nn.Module]:
+        """The layers that give the outputs."""
         given: list[tuple[Tensor, nn.Module]] = []
-
-        def see(module: nn.Module, inputs: Any, output: Any) -> None:
-            if isinstance(output, Tensor):
-                if isinstance(module, nn.Linear | _ConvNd):
-                    given.append((output, module))
-                if module in self.fixed:
-                    widths[module] = (inputs[0].shape[1], output.shape[1])
-
-        handles = [module.register_forward_hook(see) for module in self.network.modules()]
+        layers = [module for module in self.network.modules() if isinstance(module, nn.Linear | _ConvNd)]
+        hooks = [layer.register_forward_hook(lambda one, _, y: given.append((y, one))) for layer in layers]
         with torch.no_grad():
             outputs = _tensors(_run(self.network, self.example))
-        for handle in handles:
-            handle.remove()
-        return widths, [module for tensor, module in given if any(tensor is one for one in outputs)]
+        for hook in hooks:
+            hook.remove()
+        return [module for tensor, module in given if any(tensor is one for one in outputs)]
 
 
 def _maps_one(module: nn.Module) -> bool:
@@ -219,17 +218,22 @@ def _maps_one(module: nn.Module) -> bool:
     return made is not None and made.name != "attention_gate"
 
 
-def _sizes(network: nn.Module, modules: Iterable[nn.Module], example: Any) -> dict[nn.Module, tuple[int, ...]]:
-    """Sides of the map that each module gives."""
+def _maps(
+    network: nn.Module, modules: Iterable[nn.Module], example: Any
+) -> tuple[dict[nn.Module, int], dict[nn.Module, tuple[int, ...]]]:
+    """Channels of the map that each module is given, and sides of the one that it gives."""
+    channels: dict[nn.Module, int] = {}
     sizes: dict[nn.Module, tuple[int, ...]] = {}
-    hooks = [
-        module.register_forward_hook(lambda one, _, y: sizes.__setitem__(one, tuple(y.shape[2:]))) for module in modules
-    ]
+
+    def see(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        channels[module], sizes[module] = inputs[0].shape[1], tuple(output.shape[2:])
+
+    hooks = [module.register_forward_hook(see) for module in modules]
     with torch.no_grad():
         _run(network, example)
     for hook in hooks:
         hook.remove()
-    return sizes
+    return channels, sizes
 
 
 def _pass(size: tuple[int, ...], extra: int, x: Tensor) -> Tensor:
