@@ -118,7 +118,7 @@ def duration(seconds: float | None) -> str:
 
 
 def baseline(summary: Summary) -> str:
-    """ "Baseline, always giving the most frequent class: accuracy 10.0 %"; "" where none is known."""
+    """ "Baseline, always giving the most frequent class: mIoU 10.0 %"; "" where none is known."""
     chance, words = summary.about.get("chance") or {}, summary.about.get("baseline")
     shown = [f"{one.name} {one.format(chance[one.name])}" for one in summary.metrics if one.name in chance]
     return f"Baseline, {words}: {', '.join(shown)}" if shown and words else ""
