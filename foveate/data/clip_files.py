@@ -3,7 +3,7 @@
 import hashlib
 import importlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,7 @@ class NoVideoError(ValueError):
     """A file without a video in it, or one that no installed package reads."""
 
 
-def _frames(path: Path) -> Iterator[tuple[float, Image.Image]]:
+def _frames(path: Path) -> Generator[tuple[float, Image.Image], None, None]:
     """(time, image) of every frame: seconds from the first, in a folder their numbers."""
     if path.is_dir():
         for number, file in enumerate(frame_files(path)):

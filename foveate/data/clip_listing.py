@@ -19,6 +19,7 @@ from foveate.data.problems import Problem, one_line
 from foveate.registry import nearest
 
 LISTS = ("clips.csv", "labels.csv", "labels.json")  # in a folder; the first that is there is read
+SEARCHED = 5  # folders of folders in which a video is looked for
 COLUMNS = ("file", "label", "start", "end", "split", "group")
 _PARTS: dict[str, Part] = {"train": "train", "test": "test", "validation": "validation", "val": "validation", "": ""}
 
@@ -117,14 +118,14 @@ def list_of(root: Path) -> Path | None:
 
 
 def is_of_clips(source: str) -> bool:
-    """Does a folder have a list of clips, or a video in a class folder?"""
+    """Does a folder have a list of clips, or a video in one of its first class folders?"""
     root = Path(source).expanduser()
     if not root.is_dir():
         return False
     if (file := list_of(root)) is not None:
         return file.suffix == ".json" or file.name == LISTS[0]
-    folders = visible(root, [])[0]
-    inner = [folder for outer in folders for folder in visible(outer, [])[0]]
+    folders = visible(root, [])[0][:SEARCHED]
+    inner = [folder for outer in folders for folder in visible(outer, [])[0][:SEARCHED]]
     videos = set(ENDINGS) - {".gif"}
     return any(file.suffix.lower() in videos for folder in (*folders, *inner) for file in visible(folder, [])[1])
 
@@ -177,7 +178,7 @@ def _csv_rows(file: Path, text: str) -> list[tuple[str, Mapping[str, Any]]]:
         raise ValueError(
             f"{file}: wanted a first line with the columns {','.join(COLUMNS)}; {missing[0]!r} is not in {got}"
         )
-    rows = []
+    rows: list[tuple[str, Mapping[str, Any]]] = []
     for row in reader:
         if None in row:
             raise ValueError(f"{file}: line {reader.line_num}: wanted {len(names)} columns; got more")

@@ -61,7 +61,7 @@ class Sampling:
             places = (np.arange(self.frames) + draws) * max(length, self.frames) / self.frames
         else:
             start = int(draws[0] * (max(length - self.least, 0) + 1))
-            places = start + np.arange(self.frames) * self.stride
+            places = np.float64(start) + np.arange(self.frames) * self.stride
         return np.minimum(places.astype(np.int64), length - 1)
 
     def of_test(self, length: int, views: int) -> NDArray[np.int64]:
@@ -140,10 +140,11 @@ class Clips(Split):
                 pixels[place] = self.preprocessing.pixels(image)
             return
         images = self._frames(item, self.sampling.of_training(length, draws[5:]))
-        side, shares = self.preprocessing.image_size, random_part(images[0].size, draws[:4])
-        wide, high = images[0].size
+        side, (wide, high) = self.preprocessing.image_size, images[0].size
+        left, top, right, bottom = random_part((wide, high), draws[:4])
         for place, image in enumerate(images):
-            box = tuple(v * s / t for v, s, t in zip(shares, image.size * 2, (wide, high) * 2, strict=True))
+            x, y = image.width / wide, image.height / high  # 1, but where the size changes within a clip
+            box = (left * x, top * y, min(right * x, image.width), min(bottom * y, image.height))
             shown = self.preprocessing.in_order(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
             pixels[place] = shown[:, ::-1] if self.flip and draws[4] < 0.5 else shown
 

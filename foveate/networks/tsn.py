@@ -105,9 +105,10 @@ class InteractionAwareTSN(nn.Module):
         super().__init__()
         if scales not in (1, 2, 3, 4):
             raise ValueError(f"scales must be 1 to 4; got {scales!r}")
-        self.encoder: Any = create_encoder(encoder, in_channels=in_channels, options=encoder_options)
+        built: Any = create_encoder(encoder, in_channels=in_channels, options=encoder_options)
+        self.encoder: nn.Module = built
         self.scales = scales
-        *shallower, width = self.encoder.widths[-scales:]
+        *shallower, width = built.widths[-scales:]
         self.attention = InteractionAwarePyramid(width, shallower=shallower, size=size, fusion=fusion, frames="any")
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(width, num_classes)
