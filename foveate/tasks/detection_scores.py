@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.annotation import Annotation
-from foveate.data.outlines import coco_tools
+from foveate.data.boxes.outlines import coco_tools
 from foveate.detections import AREAS, SIZES, Matches
 from foveate.spec import Metric
 from foveate.tasks.diagnosis import NEAR_NOTHING, diagnose

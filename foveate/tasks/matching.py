@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.outlines import coco_tools
+from foveate.data.boxes.outlines import coco_tools
 from foveate.detections import AREAS, MOST, RIGHT, THRESHOLDS, UNCOUNTED, WRONG, Matches
 
 Floats = NDArray[np.float64]

@@ -9,9 +9,9 @@ from box_folders import CLASSES, box, coco_content, coco_folder, picture, voc_fo
 from pycocotools import mask as coco_masks
 
 from foveate.data import inspect_data, open_data
-from foveate.data.digit_boxes import digit_scenes
+from foveate.data.boxes.digits import digit_scenes
+from foveate.data.boxes.outlines import masks_of
 from foveate.data.open import kind_of
-from foveate.data.outlines import masks_of
 from foveate.spec import DataSpec, Study
 from foveate.study.plan import opened_data
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foveate.data.clip_files import look, read_frames
-from foveate.data.clips import Sampling, find_problems
-from foveate.data.moving_digits import AXES, CLASSES, moving_digits
+from foveate.data.clips.files import look, read_frames
+from foveate.data.clips.kind import Sampling, find_problems
+from foveate.data.clips.moving_digits import AXES, CLASSES, moving_digits
 from foveate.data.open import kind_of, open_data
 from foveate.spec import DataSpec
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from foveate.data.annotation import annotation
-from foveate.data.boxed_folder import BoxedFolder, BoxedImage
-from foveate.data.boxed_set import find_box_problems, open_boxed
-from foveate.data.boxes import Changes, Resize
+from foveate.data.boxes.batches import Changes, Resize
+from foveate.data.boxes.folder import BoxedFolder, BoxedImage
+from foveate.data.boxes.whole import find_box_problems, open_boxed
 from foveate.data.dataset import Dataset, Progress, register_data
 from foveate.data.decode import ENDINGS
 from foveate.data.listing import Part
@@ -77,7 +77,7 @@ def open_yolo(
     Args:
         skip_bad: leave out what cannot be used, instead of refusing it.
         resize, masks, group: as `open_boxed` takes them.
-        scales, flip, colour, multi_scale: of training, as `foveate.data.boxes.Changes` has them.
+        scales, flip, colour, multi_scale: of training, as `foveate.data.boxes.batches.Changes` has them.
 
     Raises: ValueError: if a file cannot be used, each by its path, or an option does not fit.
     """

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.annotation import Annotation
-from foveate.data.box_checks import BoxCheck, class_problems
-from foveate.data.boxed_folder import BoxedFolder, BoxedImage
-from foveate.data.boxes import BoxedImages, Changes, Resize
+from foveate.data.boxes.batches import BoxedImages, Changes, Resize
+from foveate.data.boxes.checks import BoxCheck, class_problems
+from foveate.data.boxes.folder import BoxedFolder, BoxedImage
 from foveate.data.checks import Checked, check_photos, note_copies
 from foveate.data.dataset import Dataset, Progress, Target
 from foveate.data.division import copies_as_numbers, groups_of
@@ -42,7 +42,7 @@ def open_boxed(
         spec: its size is that of a batch's images; None: 320×320.
         progress: called with (files checked, files in all).
         skip_bad: leave out images and boxes that cannot be used, instead of refusing the folder.
-        resize: as `foveate.data.boxes.canvas_of` takes it.
+        resize: as `foveate.data.boxes.batches.canvas_of` takes it.
         masks: give the objects' masks as well.
         group: a regular expression whose first group, in an image's name, says what it belongs to; images of one group
             stay on one side of a division.

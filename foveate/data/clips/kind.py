@@ -14,8 +14,8 @@ from torch import Tensor
 from foveate.data.augmentation import uniforms
 from foveate.data.cache import load_record, save_record
 from foveate.data.checks import examine
-from foveate.data.clip_files import Seen, look, read_frames
-from foveate.data.clip_listing import Clip, ClipListing, few_clips, is_of_clips, list_clips
+from foveate.data.clips.files import Seen, look, read_frames
+from foveate.data.clips.listing import Clip, ClipListing, few_clips, is_of_clips, list_clips
 from foveate.data.dataset import Batch, Dataset, Progress, Split, Target, register_data
 from foveate.data.division import divide
 from foveate.data.listing import Part

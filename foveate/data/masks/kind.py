@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.checks import Checked, check_photos, note_copies
-from foveate.data.coco_masks import has_outlines, list_outlined
 from foveate.data.dataset import Dataset, Progress, Target, register_data
 from foveate.data.division import copies_as_numbers, divide, groups_of
 from foveate.data.joint import JointTransform
 from foveate.data.listing import Part
-from foveate.data.mask_checks import MaskFacts, check_masks, class_pixels, files_of_codes, mask_problems, set_problems
-from foveate.data.mask_classes import ClassTable, as_binary, found_table, given_table, ignoring, preset, seen_table
-from foveate.data.mask_listing import Pairs, has_masks, list_pairs
-from foveate.data.masked import MaskedImages, MaskedItem
+from foveate.data.masks.batches import MaskedImages, MaskedItem
+from foveate.data.masks.checks import MaskFacts, check_masks, class_pixels, files_of_codes, mask_problems, set_problems
+from foveate.data.masks.classes import ClassTable, as_binary, found_table, given_table, ignoring, preset, seen_table
+from foveate.data.masks.coco import has_outlines, list_outlined
+from foveate.data.masks.listing import Pairs, has_masks, list_pairs
 from foveate.data.problems import Problem, complain
 from foveate.data.source import folder_of
 from foveate.data.transforms import MEAN, SIDE, STD

@@ -12,9 +12,9 @@ from foveate.data.cache import load_record, save_record
 from foveate.data.checks import examine
 from foveate.data.dataset import IGNORED, Progress
 from foveate.data.decode import ENDINGS
-from foveate.data.mask_classes import ClassTable
-from foveate.data.mask_files import MaskSource, shown_code, shown_codes
-from foveate.data.mask_listing import Pairs
+from foveate.data.masks.classes import ClassTable
+from foveate.data.masks.files import MaskSource, shown_code, shown_codes
+from foveate.data.masks.listing import Pairs
 from foveate.data.problems import Problem, one_line
 
 VERSION = 1  # of what is looked at: a new one looks again

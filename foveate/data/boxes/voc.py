@@ -7,11 +7,11 @@ from typing import Literal
 from xml.etree import ElementTree
 
 from foveate.data.annotation import annotation
-from foveate.data.boxed_folder import BoxedFolder, BoxedImage
-from foveate.data.boxed_set import find_box_problems, open_boxed
-from foveate.data.boxes import Changes, Resize
+from foveate.data.boxes.batches import Changes, Resize
+from foveate.data.boxes.folder import BoxedFolder, BoxedImage
+from foveate.data.boxes.image_files import ImageFiles
+from foveate.data.boxes.whole import find_box_problems, open_boxed
 from foveate.data.dataset import Dataset, Progress, register_data
-from foveate.data.image_files import ImageFiles
 from foveate.data.listing import Part
 from foveate.data.problems import Problem, one_line
 from foveate.data.source import folder_of
@@ -81,7 +81,7 @@ def open_voc(
         first_pixel: number of the first pixel in the files: 1 in VOC's own, 0 in those of some tools.
         skip_bad: leave out what cannot be used, instead of refusing it.
         resize, masks, group: as `open_boxed` takes them.
-        scales, flip, colour, multi_scale: of training, as `foveate.data.boxes.Changes` has them.
+        scales, flip, colour, multi_scale: of training, as `foveate.data.boxes.batches.Changes` has them.
 
     Raises: ValueError: if a file cannot be used, each by its path, or an option does not fit.
     """

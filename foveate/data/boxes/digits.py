@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.annotation import annotation
-from foveate.data.boxes import BoxedImages, Changes
+from foveate.data.boxes.batches import BoxedImages, Changes
 from foveate.data.cache import Arrays, load_arrays, save_arrays
 from foveate.data.dataset import Dataset, Progress, Target, register_data
 from foveate.data.digits import CLASSES, Part, Piece, layer, originals, pool
@@ -37,7 +37,7 @@ def open_digit_boxes(
     Args:
         spec: its size is that of the images, 96×96 where it does not say.
         masks: give the digits' masks as well.
-        scales, colour, multi_scale: of training, as `foveate.data.boxes.Changes` has them; nothing is mirrored.
+        scales, colour, multi_scale: of training, as `foveate.data.boxes.batches.Changes` has them; nothing is mirrored.
 
     Raises: ValueError: if the source is another, or the size is no square of 48 pixels or more.
     """

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from foveate.data.coco import annotation_files, read_coco
+from foveate.data.boxes.coco import annotation_files, read_coco
+from foveate.data.boxes.image_files import ImageFiles
+from foveate.data.boxes.outlines import masks_of
 from foveate.data.dataset import IGNORED
-from foveate.data.image_files import ImageFiles
 from foveate.data.listing import Listing, Part, Photo
-from foveate.data.mask_classes import ClassTable, checked_table
-from foveate.data.mask_files import COLOUR, UNKNOWN, Codes, MaskSource, read_codes
-from foveate.data.mask_listing import PARTS, Pairs, as_parts
-from foveate.data.outlines import masks_of
+from foveate.data.masks.classes import ClassTable, checked_table
+from foveate.data.masks.files import COLOUR, UNKNOWN, Codes, MaskSource, read_codes
+from foveate.data.masks.listing import PARTS, Pairs, as_parts
 from foveate.data.problems import Problem, one_line
 
 PANOPTIC = "panoptic_*.json"

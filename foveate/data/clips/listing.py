@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from foveate.data.clip_files import ENDINGS, frame_files
+from foveate.data.clips.files import ENDINGS, frame_files
 from foveate.data.division import groups_of
 from foveate.data.listing import TEST_NAMES, VALIDATION_NAMES, Part, visible
 from foveate.data.problems import Problem, one_line

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from foveate.data.annotation import Annotation
 from foveate.data.augmentation import uniforms
+from foveate.data.boxes.outlines import masks_of
 from foveate.data.dataset import Batch, Content, Split
 from foveate.data.decode import read_image
 from foveate.data.joint import DRAWS, JointTransform, joint_sample
-from foveate.data.outlines import masks_of
 
 KEPT_BYTES = 128_000_000
 GREY = 114  # of the rim beside an image that is narrower than a batch's square

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from foveate.data.decode import ENDINGS
 from foveate.data.listing import VALIDATION_NAMES, Listing, Part, Photo, visible, walk
-from foveate.data.mask_classes import ClassTable, preset
-from foveate.data.mask_files import FileMask, MaskSource
+from foveate.data.masks.classes import ClassTable, preset
+from foveate.data.masks.files import FileMask, MaskSource
 from foveate.data.problems import Problem, one_line
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from foveate.data.boxed_folder import BoxedFolder, BoxedImage
+from foveate.data.boxes.folder import BoxedFolder, BoxedImage
 from foveate.data.problems import Problem
 
 SLACK = 1.0  # pixels that a box may reach beyond its image, by rounding or counting from 1; it is cut

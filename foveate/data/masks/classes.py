@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.dataset import IGNORED
-from foveate.data.mask_files import COLOUR, UNKNOWN, Codes, colour_code, shown_code, shown_codes
+from foveate.data.masks.files import COLOUR, UNKNOWN, Codes, colour_code, shown_code, shown_codes
 from foveate.data.problems import one_line
 from foveate.registry import nearest
 

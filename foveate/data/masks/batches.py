@@ -16,8 +16,8 @@ from foveate.data.dataset import Batch, Levels, Split
 from foveate.data.decode import read_image
 from foveate.data.in_memory import nearest
 from foveate.data.joint import DRAWS, JointTransform, Sample, joint_sample
-from foveate.data.mask_classes import ClassTable
-from foveate.data.mask_files import MaskSource
+from foveate.data.masks.classes import ClassTable
+from foveate.data.masks.files import MaskSource
 
 KEPT_BYTES = 128_000_000  # of the decoded training items of a split, and as many of its evaluation items
 Pixels = NDArray[np.uint8]
