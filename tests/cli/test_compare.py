@@ -244,7 +244,8 @@ def test_the_command_prints_json_and_writes_where_it_is_told(tmp_path: Path) -> 
     assert answer.returncode == 0, answer.stderr
     found = json.loads(answer.stdout)
     assert found["answer"]["short"] == "Yes"
-    assert found["metric"] == {"name": "map50", "unit": "fraction", "better": "higher", "shown": "percent"}
+    metric = {"name": "map50", "unit": "fraction", "better": "higher", "shown": "percent"}
+    assert found["metric"] == metric | {"of": "", "remade_by": ""}
     se = found["arms"][1]
     assert (se["verdict"]["word"], se["failed"], se["against_control"]) == ("better", [], None)
     assert {"mean", "low", "high", "p"} <= set(se["against_plain"])

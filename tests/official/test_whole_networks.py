@@ -85,6 +85,7 @@ def test_a_network_with_a_classifier_can_be_built_again_from_its_name():
         part = cls.endswith("Head") or "APFormer" in cls  # decoders alone
         if source not in residual and not part and {"num_classes", "n_class"} & set(takes):
             wanted = {name: 3 for name, p in takes.items() if p.default is p.empty}
+            wanted |= {"cfg": {"MODEL": {"ARCH": "c2d"}, "RESNET": {"DEPTH": 50}}} if "cfg" in takes else {}
             wanted |= (
                 {"stages_repeats": (4, 8, 4), "stages_out_channels": (24, 48, 96, 192, 64)}
                 if cls == "ShuffleNetV2"
