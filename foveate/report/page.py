@@ -1,6 +1,7 @@
 """The report's folder: a page that loads nothing, the figures as files, and the numbers beside them."""
 
 import base64
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from foveate.summary import SCHEMA, Summary, to_json
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+LARGE = 100_000  # bytes of a PNG picture
 ABOUT = (
     "data", "train_items", "validation_items", "test_items",
     "machine", "versions", "command", "toml", "latency", "seconds", "notes",
@@ -143,10 +145,22 @@ def _examples(examples: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     shown = []
     for label, pictures in examples.items():
         whole = [picture if isinstance(picture, bytes) else _read(Path(picture)) for picture in pictures]
-        sources = [f"data:image/png;base64,{base64.b64encode(one).decode()}" for one in whole if one]
+        sources = [_source(one) for one in whole if one]
         if sources:
             shown.append((label, sources))
     return shown
+
+
+def _source(picture: bytes) -> str:
+    """The picture as a data URI; a large one as WebP, which takes about a quarter."""
+    kind = "png"
+    if len(picture) > LARGE:
+        from PIL import Image
+
+        file = io.BytesIO()
+        Image.open(io.BytesIO(picture)).save(file, "WEBP", quality=80)
+        kind, picture = "webp", file.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
 
 
 def _read(path: Path) -> bytes:
