@@ -4,11 +4,12 @@ from torch import nn
 
 from foveate.costs.calibration import Calibration, Prediction, calibrate, fastest_first, predict
 from foveate.costs.latency import Latency, distinguishable
-from foveate.costs.measure import Cost, Ranking, Throughput, compared, cost, costs, ranked, stages_of, throughput
+from foveate.costs.measure import Cost, Ranking, compared, cost, costs, ranked, stages_of
 from foveate.costs.microbenchmarks import Experiment, experiment, experiments
 from foveate.costs.pricing import Guidelines, Place, Total, guidelines
 from foveate.costs.roofs import Machine, Point, Roofline, measure_machine, roofline, with_threads
 from foveate.costs.setting import Setting
+from foveate.costs.throughput import Throughput, throughput
 from foveate.counting import Batch, Count, Row, Sums, count
 
 __all__ = [

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from foveate.costs.energy import energy_mj
 from foveate.costs.latency import (
     Latency,
     distinguishable,
@@ -34,7 +35,6 @@ from foveate.counting import (
     first_samples,
     first_tensor,
     passes,
-    repeated,
     skips,
 )
 from foveate.insertion import inserted, sites
@@ -396,65 +396,3 @@ def stages_of(model: nn.Module, x: Batch) -> list[str]:
         return [site.name for site in sites(model, x, "stage")]
     except LookupError:
         return []
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """Images a second of every network at one batch size: median and the interval in which a repeat falls."""
-
-    batch_size: int
-    images_s: Mapping[str, Latency]
-
-
-def throughput(
-    models: Mapping[str, nn.Module], x: Batch, *, setting: Setting | None = None, most: int = 32, budget_s: float = 2.0
-) -> tuple[list[Throughput], list[str]]:
-    """Measured at 1, 2, 4, … images up to `most`, all networks in turns at each; and notes.
-
-    Args:
-        models: any networks for one batch.
-        x: a batch; its first image is repeated.
-        setting: device, numbers, layout, compiler.
-        most: the largest batch. Where one does not fit into memory, the list ends before it and says so.
-        budget_s: seconds of measuring at each size.
-    """
-    if most < 1:
-        raise ValueError(f"throughput: wanted a largest batch of 1 or more; got {most}")
-    sizes = [2**power for power in range(most.bit_length()) if 2**power < most] + [most]
-    found: list[Throughput] = []
-    for size in sizes:
-        batch = repeated(x, size)
-        measured = costs(models, batch, setting=setting, budget_s=budget_s, memory=False)
-        first = next(iter(measured.values()))
-        if first.batch_size < size:
-            return found, [f"a batch of {size} does not fit into memory"]
-        images = {
-            name: Latency(*(1e3 * size / ms for ms in (one.latency_ms.median, one.latency_ms.high, one.latency_ms.low)))
-            for name, one in measured.items()
-        }
-        found.append(Throughput(size, images))
-    return found, []
-
-
-SECONDS = 1.0  # the counter ticks in tens of milliseconds
-
-
-def energy_mj(step: Callable[[], object], device: torch.device) -> float | str:
-    """Millijoules of one call of the step, over a second of them; a text is the reason why there is none."""
-    if device.type != "cuda":
-        return f"energy: not available on {device.type}; NVML gives it for NVIDIA GPUs"
-    try:
-        import pynvml
-    except ImportError:
-        return "energy: not available; NVML needs the pynvml module (pip install nvidia-ml-py)"
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        before, calls, end = pynvml.nvmlDeviceGetTotalEnergyConsumption(handle), 0, time.perf_counter() + SECONDS
-        while time.perf_counter() < end:
-            step()
-            torch.cuda.synchronize(device)
-            calls += 1
-        return float(pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) - before) / calls
-    except pynvml.NVMLError as error:
-        return f"energy: not available; NVML says {error}"

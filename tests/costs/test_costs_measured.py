@@ -9,8 +9,9 @@ from torch import nn
 
 import foveate
 from foveate.costs import Latency, Ranking, Setting, compared, costs, distinguishable, ranked, throughput
+from foveate.costs.energy import energy_mj
 from foveate.costs.latency import interval_of_a_repeat, interval_of_the_median
-from foveate.costs.measure import Cost, energy_mj
+from foveate.costs.measure import Cost
 from foveate.costs.memory import halving, start_measuring_peaks, within_memory
 from foveate.counting import Count
 

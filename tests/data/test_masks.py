@@ -435,23 +435,3 @@ def test_limits_another_division_and_groups_are_obeyed(tmp_path):
     changed = opened(root)
     (root / "classes.txt").write_text("sky\ntree\nroad\n")
     assert len({one.fingerprint for one in (again, changed, opened(root))}) == 3
-
-
-def linked(source, root, folders, count):
-    """The first files of these folders, as links."""
-    for name in folders:
-        (root / name).mkdir(parents=True)
-        for file in sorted((source / name).iterdir())[:count]:
-            (root / name / file.name).symlink_to(file)
-    return root
-
-
-def test_camvid_and_salt_open(shared, tmp_path):
-    source = shared / "data" / "camvid"
-    folders = [f"{part}/{what}" for part in ("train", "val", "test") for what in ("images", "labels")]
-    camvid = opened(linked(source, tmp_path / "camvid", folders, 4), ignore=[11])
-    assert (camvid.inputs, len(camvid.targets["mask"].names), len(camvid.validation)) == ((3, 240, 320), 11, 4)
-    assert camvid.about["image sizes"] == "320×240 to 480×360 pixels (width × height)"
-    salt = opened(linked(shared / "data" / "seg_salt_tgs", tmp_path / "salt", ("images", "masks"), 12))
-    assert (salt.inputs, salt.targets["mask"].names) == ((3, 101, 101), ("0", "1"))
-    assert salt.train.batch([0, 1], (0, 0)).targets["mask"].shape == (2, 101, 101)
