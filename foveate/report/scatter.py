@@ -91,7 +91,7 @@ def _axes(drawing: Drawing, x: Scale, y: Scale, height: float, metric: Metric) -
 
 
 def _legend(drawing: Drawing, height: float, kinds: set[str]) -> None:
-    words = {"plain": "plain network", "attention": "with attention", "control": "control"}
+    words = {"plain": "plain network", "attention": "variant", "control": "control"}
     at = LEFT + 4
     for kind in (kind for kind in words if kind in kinds):
         drawing.mark(at, height - 16, kind)

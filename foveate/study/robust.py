@@ -1,8 +1,6 @@
 """A trained network on corrupted test images: scores by corruption and severity, and their means."""
 
-import contextlib
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -49,7 +47,8 @@ def corrupted_rows(run: Run, model: nn.Module, task: Task, data: Dataset) -> lis
     robustness, metric = run.robustness, task.metrics[0]
     assert robustness is not None
     items = evenly_chosen(len(data.test), robustness.items)
-    with preserve_process(run.train.device), _running(model, run):
+    with preserve_process(run.train.device):
+        _place(model, run)
         clean = _score(run, model, task, data, data.test, items)
         rows, means = [], []
         for corruption in robustness.corruptions:
@@ -67,13 +66,12 @@ def corrupted_rows(run: Run, model: nn.Module, task: Task, data: Dataset) -> lis
     return [*rows, _row(overall, overall.name, mean), _row(degradation, degradation.name, lost)]
 
 
-@contextlib.contextmanager
-def _running(model: nn.Module, run: Run) -> Iterator[None]:
+def _place(model: nn.Module, run: Run) -> None:
+    """On the run's device, in its layout, with torch's threads and determinism as in its training."""
     torch.set_num_threads(run.train.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     layout = torch.channels_last if run.train.channels_last else torch.contiguous_format
     model.to(run.train.device).to(memory_format=layout)
-    yield
 
 
 def _score(run: Run, model: nn.Module, task: Task, data: Dataset, split: Split, items: list[int]) -> float:
