@@ -61,7 +61,9 @@ class Robustness(Frozen):
     def _within_three(self) -> "Robustness":
         seismic = [name for name in self.corruptions if name in SEISMIC]
         if seismic and max(self.severities or (1,)) > SEVEREST_NOISE:
-            raise ValueError(f"{seismic[0]} has the severities 1 to {SEVEREST_NOISE}; got {max(self.severities or (1,))}")
+            raise ValueError(
+                f"{seismic[0]} has the severities 1 to {SEVEREST_NOISE}; got {max(self.severities or (1,))}"
+            )
         return self
 
     def severities_of(self, corruption: str) -> tuple[int, ...]:

@@ -33,8 +33,8 @@ class SaltUNet(nn.Module):
         out: (depth, x) cells of the model, such as (70, 70) or (201, 301).
         skip: do maps go across from the encoder to the decoder? Without, the decoder has what comes from below alone.
         attention: name of a mechanism; "attention_gate" gates skips by the map that comes from below.
-        at: where it stands: "stem" (after it), "encoder" (after each of its blocks but the deepest), "bottleneck" (after
-            that one), "skip" (on what goes across), "decoder" (after each of its blocks).
+        at: where it stands: "stem" (after it), "encoder" (after each of its blocks but the deepest), "bottleneck"
+            (after that one), "skip" (on what goes across), "decoder" (after each of its blocks).
         attention_options: of the mechanism.
 
     Shape: (N, shots, samples, receivers) → (N, num_classes, *out); at least 8 samples.

@@ -9,6 +9,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,7 +242,8 @@ class _Loop:
             rows = []
             for batch in self._batches(self.data.test, parts, None):
                 over = self.task.over(batch.to("cpu"), self.model(batch.inputs)) if self.task.detects else None
-                rows += attention_pictures(self.model, batch.inputs, over)
+                background = partial(self.task.background, batch.to("cpu"))
+                rows += attention_pictures(self.model, batch.inputs, over, background)
         if rows:
             write_whole(self.folder / ATTENTION, png(sheet(rows, columns=1)))
 

@@ -118,9 +118,7 @@ def one_thread() -> Any:
         torch.set_num_threads(threads)
 
 
-def _in_processes(
-    todo: dict[Path, NDArray[np.float32]], survey: Survey, count: int, tell: Callable[[], None]
-) -> None:
+def _in_processes(todo: dict[Path, NDArray[np.float32]], survey: Survey, count: int, tell: Callable[[], None]) -> None:
     with tempfile.TemporaryDirectory(prefix="foveate-gathers-") as place:
         folder = Path(place)
         shares = [list(todo)[number::count] for number in range(count)]
@@ -128,7 +126,7 @@ def _in_processes(
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         try:
             for number, share in enumerate(shares):
-                np.savez(folder / f"{number}.npz", **{file.name: todo[file] for file in share})
+                np.savez(folder / f"{number}.npz", allow_pickle=False, **{file.name: todo[file] for file in share})
                 task = {"survey": survey.plain(), "models": str(folder / f"{number}.npz"), "into": str(share[0].parent)}
                 (folder / f"{number}.json").write_text(json.dumps(task))
                 with open(folder / f"{number}.log", "w") as log:

@@ -63,7 +63,7 @@ def check_observed(observed: Tensor, survey: Survey) -> None:
 
 
 def check_shape(shape: tuple[int, ...], survey: Survey, name: str) -> None:
-    """Raises: ValueError: (…, shots, samples, receivers) of another survey; names the axis, the wanted and the given."""
+    """Raises: ValueError: (…, shots, samples, receivers) of another survey; the axis is named."""
     if len(shape) < 3:
         raise ValueError(f"{name}: wanted (…, shots, samples, receivers); got {shape}")
     for axis, wanted, got in zip(("shots", "samples", "receivers"), survey.shape, shape[-3:], strict=True):

@@ -59,7 +59,9 @@ class Survey:
             if not isinstance(value := getattr(self, name), int) or value < 0:
                 raise ValueError(f"survey: {name}: wanted a whole number of 0 or more; got {value!r}")
         if self.accuracy not in CRITICAL_COURANT:
-            raise ValueError(f"survey: accuracy: wanted one of {', '.join(map(str, CRITICAL_COURANT))}; got {self.accuracy!r}")
+            raise ValueError(
+                f"survey: accuracy: wanted one of {', '.join(map(str, CRITICAL_COURANT))}; got {self.accuracy!r}"
+            )
         if self.sign not in SIGNS:
             raise ValueError(f"survey: sign: wanted {' or '.join(map(repr, SIGNS))}; got {self.sign!r}")
         if self.step_s > self.largest_step_s:

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import math
 
 import numpy as np
 import torch
@@ -25,7 +26,9 @@ def check_pairs(read: Read) -> list[str]:
     if read.origin == SIMULATED:
         return []
     if importlib.util.find_spec("deepwave") is None:
-        return ['whether gathers and models belong together is not checked without deepwave: pip install "foveate[fwi]"']
+        return [
+            'whether gathers and models belong together is not checked without deepwave: pip install "foveate[fwi]"'
+        ]
     part = next(iter(read.models))
     models, gathers = read.models[part], read.gathers[part]
     items = sorted({number * (len(models) - 1) // max(SIMULATED_ITEMS - 1, 1) for number in range(SIMULATED_ITEMS)})
@@ -67,12 +70,12 @@ def _check_one(
     best = int(np.argmax(found))
     if found[best] >= ALIKE:
         raise ValueError(
-            f"{called}: belongs to the gathers of item {others[best]} (correlation {found[best]:.2f}), not to those at its "
-            f"own place {item} ({alike:.2f}): models and gathers are not in one order"
+            f"{called}: belongs to the gathers of item {others[best]} (correlation {found[best]:.2f}), not to those at "
+            f"its own place {item} ({alike:.2f}): models and gathers are not in one order"
         )
     return (
-        f"{called}: its reflections are unlike those simulated here (correlation {alike:.2f}); the survey may be another: "
-        "say it with survey = {…}"
+        f"{called}: its reflections are unlike those simulated here (correlation {alike:.2f}); the survey may be "
+        "another: say it with survey = {…}"
     )
 
 
@@ -84,7 +87,7 @@ def _simulated(model: NDArray[np.float32], survey: Survey) -> NDArray[np.float32
 def _correlation(a: NDArray[np.float32], b: NDArray[np.float32], later: NDArray[np.bool_]) -> float:
     """Of two gathers after the direct wave."""
     x, y = a[later].astype(np.float64), b[later].astype(np.float64)
-    return float((x @ y) / max(np.sqrt((x @ x) * (y @ y)), 1e-12))
+    return float(x @ y) / max(math.sqrt(float(x @ x) * float(y @ y)), 1e-12)
 
 
 def _name(models: NDArray[np.float32], stored: NDArray[np.float32], survey: Survey) -> str:

@@ -179,7 +179,9 @@ def pairs_of(stored: list[Stored], folder: Path) -> list[tuple[Stored, Stored | 
         own = gathers.pop((one.part, one.number), None)
         if own is None:
             left = [other.name for other in gathers.values()]
-            raise ValueError(f"{one.name}: wanted gathers of the same number, {one.number!r}; {nearest(one.name, left)}")
+            raise ValueError(
+                f"{one.name}: wanted gathers of the same number, {one.number!r}; {nearest(one.name, left)}"
+            )
         found.append((one, own))
     if gathers:
         first = next(iter(gathers.values()))

@@ -169,15 +169,14 @@ def _generated(spec: DataSpec, style: str, seed: int, survey: Mapping[str, Any] 
     )
 
 
-def _read(
-    folder: Path, files: str, unit: str, axes: str, sign: str, survey: Mapping[str, Any] | None
-) -> Read:
+def _read(folder: Path, files: str, unit: str, axes: str, sign: str, survey: Mapping[str, Any] | None) -> Read:
     _one_of("unit", unit, ("m/s", "km/s"))
     _one_of("axes", axes, ("zx", "xz"))
     _one_of("sign", sign, ("openfwi", "deepwave"))
     if (folder / MARK).is_file():
         for option, value, usual in (
-            ("files", files, "*"), ("unit", unit, "m/s"), ("axes", axes, "zx"), ("sign", sign, "openfwi"), ("survey", survey, None),
+            ("files", files, "*"), ("unit", unit, "m/s"), ("axes", axes, "zx"), ("sign", sign, "openfwi"),
+            ("survey", survey, None),
         ):  # fmt: skip
             if value != usual:
                 raise ValueError(f"{option}: {folder} says it itself in {MARK}; got {value!r}")

@@ -43,7 +43,9 @@ def make_salt(
     Raises: ValueError: `out` is a file or holds something, cannot be written, or a number is out of its range.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out}: wanted an empty or a new folder; got {'one with files' if out.is_dir() else 'a file'}")
+        raise ValueError(
+            f"{out}: wanted an empty or a new folder; got {'one with files' if out.is_dir() else 'a file'}"
+        )
     counts = {"train": n, "test": max(2, n // 8) if test_models is None else test_models}
     survey = Survey(receivers=size[1]) if survey is None else survey
     made = {part: salt_models(count, size=size, style=style, seed=seed, part=part) for part, count in counts.items()}

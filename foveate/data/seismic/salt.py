@@ -48,8 +48,8 @@ def salt_models(
     Args:
         n: number of models.
         size: cells along depth and x.
-        style: "layered": 5 to 10 folded layers with growing velocities, a fault in 30 % of the models; "seg": water over
-            a gradient with thin reflectors and faults, like slices of the SEG/EAGE salt model.
+        style: "layered": 5 to 10 folded layers with growing velocities, a fault in 30 % of the models; "seg": water
+            over a gradient with thin reflectors and faults, like slices of the SEG/EAGE salt model.
         seed: another seed is another set.
         part: "train" or "test", whose models differ.
 

@@ -123,9 +123,7 @@ def read_made(folder: Path) -> Read:
     return Read(folder.resolve().name, models, gathers, survey, kinds)
 
 
-def read_folder(
-    folder: Path, pattern: str, unit: str, axes: str, sign: str, survey_of: Callable[..., Survey]
-) -> Read:
+def read_folder(folder: Path, pattern: str, unit: str, axes: str, sign: str, survey_of: Callable[..., Survey]) -> Read:
     """A folder of models with or without gathers.
 
     survey_of: from what the files say (shots, receivers and, of FCNVMB, the time axis) to the survey.
@@ -204,8 +202,8 @@ def _check_depth_first(models: Mapping[str, NDArray[np.float32]], folder: Path) 
     down, across = mean.mean(1), mean.mean(0)
     if np.ptp(across) > 4 * np.ptp(down) and np.ptp(across) > 300:
         raise ValueError(
-            f"{folder}: wanted models (depth, x); velocities grow by {np.ptp(across):.0f} m/s along the second axis and "
-            f"by {np.ptp(down):.0f} along the first, as if depth and x were swapped; say axes = 'xz' if they are"
+            f"{folder}: wanted models (depth, x); velocities grow by {np.ptp(across):.0f} m/s along the second axis "
+            f"and by {np.ptp(down):.0f} along the first, as if depth and x were swapped; say axes = 'xz' if they are"
         )
 
 
