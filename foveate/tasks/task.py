@@ -143,6 +143,10 @@ class Task(ABC):
         """
         return None
 
+    def remarks(self, model: nn.Module, batches: Iterator[Batch]) -> list[str]:
+        """Notes on the trained network, a line each, from the batches of the held-out items on its device."""
+        return []
+
     def legend(self, wide: int) -> NDArray[np.uint8] | None:
         """What the colours of `draw` mean, as a picture of about this width in pixels; None: nothing to say."""
         return None

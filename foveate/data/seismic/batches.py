@@ -1,17 +1,22 @@
 """Models and their gathers → batches: scaled, mirrored, with noise, and corrupted for tests of robustness."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from foveate.data.augmentation import uniforms
 from foveate.data.corruption import draw_of
 from foveate.data.dataset import Batch, Split
+from foveate.data.problems import one_line
 from foveate.waves import Survey, reflections, with_noise
+from foveate.waves.misfit import check_shape
 
 SCALES = ("log", "linear")
 MEASURED = 64  # models whose gathers the deviation is taken from
@@ -145,17 +150,32 @@ class ShotGathers(Split):
 
         Every draw depends on (seed, item, corruption, severity) alone.
         """
-        other = ShotGathers(
-            self.models,
-            self.gathers,
-            self.survey,
-            self.scaling,
-            self.changes,
-            kinds=self.kinds,
-            names=self.names,
-        )
+        other = copy.copy(self)
         other.corruption = (corruption, severity, seed)
         return other
+
+    def scaled_as(self, split: "ShotGathers") -> "ShotGathers":
+        """The split with the scaling of another, whose training part a network has seen."""
+        other = copy.copy(self)
+        other.scaling = split.scaling
+        return other
+
+    def prepare(self, source: str | Path) -> Tensor:
+        """The gathers of one model in a .npy file (shots, samples, receivers) as a sample.
+
+        Raises: ValueError: gathers of another survey, with values that are not finite, or no such file.
+        """
+        path = Path(source)
+        try:
+            gathers = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{path}: wanted gathers as a .npy file; {one_line(error)}") from None
+        if gathers.ndim == 3 and gathers.shape[1] == self.survey.steps:
+            gathers = gathers[:, :: self.survey.keep]
+        check_shape(gathers.shape, self.survey, str(path))
+        if not np.isfinite(gathers).all():
+            raise ValueError(f"{path}: wanted finite traces; got NaN or infinity")
+        return torch.from_numpy(self.scaling(gathers.astype(np.float32)))
 
     def _corrupted(self, gathers: NDArray[np.float32], item: int) -> NDArray[np.float32]:
         assert self.corruption is not None

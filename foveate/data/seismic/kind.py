@@ -131,6 +131,7 @@ def open_seismic(
         f"shots, {samples} samples and {receivers} receivers",
         about={"augmentation": str(changes), "scaling": str(scaling), "gathers": read.origin},
         notes=tuple(read.notes),
+        prepare=splits["test"].prepare,
     )
 
 
