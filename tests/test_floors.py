@@ -24,7 +24,7 @@ FLOORS = [
     {"data", "official", "saving"},  # what comes from outside, what goes there
     {"tasks"},  # head, loss, metrics over data
     {"trained", "compress"},  # a network with trained weights, by name; smaller networks from trained ones
-    {"train", "costs"},  # work
+    {"train", "costs", "explain"},  # work
     {"study", "report"},  # story
     {"cli"},  # door
 ]
