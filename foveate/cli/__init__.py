@@ -17,6 +17,7 @@ from foveate.cli import (
     data,
     demo,
     evaluate,
+    explain,
     guidelines,
     inspect,
     predict,
@@ -40,6 +41,7 @@ app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.command("convert")(convert.convert)
 app.command("calibrate")(calibrate.calibrate)
 app.command("latency")(calibrate.latency)
