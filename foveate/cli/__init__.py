@@ -21,6 +21,7 @@ from foveate.cli import (
     guidelines,
     inspect,
     predict,
+    refine,
     roofline,
     study,
 )
@@ -46,6 +47,7 @@ app.command("convert")(convert.convert)
 app.command("calibrate")(calibrate.calibrate)
 app.command("latency")(calibrate.latency)
 app.command("predict")(predict.predict)
+app.command("refine")(refine.refine)
 app.command("roofline")(roofline.roofline)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
