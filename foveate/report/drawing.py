@@ -78,13 +78,18 @@ def shorten(text: str, width: float, size: float) -> str:
 
 @dataclass
 class Drawing:
-    """A figure: strokes collected in order, a title and a description for those who cannot see it."""
+    """A figure: strokes collected in order, a title and a description for those who cannot see it.
+
+    reading: what it shows, in a sentence. data: its numbers, a heading and rows.
+    """
 
     name: str
     width: float
     height: float
     title: str
     description: str = ""
+    reading: str = ""
+    data: Sequence[Sequence[object]] = ()
     parts: list[str] = field(default_factory=list)
 
     def line(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
