@@ -16,6 +16,7 @@ from foveate.cli import (
     cost,
     data,
     demo,
+    draw,
     evaluate,
     explain,
     guidelines,
@@ -38,6 +39,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("list")(inspect.list_)
 app.command("show")(inspect.show)
+app.command("draw")(draw.draw)
 app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
 app.command("compare")(compare.compare)
