@@ -16,7 +16,9 @@ from foveate.cli import (
     cost,
     data,
     demo,
+    draw,
     evaluate,
+    explain,
     guidelines,
     inspect,
     predict,
@@ -37,10 +39,12 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("list")(inspect.list_)
 app.command("show")(inspect.show)
+app.command("draw")(draw.draw)
 app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.command("convert")(convert.convert)
 app.command("calibrate")(calibrate.calibrate)
 app.command("latency")(calibrate.latency)

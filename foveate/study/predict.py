@@ -125,15 +125,15 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
     """
     trained = load_trained(network, weights)
     if is_detector(trained.model):
-        names = trained.classes or _object_names(trained.outputs)
-        form = BoxForm(_whole_image, _own_size, names)
-        return Predictor(trained.name, trained.model, _whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
+        names = trained.classes or object_names(trained.outputs)
+        form = BoxForm(whole_image, _own_size, names)
+        return Predictor(trained.name, trained.model, whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
     published_with = published(trained.name, trained.source, trained.file)
     if trained.channels == 1:
         published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
     split = Photos([], np.empty(0, np.int64), published_with, names=[], channels=trained.channels)
-    names = trained.classes or _class_names(trained.outputs)
-    if _gives_a_map(trained.model, trained.channels):
+    names = trained.classes or class_names(trained.outputs)
+    if gives_a_map(trained.model, trained.channels):
         task = Segmentation(_without_items(split, names, trained.channels), evaluation=evaluation)
         answers = task.answers, task.predict, task.masks
         return Predictor(trained.name, trained.model, split.prepare_whole, *answers, names, trained.note)
@@ -159,7 +159,7 @@ def _no_rows(given: Any) -> list[dict[str, Any]]:
     return []
 
 
-def _gives_a_map(model: nn.Module, channels: int) -> bool:
+def gives_a_map(model: nn.Module, channels: int) -> bool:
     """Does the network give one for a small image? One that refuses the image is taken for a classifier."""
     with torch.inference_mode():
         try:
@@ -174,12 +174,12 @@ def _without_items(split: Photos, names: Sequence[str], channels: int) -> Datase
     )
 
 
-def _whole_image(file: Path) -> Tensor:
-    """(3, H, W) in 0 to 1; a detector resizes it itself."""
+def whole_image(file: Any) -> Tensor:
+    """A file or PIL image as (3, H, W) in 0 to 1; a detector resizes it itself."""
     return torch.from_numpy(np.array(read_image(file))).permute(2, 0, 1).float().div_(255)
 
 
-def _object_names(outputs: int) -> tuple[str, ...]:
+def object_names(outputs: int) -> tuple[str, ...]:
     """COCO's for a detector with its number of outputs, else numbers; without the background."""
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
@@ -187,7 +187,7 @@ def _object_names(outputs: int) -> tuple[str, ...]:
     return tuple(names[1:]) if outputs == len(names) else tuple(str(number) for number in range(1, outputs))
 
 
-def _class_names(outputs: int) -> tuple[str, ...]:
+def class_names(outputs: int) -> tuple[str, ...]:
     """ImageNet's for 1000 outputs, else numbers."""
     if outputs != IMAGENET:
         return tuple(str(number) for number in range(outputs))

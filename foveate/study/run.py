@@ -23,6 +23,7 @@ from foveate.study.analyse import decided, next_look
 from foveate.study.checks import check_names
 from foveate.study.estimate import training_seconds
 from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
+from foveate.study.explained import check_explain
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
@@ -34,6 +35,7 @@ from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
+from foveate.tasks.task import MOST_CONFUSED
 from foveate.training import validation_name
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
@@ -122,6 +124,8 @@ def run_study(
     metrics = study_metrics(study, task)
     if study.robustness is not None:
         check_robustness(study.robustness, task, data)
+    if study.explain is not None:
+        check_explain(study.explain, task, data)
     if study.train.listed and metrics[0] not in task.metrics:
         raise ValueError(
             f"train.{study.train.listed[0]}: a list is chosen from by the task's metrics on the validation part; "
@@ -168,6 +172,8 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     metrics = task.metrics
     if study.robustness is not None:
         metrics += robustness_metrics(task)
+    if study.explain is not None:
+        metrics += study.explain.metrics
     if isinstance(study.metric, Metric):
         if study.trainer is None and study.metric not in metrics:
             known = ", ".join(f"{one.name} ({one.better} is better)" for one in metrics)
@@ -359,6 +365,7 @@ class _Coordinator:
                     value = cost[metric]
                     rows.append((label, metric, value["median"], value["low"], value["high"], unit))
         self.store.put_costs(rows, result["machine"], result["versions"])
+        self.store.set_meta("roofs", result["roofs"])
         self.store.set_meta("latency", {"batch_size": batch_size, "threads": self.study.train.threads})
 
     def _set_about(self, command: str) -> None:
@@ -371,7 +378,7 @@ class _Coordinator:
             "baseline": baseline,
             "chance": chance,
             "further_baselines": self.task.further_baselines(),
-            "class_names": list(classes) if self.task.dense else [],
+            "class_names": list(classes) if len(classes) <= MOST_CONFUSED else [],
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),
             "test_items": len(self.data.test),

@@ -87,6 +87,7 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
     from foveate.registry import read_from_file
     from foveate.spec import Run
     from foveate.study.build import build_for, example_batch
+    from foveate.study.explained import explained_rows
     from foveate.study.robust import corrupted_rows
     from foveate.study.smaller import train_smaller
     from foveate.train import train_with
@@ -102,6 +103,8 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
         model, result = train_smaller(run, task, data, folder, on_progress)
     if run.robustness is not None:
         result["metrics"] += corrupted_rows(run, model, task, data)
+    if run.explain is not None:
+        result["metrics"] += explained_rows(run, model, data, folder)
     inputs = example_batch(run, data, 1).inputs
     sample = list(inputs.shape[1:]) if hasattr(inputs, "shape") else None  # None: several tensors
     return result | {"network": {"outputs": task.outputs, "sample": sample}}
@@ -129,7 +132,7 @@ def _costs(content: dict[str, Any]) -> dict[str, Any]:
     """Every arm's network measured in turns in this one process: {"costs": {label: …}, "machine", "versions"}."""
     import torch
 
-    from foveate.costs import costs
+    from foveate.costs import costs, roofs
     from foveate.machine import machine_name, versions
     from foveate.spec import Run
     from foveate.study.build import build_for, example_batch, example_inputs
@@ -165,7 +168,7 @@ def _costs(content: dict[str, Any]) -> dict[str, Any]:
             if (time := getattr(cost, name)) is not None:
                 row[name] = vars(time)
         rows[label] = row
-    return {"costs": rows, "machine": machine_name(), "versions": versions()}
+    return {"costs": rows, "roofs": roofs(x), "machine": machine_name(), "versions": versions()}
 
 
 def work(folder: Path) -> NoReturn:
