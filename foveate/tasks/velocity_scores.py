@@ -17,7 +17,6 @@ from foveate.waves import SALT_M_S
 MAE, RMSE, SSIM, IOU, FALSE = "MAE", "RMSE", "SSIM", "salt IoU", "false salt"
 INSIDE, OUTSIDE, BOUNDARY = "MAE in salt", "MAE out of salt", "MAE at salt boundary"
 RELATIVE_IN, RELATIVE_OUT = "relative error in salt", "relative error out of salt"
-RANGE_M_S = 3000.0  # of SSIM
 REACH = 2  # cells to either side of the salt's boundary
 QUARTERS = ("0-25 %", "25-50 %", "50-75 %", "75-100 %")
 
@@ -60,7 +59,7 @@ def velocity_scores(
     mask, taken = wanted >= SALT_M_S, found >= SALT_M_S
     parts = _parts(errors, wanted, mask, kinds, names)
     items: dict[str, NDArray[Any]] = {MAE: errors.mean((1, 2)).numpy()}
-    items[SSIM] = ssim(found[:, None].float(), wanted[:, None].float(), range_=RANGE_M_S).double().numpy()
+    items[SSIM] = ssim(found[:, None].float(), wanted[:, None].float()).double().numpy()
     both, either = (mask & taken).sum((1, 2)).double(), (mask | taken).sum((1, 2)).double()
     there = mask.any(2).any(1)
     overlap = torch.where(there, both / either.clamp_min(1), torch.nan)
