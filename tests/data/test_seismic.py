@@ -163,7 +163,9 @@ def test_corruptions_of_gathers_are_what_their_names_say():
     assert (corrupted("dead_receivers", 3) == 0).all(1).all(0).sum() == round(0.2 * 24)
     assert (corrupted("missing_shot", 1) == 0).all(2).all(1).sum() == 1
     ratio = (corrupted("gain", 2) / before)[before.abs() > 0.1]
-    assert ratio.mean().item() == pytest.approx(1.2, abs=1e-3) or ratio.mean().item() == pytest.approx(1 / 1.2, abs=1e-3)
+    assert ratio.mean().item() == pytest.approx(1.2, abs=1e-3) or ratio.mean().item() == pytest.approx(
+        1 / 1.2, abs=1e-3
+    )
     shifted = corrupted("time_shift", 2)
     assert torch.equal(shifted[:, 2:], before[:, :-2]) or torch.equal(shifted[:, :-2], before[:, 2:])
     errors = [(corrupted("seismic_noise", level) - before).std() for level in (1, 2, 3)]
@@ -216,7 +218,9 @@ def test_zipped_models_without_gathers_are_simulated(tmp_path, some):
     assert (len(data.train), len(data.test)) == (4, 2)
     assert data.test.name_of(1) == "Curve_test.zip/vmodel1.npy:1"
     generated = opened(noise_db=[])
-    assert torch.equal(data.train.batch([1], None).targets["velocity"], generated.train.batch([1], None).targets["velocity"])
+    assert torch.equal(
+        data.train.batch([1], None).targets["velocity"], generated.train.batch([1], None).targets["velocity"]
+    )
     np.testing.assert_array_equal(data.train.gathers[np.array([1])], generated.train.gathers[np.array([1])])
     with pytest.raises(ValueError, match=r"Flat_train.zip: wanted a zip of .npy files"):
         opened(tmp_path)
@@ -285,10 +289,16 @@ def test_segy_files_are_read(tmp_path, some):
         (lambda m, g: (m, g[:, :, :300]), r"data1.npy: axis samples: wanted 320 \(or every 4th, 80\); got 300"),
         (lambda m, g: (m, g[..., :20]), r"data1.npy: axis receivers: wanted 24; got 20"),
         (lambda m, g: (m, g[:3]), r"data1.npy: axis models: wanted 4; got 3"),
-        (lambda m, g: (m, np.where(np.arange(24) == 5, np.nan, g)), r"got NaN or infinity in item 0, shot 0, receiver 5"),
+        (
+            lambda m, g: (m, np.where(np.arange(24) == 5, np.nan, g)),
+            r"got NaN or infinity in item 0, shot 0, receiver 5",
+        ),
         (lambda m, g: (m * 3, g), r"model1.npy: wanted velocities of 1000 to 6000 m/s; got"),
         (lambda m, g: (m / 1000, g), r"are they in km/s\? Then say unit = 'km/s'"),
-        (lambda m, g: (m[::-1], g), r"model1.npy:0: belongs to the gathers of item 3 .* models and gathers are not in one"),
+        (
+            lambda m, g: (m[::-1], g),
+            r"model1.npy:0: belongs to the gathers of item 3 .* models and gathers are not in one",
+        ),
         (lambda m, g: (m.transpose(0, 2, 1), g), r"the model with depth and x swapped; say axes = 'xz' if models are"),
         (lambda m, g: (m, -g), r"have the opposite sign of those simulated here; say sign = 'deepwave'"),
     ],

@@ -37,7 +37,9 @@ def test_salt_unet_has_half_a_million_parameters_and_gives_both_sizes():
 
 @pytest.mark.parametrize("place", PLACES)
 def test_salt_unet_has_attention_at_the_place_that_is_named(place):
-    network = foveate.create_network("salt_unet", width=4, attention="se", at=[place], attention_options={"reduction": 2})
+    network = foveate.create_network(
+        "salt_unet", width=4, attention="se", at=[place], attention_options={"reduction": 2}
+    )
     found = [name for name, module in network.named_modules() if made_by(module) is not None]
     wanted = {"stem": ["stem.6"], "bottleneck": ["encoder.3.6"]}
     levels = [f"{place}.{level}" + ("" if place == "skip" else ".6") for level in range(3)]

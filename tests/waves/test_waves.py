@@ -84,7 +84,9 @@ def test_a_time_step_that_breaks_stability_names_the_largest_allowed():
     assert Survey(step_s=0.00126).steps == 1000
 
 
-@pytest.mark.parametrize("changes", [{"shots": 0}, {"keep": True}, {"accuracy": 3}, {"sign": "up"}, {"spacing_m": -1.0}])
+@pytest.mark.parametrize(
+    "changes", [{"shots": 0}, {"keep": True}, {"accuracy": 3}, {"sign": "up"}, {"spacing_m": -1.0}]
+)
 def test_a_survey_that_cannot_be_is_refused(changes):
     with pytest.raises(ValueError, match=f"survey: {next(iter(changes))}: wanted"):
         Survey(**changes)
@@ -188,7 +190,10 @@ def test_scaling_depends_on_no_model():
 @pytest.mark.parametrize(
     ("model", "line"),
     [
-        (blocks() / 1000, r"wanted velocities in m/s; got 2 to 3.5 in model 0; are they in km/s\? Then say unit = 'km/s'"),
+        (
+            blocks() / 1000,
+            r"wanted velocities in m/s; got 2 to 3.5 in model 0; are they in km/s\? Then say unit = 'km/s'",
+        ),
         (blocks(high=7000), r"wanted velocities of 1000 to 6000 m/s; got 2000 to 7000 in model 0"),
         (blocks(high=np.nan), r"wanted finite velocities; got NaN or infinity in model 0"),
     ],
