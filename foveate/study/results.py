@@ -155,6 +155,7 @@ def _at_chance(summary: Summary) -> list[str]:
 
 def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[dict[str, Any]]) -> Setting:
     own = {arm.label for arm in arms if arm.epochs is not None}  # controls that train longer
+    own |= {variant.label for variant in study.variants if variant.prune is not None}
     ran = [int(row["value"]) for row in rows if row["metric"] == "epochs" and row["arm"] not in own]
     epochs = None if study.trainer or "epochs" in study.train.listed else study.train.epochs
     words: dict[str, str] = {}
