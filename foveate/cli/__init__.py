@@ -23,6 +23,7 @@ from foveate.cli import (
     predict,
     roofline,
     study,
+    web,
 )
 from foveate.cli.imports import with_imports
 
@@ -47,6 +48,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("latency")(calibrate.latency)
 app.command("predict")(predict.predict)
 app.command("roofline")(roofline.roofline)
+app.command("web")(web.web)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(guidelines.app, name="guidelines")

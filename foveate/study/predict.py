@@ -48,6 +48,7 @@ class Predictor:
         rows: from answers to plain values, a row a sample.
         masks: from answers to class numbers (H, W), for tasks that give one for each position; else None.
         classes: names of the classes of the masks.
+        names: names of the classes or values that the network gives.
         note: for the reader, on the weights; "" where there is nothing to say.
         boxes: of a detector; `prepare` and `rows` are then not called.
     """
@@ -61,6 +62,7 @@ class Predictor:
     classes: tuple[str, ...] = ()
     note: str = ""
     boxes: BoxForm | None = None
+    names: tuple[str, ...] = ()
 
 
 def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
@@ -81,7 +83,7 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
     if task.detects:
         names = data.targets["boxes"].names
         form = BoxForm(data.prepare, data.scale_of or _own_size, names)
-        return Predictor(trained.name, trained.model, data.prepare, task.answers, task.predict, boxes=form)
+        return Predictor(trained.name, trained.model, data.prepare, task.answers, task.predict, boxes=form, names=names)
     prepare, channels = data.prepare, input_channels(run.network, data.inputs[0])
 
     def sample(file: Path) -> Tensor:
@@ -89,8 +91,9 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
         return found.expand(channels, *found.shape[1:])
 
     masks = task.masks if task.dense else None
-    classes = tuple(getattr(task, "classes", ())) if task.dense else ()
-    return Predictor(trained.name, trained.model, sample, task.answers, task.predict, masks, classes)
+    names = tuple(getattr(task, "classes", ()))
+    classes = names if task.dense else ()
+    return Predictor(trained.name, trained.model, sample, task.answers, task.predict, masks, classes, names=names)
 
 
 def with_evaluation(options: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -119,16 +122,14 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
     if is_detector(trained.model):
         names = trained.classes or _object_names(trained.outputs)
         form = BoxForm(_whole_image, _own_size, names)
-        return Predictor(trained.name, trained.model, _whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
-    published_with = published(trained.name, trained.source, trained.file)
-    if trained.channels == 1:
-        published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
-    split = Photos([], np.empty(0, np.int64), published_with, names=[], channels=trained.channels)
-    names = trained.classes or _class_names(trained.outputs)
+        given = trained.name, trained.model, _whole_image, _as_given, _no_rows
+        return Predictor(*given, note=trained.note, boxes=form, names=names)
+    split = as_published(trained.name, trained.channels, trained.source, trained.file)
+    names = trained.classes or class_names(trained.outputs)
     if _gives_a_map(trained.model, trained.channels):
         task = Segmentation(_without_items(split, names, trained.channels), evaluation=evaluation)
         answers = task.answers, task.predict, task.masks
-        return Predictor(trained.name, trained.model, split.prepare_whole, *answers, names, trained.note)
+        return Predictor(trained.name, trained.model, split.prepare_whole, *answers, names, trained.note, names=names)
     if evaluation:
         raise ValueError(f"{network}: {', '.join(evaluation)}: wanted a network that gives a map of classes")
 
@@ -136,7 +137,15 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
         best = torch.softmax(main_output(given).float(), 1).topk(min(5, trained.outputs), 1)
         return [_ranked(names, *one) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
-    return Predictor(trained.name, trained.model, split.prepare, _as_given, rows, note=trained.note)
+    return Predictor(trained.name, trained.model, split.prepare, _as_given, rows, note=trained.note, names=names)
+
+
+def as_published(name: str, channels: int, source: str | None = None, file: str = "") -> Photos:
+    """A split without photos whose `prepare` makes images what a network by name was published for."""
+    found = published(name, source, file)
+    if channels == 1:
+        found = dataclasses.replace(found, mean=(0.5,), std=(0.5,), bgr=False)
+    return Photos([], np.empty(0, np.int64), found, names=[], channels=channels)
 
 
 def _own_size(size: tuple[int, int]) -> tuple[float, float]:
@@ -179,7 +188,7 @@ def _object_names(outputs: int) -> tuple[str, ...]:
     return tuple(names[1:]) if outputs == len(names) else tuple(str(number) for number in range(1, outputs))
 
 
-def _class_names(outputs: int) -> tuple[str, ...]:
+def class_names(outputs: int) -> tuple[str, ...]:
     """ImageNet's for 1000 outputs, else numbers."""
     if outputs != IMAGENET:
         return tuple(str(number) for number in range(outputs))
