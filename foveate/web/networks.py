@@ -144,11 +144,12 @@ class Networks:
                 theirs = attention_rows(loaded.model, inputs, (y, x))
                 known = [name for name, of_site in maps.items() if "affinity" in of_site]
                 loaded.of_library = any(not name.startswith(tuple(known)) for name in theirs)
-                for name, row in theirs.items() if loaded.of_library else ():
-                    maps.setdefault(name, {}).setdefault("affinity", row)
+                for name, found in theirs.items() if loaded.of_library else ():
+                    maps.setdefault(name, {}).setdefault("affinity", found)
             rows, values = [], []
             for site, of_site in maps.items():
-                if (row := of_site.get("affinity")) is not None:
+                row = of_site.get("affinity")
+                if row is not None:
                     flat = row.reshape(-1, *row.shape[-2:]).mean(0)
                     drawn = point_marked(overlay(picture, stretched(flat)), (y, x))
                     rows.append({"name": site, "picture": picture_uri(drawn), "most": float(row.max())})

@@ -1,6 +1,6 @@
 "use strict";
 const by = (id) => document.getElementById(id);
-let about, image = null, imageName = "", shown = null, turn = 0, pointTurn = 0, mark = [0.5, 0.5];
+let about, image = null, imageName = "", turn = 0, pointTurn = 0, mark = [0.5, 0.5], pointOf = null;
 
 function say(text, wrong = false) {
   by("status").textContent = text;
@@ -57,11 +57,10 @@ async function look() {
 }
 
 function draw(found, second) {
-  shown = found;
   by("answer").hidden = false;
   by("picture").src = found.picture;
   by("map").src = found.map;
-  const what = found.target === null ? "" : `, of ${found.target}`;
+  const what = found.target === null ? "" : `, of the class “${found.target}”`;
   by("map").alt = `Map of ${labelOf(by("network").value)}${what}: bright is what counts`;
   by("map-caption").textContent = `${by("method").value} at ${found.layer}${what}; bright is what counts.`;
   const notes = [...found.notes, ...(second ? second.notes.map((note) => `${labelOf(by("other").value)}: ${note}`) : [])];
@@ -87,9 +86,12 @@ function draw(found, second) {
   cards(by("gates"), found.gates);
   const more = found.left_out ? ` ${found.left_out} more are not shown.` : "";
   by("gates-text").textContent = found.gates.length ? `${found.gates.length} maps.${more}` : "This network has none.";
-  by("rows").replaceChildren();
-  by("point-text").textContent = "No position is chosen.";
-  by("mark").style.display = "none";
+  if (pointOf && (pointOf.image !== image || pointOf.network !== by("network").value)) {
+    by("rows").replaceChildren();
+    by("point-text").textContent = "No position is chosen.";
+    by("mark").style.display = "none";
+    pointOf = null;
+  }
   say(`${imageName}, ${found.size[0]} × ${found.size[1]} pixels.`);
 }
 
@@ -115,6 +117,7 @@ function place() {
 async function point() {
   place();
   const own = ++pointTurn;
+  pointOf = { image, network: by("network").value };
   by("point-text").textContent = "Looking …";
   try {
     const found = await question("/api/point", { network: by("network").value, y: mark[0], x: mark[1] });
