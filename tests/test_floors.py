@@ -21,7 +21,7 @@ FLOORS = [
     {"spec"},  # facts: what a run is
     {"study_file", "items", "detections", "summary"},  # a study as TOML; what was found on each item and in all
     {"store"},  # facts: where results are kept
-    {"counting"},  # what operators compute and move
+    {"counting", "waves"},  # what operators compute and move; acoustic waves: gathers, misfit, classical inversion
     {"kernels"},  # fused passes over maps
     {"attention"},  # the mechanisms
     {"insertion"},  # sites, insert, remove

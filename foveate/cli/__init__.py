@@ -18,9 +18,11 @@ from foveate.cli import (
     demo,
     draw,
     evaluate,
+    explain,
     guidelines,
     inspect,
     predict,
+    refine,
     roofline,
     study,
     web,
@@ -43,10 +45,12 @@ app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.command("convert")(convert.convert)
 app.command("calibrate")(calibrate.calibrate)
 app.command("latency")(calibrate.latency)
 app.command("predict")(predict.predict)
+app.command("refine")(refine.refine)
 app.command("roofline")(roofline.roofline)
 app.command("web")(web.web)
 app.add_typer(study.app, name="study")

@@ -377,6 +377,7 @@ class _Coordinator:
             "classes": len(classes) or None,
             "baseline": baseline,
             "chance": chance,
+            "further_baselines": self.task.further_baselines(),
             "class_names": list(classes) if len(classes) <= MOST_CONFUSED else [],
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),
