@@ -49,7 +49,6 @@ class Predictor:
         rows: from answers to plain values, a row a sample.
         masks: from answers to class numbers (H, W), for tasks that give one for each position; else None.
         classes: names of the classes of the masks.
-        names: names of the classes or values that the network gives.
         note: for the reader, on the weights; "" where there is nothing to say.
         boxes: of a detector; `prepare` and `rows` are then not called.
         arrays: from answers to values (H, W), for tasks that give one for each position; else None.
@@ -65,7 +64,6 @@ class Predictor:
     classes: tuple[str, ...] = ()
     note: str = ""
     boxes: BoxForm | None = None
-    names: tuple[str, ...] = ()
     arrays: Callable[[Any], NDArray[np.float32]] | None = None
     endings: tuple[str, ...] = tuple(ENDINGS)
 
@@ -88,7 +86,7 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
     if task.detects:
         names = data.targets["boxes"].names
         form = BoxForm(data.prepare, data.scale_of or _own_size, names)
-        return Predictor(trained.name, trained.model, data.prepare, task.answers, task.predict, boxes=form, names=names)
+        return Predictor(trained.name, trained.model, data.prepare, task.answers, task.predict, boxes=form)
     if isinstance(task, Inversion):
         made = (trained.model, data.prepare, task.answers, task.predict)
         return Predictor(trained.name, *made, arrays=task.models, endings=(".npy",))
@@ -99,9 +97,8 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
         return found.expand(channels, *found.shape[1:])
 
     masks = task.masks if task.dense else None
-    names = tuple(getattr(task, "classes", ()))
-    classes = names if task.dense else ()
-    return Predictor(trained.name, trained.model, sample, task.answers, task.predict, masks, classes, names=names)
+    classes = tuple(getattr(task, "classes", ())) if task.dense else ()
+    return Predictor(trained.name, trained.model, sample, task.answers, task.predict, masks, classes)
 
 
 def with_evaluation(options: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -130,14 +127,13 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
     if is_detector(trained.model):
         names = trained.classes or object_names(trained.outputs)
         form = BoxForm(whole_image, _own_size, names)
-        given = trained.name, trained.model, whole_image, _as_given, _no_rows
-        return Predictor(*given, note=trained.note, boxes=form, names=names)
+        return Predictor(trained.name, trained.model, whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
     split = as_published(trained.name, trained.channels, trained.source, trained.file)
     names = trained.classes or class_names(trained.outputs)
     if gives_a_map(trained.model, trained.channels):
         task = Segmentation(_without_items(split, names, trained.channels), evaluation=evaluation)
         answers = task.answers, task.predict, task.masks
-        return Predictor(trained.name, trained.model, split.prepare_whole, *answers, names, trained.note, names=names)
+        return Predictor(trained.name, trained.model, split.prepare_whole, *answers, names, trained.note)
     if evaluation:
         raise ValueError(f"{network}: {', '.join(evaluation)}: wanted a network that gives a map of classes")
 
@@ -145,7 +141,7 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
         best = torch.softmax(main_output(given).float(), 1).topk(min(5, trained.outputs), 1)
         return [_ranked(names, *one) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
-    return Predictor(trained.name, trained.model, split.prepare, _as_given, rows, note=trained.note, names=names)
+    return Predictor(trained.name, trained.model, split.prepare, _as_given, rows, note=trained.note)
 
 
 def as_published(name: str, channels: int, source: str | None = None, file: str = "") -> Photos:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from foveate.explain import ALL_METHODS, explain, find_layers, list_layers, open_image, overlay
+from foveate.explain.files import Explainable
 from foveate.explain.layers import Layer
 from foveate.explain.maps import as_inputs
 from foveate.explain.own import own_maps
@@ -23,7 +24,8 @@ from foveate.explain.rollout import attention_rows
 from foveate.insertion import insert, inserted
 from foveate.networks import build_network, example_input, usual_classes, usual_shape
 from foveate.registry import nearest
-from foveate.study.predict import as_published, class_names, of_network, of_run
+from foveate.study.explainable import explainable_network, explainable_run
+from foveate.study.predict import as_published, class_names
 from foveate.study.results import status
 from foveate.tasks.pictures import Picture, shown
 from foveate.variant import PLAIN
@@ -203,8 +205,7 @@ def networks_of_study(folder: Path) -> Networks:
         return [Offered(run["key"], f"{run['arm']}, seed {run['seed']}", run["arm"]) for run in done]
 
     def load(key: str) -> Loaded:
-        predictor = of_run(str(folder / "runs" / key))
-        return Loaded(predictor.model, predictor.prepare, predictor.names, predictor.note)
+        return _loaded(explainable_run(str(folder / "runs" / key)))
 
     return Networks(offered, load)
 
@@ -216,7 +217,7 @@ def networks_by_name(
 
     weights: a file, "pretrained", or None: fresh weights, which the page says.
 
-    Raises: as `foveate.study.predict.of_network`, for a name that is none.
+    Raises: as `foveate.study.explainable.explainable_network`, for a name that is none.
     """
     wanted: dict[str, tuple[str, tuple[str, dict[str, Any]] | None]] = {name: (name, None) for name in names}
     for name in names:
@@ -238,7 +239,7 @@ def networks_by_name(
 
     def load(key: str) -> Loaded:
         name, part = wanted[key]
-        found = _fresh(name) if weights is None else _trained(name, weights)
+        found = _fresh(name) if weights is None else _loaded(explainable_network(name, weights))
         if part is not None:
             insert(found.model, part[0], at=at, example=example_input(name)[:1], init="identity", **part[1])
             found.model.eval()
@@ -248,9 +249,8 @@ def networks_by_name(
     return Networks(lambda: offered, load)
 
 
-def _trained(name: str, weights: str | Path) -> Loaded:
-    predictor = of_network(name, weights)
-    return Loaded(predictor.model, predictor.prepare, predictor.names, predictor.note)
+def _loaded(found: Explainable) -> Loaded:
+    return Loaded(found.model, found.prepare, found.classes, found.note)
 
 
 def _fresh(name: str) -> Loaded:
