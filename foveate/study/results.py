@@ -1,6 +1,7 @@
 """A study's rows, read back from its folder: its summary, and where it stands."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,10 @@ from foveate.train.attention_state import STATE
 from foveate.training import validation_name
 
 
-def summarise(folder: Path) -> Summary:
+def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | None = None) -> Summary:
     """The summary of the study in a folder, from what is finished so far.
+
+    more: key of a run → {"epoch", name: value} of each epoch that it has logged without being finished, for the curves.
 
     Raises: ValueError: it holds no study, or runs that measured one metric with different units or directions.
     """
@@ -65,7 +68,7 @@ def summarise(folder: Path) -> Summary:
         rows = [row for row in measured if row["run"] in runs and row["metric"] not in unjudged]
         under = [row for row in rows if is_corrupted_row(row["metric"])]
         rows = [row for row in rows if not is_corrupted_row(row["metric"])]
-        history = [row for row in store.history() if row["run"] in runs]
+        history = [row for row in store.history() if row["run"] in runs] + _unfinished(more or {}, runs)
         costs = _costs(store.costs())
         ledger = read_ledger(store)
     finally:
@@ -113,6 +116,18 @@ def summarise(folder: Path) -> Summary:
         details=details,
         by_class=by_class(items, about.get("class_names") or [], summary.plain, groups, summary.setting.overlap),
     )
+
+
+def _unfinished(logged: Mapping[str, Sequence[Mapping[str, float]]], runs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows as of `Store.history`."""
+    return [
+        {"run": key, "epoch": int(entry["epoch"]), "metric": name, "value": value}
+        for key, epochs in logged.items()
+        if key in runs
+        for entry in epochs
+        for name, value in entry.items()
+        if name != "epoch"
+    ]
 
 
 def _null_check(summary: Summary, items: dict[str, dict[int, Path]], groups: dict[str, str]) -> NullCheck:
