@@ -47,6 +47,15 @@ def test_the_python_of_my_network_runs_from_top_to_bottom(tmp_path, monkeypatch,
     assert build_network("mine.py:network", num_classes=3).fc.out_features == 3
 
 
+@pytest.mark.slow
+def test_the_python_of_the_page_on_salt_runs_from_top_to_bottom(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for code in blocks("python", "docs/salt.md"):
+        exec(compile(code, "docs/salt.md", "exec"), names)
+    assert "data misfit" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("page", WRITTEN)
 def test_the_python_of_a_page_is_python(page):
     for code in blocks("python", page):
@@ -101,7 +110,7 @@ def test_the_pages_of_commands_and_python_are_what_the_code_says():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.name)
 def test_our_own_studies_are_studies(path):
-    assert len(read_study(path).variants) >= 2
+    assert read_study(path).variants
 
 
 def test_the_mechanisms_page_is_what_the_code_says():
