@@ -21,12 +21,12 @@ FLOORS = [
     {"spec"},  # facts: what a run is
     {"study_file", "items", "detections", "summary"},  # a study as TOML; what was found on each item and in all
     {"store"},  # facts: where results are kept
-    {"counting"},  # what operators compute and move
+    {"counting", "waves"},  # what operators compute and move; acoustic waves: gathers, misfit, classical inversion
     {"kernels"},  # fused passes over maps
     {"attention"},  # the mechanisms
     {"insertion"},  # sites, insert, remove
     {"networks"},  # whole networks
-    {"data", "official", "saving"},  # what comes from outside, what goes there
+    {"architecture", "data", "official", "saving"},  # what a network consists of; what comes from outside, goes there
     {"tasks"},  # head, loss, metrics over data
     {"trained", "compress"},  # a network with trained weights, by name; smaller networks from trained ones
     {"train", "costs", "explain"},  # work

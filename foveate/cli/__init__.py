@@ -16,11 +16,13 @@ from foveate.cli import (
     cost,
     data,
     demo,
+    draw,
     evaluate,
     explain,
     guidelines,
     inspect,
     predict,
+    refine,
     roofline,
     study,
 )
@@ -37,6 +39,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("list")(inspect.list_)
 app.command("show")(inspect.show)
+app.command("draw")(draw.draw)
 app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
 app.command("compare")(compare.compare)
@@ -46,6 +49,7 @@ app.command("convert")(convert.convert)
 app.command("calibrate")(calibrate.calibrate)
 app.command("latency")(calibrate.latency)
 app.command("predict")(predict.predict)
+app.command("refine")(refine.refine)
 app.command("roofline")(roofline.roofline)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")

@@ -7,7 +7,9 @@ from typing import Annotated
 import typer
 
 from foveate.cli import parse
+from foveate.cli.draw import show_network
 from foveate.cli.sample import Channels, Classes, Shape, Size, build, sample_shape
+from foveate.registry import nearest
 from foveate.variant import PLAIN
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -41,12 +43,15 @@ def list_(pattern: Annotated[str, typer.Argument(help="A glob pattern.")] = "*",
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A mechanism, or a *.safetensors file of ours.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(help="A mechanism, a network, or a *.safetensors file of ours.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
     """Show one mechanism: equation, paper, options, variants, costs, and where paper and code part.
 
-    Or what a saved or converted network says of itself: how it is built, where its weights are from.
+    Or a network, by any name that a network has: its options, steps, attention. Or what a saved or converted network
+    says of itself: how it is built, where its weights are from.
 
     Example: foveate show cbam
     """
@@ -55,7 +60,15 @@ def show(
         return
     from dataclasses import asdict
 
-    from foveate.attention import attention_class, attention_facts, attention_options
+    from foveate.attention import attention_class, attention_facts, attention_options, list_attention
+    from foveate.networks import list_networks
+
+    if ":" in name or name in list_networks():
+        show_network(name, as_json)
+        return
+    if name not in list_attention():
+        both = [*list_attention(), *list_networks()]
+        raise LookupError(f"no attention and no network is called {name!r}; {nearest(name, both)}")
 
     cls, facts = attention_class(name), attention_facts(name)
     options = {

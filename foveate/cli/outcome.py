@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,20 @@ def write_and_print(summary: "Summary", folder: Path | None, *, as_json: bool) -
     from foveate.report import terminal_table, write_report
 
     _print(summary, terminal_table, write_report(summary, folder) if folder else None, as_json=as_json)
+
+
+def with_gallery(summary: "Summary", folder: Path) -> "Summary":
+    """The summary of the study in a folder with pictures of single cases; where they cannot be drawn, a note says why,
+    and the rest of the report stands."""
+    from foveate.study.gallery import draw_gallery
+
+    try:
+        gallery = draw_gallery(folder, summary)
+    except (ValueError, LookupError, TypeError, RuntimeError, OSError) as error:
+        why = str(error.args[0] if error.args and not isinstance(error, OSError) else error).splitlines()[0]
+        notes = [*summary.about.get("notes", []), f"there are no pictures of single cases: {why}"]
+        return replace(summary, about=summary.about | {"notes": notes})
+    return replace(summary, about=summary.about | {"gallery": gallery})
 
 
 def write_and_print_across(datasets: Mapping[str, "Summary"], folder: Path | None, *, as_json: bool) -> None:

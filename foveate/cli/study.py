@@ -12,7 +12,7 @@ import typer
 
 from foveate.cli import parse
 from foveate.cli.imports import given_imports
-from foveate.cli.outcome import write_and_print, write_and_print_across
+from foveate.cli.outcome import with_gallery, write_and_print, write_and_print_across
 from foveate.spec import Study
 from foveate.study_file import check_study, read_study
 
@@ -248,7 +248,7 @@ def carry_out(study: Study, folder: Path, *, jobs: int | None, wait: bool, comma
         more = f"go on with: foveate study resume {shlex.quote(str(folder))}" if kept else "nothing was made yet"
         typer.echo(f"\nstopped; {more}", err=True)
         raise typer.Exit(1) from None
-    write_and_print(summary, folder / "report", as_json=as_json)
+    write_and_print(with_gallery(summary, folder), folder / "report", as_json=as_json)
     if summary.failed:
         raise typer.Exit(1)
 
@@ -319,4 +319,4 @@ def report(
         return
     if out is not None:
         raise ValueError("--out goes with several folders; the report of one study lies in its own")
-    write_and_print(summarise(folders[0]), folders[0] / "report", as_json=as_json)
+    write_and_print(with_gallery(summarise(folders[0]), folders[0]), folders[0] / "report", as_json=as_json)

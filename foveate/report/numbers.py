@@ -1,6 +1,7 @@
 """Numbers as people read them, always with their unit or a sign that there is none to give."""
 
 import math
+from collections.abc import Mapping
 
 from foveate.metric import Metric, significant
 from foveate.summary import Comparison, Estimate, Setting, Summary
@@ -120,8 +121,20 @@ def duration(seconds: float | None) -> str:
 def baseline(summary: Summary) -> str:
     """ "Baseline, always giving the most frequent class: mIoU 10.0 %"; "" where none is known."""
     chance, words = summary.about.get("chance") or {}, summary.about.get("baseline")
-    shown = [f"{one.name} {one.format(chance[one.name])}" for one in summary.metrics if one.name in chance]
-    return f"Baseline, {words}: {', '.join(shown)}" if shown and words else ""
+    shown = _figures(summary, chance)
+    return f"Baseline, {words}: {shown}" if shown and words else ""
+
+
+def further_baselines(summary: Summary) -> list[str]:
+    """The same of the task's other baselines."""
+    others = summary.about.get("further_baselines") or {}
+    return [f"Baseline, {words}: {shown}" for words, found in others.items() if (shown := _figures(summary, found))]
+
+
+def _figures(summary: Summary, found: Mapping[str, float]) -> str:
+    """Metrics of the whole set, in the study's order."""
+    those = [one for one in summary.metrics if one.name in found and not one.of]
+    return ", ".join(f"{one.name} {one.format(found[one.name])}" for one in those)
 
 
 def controls(summary: Summary) -> list[str]:

@@ -54,7 +54,8 @@ def summarise(folder: Path) -> Summary:
             raise ValueError(f"{folder}: the study in it was never planned; run it first")
         metrics = [Metric.model_validate(row) for row in store.get_meta("metrics")]
         about, latency = store.get_meta("about"), store.get_meta("latency") or {}
-        planned = _runs_of_the_plan(store)
+        roofs = store.get_meta("roofs")
+        planned = runs_of_the_plan(store)
         measured = [row for row in store.metrics() if row["run"] in planned]
         if study.null_check:  # seeds of their own are paired in their order
             planned = {key: run | {"seed": run["seed"] % DRAWS} for key, run in planned.items()}
@@ -70,6 +71,7 @@ def summarise(folder: Path) -> Summary:
         ledger = read_ledger(store)
     finally:
         store.close()
+    about |= {} if roofs is None else {"roofs": roofs}
     about |= _about(folder, runs, measured) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
     items = _items(folder, runs)
@@ -134,7 +136,12 @@ def _at_chance(summary: Summary) -> list[str]:
     score = next((arm.score for arm in summary.arms if arm.label == summary.plain), None)
     if chance is None or score is None:
         return []
-    if (score.mean if score.low is None else score.low) > chance:
+    worst = (
+        score.mean
+        if score.low is None or score.high is None
+        else {"lower": score.high}.get(summary.metric.better, score.low)
+    )
+    if summary.metric.gain(worst, chance) > 0:
         return []
     found, most = summary.metric.format(score.mean), summary.metric.format(chance)
     baseline = (
@@ -184,7 +191,7 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
     )
 
 
-def _runs_of_the_plan(store: Store) -> dict[str, dict[str, Any]]:
+def runs_of_the_plan(store: Store) -> dict[str, dict[str, Any]]:
     """Key → row of the runs of the study as it stands; a folder keeps those of earlier variants and seeds as well."""
     keys = set(store.get_meta("runs") or [])
     return {run["key"]: run for run in store.runs() if run["key"] in keys}
@@ -266,7 +273,7 @@ def status(folder: Path) -> dict[str, Any]:
     "error"}]}; values: those of the run that the study lists."""
     store = Store(folder / RESULTS, read_only=True)
     try:
-        runs = _runs_of_the_plan(store)
+        runs = runs_of_the_plan(store)
         listed = read_study(folder / STUDY).train.listed
         values = listed_values(listed, runs)
     finally:

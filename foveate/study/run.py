@@ -35,6 +35,7 @@ from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
+from foveate.tasks.task import MOST_CONFUSED
 from foveate.training import validation_name
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
@@ -364,6 +365,7 @@ class _Coordinator:
                     value = cost[metric]
                     rows.append((label, metric, value["median"], value["low"], value["high"], unit))
         self.store.put_costs(rows, result["machine"], result["versions"])
+        self.store.set_meta("roofs", result["roofs"])
         self.store.set_meta("latency", {"batch_size": batch_size, "threads": self.study.train.threads})
 
     def _set_about(self, command: str) -> None:
@@ -375,7 +377,8 @@ class _Coordinator:
             "classes": len(classes) or None,
             "baseline": baseline,
             "chance": chance,
-            "class_names": list(classes) if self.task.dense else [],
+            "further_baselines": self.task.further_baselines(),
+            "class_names": list(classes) if len(classes) <= MOST_CONFUSED else [],
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),
             "test_items": len(self.data.test),

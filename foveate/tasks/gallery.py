@@ -1,7 +1,7 @@
 """What the inserted attention looks at, as a picture: a sample, and beside it each module's weight of each position."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from foveate.insertion import inserted
 from foveate.tasks.pictures import Over, Picture, captioned, shown
 
 EXAMPLES, MISTAKES, ATTENTION = "examples.png", "mistakes.png", "attention.png"  # in the folder of a run
-MODULES = 6  # columns at most, evenly among the inserted modules
+MODULES = 6  # columns at most
 MORE, LESS = (230, 159, 0), (0, 114, 178)  # orange and blue of Okabe and Ito
 FULL = 2.0  # a weight this many times the mean of its image has the full colour, as has one that is this much smaller
 
@@ -79,27 +79,36 @@ def _are_maps(x: object, y: object) -> bool:
     return isinstance(x, Tensor) and isinstance(y, Tensor) and x.dim() == y.dim() == 4 and x.shape[2:] == y.shape[2:]
 
 
-def attention_pictures(model: nn.Module, inputs: Any, over: Over | None = None) -> list[Picture]:
-    """A picture a sample: the input, then each inserted module's map over it (at most six of them).
+def attention_pictures(
+    model: nn.Module,
+    inputs: Any,
+    over: Over | None = None,
+    background: Callable[[str], Sequence[Picture]] | None = None,
+    most: int = MODULES,
+) -> list[Picture]:
+    """A picture a sample: the input, then each inserted module's map over it, at most `most` of them, evenly.
 
     Orange: more weight than the mean of the image, blue: less; the full colour is twice, or half. The caption has the
     module's site and its smallest and largest weight. Empty: no module has a map of an image.
 
-    over: draws over each of the pictures of a sample, by its number, such as the boxes that were found.
+    Args:
+        over: draws over each of the pictures of a sample, by its number, such as the boxes that were found.
+        background: from a module's site to a picture of each sample that its map is drawn over; None: the input.
     """
     maps = attention_maps(model, inputs)
     if not maps:
         return []
     names = list(maps)
-    if len(names) > MODULES:
-        names = [names[number * (len(names) - 1) // (MODULES - 1)] for number in range(MODULES)]
+    if len(names) > most:
+        names = [names[number * (len(names) - 1) // max(most - 1, 1)] for number in range(most)]
+    under = {name: shown(inputs) if background is None else background(name) for name in names}
     rows = []
     for number, picture in enumerate(shown(inputs)):
         row = [captioned(picture if over is None else over(number, picture), "image")]
         for name in names:
             weights = maps[name][number]
             low, high = weights.min().item(), weights.max().item()
-            drawn = coloured(picture, weights)
+            drawn = coloured(under[name][number], weights)
             row.append(captioned(drawn if over is None else over(number, drawn), f"{name}: {low:.2g} to {high:.2g}"))
         rows.append(beside(row))
     return rows

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foveate.data.dataset import Batch, Dataset, Target
 from foveate.registry import Registry, check_options, is_file_reference, read_from_file
 from foveate.spec import Metric
-from foveate.tasks.pictures import Over
+from foveate.tasks.pictures import Over, Picture, shown
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,12 @@ class Scores:
 
     def details(self) -> dict[str, Any]:
         """What a run keeps beside its metrics, as plain values; {}: nothing."""
-        if not (self.curves or self.findings):
+        counted = self.confusion is not None and len(self.confusion) <= MOST_CONFUSED
+        if not (self.curves or self.findings or counted):
             return {}
         return {
-            "confused": list(self.confused or self.by_class),
-            "confusion": [] if self.confusion is None else self.confusion.tolist(),
+            "confused": list(self.confused or self.by_class) if counted else [],
+            "confusion": self.confusion.tolist() if self.confusion is not None and counted else [],
             "curves": {name: [round(float(value), 5) for value in curve] for name, curve in self.curves.items()},
             "findings": list(self.findings),
         }
@@ -114,6 +115,14 @@ class Task(ABC):
         """
         return "", {}
 
+    def further_baselines(self) -> dict[str, dict[str, float]]:
+        """More of what a network must beat, as `baseline`: in words → the metrics of that."""
+        return {}
+
+    def background(self, batch: Batch, site: str) -> list[Picture]:
+        """A picture (H, W, 3) of each sample, for the map of the attention at this site to be drawn over."""
+        return shown(batch.inputs)
+
     def answers(self, model: nn.Module, inputs: Any) -> Any:
         """What `draw`, `predict` and `masks` take of a batch's inputs; here what the network gives for them."""
         return model(inputs)
@@ -134,6 +143,10 @@ class Task(ABC):
         read: items → their batches, on the network's device.
         """
         return None
+
+    def remarks(self, model: nn.Module, batches: Iterator[Batch]) -> list[str]:
+        """Notes on the trained network, a line each, from the batches of the held-out items on its device."""
+        return []
 
     def legend(self, wide: int) -> NDArray[np.uint8] | None:
         """What the colours of `draw` mean, as a picture of about this width in pixels; None: nothing to say."""
@@ -242,6 +255,7 @@ def class_figures(names: Sequence[str], confusion: NDArray[np.int64]) -> dict[st
     }
 
 
+MOST_CONFUSED = 100  # classes whose confusion a run keeps
 LOSS_WEIGHTS = {"interactive": 1e-4, "attention": 1e-4}  # beta and gamma of arXiv:1808.01106, which gives no values
 
 
