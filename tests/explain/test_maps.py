@@ -203,6 +203,7 @@ def test_clips_have_a_map_for_each_frame():
     assert explain(model, clip[None]).shape == (4, 32, 32)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
 def test_what_cannot_be_explained_says_why(resnet):
     with pytest.raises(LookupError, match=r"no layer is called 'layer5'; did you mean 'layer4'"):
         explain(resnet, IMAGE, layers="layer5")
@@ -229,6 +230,12 @@ def test_what_cannot_be_explained_says_why(resnet):
     with pytest.raises(ValueError, match="no gradient reaches inner.layer4: .* eigencam"):
         explain(WithoutGradient(), IMAGE)
     assert explain(WithoutGradient(), IMAGE, method="eigencam").max() > 0.99
+    silent = torchvision.models.resnet18(num_classes=2)
+    nn.init.zeros_(silent.fc.weight)
+    with pytest.raises(ValueError, match="layer4: the score of output . has no gradient there"):
+        explain(silent, IMAGE)
+    with pytest.raises(ValueError, match="TorchScript"):
+        explain(torch.jit.script(nn.Conv2d(3, 1, 1)), IMAGE)
 
 
 def test_the_package_can_be_called():
