@@ -52,14 +52,13 @@ class Map(np.ndarray):
 
     about: About | None
 
+    def __new__(cls, values: Any, about: About | None = None) -> "Map":
+        found = np.ascontiguousarray(values, np.float32).view(cls)
+        found.about = about
+        return found
+
     def __array_finalize__(self, source: Any) -> None:
         self.about = None
-
-
-def _map(values: NDArray[np.float32], about: About) -> Map:
-    found = np.ascontiguousarray(values, np.float32).view(Map)
-    found.about = about
-    return found
 
 
 def explain(
@@ -104,7 +103,7 @@ def explain(
         )
     own = own_maps(model, inputs, point=point) if gates else {}
     probabilities = None if about is None else about.probabilities()
-    return _map(
+    return Map(
         found.maps[0].cpu().numpy(),
         About(
             method,

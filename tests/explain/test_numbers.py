@@ -13,6 +13,7 @@ from foveate.explain import (
     channel_profiles,
     deletion,
     gate_numbers,
+    gates_beside,
     insertion,
     localise,
     mean_interval,
@@ -186,3 +187,22 @@ def test_photos_with_boxes_are_a_set_to_classify(shared):
     assert 0 < batch.targets["mask"].float().mean() < 1
     with pytest.raises(ValueError, match="form: wanted one of coco"):
         open_data(DataSpec(kind="boxed_classes", source=source, options={"form": "cocoa"}))
+
+
+def test_gates_stand_beside_those_of_other_networks_and_mixed_labels_are_of_other_items():
+    spec = {"train_items": 40, "test_items": 20}
+    plain, mixed = open_data(DataSpec(**spec)), open_data(DataSpec(kind="shuffled_labels", **spec))
+    labels = [data.train.batch(range(40), None).targets["label"] for data in (plain, mixed)]
+    assert labels[0].bincount().tolist() == labels[1].bincount().tolist()
+    assert not torch.equal(*labels)
+    assert torch.equal(*(data.test.batch(range(20), None).targets["label"] for data in (plain, mixed)))
+    with pytest.raises(ValueError, match="wanted a set with a class of each item; 'digit_boxes' has none"):
+        open_data(DataSpec(kind="shuffled_labels", options={"form": "digit_boxes"}, train_items=4, test_items=4))
+
+    model = foveate.create_network("resnet8", num_classes=10, in_channels=1)
+    batch = plain.test.batch(range(8), None).inputs
+    foveate.insert(model, "se", at="layer?.0.bn2", example=batch)
+    rows = gates_beside({"trained": model, "untrained": randomised(model)}, [batch])
+    assert [row["network"] for row in rows] == ["trained", "untrained"] * 3
+    assert rows[0]["site"] == rows[1]["site"] == "layer1.0.bn2"
+    assert rows[0]["entropy"] != rows[1]["entropy"]

@@ -55,9 +55,8 @@ def test_where_maps_lie_is_judged_as_other_metrics_are(folder):
     cbam = summary.arm("cbam")
     assert 0 < cbam.estimates["energy inside"].mean < 1
     assert cbam.against_plain is not None
-    assert any(
-        "maps that know nothing reach: pointing game, a random position" in one for one in summary.about["notes"]
-    )
+    chance = "maps that know nothing reach: pointing game, a random position"
+    assert any(chance in note for note in summary.about["notes"])
     paths = list((folder / "study" / "runs").glob("*/items.npz"))
     assert len(paths) == 2
     for path in paths:
@@ -83,27 +82,15 @@ def test_maps_scores_and_gates_of_new_images_are_written(folder, command):
         assert kept["map"].shape == kept["map 2"].shape == (32, 32)
         assert kept["probabilities"].sum() == pytest.approx(1, abs=1e-5)
         assert kept["layer3.0.bn2: channel"].shape == (64,)
-    assert Image.open(out / "0.png").width > 8 * 160
+    with Image.open(out / "0.png") as drawn:
+        assert drawn.width > 8 * 160  # the image, two maps, six gates
     assert json.loads((out / "explain.json").read_text())["images"] == answer["images"]
 
 
 def test_a_saved_network_is_shown_with_and_without_its_attention(folder, command):
     file = foveate.save(foveate.load(folder / "study", arm="cbam", seed=0), folder / "cbam.safetensors")
-    image = folder / "new" / "0.png"
-    words = (
-        image,
-        "--network",
-        file,
-        "--beside",
-        "removed",
-        "--target",
-        "3",
-        "--layer",
-        "layer2",
-        "--out",
-        folder / "b",
-    )
-    status, printed, told = command(*words)
+    shown = ("--beside", "removed", "--target", "3", "--layer", "layer2", "--out", folder / "beside")
+    status, printed, told = command(folder / "new" / "0.png", "--network", file, *shown)
     assert status == 0, told
     assert "without its attention: 3" in printed
     assert "layer2" in printed
