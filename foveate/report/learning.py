@@ -38,7 +38,7 @@ def curve_title(summary: Summary, name: str) -> str:
     part, _, rest = name.partition("_")
     if metric := _metric(summary, name):
         return axis_title(metric, "validation") if part == "validation" else axis_title(metric)
-    called = {"train": "training", "validation": "validation"}.get(part)
+    called = {"train": "training", "validation": "validation", "test": "test"}.get(part)
     return f"{rest} on {called} items" if called and rest else name
 
 

@@ -176,7 +176,11 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
         words["question"] = f"Does a copy of {study.network} beat it?"
     elif len(study.variants) > 1 and not any(variant.insert for variant in study.variants):
         plain = study.variants[0].label or study.network
-        words = {"question": f"Does another network beat {plain}?", "reference": plain}
+        others = study.variants[1:]
+        what = f"any of {len(others)} variants" if len(others) > 1 else others[0].label
+        if any(one.network for one in others):
+            what = "another network"
+        words = {"question": f"Does {what} beat {plain}?", "reference": plain}
     return Setting(
         name=study.name,
         network=study.network,
