@@ -171,7 +171,9 @@ def explain_batch(
         here = by.flatten(1).any(1)
         reached |= here | (not how.gradients)
         if len(chosen) == 1 or not how.gradients or bool(here.any()):  # a detector's box comes from some of its maps
-            found.append(enlarged(scaled(how.function(x, by).clamp_min(0)), size))
+            made = scaled(how.function(x, by).clamp_min(0))
+            made = made[:, None] if made.dim() == len(size) else made  # one map for all frames of a clip
+            found.append(enlarged(made, size))
     if not found:
         raise ValueError(f"no gradient reaches {', '.join(layer.name for layer in chosen)}")
     return Maps(scaled(torch.stack(found).mean(0)), tuple(layer.name for layer in chosen), reached), about

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from foveate.attention import capture
+from foveate.explain.layers import list_layers
 from foveate.explain.targets import Explained, explained
 from foveate.explain.watch import evaluating
 
@@ -166,6 +167,12 @@ def _start(model: nn.Module, last: Tensor, shape: tuple[int, int]) -> _Row:
 
 def _read(row: _Row, one: Attended) -> _Row:
     """What the row reads through this attention, without the residual way."""
+    if not _fits(row, one):
+        grid = "×".join(map(str, row.grid))
+        raise ValueError(
+            f"{one.name}: its attention over {one.weights.shape[1]} positions follows no grid of {grid}; attention is "
+            "followed through encoders, whose grids become coarser"
+        )
     weights = one.weights.cpu()
     if len(weights) > 1:
         return _Row(_windows(row.on_grid(), weights, one.shift).flatten(), 0, row.grid)
@@ -175,6 +182,16 @@ def _read(row: _Row, one: Attended) -> _Row:
     scale = math.sqrt(keys.numel() / math.prod(row.grid))
     coarse = tuple(max(1, round(side * scale)) for side in row.grid)
     return _Row(_spread(keys.reshape(coarse), row.grid).flatten(), 0, row.grid)
+
+
+def _fits(row: _Row, one: Attended) -> bool:
+    """Are the queries of this attention the tokens of the row, and its keys these, or pooled ones?"""
+    windows, queries, keys = one.weights.shape
+    if windows == 1:
+        pooled = (*(round(side * math.sqrt(keys / math.prod(row.grid))) for side in row.grid),)
+        return queries == row.values.numel() and (keys == queries or math.prod(pooled) == keys)
+    side = math.isqrt(queries)
+    return side * side == queries == keys and windows == math.prod(-(-extent // side) for extent in row.grid)
 
 
 def _windows(row: Tensor, weights: Tensor, shift: tuple[int, ...]) -> Tensor:
@@ -225,8 +242,6 @@ def _near(shape: tuple[int, int], count: int) -> tuple[int, int]:
 
 
 def _attended(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any, tuple[int, int]]:
-    from foveate.explain.layers import list_layers
-
     if not isinstance(inputs, Tensor) or inputs.dim() != 4:
         raise ValueError("attention is followed in images (N, C, H, W); got other inputs")
     found, given = attention_of(model, inputs[:1])
@@ -240,9 +255,10 @@ def _attended(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any, tuple
     return found, given, (grid[0], grid[1])
 
 
-def _around(name: str) -> set[str]:
+def _around(name: str) -> list[str]:
+    """The module and those around it, innermost first."""
     parts = name.split(".")
-    return {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
 def _square(one: Attended) -> tuple[int, int]:
@@ -303,21 +319,25 @@ def class_token(model: nn.Module, inputs: Tensor, targets: Any = None) -> tuple[
 def attention_rows(model: nn.Module, inputs: Any, point: tuple[float, float]) -> dict[str, NDArray[np.float32]]:
     """{module: (h, w)}: what the token at this point reads in each attention layer of a transformer, mean over heads.
 
-    point: (y, x) in shares of the image. {}: the network has no attention between tokens, or its inputs are no images.
+    point: (y, x) in shares of the image. {}: the network has no attention between tokens of a grid, or its inputs are
+        no images.
     """
-    try:
-        found, _, grid = _attended(model, inputs)
-    except (ValueError, LookupError):
+    if not isinstance(inputs, Tensor) or inputs.dim() != 4:
         return {}
+    found, _ = attention_of(model, inputs[:1])
+    layers = {layer.name: layer for layer in list_layers(model, inputs[:1])} if found else {}
     rows: dict[str, NDArray[np.float32]] = {}
-    start = _start(model, found[-1].weights, grid)
-    for attended in reversed(found):
-        start = _finer(start, attended)
-        values = torch.zeros_like(start.values)
-        at = [min(int(share * side), side - 1) for share, side in zip(point, start.grid, strict=True)]
-        values[start.prefix + at[0] * start.grid[1] + at[1]] = 1
-        rows[attended.name] = _read(_Row(values, start.prefix, start.grid), attended).on_grid().numpy()
-    return dict(reversed(rows.items()))
+    for one in found:
+        for layer in (layers[name] for name in _around(one.name) if name in layers):
+            grid = (layer.shape[0], layer.shape[1])
+            values = torch.zeros(layer.prefix + math.prod(grid))
+            at = [min(int(share * side), side - 1) for share, side in zip(point, grid, strict=True)]
+            values[layer.prefix + at[0] * grid[1] + at[1]] = 1
+            row = _Row(values, layer.prefix, grid)
+            if _fits(row, one):  # the module's own map may be of windows
+                rows[one.name] = _read(row, one).on_grid().numpy()
+                break
+    return rows
 
 
 ROLLOUTS = {"rollout": roll_out, "classtoken": class_token}

@@ -202,6 +202,20 @@ def test_clips_have_a_map_for_each_frame():
     )
     assert explain(model, clip[None]).shape == (4, 32, 32)
 
+    class Frames(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3, stride=2), nn.Linear(4, 2)
+
+        def forward(self, x):
+            each = self.conv(x.transpose(1, 2).flatten(0, 1)).mean((2, 3))
+            return self.head(each).unflatten(0, (len(x), -1)).mean(1)
+
+    frames = Frames()
+    assert [one.name for one in find_layers(frames, clip[None])] == ["conv"]
+    found = explain(frames, clip[None], 0)
+    assert found.shape == (4, 32, 32)
+
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
 def test_what_cannot_be_explained_says_why(resnet):
