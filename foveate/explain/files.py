@@ -58,6 +58,11 @@ class Explainable:
         """Number of the first class."""
         return 1 if is_detector(self.model) else 0
 
+    @property
+    def usual(self) -> int | None:
+        """What is explained where nobody names it: None, the best, or the first of values."""
+        return None if self.judges or is_detector(self.model) else 0
+
     def number_of(self, target: str) -> int:
         """The number of a class by its name or number. Raises: ValueError: there is none."""
         if target in self.classes:
@@ -96,7 +101,8 @@ def explain_files(
 
     Args:
         networks: the first is explained in full; others stand beside it, with the same target.
-        method, target, point: as of `explain`; a target is a class's name or number, None: the first network's best.
+        method, target, point: as of `explain`; a target is a class's name or number, None: the first network's best, of
+            values the first.
         layer: name or glob pattern; None: found for each network.
         progress: called with (files done, files in all).
 
@@ -109,7 +115,7 @@ def explain_files(
         raise ValueError(f"{root / twice}: wanted one image of this name, for its picture; got several")
     out.mkdir(parents=True, exist_ok=True)
     layers: dict[int, list[Layer]] = {}
-    wanted = None if target is None else networks[0].number_of(target)
+    wanted = networks[0].usual if target is None else networks[0].number_of(target)
     rows = []
     for count, (file, name) in enumerate(zip(files, names, strict=True), 1):
         opened = open_image(file)

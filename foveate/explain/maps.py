@@ -164,7 +164,7 @@ def explain_batch(
         about = explained(model(inputs), targets)
         features = seen.features()
         gradients = seen.gradients(about.score.sum()) if how.gradients else features
-    found: list[Tensor] = []
+    found: dict[str, Tensor] = {}
     reached = torch.zeros(len(inputs), dtype=torch.bool, device=inputs[0].device)
     for layer in chosen:
         x, by = _framed(features[layer.name], inputs), _framed(gradients[layer.name], inputs)
@@ -173,10 +173,10 @@ def explain_batch(
         if len(chosen) == 1 or not how.gradients or bool(here.any()):  # a detector's box comes from some of its maps
             made = scaled(how.function(x, by).clamp_min(0))
             made = made[:, None] if made.dim() == len(size) else made  # one map for all frames of a clip
-            found.append(enlarged(made, size))
+            found[layer.name] = enlarged(made, size)
     if not found:
         raise ValueError(f"no gradient reaches {', '.join(layer.name for layer in chosen)}")
-    return Maps(scaled(torch.stack(found).mean(0)), tuple(layer.name for layer in chosen), reached), about
+    return Maps(scaled(torch.stack(list(found.values())).mean(0)), tuple(found), reached), about
 
 
 def _layers(model: nn.Module, inputs: Any, layers: Any) -> list[Layer]:
