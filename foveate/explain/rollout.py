@@ -22,8 +22,8 @@ from foveate.attention import capture
 from foveate.explain.layers import list_layers
 from foveate.explain.targets import Explained, explained
 from foveate.explain.watch import evaluating
-
-INSERTED = "foveate"
+from foveate.insertion import inserted
+from foveate.insertion.probe import CHILD
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,14 @@ def _named(model: nn.Module, seen: _Seen) -> Iterator[list[str]]:
         yield order
 
 
-def attention_of(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any]:
-    """Every attention of a network's own layers in the order of their calls, and what the network gives.
+def attention_of(model: nn.Module, inputs: Any) -> list[Attended]:
+    """Every attention of a network's own layers in the order of their calls.
 
     Modules that were inserted are left out.
     """
     seen = _Seen()
     with evaluating(model), torch.inference_mode(), _named(model, seen) as order, capture(model, "all") as own, seen:
-        given = model(inputs)
+        model(inputs)
     modules = dict(model.named_modules())
     found = [Attended(name, weights, _shift(modules, name)) for name, weights in seen.found]
     seen_names = {one.name for one in found}
@@ -127,8 +127,9 @@ def attention_of(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any]:
         if isinstance(maps.get("affinity"), Tensor) and name not in seen_names:
             found.append(Attended(name, maps["affinity"].float()))
     places = {name: place for place, name in enumerate(order)}
-    mine = [one for one in found if INSERTED not in one.name.split(".") and one.name in places]
-    return sorted(mine, key=lambda one: places[one.name]), given
+    sites = {name for name, _ in inserted(model)}
+    mine = [one for one in found if CHILD not in one.name.split(".") and one.name in places.keys() - sites]
+    return sorted(mine, key=lambda one: places[one.name])
 
 
 def _shift(modules: dict[str, nn.Module], name: str) -> tuple[int, ...]:
@@ -241,10 +242,11 @@ def _near(shape: tuple[int, int], count: int) -> tuple[int, int]:
     raise ValueError(f"attention over {count} positions follows no grid like {shape[0]}×{shape[1]}")
 
 
-def _attended(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any, tuple[int, int]]:
+def _attended(model: nn.Module, inputs: Any) -> tuple[list[Attended], tuple[int, int]]:
+    """The attention to follow, and the grid of the last one's tokens."""
     if not isinstance(inputs, Tensor) or inputs.dim() != 4:
         raise ValueError("attention is followed in images (N, C, H, W); got other inputs")
-    found, given = attention_of(model, inputs[:1])
+    found = attention_of(model, inputs[:1])
     if not found:
         raise ValueError(
             f"{type(model).__name__} computes no attention between tokens; wanted a transformer, such as a ViT, Swin "
@@ -252,7 +254,7 @@ def _attended(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any, tuple
         )
     tokens = [layer for layer in list_layers(model, inputs[:1]) if layer.name in _around(found[-1].name)]
     grid = tokens[-1].shape if tokens else _square(found[-1])
-    return found, given, (grid[0], grid[1])
+    return found, (grid[0], grid[1])
 
 
 def _around(name: str) -> list[str]:
@@ -289,7 +291,7 @@ def roll_out(model: nn.Module, inputs: Tensor, targets: Any = None) -> tuple[Ten
     """
 
     def follow(model: nn.Module, one: Tensor) -> tuple[Tensor, list[str]]:
-        found, _, grid = _attended(model, one)
+        found, grid = _attended(model, one)
         row = _start(model, found[-1].weights, grid)
         for attended in reversed(found):
             row = _finer(row, attended)
@@ -309,7 +311,7 @@ def class_token(model: nn.Module, inputs: Tensor, targets: Any = None) -> tuple[
     """
 
     def follow(model: nn.Module, one: Tensor) -> tuple[Tensor, list[str]]:
-        found, _, grid = _attended(model, one)
+        found, grid = _attended(model, one)
         row = _start(model, found[-1].weights, grid)
         return _read(row, found[-1]).on_grid(), [found[-1].name]
 
@@ -324,7 +326,7 @@ def attention_rows(model: nn.Module, inputs: Any, point: tuple[float, float]) ->
     """
     if not isinstance(inputs, Tensor) or inputs.dim() != 4:
         return {}
-    found, _ = attention_of(model, inputs[:1])
+    found = attention_of(model, inputs[:1])
     layers = {layer.name: layer for layer in list_layers(model, inputs[:1])} if found else {}
     rows: dict[str, NDArray[np.float32]] = {}
     for one in found:

@@ -129,6 +129,8 @@ def test_roll_out_of_windows_and_pooled_keys_keeps_its_sum(swin):
 
 
 def test_roll_out_of_a_cnn_is_an_error(resnet):
+    resnet = copy.deepcopy(resnet)
+    foveate.insert(resnet, "nl", at="layer3.1.bn2", example=IMAGE[None])  # which is no layer of its own
     with pytest.raises(ValueError, match="no attention between tokens"):
         explain(resnet, IMAGE, method="rollout")
 
