@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 WRITTEN = ("README.md", *(f"docs/{name}.md" for name in (
     "five_minutes", "my_photos", "segmentation", "detection", "my_network", "studies", "own_task", "own_trainer",
-    "compression", "compare",
+    "compression", "compare", "explain",
 )))  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_the_readmes_study_file_is_a_study(tmp_path):
 
 
 def test_the_study_files_of_the_page_on_studies_are_studies(tmp_path):
-    pages = ("studies", "segmentation", "detection", "compression")
+    pages = ("studies", "segmentation", "detection", "compression", "explain")
     for text in (text for page in pages for text in blocks("toml", f"docs/{page}.md")):
         (tmp_path / "study.toml").write_text(text)
         assert read_study(tmp_path / "study.toml").variants[0].name == "none"

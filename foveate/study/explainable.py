@@ -50,7 +50,8 @@ def _of(trained: TrainedRun, text: str) -> Explainable:
 
     names: Any = getattr(task, "classes", None) or getattr(task, "names", ())
     judges = getattr(task, "classes", None) is not None and not task.detects
-    return Explainable(trained.name, trained.model, sample, tuple(names), judges)
+    levels = data.test.levels
+    return Explainable(trained.name, trained.model, sample, tuple(names), judges, levels=levels)
 
 
 def explainable_network(network: str, weights: str | Path | None) -> Explainable:
@@ -66,4 +67,4 @@ def explainable_network(network: str, weights: str | Path | None) -> Explainable
     whole = gives_a_map(trained.model, trained.channels)
     prepare = split.prepare_whole if whole else split.prepare
     names = trained.classes or class_names(trained.outputs)
-    return Explainable(trained.name, trained.model, prepare, tuple(names), True, trained.note)
+    return Explainable(trained.name, trained.model, prepare, tuple(names), True, trained.note, split.levels)
