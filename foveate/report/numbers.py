@@ -117,11 +117,14 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def baseline(summary: Summary) -> str:
-    """ "Baseline, always giving the most frequent class: mIoU 10.0 %"; "" where none is known."""
-    chance, words = summary.about.get("chance") or {}, summary.about.get("baseline")
-    shown = [f"{one.name} {one.format(chance[one.name])}" for one in summary.metrics if one.name in chance]
-    return f"Baseline, {words}: {', '.join(shown)}" if shown and words else ""
+def baselines(summary: Summary) -> list[str]:
+    """ "Baseline, always giving the most frequent class: mIoU 10.0 %", a line for each that is known."""
+    first = {summary.about.get("baseline"): summary.about.get("chance") or {}}
+    lines = []
+    for words, values in (first | (summary.about.get("baselines") or {})).items():
+        shown = [f"{one.name} {one.format(values[one.name])}" for one in summary.metrics if one.name in values]
+        lines += [f"Baseline, {words}: {', '.join(shown)}"] if shown and words else []
+    return lines
 
 
 def controls(summary: Summary) -> list[str]:

@@ -370,6 +370,7 @@ class _Coordinator:
             "classes": len(classes) or None,
             "baseline": baseline,
             "chance": chance,
+            "baselines": self.task.baselines(),
             "class_names": list(classes) if self.task.dense else [],
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),

@@ -114,6 +114,10 @@ class Task(ABC):
         """
         return "", {}
 
+    def baselines(self) -> dict[str, dict[str, float]]:
+        """Further ones that a reader compares a network with, {in words: metrics}; they may take some seconds."""
+        return {}
+
     def answers(self, model: nn.Module, inputs: Any) -> Any:
         """What `draw`, `predict` and `masks` take of a batch's inputs; here what the network gives for them."""
         return model(inputs)

@@ -87,6 +87,7 @@ class Clips(Split):
     Args:
         clips, seen: n.
         labels: (n,) class numbers: the target "label".
+        identities: (n,) numbers of the groups: the target "identity"; None: the clips have none.
         sampling, preprocessing: of the frames.
         views: samples of each clip that evaluation gives, one after the other along T.
         flip: half of the samples of training are mirrored.
@@ -98,6 +99,7 @@ class Clips(Split):
         clips: Sequence[Clip],
         seen: Sequence[Seen],
         labels: NDArray[np.int64],
+        identities: NDArray[np.int64] | None,
         sampling: Sampling,
         preprocessing: Preprocessing,
         *,
@@ -108,6 +110,7 @@ class Clips(Split):
         self.clips, self.seen, self.sampling, self.preprocessing = clips, seen, sampling, preprocessing
         self.views, self.flip, self.contents_alike = views, flip, contents_alike
         self.labels = self.strata = labels
+        self.identities = identities
         if clips and clips[0].group is not None:
             self.groups = np.array([clip.group for clip in clips], np.str_)
         sizes = [one.frames * one.size[0] * one.size[1] * 3 for one in seen]
@@ -131,7 +134,10 @@ class Clips(Split):
             self._fill(pixels[place], int(item), None if draws is None else draws[place])
         x = torch.from_numpy(pixels).permute(0, 4, 1, 2, 3).float().contiguous()
         x.sub_(self._offset).mul_(self._scale)
-        return Batch(x, {"label": torch.from_numpy(self.labels[wanted])}, torch.from_numpy(wanted))
+        targets = {"label": torch.from_numpy(self.labels[wanted])}
+        if self.identities is not None:
+            targets["identity"] = torch.from_numpy(self.identities[wanted])
+        return Batch(x, targets, torch.from_numpy(wanted))
 
     def _fill(self, pixels: NDArray[np.uint8], item: int, draws: NDArray[np.float64] | None) -> None:
         length = self.seen[item].frames
@@ -185,7 +191,7 @@ def find_problems(
     return _usable(list_clips(folder, labels, group), least, skip_bad, progress)[2]
 
 
-@register_data("clips", recognises=is_of_clips, check=find_problems, tasks=("video",))
+@register_data("clips", recognises=is_of_clips, check=find_problems, tasks=("video", "reidentification"))
 def open_clips(
     spec: DataSpec,
     *,
@@ -209,7 +215,8 @@ def open_clips(
     A list is clips.csv with the columns file, label and, where wanted, start, end, split and group; or labels.json. It
     lies in the folder, as its files do. Start and end are seconds of a video, or numbers of frames in a folder of
     them. Of clips without parts of their own, test_fraction of each class is held out. Augmentation: other frames, a
-    random part and mirror images, the same for all frames of a sample. The target is "label".
+    random part and mirror images, the same for all frames of a sample. The targets are "label" and, of clips with
+    groups, "identity", the group.
 
     Args:
         spec: its size is the side of square frames; None: 112.
@@ -239,6 +246,10 @@ def open_clips(
     numbers = np.array([number[clip.label] for clip in listing.clips], np.int64)
     alike = np.unique([one.digest for one in seen], return_inverse=True)[1].astype(np.int64)
     groups = [clip.group for clip in listing.clips]
+    targets, identities = {"label": Target("class", listing.classes)}, None
+    if groups[0] is not None:
+        names, identities = np.unique(np.array(groups, np.str_), return_inverse=True)
+        targets["identity"] = Target("class", tuple(names.tolist()))
     divided = divide(
         folder,
         [clip.part for clip in listing.clips],
@@ -255,6 +266,7 @@ def open_clips(
             [listing.clips[place] for place in places],
             [seen[place] for place in places],
             numbers[places],
+            None if identities is None else identities[places].astype(np.int64),
             chosen,
             preprocessing,
             views=views if part == "test" else 1,
@@ -270,7 +282,7 @@ def open_clips(
     return Dataset(
         name=name,
         inputs=(3, frames, side, side),
-        targets={"label": Target("class", listing.classes)},
+        targets=targets,
         train=made["train"],
         test=made["test"],
         fingerprint=hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16],
