@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from foveate import official
+    from foveate import explain, official
     from foveate.attention import capture, create_attention, list_attention, register_attention
     from foveate.compress import prune
     from foveate.costs import cost
@@ -56,6 +56,7 @@ __all__ = [
     "cost",
     "create_attention",
     "create_network",
+    "explain",
     "insert",
     "inserted",
     "list_attention",
@@ -76,8 +77,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "official":
-        return importlib.import_module("foveate.official")
+    if name in ("explain", "official"):
+        return importlib.import_module(f"foveate.{name}")
     if name in _HOME:
         value = getattr(importlib.import_module(_HOME[name]), name)
         globals()[name] = value

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from foveate.metric import Frozen
 from foveate.registry import nearest
@@ -13,21 +13,28 @@ _DIGITAL = ("brightness", "contrast", "jpeg_compression")
 _WEATHER = ("snow", "fog", "frost")
 CITYSCAPES_C = (*_BLUR, "gaussian_blur", *NOISE, *_DIGITAL, "saturate", *_WEATHER, "spatter")
 IMAGENET_C = (*NOISE[:3], *_BLUR, "zoom_blur", *_WEATHER, *_DIGITAL, "elastic_transform", "pixelate")
-SETS = {"cityscapes-c": CITYSCAPES_C, "imagenet-c": IMAGENET_C}
-CORRUPTIONS = tuple(dict.fromkeys((*CITYSCAPES_C, *IMAGENET_C)))
+SEISMIC = ("seismic_noise", "dead_receivers", "missing_shot", "time_shift", "gain")  # of shot gathers
+SETS = {"cityscapes-c": CITYSCAPES_C, "imagenet-c": IMAGENET_C, "seismic": SEISMIC}
+CORRUPTIONS = tuple(dict.fromkeys((*CITYSCAPES_C, *IMAGENET_C, *SEISMIC)))
 SEVEREST, SEVEREST_NOISE = 5, 3
+OF_THREE = (*NOISE, *SEISMIC)  # corruptions with the severities 1 to 3 where a study does not say
 
 
 class Robustness(Frozen):
-    """Corruptions of the test images, as in Cityscapes-C and ImageNet-C.
+    """Corruptions of the test images, as in Cityscapes-C and ImageNet-C, or of shot gathers.
+
+    Of shot gathers the severities 1, 2, 3 are: seismic_noise 30, 20, 10 dB below the reflections; dead_receivers 5, 10,
+    20 % of them; missing_shot 1, 2, 3 shots; time_shift 4, 8, 16 ms to either side; gain 1.1, 1.2, 1.5 times or its
+    inverse.
 
     Sources: Kamann, Rother, "Benchmarking the Robustness of Semantic Segmentation Models", CVPR 2020, arXiv:1908.05005;
     Hendrycks, Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", ICLR 2019,
     arXiv:1903.12261.
 
     Attributes:
-        corruptions: names of corruptions, or of the sets "cityscapes-c" (16) and "imagenet-c" (15).
-        severities: 1 to 5; None: 1 to 3 for the four noises and 1 to 5 for the others, the protocol of SegFormer.
+        corruptions: names of corruptions, or of the sets "cityscapes-c" (16), "imagenet-c" (15) and "seismic" (5).
+        severities: 1 to 5, of shot gathers 1 to 3; None: 1 to 3 for the four noises and those of shot gathers, 1 to 5
+            for the others, the protocol of SegFormer.
         items: the most test items that are corrupted, evenly among them; None: all.
         seed: of what is drawn.
     """
@@ -50,8 +57,17 @@ class Robustness(Frozen):
                 raise ValueError(f"no corruption {name!r}; {nearest(name, [*CORRUPTIONS, *SETS])}")
         return tuple(dict.fromkeys(names))
 
+    @model_validator(mode="after")
+    def _within_three(self) -> "Robustness":
+        seismic = [name for name in self.corruptions if name in SEISMIC]
+        if seismic and max(self.severities or (1,)) > SEVEREST_NOISE:
+            raise ValueError(
+                f"{seismic[0]} has the severities 1 to {SEVEREST_NOISE}; got {max(self.severities or (1,))}"
+            )
+        return self
+
     def severities_of(self, corruption: str) -> tuple[int, ...]:
         """Those that a corruption is measured at."""
         if self.severities is not None:
             return self.severities
-        return tuple(range(1, (SEVEREST_NOISE if corruption in NOISE else SEVEREST) + 1))
+        return tuple(range(1, (SEVEREST_NOISE if corruption in OF_THREE else SEVEREST) + 1))

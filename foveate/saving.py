@@ -60,6 +60,7 @@ class SitePart(Frozen):
     module: Text
     layout: str = Field("NCHW", pattern=r"^N(C(L|HW|DHW|\((HW|DHW)\))|(HW|DHW)C|LC(\+[0-9]{1,3})?)$")
     entry: Count | None = None
+    input_shape: tuple[Number, ...] = Field((), max_length=3)
 
 
 class InsertionPart(Frozen):

@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from foveate.controls import Control, Form
+from foveate.explaining import Explaining
 from foveate.metric import Frozen, Metric
 from foveate.registry import is_file_reference, nearest
 from foveate.robustness import Robustness
@@ -110,6 +111,7 @@ class Run(Frozen):
     trainer_options: dict[str, Any] = Field(default_factory=dict)
     metric: Metric | None = Field(None, description="of a trainer that measures what no task knows")
     robustness: Robustness | None = None
+    explain: Explaining | None = None
     imports: tuple[str, ...] = ()
     seed: int
 
@@ -201,6 +203,9 @@ class Study(Frozen):
     )
     max_seeds: int | None = Field(None, ge=LEAST_SEEDS, le=MOST_SEEDS, description="the most seeds of until = decided")
     robustness: Robustness | None = Field(None, description="corruptions of the test images; None: none")
+    explain: Explaining | None = Field(
+        None, description="maps of the test images measured against their objects; None: not"
+    )
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from foveate.compression import Distillation, Pruning
+from foveate.explaining import Explaining
 from foveate.registry import nearest
 from foveate.robustness import Robustness
 from foveate.spec import Compared, DataSpec, Frozen, Metric, Study, Training, Variant
@@ -77,6 +78,7 @@ _PARTS: dict[str, type[Frozen]] = {
     "metric": Metric,
     "compare": Compared,
     "robustness": Robustness,
+    "explain": Explaining,
 }
 
 

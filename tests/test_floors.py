@@ -11,12 +11,17 @@ import foveate
 FLOORS = [
     # what a control and a metric are, device check, whole-file writes, machine facts, names
     {"controls", "devices", "files", "machine", "metric", "registry"},
-    {"compression", "robustness", "training"},  # what is measured besides; how a network is trained, and made smaller
+    {
+        "compression",
+        "explaining",
+        "robustness",
+        "training",
+    },  # what is measured besides; how a network is trained, and made smaller
     {"variant"},  # one thing to compare
     {"spec"},  # facts: what a run is
     {"study_file", "items", "detections", "summary"},  # a study as TOML; what was found on each item and in all
     {"store"},  # facts: where results are kept
-    {"counting"},  # what operators compute and move
+    {"counting", "waves"},  # what operators compute and move; acoustic waves: gathers, misfit, classical inversion
     {"kernels"},  # fused passes over maps
     {"attention"},  # the mechanisms
     {"insertion"},  # sites, insert, remove
@@ -24,14 +29,14 @@ FLOORS = [
     {"data", "official", "saving"},  # what comes from outside, what goes there
     {"tasks"},  # head, loss, metrics over data
     {"trained", "compress"},  # a network with trained weights, by name; smaller networks from trained ones
-    {"train", "costs"},  # work
+    {"train", "costs", "explain"},  # work
     {"study", "report"},  # story
     {"cli"},  # door
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
 WITHOUT_TORCH = {
-    "compression", "controls", "files", "metric", "registry", "robustness", "training", "variant", "spec", "study_file",
-    "items", "detections", "summary", "store", "report",
+    "compression", "controls", "explaining", "files", "metric", "registry", "robustness", "training", "variant", "spec",
+    "study_file", "items", "detections", "summary", "store", "report",
 }  # fmt: skip
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-Queries = str | Sequence[int | tuple[int, ...]]
+Points = Sequence[int | tuple[int, ...]]
+Queries = str | Points | Callable[[Sequence[int]], Points | None]
 
 
 class LazyAffinity(NamedTuple):
@@ -25,11 +26,13 @@ class Captured:
     """The maps of a capture: `maps` is {module name: {"channel": (N, C), "spatial": (N, *S), …}}, detached.
 
     Names are those of the model inside torch.compile and the data-parallel wrappers; the model itself is "".
-    For a module that runs several times within the capture, the maps of the last run remain.
+    For a module that runs several times within the capture, the maps of the last run remain. `grids` has the sizes of
+    the grid of each affinity's queries.
     """
 
     def __init__(self, model: nn.Module, queries: Queries | None = None) -> None:
         self.maps: dict[str, dict[str, Any]] = {}
+        self.grids: dict[str, tuple[int, ...]] = {}
         self.queries = queries
         modules = dict(model.named_modules())
         self._names = {id(module): _site(name, modules) for name, module in modules.items()}
@@ -42,6 +45,7 @@ class Captured:
                 chosen = None if self.queries is None else _indices(self.queries, value.sizes, name)
                 if chosen is None:
                     continue
+                self.grids[name] = tuple(value.sizes)
                 with torch.no_grad():
                     value = value.at(torch.tensor(chosen, dtype=torch.long))
             self.maps.setdefault(name, {})[key] = value.detach() if isinstance(value, Tensor) else value
@@ -52,8 +56,11 @@ def _indices(queries: Queries, sizes: Sequence[int], name: str) -> list[int] | N
     count = math.prod(sizes)
     if isinstance(queries, str):
         return list(range(count))
+    points = queries(sizes) if callable(queries) else queries
+    if points is None:
+        return None
     chosen = []
-    for query in queries:
+    for query in points:
         point = (query,) if isinstance(query, int) else tuple(query)
         grid = (count,) if isinstance(query, int) else tuple(sizes)
         if len(grid) == 1 < len(point):
@@ -108,8 +115,9 @@ def capture(model: nn.Module, queries: Queries | None = None) -> Iterator[Captur
     Args:
         model: any module; in training or evaluation mode, and not changed.
         queries: the positions whose rows of an affinity map are recorded, as "affinity" (N, queries, keys): a list of
-            points such as (y, x) or of flat positions (channels, where channels attend to one another), or "all".
-            None: no affinity. Where a grid has one axis (a signal, channels), points of several axes are left out.
+            points such as (y, x) or of flat positions (channels, where channels attend to one another), or "all"; or a
+            function from the sizes of a module's grid to such a list, or None for none of it. None: no affinity. Where
+            a grid has one axis (a signal, channels), points of several axes are left out.
 
     Inside the capture a compiled model runs its uncompiled code, since a compiled graph cannot be recorded.
 

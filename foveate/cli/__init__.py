@@ -17,9 +17,11 @@ from foveate.cli import (
     data,
     demo,
     evaluate,
+    explain,
     guidelines,
     inspect,
     predict,
+    refine,
     roofline,
     study,
 )
@@ -40,10 +42,12 @@ app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
+app.command("explain")(explain.explain)
 app.command("convert")(convert.convert)
 app.command("calibrate")(calibrate.calibrate)
 app.command("latency")(calibrate.latency)
 app.command("predict")(predict.predict)
+app.command("refine")(refine.refine)
 app.command("roofline")(roofline.roofline)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")

@@ -18,20 +18,85 @@ TAKEN = "taken out of the training part where early stopping or a choice of valu
 
 @app.command()
 def make(
-    out: Annotated[Path, typer.Argument(help="A folder that is not there yet, or empty.", show_default=False)],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="OUT|salt",
+            help="The folder that scattered digits are written to, not there yet or empty; or 'salt': velocity models "
+            "with salt and their shot gathers, written to --out.",
+            show_default=False,
+        ),
+    ],
     images: Annotated[int, typer.Option(help="Training images.")] = 2000,
     test_images: Annotated[int, typer.Option(help="Test images.")] = 1000,
     image_size: Annotated[int, typer.Option(help="Side in pixels.")] = 32,
     seed: Annotated[int, typer.Option()] = 0,
+    out: Annotated[Path | None, typer.Option(help="salt: a folder that is not there yet, or empty.")] = None,
+    n: Annotated[int | None, typer.Option("--n", help="salt: training models (800).", show_default=False)] = None,
+    test_models: Annotated[
+        int | None, typer.Option(help="salt: test models (an eighth as many).", show_default=False)
+    ] = None,
+    style: Annotated[
+        str | None, typer.Option(help="salt: layered (where it is not said) or seg.", show_default=False)
+    ] = None,
+    size: Annotated[
+        str | None, typer.Option(help="salt: cells along depth and x (70,70).", metavar="H,W", show_default=False)
+    ] = None,
 ) -> None:
-    """Write scattered digits as PNG files in class folders.
+    """Write scattered digits as PNG files in class folders, or salt models with their simulated shot gathers.
+
+    Gathers are simulated on all cores and kept; a killed call goes on where it stopped.
 
     Example: foveate data make digits --images 500
+    Example: foveate data make salt --style layered --n 800 --out salt
     """
+    if what == "salt":
+        for option, value, usual in (
+            ("--images", images, 2000), ("--test-images", test_images, 1000), ("--image-size", image_size, 32),
+        ):  # fmt: skip
+            if value != usual:
+                raise ValueError(f"{option} is for digits; salt models take --n, --test-models and --size")
+        _make_salt(out, n, test_models, style, size, seed)
+        return
+    for option, given in (
+        ("--out", out),
+        ("--n", n),
+        ("--test-models", test_models),
+        ("--style", style),
+        ("--size", size),
+    ):
+        if given is not None:
+            raise ValueError(f"{option} is for salt models: foveate data make salt; got {what!r}, a folder for digits")
     from foveate.data import make_embedded
 
+    out = Path(what)
     make_embedded(out, images, test_images=test_images, image_size=image_size, seed=seed)
     typer.echo(f"{out}: {images} train and {test_images} test images of {image_size}×{image_size} pixels")
+
+
+def _make_salt(
+    out: Path | None, n: int | None, test_models: int | None, style: str | None, size: str | None, seed: int
+) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from foveate.data.seismic.made import make_salt
+
+    if out is None:
+        raise ValueError("foveate data make salt: wanted --out DIR, the folder to write to; got none")
+    sides = parse.sides(size or "70,70")
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("gathers of models", total=None)
+        line = make_salt(
+            out,
+            800 if n is None else n,
+            test_models=test_models,
+            style=style or "layered",
+            size=sides,
+            seed=seed,
+            progress=lambda done, total: bars.update(bar, completed=done, total=total),
+        )
+    typer.echo(line)
 
 
 @app.command()

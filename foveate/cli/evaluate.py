@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli import parse
+from foveate.cli.bar import Bar
 
 if TYPE_CHECKING:
     from foveate.data import Dataset
@@ -135,7 +136,7 @@ def evaluate(
     names = trained.classes if classes is None else _names(classes)
     tested = evaluation_set(found, trained.outputs, preprocessing, names=names, channels=trained.channels, most=images)
     began = time.perf_counter()
-    with _Bar(len(tested.test)) as bar:
+    with Bar(len(tested.test)) as bar:
         scores = score_classifier(
             trained.model,
             tested,
@@ -336,25 +337,3 @@ def _numbers(flag: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise ValueError(f"{flag}: wanted numbers parted by commas, such as 0.485,0.456,0.406; got {text!r}") from None
-
-
-class _Bar:
-    """A bar on standard error, where that is a terminal."""
-
-    def __init__(self, total: int) -> None:
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = Console(stderr=True)
-        self.bars = Progress(console=console, transient=True, disable=not console.is_terminal)
-        self.task = self.bars.add_task("images", total=total)
-
-    def __enter__(self) -> "_Bar":
-        self.bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bars.stop()
-
-    def update(self, done: int, total: int) -> None:
-        self.bars.update(self.task, completed=done, total=total)

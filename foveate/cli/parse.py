@@ -34,6 +34,14 @@ def listed(given: dict[str, str | None]) -> dict[str, Any]:
     return found
 
 
+def sides(text: str) -> tuple[int, int]:
+    """ "70,70" → (70, 70)."""
+    found = text.replace("x", ",").replace("×", ",").split(",")
+    if len(found) != 2 or not all(one.strip().isdigit() for one in found):
+        raise ValueError(f"--size: wanted two whole numbers, such as 70,70; got {text!r}")
+    return int(found[0]), int(found[1])
+
+
 def pairs(texts: list[str], what: str) -> dict[str, Any]:
     """["a=1", "b=x"] → {"a": 1, "b": "x"}. Raises: ValueError: one has no "="."""
     found = {}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from foveate.data.dataset import Batch, Split
+from foveate.robustness import SEISMIC
 
 SMALLEST = 32  # pixels of a side, as the package takes them
 SEEDED = ("impulse_noise", "glass_blur")  # take a seed of their own and ignore the generator's
@@ -105,6 +106,20 @@ class Corrupted(Split):
             draw = draw_of(self.seed, self.name_of(item), self.corruption, self.severity)
             pixels[place] = corrupted(pixels[place], self.corruption, self.severity, draw)
         return Batch(self.known.normalised(pixels), batch.targets, batch.items)
+
+
+def corrupted_split(split: Split, corruption: str, severity: int, seed: int) -> Split:
+    """The split with a corruption: of shot gathers, or of images as `Corrupted`.
+
+    Raises: ValueError: as `Corrupted`; the split has no shot gathers.
+    """
+    if corruption not in SEISMIC:
+        return Corrupted(split, corruption, severity, seed)
+    of_gathers = getattr(split, "corrupted", None)
+    if of_gathers is None:
+        raise ValueError(f"{corruption}: wanted the shot gathers of a seismic data set's own test part; got other data")
+    found: Split = of_gathers(corruption, severity, seed)
+    return found
 
 
 def evenly_chosen(count: int, most: int | None) -> list[int]:

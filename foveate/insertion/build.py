@@ -91,7 +91,7 @@ def create(attention: Attention, site: Site, options: dict[str, Any]) -> nn.Modu
 def wrap_for_layout(new: nn.Module, site: Site, start: str) -> nn.Module:
     """Wrap a mechanism for its site: a view as a map where the layout is another, a blend if it starts as one."""
     if not site.layout.startswith("NC") or "(" in site.layout:
-        new = OnMap(new, Layout(site.layout, site.channels, site.shape, site.prefix))
+        new = OnMap(new, Layout(site.layout, site.channels, site.shape, site.prefix, site.input_shape))
     if start != "blend":
         return new
     return Crossfade(new) if site.side == "instead" else Blend(new)
@@ -228,7 +228,8 @@ def reinsert(model: nn.Module, insertions: list[dict[str, Any]]) -> None:
     """
     new: list[nn.Module] = []
     for entry in insertions:
-        given: dict[str, Any] = entry["site"] | {"shape": tuple(entry["site"]["shape"])}
+        given: dict[str, Any] = dict(entry["site"])
+        given |= {key: tuple(given.get(key, ())) for key in ("shape", "input_shape")}
         site = Site(**given)
         try:
             host = model.get_submodule(site.attached_to)

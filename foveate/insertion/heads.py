@@ -75,6 +75,18 @@ def _sites(places: Places, call: Call) -> list[Site]:
             title = type(call.module).__name__
             name = f"{call.name}:{key}"
             found.append(
-                Site(name, "head", layout.channels, layout.shape, None, call.name, "output", title, layout.name, number)
+                Site(
+                    name,
+                    "head",
+                    layout.channels,
+                    layout.shape,
+                    None,
+                    call.name,
+                    "output",
+                    title,
+                    layout.name,
+                    number,
+                    layout.input_shape,
+                )
             )
     return found

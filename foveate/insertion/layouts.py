@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,12 +26,29 @@ class Layout:
         channels: C.
         shape: spatial sizes; of tokens, those of the grid that they were made from.
         prefix: tokens before the grid, which attention never sees.
+        input_shape: spatial sizes of the network's input; empty if it takes no single map.
     """
 
     name: str
     channels: int
     shape: tuple[int, ...]
     prefix: int = 0
+    input_shape: tuple[int, ...] = ()
+
+
+@dataclass(eq=False)
+class InputShape:
+    """The spatial sizes of the input of the forward pass that runs; empty if it has no map among its arguments."""
+
+    sizes: tuple[int, ...] = ()
+
+    def __getstate__(self) -> dict[str, tuple[int, ...]]:
+        return {"sizes": ()}
+
+
+def map_sizes(args: Iterable[object]) -> tuple[int, ...]:
+    """Spatial sizes of the first tensor with two or three of them among arguments; empty if there is none."""
+    return next((tuple(x.shape[2:]) for x in args if isinstance(x, torch.Tensor) and x.ndim in (4, 5)), ())
 
 
 class OnMap(nn.Module):
@@ -44,7 +61,9 @@ class OnMap(nn.Module):
     Shape:
         (N, \*S, C), (N, prefix + L, C) or (N, C, L), and out in the same layout; the first ``prefix`` tokens pass
         unchanged.
-        Another number of tokens than at insertion is taken as a grid of the same aspect ratio.
+        The grid of an input of another size than at insertion is as much smaller than the input as it was there,
+        rounded up or down. Where the input is not known or that gives another number of tokens, the grid has the aspect
+        ratio of insertion.
 
     Raises:
         ValueError: the number of tokens gives no such grid.
@@ -54,6 +73,8 @@ class OnMap(nn.Module):
         super().__init__()
         self.attention = attention
         self.prefix, self.grid = layout.prefix, layout.shape
+        self.strides = _strides(layout.input_shape, layout.shape)
+        self.now: InputShape | None = None
         self.tokens, self.flat = layout.name.startswith("NLC"), layout.name.startswith("NC(")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -66,6 +87,9 @@ class OnMap(nn.Module):
         return torch.cat([x[:, : self.prefix], y.to(x.dtype)], 1) if self.prefix else y.contiguous()
 
     def _grid(self, length: int) -> tuple[int, ...]:
+        for grid in self._grids_of_input():
+            if math.prod(grid) == length:
+                return grid
         area = math.prod(self.grid)
         if length == area:
             return self.grid
@@ -79,8 +103,30 @@ class OnMap(nn.Module):
             )
         return grid
 
+    def _grids_of_input(self) -> Iterator[tuple[int, ...]]:
+        """Grids that an input of this size may have."""
+        if self.now is None:
+            return
+        sizes = self.now.sizes
+        if len(sizes) == len(self.grid):
+            for step, up in self.strides:
+                yield tuple(-(-size // step) if up else size // step for size in sizes)
+
     def extra_repr(self) -> str:
         return f"grid={self.grid}, prefix={self.prefix}"
+
+
+def _strides(whole: tuple[int, ...], grid: tuple[int, ...]) -> list[tuple[int, bool]]:
+    """Strides that make the grid of the whole, and whether by rounding up; powers of two first, no more than eight."""
+    if len(whole) != len(grid):
+        return []
+    fitting = [
+        (step, up)
+        for step in range(1, 4 * max(whole) + 1)
+        for up in (True, False)
+        if all((-(-size // step) if up else size // step) == n for size, n in zip(whole, grid, strict=True))
+    ]
+    return sorted(fitting, key=lambda one: (one[0].bit_count() > 1, one[0]))[:8]
 
 
 def layout_of(trace: Trace, index: int) -> Layout | None:
@@ -97,7 +143,7 @@ def _layout(trace: Trace, node: Node) -> Layout | None:
     if node.is_map:
         found = _grid_of(trace, node, shape[2]) if rank == 1 else None
         if found is not None and found[0] == 0 and len(found[1]) > 1:
-            return Layout(f"NC({_AXES[len(found[1]) - 1]})", shape[1], found[1])
+            return Layout(f"NC({_AXES[len(found[1]) - 1]})", shape[1], found[1], 0, _input_shape(trace))
         return Layout(f"NC{_AXES[rank - 1]}", shape[1], shape[2:])
     if rank not in (1, 2, 3) or node.axis != rank + 1 or shape[0] not in _batches(trace, node):
         return None
@@ -109,7 +155,12 @@ def _layout(trace: Trace, node: Node) -> Layout | None:
     if found is None or _scattered(trace):
         return None
     prefix, grid = found
-    return Layout(f"NLC+{prefix}" if prefix else "NLC", shape[2], grid, prefix)
+    return Layout(f"NLC+{prefix}" if prefix else "NLC", shape[2], grid, prefix, _input_shape(trace))
+
+
+def _input_shape(trace: Trace) -> tuple[int, ...]:
+    inputs = (node.shape for node in trace.nodes if node.op == "input")
+    return next((shape[2:] for shape in inputs if len(shape) in (4, 5)), ())
 
 
 def _scattered(trace: Trace) -> str:

@@ -71,7 +71,18 @@ def site_at(places: Places, call: Call, kind: str, side: str = "output") -> Site
     if kind == "stage":
         stage = next(i for i, (end, _) in enumerate(places.stages, 1) if end is call)
     title = type(call.module).__name__
-    return Site(call.name, kind, layout.channels, layout.shape, stage, host.name, side, title, layout.name)
+    return Site(
+        call.name,
+        kind,
+        layout.channels,
+        layout.shape,
+        stage,
+        host.name,
+        side,
+        title,
+        layout.name,
+        input_shape=layout.input_shape,
+    )
 
 
 def host_of(places: Places, call: Call) -> Call:

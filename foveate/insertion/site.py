@@ -28,6 +28,7 @@ class Site:
         layout: ``"NCHW"``, ``"NHWC"``, ``"NLC+1"``, ...: channels second, channels last, or tokens (here behind one
             class token), ``"NC(HW)"``: tokens second. Attention sees ``(N, C, *S)`` in each.
         entry: number of the tensor among those that the module returns together; None where it returns one.
+        input_shape: of tokens, the spatial sizes of the network's input at the example; else empty.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Site:
     module: str = ""
     layout: str = "NCHW"
     entry: int | None = None
+    input_shape: tuple[int, ...] = ()
 
     @property
     def prefix(self) -> int:

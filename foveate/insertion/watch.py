@@ -32,6 +32,7 @@ from foveate.insertion.attach import (
     with_attention,
     without_swap,
 )
+from foveate.insertion.layouts import InputShape, OnMap, map_sizes
 from foveate.insertion.probe import CHILD
 from foveate.insertion.site import Site
 
@@ -71,14 +72,16 @@ class Watch:
         hosted: the inserted modules.
         seen: the modules between the root and the attention. Empty after copying, so that the copy is looked at once.
         paused: whether the attention is taken out for a moment.
+        now: the sizes of the input of the pass that runs, which attention at tokens reads; None where there is none.
     """
 
     hosted: list[Hosted] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     paused: bool = False
+    now: InputShape | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"hosted": self.hosted, "seen": [], "paused": False}
+        return {"hosted": self.hosted, "seen": [], "paused": False, "now": self.now}
 
     def is_unchanged(self, root: nn.Module) -> bool:
         """Whether every module between the root and the attention is the one of before, with its forward pass."""
@@ -95,6 +98,14 @@ class Watch:
             ):
                 return False
         return True
+
+    def link(self) -> None:
+        """Let attention at tokens read the sizes of the input."""
+        inside = (module for entry in self.hosted for module in entry.attention.modules())
+        of_tokens = [m for m in inside if isinstance(m, OnMap) and (m.tokens or m.flat)]
+        self.now = (self.now or InputShape()) if of_tokens else None
+        for module in of_tokens:
+            module.now = self.now
 
     def look(self, root: nn.Module) -> None:
         """Note the modules between the root and the attention as they are."""
@@ -120,6 +131,9 @@ def watched(function: Callable[..., Any]) -> Callable[..., Any]:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not torch.compiler.is_compiling():
             _refuse_counters(self)
+        now = vars(self)[WATCH].now
+        if now is not None:
+            now.sizes = map_sizes((*args, *kwargs.values()))
         if _is_settled_now(self) if torch.compiler.is_compiling() else is_settled(self):
             return function(self, *args, **kwargs)
         if any(isinstance(argument, torch.fx.Proxy) for argument in (*args, *kwargs.values())):
@@ -198,6 +212,7 @@ def settle(root: nn.Module) -> None:
         swap, bound = swap_of(entry.host), own_forward(entry.host)
         if swap is not None and bound is not None and PLAIN not in vars(bound.__func__):
             vars(entry.host)["forward"] = MethodType(with_attention(bound.__func__, swap[1]), entry.host)
+    watch.link()
 
 
 def _parents(root: nn.Module) -> dict[int, tuple[nn.Module | None, str]]:
@@ -325,6 +340,7 @@ def watch(root: nn.Module, new: list[nn.Module]) -> None:
         attention = host._modules[CHILD]
         assert attention is not None
         kept.hosted.append(Hosted(attention, host, *parents[id(host)]))
+    kept.link()
     kept.look(root)
 
 

@@ -1,6 +1,7 @@
 """Numbers as people read them, always with their unit or a sign that there is none to give."""
 
 import math
+from collections.abc import Mapping
 
 from foveate.metric import Metric, significant
 from foveate.summary import Comparison, Estimate, Setting, Summary
@@ -117,14 +118,23 @@ def duration(seconds: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def baselines(summary: Summary) -> list[str]:
-    """ "Baseline, always giving the most frequent class: mIoU 10.0 %", a line for each that is known."""
-    first = {summary.about.get("baseline"): summary.about.get("chance") or {}}
-    lines = []
-    for words, values in (first | (summary.about.get("baselines") or {})).items():
-        shown = [f"{one.name} {one.format(values[one.name])}" for one in summary.metrics if one.name in values]
-        lines += [f"Baseline, {words}: {', '.join(shown)}"] if shown and words else []
-    return lines
+def baseline(summary: Summary) -> str:
+    """ "Baseline, always giving the most frequent class: mIoU 10.0 %"; "" where none is known."""
+    chance, words = summary.about.get("chance") or {}, summary.about.get("baseline")
+    shown = _figures(summary, chance)
+    return f"Baseline, {words}: {shown}" if shown and words else ""
+
+
+def further_baselines(summary: Summary) -> list[str]:
+    """The same of the task's other baselines."""
+    others = summary.about.get("further_baselines") or {}
+    return [f"Baseline, {words}: {shown}" for words, found in others.items() if (shown := _figures(summary, found))]
+
+
+def _figures(summary: Summary, found: Mapping[str, float]) -> str:
+    """Metrics of the whole set, in the study's order."""
+    those = [one for one in summary.metrics if one.name in found and not one.of]
+    return ", ".join(f"{one.name} {one.format(found[one.name])}" for one in those)
 
 
 def controls(summary: Summary) -> list[str]:

@@ -1,7 +1,7 @@
 """Scores of a network that a study trained, on the study's test part or on other data: whole, by class, by item."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from foveate.data import open_data
 from foveate.data.dataset import Dataset, Split
 from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
+from foveate.data.seismic.batches import ShotGathers
 from foveate.spec import Run
 from foveate.study.analyse.items import interval_over_items, of_metric
 from foveate.study.analyse.remade import TableReaders
@@ -86,6 +87,12 @@ def _other(data: Dataset, source: str, run: Run) -> Dataset:
     )
     other = open_data(spec)
     for name, target in data.targets.items():
-        if other.targets.get(name) != target:
+        if other.targets.get(name, target) != target:  # what is missing, the task says itself
             raise ValueError(f"{source}: wanted the targets that the network was trained on ({name}: {target})")
+    if isinstance(data.test, ShotGathers) and isinstance(other.test, ShotGathers):
+        if data.inputs != other.inputs:
+            raise ValueError(
+                f"{source}: wanted gathers of {data.inputs} (shots, samples, receivers); got {other.inputs}"
+            )
+        return replace(other, test=other.test.scaled_as(data.test))
     return other

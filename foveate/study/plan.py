@@ -109,6 +109,7 @@ class Planner:
             metric=study.metric if isinstance(study.metric, Metric) else None,
             imports=study.imports,
             robustness=study.robustness,
+            explain=study.explain,
             seed=seed,
             **arm,
         )

@@ -27,6 +27,7 @@ from foveate.networks import input_channels, is_detector
 from foveate.study.predict_boxes import BoxForm
 from foveate.study.trained import find_run
 from foveate.tasks import create_task
+from foveate.tasks.inversion import Inversion
 from foveate.tasks.mask_pictures import legend, mask_image, overlay, palette
 from foveate.tasks.pictures import above
 from foveate.tasks.segmentation import Segmentation
@@ -50,6 +51,8 @@ class Predictor:
         classes: names of the classes of the masks.
         note: for the reader, on the weights; "" where there is nothing to say.
         boxes: of a detector; `prepare` and `rows` are then not called.
+        arrays: from answers to values (H, W), for tasks that give one for each position; else None.
+        endings: of the files that it takes.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Predictor:
     classes: tuple[str, ...] = ()
     note: str = ""
     boxes: BoxForm | None = None
+    arrays: Callable[[Any], NDArray[np.float32]] | None = None
+    endings: tuple[str, ...] = tuple(ENDINGS)
 
 
 def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
@@ -82,6 +87,9 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
         names = data.targets["boxes"].names
         form = BoxForm(data.prepare, data.scale_of or _own_size, names)
         return Predictor(trained.name, trained.model, data.prepare, task.answers, task.predict, boxes=form)
+    if isinstance(task, Inversion):
+        made = (trained.model, data.prepare, task.answers, task.predict)
+        return Predictor(trained.name, *made, arrays=task.models, endings=(".npy",))
     prepare, channels = data.prepare, input_channels(run.network, data.inputs[0])
 
     def sample(file: Path) -> Tensor:
@@ -117,15 +125,15 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
     """
     trained = load_trained(network, weights)
     if is_detector(trained.model):
-        names = trained.classes or _object_names(trained.outputs)
-        form = BoxForm(_whole_image, _own_size, names)
-        return Predictor(trained.name, trained.model, _whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
+        names = trained.classes or object_names(trained.outputs)
+        form = BoxForm(whole_image, _own_size, names)
+        return Predictor(trained.name, trained.model, whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
     published_with = published(trained.name, trained.source, trained.file)
     if trained.channels == 1:
         published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
     split = Photos([], np.empty(0, np.int64), published_with, names=[], channels=trained.channels)
-    names = trained.classes or _class_names(trained.outputs)
-    if _gives_a_map(trained.model, trained.channels):
+    names = trained.classes or class_names(trained.outputs)
+    if gives_a_map(trained.model, trained.channels):
         task = Segmentation(_without_items(split, names, trained.channels), evaluation=evaluation)
         answers = task.answers, task.predict, task.masks
         return Predictor(trained.name, trained.model, split.prepare_whole, *answers, names, trained.note)
@@ -151,7 +159,7 @@ def _no_rows(given: Any) -> list[dict[str, Any]]:
     return []
 
 
-def _gives_a_map(model: nn.Module, channels: int) -> bool:
+def gives_a_map(model: nn.Module, channels: int) -> bool:
     """Does the network give one for a small image? One that refuses the image is taken for a classifier."""
     with torch.inference_mode():
         try:
@@ -166,12 +174,12 @@ def _without_items(split: Photos, names: Sequence[str], channels: int) -> Datase
     )
 
 
-def _whole_image(file: Path) -> Tensor:
-    """(3, H, W) in 0 to 1; a detector resizes it itself."""
+def whole_image(file: Any) -> Tensor:
+    """A file or PIL image as (3, H, W) in 0 to 1; a detector resizes it itself."""
     return torch.from_numpy(np.array(read_image(file))).permute(2, 0, 1).float().div_(255)
 
 
-def _object_names(outputs: int) -> tuple[str, ...]:
+def object_names(outputs: int) -> tuple[str, ...]:
     """COCO's for a detector with its number of outputs, else numbers; without the background."""
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
@@ -179,7 +187,7 @@ def _object_names(outputs: int) -> tuple[str, ...]:
     return tuple(names[1:]) if outputs == len(names) else tuple(str(number) for number in range(1, outputs))
 
 
-def _class_names(outputs: int) -> tuple[str, ...]:
+def class_names(outputs: int) -> tuple[str, ...]:
     """ImageNet's for 1000 outputs, else numbers."""
     if outputs != IMAGENET:
         return tuple(str(number) for number in range(outputs))
@@ -197,14 +205,15 @@ def _ranked(names: Sequence[str], best: list[int], scores: list[float]) -> dict[
     return row
 
 
-def list_files(path: Path) -> list[Path]:
-    """The file, or the image files below a folder, sorted. Raises: ValueError: if there is none."""
+def list_files(path: Path, endings: Sequence[str] = tuple(ENDINGS)) -> list[Path]:
+    """The file, or those below a folder with these endings, sorted. Raises: ValueError: if there is none."""
     if path.is_file():
         return [path]
-    files = sorted(one for one in path.rglob("*") if one.suffix.lower() in ENDINGS and one.is_file())
+    files = sorted(one for one in path.rglob("*") if one.suffix.lower() in endings and one.is_file())
     if not files:
-        there = "no image in it" if path.is_dir() else "no such file or folder"
-        raise ValueError(f"{path}: wanted an image file or a folder of them; {there}")
+        kind = "image" if ".png" in endings else " or ".join(endings)
+        there = f"no {kind} in it" if path.is_dir() else "no such file or folder"
+        raise ValueError(f"{path}: wanted {'an' if kind == 'image' else 'a'} {kind} file or a folder of them; {there}")
     return files
 
 
@@ -214,11 +223,12 @@ def predict_files(
     """A row {"file", …} for each file.
 
     masks: a folder for what a predictor with masks gives: PNG files of class numbers with a palette, named and as large
-        as the images; overlays/, the same as JPEG over the images, with a legend; and classes.csv.
+        as the images; overlays/, the same as JPEG over the images, with a legend; and classes.csv. Of a predictor with
+        arrays their .npy files.
 
     Raises: ValueError: if there is no file, or one cannot be read; names it.
     """
-    files = list_files(path)
+    files = list_files(path, predictor.endings)
     root = path if path.is_dir() else path.parent
     names = [file.relative_to(root) for file in files]
     if masks is not None and predictor.masks is not None:
@@ -235,6 +245,11 @@ def predict_files(
             if predictor.masks is not None:
                 for number, mask in zip(part, predictor.masks(given), strict=True):
                     _write_mask(mask, files[number], masks, names[number], predictor.classes)
+            if predictor.arrays is not None:
+                for number, values in zip(part, predictor.arrays(given), strict=True):
+                    place = masks / names[number].with_suffix(".npy")
+                    place.parent.mkdir(parents=True, exist_ok=True)
+                    np.save(place, values)
     if masks is not None and predictor.masks is not None:
         write_whole(masks / "classes.csv", _classes_csv(predictor.classes).encode())
     return rows

@@ -133,7 +133,12 @@ def _at_chance(summary: Summary) -> list[str]:
     score = next((arm.score for arm in summary.arms if arm.label == summary.plain), None)
     if chance is None or score is None:
         return []
-    if (score.mean if score.low is None else score.low) > chance:
+    worst = (
+        score.mean
+        if score.low is None or score.high is None
+        else {"lower": score.high}.get(summary.metric.better, score.low)
+    )
+    if summary.metric.gain(worst, chance) > 0:
         return []
     found, most = summary.metric.format(score.mean), summary.metric.format(chance)
     baseline = (

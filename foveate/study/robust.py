@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from foveate.data.corruption import Corrupted, evenly_chosen
+from foveate.data.corruption import corrupted_split, evenly_chosen
 from foveate.data.dataset import Dataset, Split
-from foveate.robustness import Robustness
+from foveate.robustness import SEISMIC, Robustness
 from foveate.spec import Metric, Run
 from foveate.summary import corrupted_row
 from foveate.tasks import Task
@@ -29,9 +29,9 @@ def check_robustness(robustness: Robustness, task: Task, data: Dataset) -> None:
         raise ValueError("robustness: wanted data with test images; got none")
     if task.metrics[0].better == "neither":
         raise ValueError(f"robustness: wanted a metric with a direction; got {task.metrics[0].name!r}")
-    first = robustness.corruptions[0]
     try:
-        Corrupted(data.test, first, robustness.severities_of(first)[0], robustness.seed).batch([0], None)
+        for name in {robustness.corruptions[0], *(one for one in robustness.corruptions if one in SEISMIC)}:
+            corrupted_split(data.test, name, robustness.severities_of(name)[0], robustness.seed).batch([0], None)
     except (ValueError, AttributeError) as error:
         raise ValueError(f"robustness: {error}") from None
 
@@ -54,7 +54,7 @@ def corrupted_rows(run: Run, model: nn.Module, task: Task, data: Dataset) -> lis
         for corruption in robustness.corruptions:
             values = []
             for severity in robustness.severities_of(corruption):
-                split = Corrupted(data.test, corruption, severity, robustness.seed)
+                split = corrupted_split(data.test, corruption, severity, robustness.seed)
                 values.append(_score(run, model, task, data, split, items))
                 rows.append(
                     _row(metric, corrupted_row(metric.name, corruption, severity), values[-1], better="neither")

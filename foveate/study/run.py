@@ -23,6 +23,7 @@ from foveate.study.analyse import decided, next_look
 from foveate.study.checks import check_names
 from foveate.study.estimate import training_seconds
 from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
+from foveate.study.explained import check_explain
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
@@ -122,6 +123,8 @@ def run_study(
     metrics = study_metrics(study, task)
     if study.robustness is not None:
         check_robustness(study.robustness, task, data)
+    if study.explain is not None:
+        check_explain(study.explain, task, data)
     if study.train.listed and metrics[0] not in task.metrics:
         raise ValueError(
             f"train.{study.train.listed[0]}: a list is chosen from by the task's metrics on the validation part; "
@@ -168,6 +171,8 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     metrics = task.metrics
     if study.robustness is not None:
         metrics += robustness_metrics(task)
+    if study.explain is not None:
+        metrics += study.explain.metrics
     if isinstance(study.metric, Metric):
         if study.trainer is None and study.metric not in metrics:
             known = ", ".join(f"{one.name} ({one.better} is better)" for one in metrics)
@@ -370,7 +375,7 @@ class _Coordinator:
             "classes": len(classes) or None,
             "baseline": baseline,
             "chance": chance,
-            "baselines": self.task.baselines(),
+            "further_baselines": self.task.further_baselines(),
             "class_names": list(classes) if self.task.dense else [],
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),

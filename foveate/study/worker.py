@@ -87,6 +87,7 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
     from foveate.registry import read_from_file
     from foveate.spec import Run
     from foveate.study.build import build_for, example_batch
+    from foveate.study.explained import explained_rows
     from foveate.study.robust import corrupted_rows
     from foveate.study.smaller import train_smaller
     from foveate.train import train_with
@@ -102,6 +103,8 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
         model, result = train_smaller(run, task, data, folder, on_progress)
     if run.robustness is not None:
         result["metrics"] += corrupted_rows(run, model, task, data)
+    if run.explain is not None:
+        result["metrics"] += explained_rows(run, model, data, folder)
     inputs = example_batch(run, data, 1).inputs
     sample = list(inputs.shape[1:]) if hasattr(inputs, "shape") else None  # None: several tensors
     return result | {"network": {"outputs": task.outputs, "sample": sample}}

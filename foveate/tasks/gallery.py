@@ -1,7 +1,7 @@
 """What the inserted attention looks at, as a picture: a sample, and beside it each module's weight of each position."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,13 +79,20 @@ def _are_maps(x: object, y: object) -> bool:
     return isinstance(x, Tensor) and isinstance(y, Tensor) and x.dim() == y.dim() == 4 and x.shape[2:] == y.shape[2:]
 
 
-def attention_pictures(model: nn.Module, inputs: Any, over: Over | None = None) -> list[Picture]:
+def attention_pictures(
+    model: nn.Module,
+    inputs: Any,
+    over: Over | None = None,
+    background: Callable[[str], Sequence[Picture]] | None = None,
+) -> list[Picture]:
     """A picture a sample: the input, then each inserted module's map over it (at most six of them).
 
     Orange: more weight than the mean of the image, blue: less; the full colour is twice, or half. The caption has the
     module's site and its smallest and largest weight. Empty: no module has a map of an image.
 
-    over: draws over each of the pictures of a sample, by its number, such as the boxes that were found.
+    Args:
+        over: draws over each of the pictures of a sample, by its number, such as the boxes that were found.
+        background: from a module's site to a picture of each sample that its map is drawn over; None: the input.
     """
     maps = attention_maps(model, inputs)
     if not maps:
@@ -93,13 +100,14 @@ def attention_pictures(model: nn.Module, inputs: Any, over: Over | None = None) 
     names = list(maps)
     if len(names) > MODULES:
         names = [names[number * (len(names) - 1) // (MODULES - 1)] for number in range(MODULES)]
+    under = {name: shown(inputs) if background is None else background(name) for name in names}
     rows = []
     for number, picture in enumerate(shown(inputs)):
         row = [captioned(picture if over is None else over(number, picture), "image")]
         for name in names:
             weights = maps[name][number]
             low, high = weights.min().item(), weights.max().item()
-            drawn = coloured(picture, weights)
+            drawn = coloured(under[name][number], weights)
             row.append(captioned(drawn if over is None else over(number, drawn), f"{name}: {low:.2g} to {high:.2g}"))
         rows.append(beside(row))
     return rows

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from foveate.data.dataset import Batch, Dataset, Target
 from foveate.registry import Registry, check_options, is_file_reference, read_from_file
 from foveate.spec import Metric
-from foveate.tasks.pictures import Over
+from foveate.tasks.pictures import Over, Picture, shown
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,13 @@ class Task(ABC):
         """
         return "", {}
 
-    def baselines(self) -> dict[str, dict[str, float]]:
-        """Further ones that a reader compares a network with, {in words: metrics}; they may take some seconds."""
+    def further_baselines(self) -> dict[str, dict[str, float]]:
+        """More of what a network must beat, as `baseline`: in words → the metrics of that."""
         return {}
+
+    def background(self, batch: Batch, site: str) -> list[Picture]:
+        """A picture (H, W, 3) of each sample, for the map of the attention at this site to be drawn over."""
+        return shown(batch.inputs)
 
     def answers(self, model: nn.Module, inputs: Any) -> Any:
         """What `draw`, `predict` and `masks` take of a batch's inputs; here what the network gives for them."""
@@ -138,6 +142,10 @@ class Task(ABC):
         read: items → their batches, on the network's device.
         """
         return None
+
+    def remarks(self, model: nn.Module, batches: Iterator[Batch]) -> list[str]:
+        """Notes on the trained network, a line each, from the batches of the held-out items on its device."""
+        return []
 
     def legend(self, wide: int) -> NDArray[np.uint8] | None:
         """What the colours of `draw` mean, as a picture of about this width in pixels; None: nothing to say."""

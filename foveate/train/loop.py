@@ -9,6 +9,8 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +205,11 @@ class _Loop:
         try:
             names = [self.data.test.name_of(item) for item in range(len(self.data.test))]
             write_items(self.folder / ITEMS, names, scores.items, self.data.test.groups, scores.tables)
+            with torch.inference_mode(), self._autocast():
+                remarks = self.task.remarks(
+                    self.model, self._batches(self.data.test, self._parts(self.data.test), None)
+                )
+            scores = replace(scores, findings=[*scores.findings, *remarks])
             if details := scores.details():
                 write_json(self.folder / DETAILS, details)
             with self._autocast():
@@ -241,7 +248,8 @@ class _Loop:
             rows = []
             for batch in self._batches(self.data.test, parts, None):
                 over = self.task.over(batch.to("cpu"), self.model(batch.inputs)) if self.task.detects else None
-                rows += attention_pictures(self.model, batch.inputs, over)
+                background = partial(self.task.background, batch.to("cpu"))
+                rows += attention_pictures(self.model, batch.inputs, over, background)
         if rows:
             write_whole(self.folder / ATTENTION, png(sheet(rows, columns=1)))
 

@@ -1,6 +1,7 @@
 """Networks whose features have channels last or are tokens: what is found, and that nothing else changes."""
 
 import copy
+import json
 import pickle
 from collections.abc import Callable
 
@@ -11,7 +12,7 @@ import torchvision
 from insertion_networks import Gate, SequenceFirst, Tokens, lively
 from torch import Tensor, nn
 
-from foveate.insertion import Blend, insert, inserted, remove, sites
+from foveate.insertion import Blend, insert, inserted, insertions, reinsert, remove, sites
 
 X = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
@@ -191,7 +192,24 @@ def test_other_numbers_of_tokens() -> None:
     seen = dict(inserted(model))["blocks"].attention.seen[-1]  # type: ignore[union-attr,index]
     assert seen.shape == (1, 192, 6, 6)
     with pytest.raises(ValueError, match=r"tokens of a grid like 4×4 behind 1 others.* got 24"):
-        model(torch.randn(1, 3, 64, 96))
+        dict(inserted(model))["blocks"](torch.randn(1, 25, 192))
+
+
+def test_the_grid_is_that_of_the_input_of_any_aspect_ratio_in_copies_and_by_recipe_too() -> None:
+    model = lively(Tokens())
+    insert(model, "ca", at="blocks.0", example=X[..., :40], init="paper")
+    again = lively(Tokens())
+    reinsert(again, json.loads(json.dumps(insertions(model))))
+    again.load_state_dict(model.state_dict())
+    copies = [copy.deepcopy(model), pickle.loads(pickle.dumps(model)), again]
+    for size in ((40, 64), (101, 37), (64, 64)):  # the first has as many tokens as the example, on another grid
+        x = torch.randn(1, 3, *size)
+        there = lively(Tokens())
+        insert(there, "ca", at="blocks.0", example=x, init="paper")
+        there.load_state_dict(model.state_dict())
+        expected = there(x)
+        for one in (model, *copies):
+            assert torch.equal(one(x), expected), size
 
 
 @pytest.mark.parametrize("name", ["vit", "swin", "tokens"])

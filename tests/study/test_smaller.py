@@ -78,7 +78,7 @@ def test_scores_on_corrupted_images_are_rows_metrics_and_a_table(folders):
     from foveate.report import write_report
 
     page = write_report(summary, folders / "page").read_text()
-    assert "Corrupted test images" in page
+    assert "Corrupted test data" in page
     assert "glass blur" in page
 
 

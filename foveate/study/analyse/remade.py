@@ -34,6 +34,16 @@ def share(sums: Mapping[str, Array]) -> Array:
     return _mean_ratio(sums["right"][..., None], sums["known"][..., None])
 
 
+def mean(sums: Mapping[str, Array]) -> Array:
+    """A total over the number of what it is a total of."""
+    return _mean_ratio(sums["total"][..., None], sums["count"][..., None])
+
+
+def root_mean_square(sums: Mapping[str, Array]) -> Array:
+    """The root of a sum of squares over their number."""
+    return np.sqrt(_mean_ratio(sums["squares"][..., None], sums["count"][..., None]))
+
+
 def _mean_ratio(above: Array, below: Array) -> Array:
     there = below > 0
     ratio = np.where(there, above / np.where(there, below, 1), 0.0)
@@ -45,6 +55,8 @@ SET_LEVEL: dict[frozenset[str], Callable[[Mapping[str, Array]], Array]] = {
     frozenset({"intersection", "union"}): mean_iou,
     frozenset({"intersection", "sizes"}): mean_dice,
     frozenset({"right", "known"}): share,
+    frozenset({"total", "count"}): mean,
+    frozenset({"squares", "count"}): root_mean_square,
 }  # what a metric is made of → how
 
 

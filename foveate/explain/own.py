@@ -1,0 +1,75 @@
+"""What a network's own attention computes: gates, masks, branch weights, thresholds, sampling grids, affinities."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from foveate.attention import capture
+from foveate.explain.rollout import attention_rows
+from foveate.explain.watch import evaluating
+
+OwnMaps = dict[str, NDArray[np.float32]]
+POINT = "affinity"  # kind of the maps of a point
+
+
+def own_maps(
+    model: nn.Module, inputs: Any, *, point: tuple[float, float] | None = None, transformers: bool = True
+) -> dict[str, OwnMaps]:
+    """{site: {kind: array}} of the first sample of a batch; {} for a network without attention of its own.
+
+    Kinds are those of `foveate.capture`: "channel" (C,), "spatial" (H, W), "branch" (branches, C), "threshold" (C,),
+    "grid" (H, W, 2), "theta" (2, 3), "height" and "width" of coordinate attention (C, H) and (C, W), "temporal",
+    "group", "gate", "added"; "affinity" (h, w), the row of the point on the grid of the keys.
+
+    Args:
+        model: in any mode; it is run once, in evaluation mode.
+        inputs: a batch, as the network takes it.
+        point: (y, x) in shares of the image, 0 to 1; None: no affinity.
+        transformers: with a point, add the rows of attention in layers of other libraries (timm, torchvision,
+            transformers), averaged over heads.
+
+    Raises: ValueError: a point outside the image.
+    """
+    if point is not None and not all(0 <= side <= 1 for side in point):
+        raise ValueError(f"point: wanted (y, x) in shares of the image, 0 to 1; got {point}")
+    with evaluating(model), torch.inference_mode(), capture(model, lambda sizes: _query(sizes, point)) as seen:
+        model(inputs)
+    found: dict[str, OwnMaps] = {}
+    for site, maps in seen.maps.items():
+        kept = {kind: value[0].float().cpu() for kind, value in maps.items() if isinstance(value, Tensor)}
+        if POINT in kept:
+            kept[POINT] = as_grid(kept[POINT][0], seen.grids[site])
+        if kept:
+            found[site] = {kind: value.numpy() for kind, value in kept.items()}
+    if point is not None and transformers:
+        for name, row in attention_rows(model, inputs, point).items():
+            found.setdefault(name, {}).setdefault(POINT, row)
+    return found
+
+
+def affinity_row(model: nn.Module, inputs: Any, point: tuple[float, float]) -> dict[str, NDArray[np.float32]]:
+    """{site: (h, w)}: how much each position counts for this point, by the network's own affinities; a row sums to 1
+    where the affinity is a softmax. Arguments and errors as of `own_maps`."""
+    return {site: maps[POINT] for site, maps in own_maps(model, inputs, point=point).items() if POINT in maps}
+
+
+def _query(sizes: Sequence[int], point: tuple[float, float] | None) -> list[int | tuple[int, ...]] | None:
+    """The point on a grid; of a clip, in its middle frame; None on a grid of one axis."""
+    if point is None or len(sizes) < 2:
+        return None
+    at = [min(int(share * side), side - 1) for share, side in zip(point, sizes[-2:], strict=True)]
+    return [(*(side // 2 for side in sizes[:-2]), *at)]
+
+
+def as_grid(row: Tensor, sizes: Sequence[int]) -> Tensor:
+    """A row (K,) as the map of its keys: on the grid of the queries, a coarser one of pooled keys, or several of it."""
+    count, positions = row.numel(), math.prod(sizes)
+    if count % positions == 0:
+        return row.reshape(sizes) if count == positions else row.reshape(-1, *sizes)
+    scale = (count / positions) ** (1 / len(sizes))
+    return row.reshape([max(1, round(side * scale)) for side in sizes])

@@ -1,0 +1,50 @@
+"""How the maps of trained networks are measured against the objects of the test images."""
+
+from pydantic import Field, field_validator
+
+from foveate.metric import Frozen, Metric
+from foveate.registry import nearest
+
+METHODS = ("gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "rollout", "classtoken")
+POINTING, ENERGY, COVERAGE, IOU = "pointing game", "energy inside", "coverage", "map IoU"
+PROBABILITY = "true class probability"
+DELETION, INSERTION, ROAD = "deletion area", "insertion area", "ROAD area"
+SIMILARITY = "similarity to random weights"  # of maps, to those of the network with random weights
+
+
+class Explaining(Frozen):
+    """The table [explain] of a study: maps of each test image's true class, and its object's mask or box.
+
+    Attributes:
+        method: as `foveate.explain` has it.
+        layer: name or glob pattern of the layers; "": found as `foveate.explain` does.
+        threshold: share of a map's maximum from which a position counts as covered.
+        tolerance: pixels by which the maximum may lie beside the object in the pointing game.
+        items: the most test images, evenly among them; None: all.
+        curves: measure deletion, insertion and ROAD too, which take 30 more passes an image.
+        sanity: images whose maps are compared with those of the network with random weights; 0: none.
+    """
+
+    method: str = "gradcam"
+    layer: str = ""
+    threshold: float = Field(0.5, gt=0, le=1)
+    tolerance: int = Field(0, ge=0, le=1000)
+    items: int | None = Field(None, ge=2)
+    curves: bool = False
+    sanity: int = Field(32, ge=0, le=10_000)
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if value not in METHODS:
+            raise ValueError(f"no method {value!r}; {nearest(value, METHODS)}")
+        return value
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What is measured of each trained network; the paired gain of the true class's probability is a difference of
+        the last but one."""
+        curves = (Metric(DELETION, better="lower"), Metric(INSERTION), Metric(ROAD, better="lower"))
+        similar = (Metric(SIMILARITY, "", "neither"),) if self.sanity else ()
+        found = tuple(Metric(name) for name in (POINTING, ENERGY, COVERAGE, IOU, PROBABILITY))
+        return (*found, *(curves if self.curves else ()), *similar)

@@ -1,0 +1,84 @@
+"""Losses of velocity models: L1, L2, structural similarity, L1 with more weight at edges or in salt; sums of them.
+
+SSIM: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error visibility to structural similarity", IEEE
+Transactions on Image Processing 13, 2004; a Gaussian window of 11×11 cells (σ 1.5), over a range of 1500 to 4500 m/s.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from foveate.registry import nearest
+from foveate.waves import SALT_M_S, normalised
+from foveate.waves.velocity import HALF_RANGE_M_S
+
+LOSSES = ("l1", "l2", "ssim", "edge", "salt")
+WINDOW, SIGMA = 11, 1.5
+EDGE_M_S = 50.0  # between neighbouring cells
+WEIGHT = 2.0  # of cells at edges, and of cells in salt
+
+
+def read_losses(loss: Any) -> dict[str, float]:
+    """{name: weight} of a name or of names with weights. Raises: ValueError: if it is neither."""
+    weights = {loss: 1.0} if isinstance(loss, str) else loss
+    if not isinstance(weights, Mapping) or not weights:
+        raise ValueError(
+            f"loss: wanted one of {', '.join(LOSSES)}, or weights such as {{l1 = 1, ssim = 0.1}}; got {loss!r}"
+        )
+    for name, weight in weights.items():
+        if name not in LOSSES:
+            raise ValueError(f"loss: wanted one of {', '.join(LOSSES)}; got {name!r}; {nearest(str(name), LOSSES)}")
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
+            raise ValueError(f"loss: wanted a positive weight of {name!r}; got {weight!r}")
+    return dict(weights)
+
+
+def velocity_losses(found: Tensor, wanted: Tensor, names: Mapping[str, float]) -> dict[str, Tensor]:
+    """Each loss by its name, without its weight.
+
+    Args:
+        found, wanted: (N, 1, H, W), scaled as a network gives velocities.
+        names: of `read_losses`.
+    """
+    differences = (found - wanted).abs()
+    losses: dict[str, Tensor] = {}
+    for name in names:
+        if name == "l1":
+            losses[name] = differences.mean()
+        elif name == "l2":
+            losses[name] = differences.square().mean()
+        elif name == "ssim":
+            losses[name] = 1 - ssim(found, wanted, range_=3000 / HALF_RANGE_M_S).mean()
+        else:
+            weighted = _at_edges(wanted) if name == "edge" else wanted >= normalised(torch.tensor(SALT_M_S))
+            losses[name] = (differences * torch.where(weighted, WEIGHT, 1.0)).mean()
+    return losses
+
+
+def ssim(a: Tensor, b: Tensor, *, range_: float) -> Tensor:
+    """(N,) structural similarity of maps (N, 1, H, W), the mean over the places where the window fits in."""
+    size = min(WINDOW, *a.shape[2:])
+    places = torch.arange(size, dtype=a.dtype, device=a.device) - (size - 1) / 2
+    kernel = torch.exp(-places.square() / (2 * SIGMA**2))
+    kernel = kernel / kernel.sum()
+
+    def mean(x: Tensor) -> Tensor:
+        return F.conv2d(F.conv2d(x, kernel.view(1, 1, -1, 1)), kernel.view(1, 1, 1, -1))
+
+    ma, mb = mean(a), mean(b)
+    va, vb, both = mean(a * a) - ma * ma, mean(b * b) - mb * mb, mean(a * b) - ma * mb
+    c1, c2 = (0.01 * range_) ** 2, (0.03 * range_) ** 2
+    found = ((2 * ma * mb + c1) * (2 * both + c2)) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
+    return found.flatten(1).mean(1)
+
+
+def _at_edges(wanted: Tensor) -> Tensor:
+    """Cells within one of a jump of at least 50 m/s between neighbours, (N, 1, H, W) bool."""
+    least = EDGE_M_S / HALF_RANGE_M_S
+    down = F.pad((wanted.diff(dim=2).abs() > least).float(), (0, 0, 0, 1))
+    across = F.pad((wanted.diff(dim=3).abs() > least).float(), (0, 1, 0, 0))
+    return F.max_pool2d(torch.maximum(down, across), 3, 1, 1) > 0
