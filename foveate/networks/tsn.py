@@ -68,7 +68,8 @@ class TSN(nn.Module):
 class InteractionAwareTSN(nn.Module):
     """Maps of each frame at one or several scales, one map of all frames by attention, the mean of it, a linear layer.
 
-    The attention keeps the losses of its last training pass; the tasks add them with the weights of `loss_weights`.
+    The attention keeps the losses of its last training pass, that of interaction with features of norm 1; the tasks add
+    them with the weights of `loss_weights`.
 
     Args:
         num_classes: of the logits.
@@ -109,7 +110,9 @@ class InteractionAwareTSN(nn.Module):
         self.encoder: nn.Module = built
         self.scales = scales
         *shallower, width = built.widths[-scales:]
-        self.attention = InteractionAwarePyramid(width, shallower=shallower, size=size, fusion=fusion, frames="any")
+        self.attention = InteractionAwarePyramid(
+            width, shallower=shallower, size=size, fusion=fusion, frames="any", normalize=True
+        )
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(width, num_classes)
         nn.init.normal_(self.fc.weight, std=0.01)

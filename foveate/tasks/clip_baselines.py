@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from foveate.data.dataset import Split
 
 ENERGY_SIDE = 16  # of the map of motion energy
-MOST_TRAIN, MOST_TEST = 1000, 1000  # clips that are read
+MOST_TRAIN, MOST_TEST = 2000, 1000  # clips that are read
 FRAME_SIDE, MOST_FRAMES = 32, 8  # of the network of frames: pixels of a side, frames of a clip evenly among its own
-EPOCHS, BATCH, RATE = 3, 64, 2e-3
+EPOCHS, BATCH, RATE = 2, 64, 2e-3
 READ = 32  # clips at a time
 
 
@@ -27,7 +27,7 @@ def clip_baselines(
     their clip; the mean of its log-probabilities over a clip's frames is the clip's answer.
 
     Args:
-        train, test: clips (N, C, T, H, W) with the target "label"; of more than 1,000 a drawn part is read.
+        train, test: clips (N, C, T, H, W) with the target "label"; of more than 2,000 and 1,000 a drawn part is read.
         classes: how many.
         frames: T of a sample; a test clip of several has them one after the other.
     """
