@@ -249,9 +249,14 @@ def _grid_of(trace: Trace, node: Node, length: int) -> tuple[int, tuple[int, ...
     if best is not None and _axes_of(best)[0] > 1:
         return 0, best
     for past in (node, *_ancestors(trace, node)):
-        if past.joined is not None and len(past.shape) in (3, 4) and (past.shape[0], past.shape[-2]) == (
-            node.shape[0],
-            length,
+        if (
+            past.joined is not None
+            and len(past.shape) in (3, 4)
+            and (past.shape[0], past.shape[-2])
+            == (
+                node.shape[0],
+                length,
+            )
         ):  # (N, L, C), or (N, heads, L, C)
             before, inside = past.joined
             if 0 < before == length - inside:

@@ -17,14 +17,12 @@ EPOCHS, BATCH, RATE = 2, 64, 2e-3
 READ = 32  # clips at a time
 
 
-def clip_baselines(
-    train: Split, test: Split, classes: int, frames: int
-) -> dict[str, float]:
+def clip_baselines(train: Split, test: Split, classes: int, frames: int) -> dict[str, float]:
     """Accuracies on the test clips, by the baseline in words.
 
-    Motion energy is the mean absolute difference between neighbouring frames, pooled to 16×16 and classified by logistic
-    regression. The network of frames is a small convolutional one that is trained on single frames with the class of
-    their clip; the mean of its log-probabilities over a clip's frames is the clip's answer.
+    Motion energy is the mean absolute difference between neighbouring frames, pooled to 16×16 and classified by
+    logistic regression. The network of frames is a small convolutional one that is trained on single frames with the
+    class of their clip; the mean of its log-probabilities over a clip's frames is the clip's answer.
 
     Args:
         train, test: clips (N, C, T, H, W) with the target "label"; of more than 2,000 and 1,000 a drawn part is read.
@@ -59,7 +57,9 @@ def _looked_at(split: Split, most: int, frames: int) -> _Looked:
         views = batch.inputs.unflatten(2, (-1, frames))
         energy.append(torch.stack([motion_energy(one).flatten(1) for one in views.unbind(2)]).mean(0))
         images = batch.inputs[:, :, chosen].transpose(1, 2)
-        small = F.interpolate(images.flatten(0, 1), (FRAME_SIDE, FRAME_SIDE), mode="area").unflatten(0, images.shape[:2])
+        small = F.interpolate(images.flatten(0, 1), (FRAME_SIDE, FRAME_SIDE), mode="area").unflatten(
+            0, images.shape[:2]
+        )
         kept.append(small.half())
         labels.append(batch.targets["label"])
     return _Looked(energy, kept, labels)

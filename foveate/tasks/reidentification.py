@@ -37,10 +37,10 @@ class Reidentification(Task):
         margin: of "triplet", in distances of unit vectors.
 
     Shape: inputs (N, C, views · T, H, W); outputs (N, dimensions) or (N, identities); identities (N,).
-    Source: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", arXiv:1703.07737 (batch
-        hard); Zheng et al., "Scalable Person Re-identification", ICCV 2015 (mAP, CMC). Departures: a batch is drawn as
-        for any task, and clips without another of their identity in it have no triplet; clips of one camera are not
-        left out.
+    Source: Hermans, Beyer, Leibe, "In Defense of the Triplet Loss for Person Re-Identification", arXiv:1703.07737
+        (batch hard); Zheng et al., "Scalable Person Re-identification", ICCV 2015 (mAP, CMC). Departures: a batch is
+        drawn as for any task, and clips without another of their identity in it have no triplet; clips of one camera
+        are not left out.
     Raises: ValueError: samples that are no clips, no such target, an unknown loss, an option of the other loss.
     """
 
@@ -93,10 +93,14 @@ class Reidentification(Task):
         else:
             linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == self.outputs]
             if not linear:
-                raise ValueError(f"wanted a network that ends with a linear layer to {self.outputs} identities; it has none")
+                raise ValueError(
+                    f"wanted a network that ends with a linear layer to {self.outputs} identities; it has none"
+                )
             with linear[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0])):
                 model(samples)
-        found = seen[-1].float().flatten(1).unflatten(0, (len(samples), -1)).mean(1)  # over frames that are classified each
+        found = (
+            seen[-1].float().flatten(1).unflatten(0, (len(samples), -1)).mean(1)
+        )  # over frames that are classified each
         return F.normalize(F.normalize(found, dim=1).unflatten(0, (-1, views)).mean(1), dim=1)
 
     def meter(self) -> Meter:

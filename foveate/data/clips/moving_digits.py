@@ -93,7 +93,8 @@ def moving_digits(
     index = np.arange(n, dtype=np.int64)
     made = Arrays(
         clips=np.empty((n, frames, image_size, image_size), np.uint8),
-        labels=(index + index // 20) % len(CLASSES),  # each digit, which is that of index mod 10, equally often with each
+        labels=(index + index // 20)
+        % len(CLASSES),  # each digit, which is that of index mod 10, equally often with each
         digits=np.empty(n, np.int64),
         steps=np.empty((n, 2), np.int64),
     )
