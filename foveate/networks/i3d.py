@@ -33,8 +33,12 @@ class NonLocalOver(NonLocal):
     Shape: (N, C, T, H, W) → the same.
     """
 
-    def __init__(self, channels: int, *, over: str, form: str, sub_sample: bool) -> None:
-        super().__init__(channels, spatial_dims=3, form=form, sub_sample=sub_sample)
+    def __init__(
+        self, channels: int, *, over: str, form: str, sub_sample: bool, group_frames: int | None, width: int | None
+    ) -> None:
+        super().__init__(
+            channels, spatial_dims=3, form=form, sub_sample=sub_sample, group_frames=group_frames, width=width
+        )
         self.over = over
 
     def forward(self, x: Float[Tensor, "n c t h w"]) -> Float[Tensor, "n c t h w"]:
@@ -104,6 +108,8 @@ class VideoResNet(nn.Module):
         form: of the affinity, as in the mechanism "nl".
         over: what a position looks at: "spacetime", "space" (its frame) or "time" (its place in all frames).
         sub_sample: keys and values are pooled by 2 in space.
+        group_frames: positions look at those of their run of this many frames, as in the mechanism "nl". None: at all.
+        inner: channels of a non-local block's queries, keys and values. None: half of its map's.
         dropout: before the linear layer, in training.
 
     Shape: (N, in_channels, T, H, W) → (N, num_classes); any T, H and W.
@@ -128,6 +134,8 @@ class VideoResNet(nn.Module):
         form: str = "embedded_gaussian",
         over: str = "spacetime",
         sub_sample: bool = True,
+        group_frames: int | None = None,
+        inner: int | None = None,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -154,7 +162,7 @@ class VideoResNet(nn.Module):
         channels = width
         self.stages = tuple(f"layer{stage + 1}" for stage in range(len(counts)))
         for stage, name in enumerate(self.stages):
-            inner = width * 2**stage
+            narrow = width * 2**stage
             units: list[nn.Module] = []
             for index in range(counts[stage]):
                 spans = 3 if _spans_frames(stage, index) else 1
@@ -162,16 +170,23 @@ class VideoResNet(nn.Module):
                 units.append(
                     VideoBottleneck(
                         channels,
-                        inner,
+                        narrow,
                         stride=2 if stage and not index else 1,
                         first=spans if inflation == "3x1x1" else 1,
                         second=spans if inflation == "3x3x3" else 1,
-                        attention=NonLocalOver(4 * inner, over=over, form=form, sub_sample=sub_sample)
+                        attention=NonLocalOver(
+                            4 * narrow,
+                            over=over,
+                            form=form,
+                            sub_sample=sub_sample,
+                            group_frames=group_frames,
+                            width=inner,
+                        )
                         if non_local
                         else None,
                     )
                 )
-                channels = 4 * inner
+                channels = 4 * narrow
             setattr(self, name, nn.Sequential(*units))
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
