@@ -121,14 +121,13 @@ def _words(facts: dict[str, Any]) -> str:
 
 
 def _point(text: str) -> tuple[float, float] | tuple[float, float, float]:
-    shares = text.split(",")
     try:
-        found = tuple(float(part) for part in shares)
+        shares = [float(part) for part in text.split(",")]
     except ValueError:
-        found = ()
-    if len(found) not in (2, 3) or not all(0 <= share <= 1 for share in found):
+        shares = []
+    if len(shares) not in (2, 3) or not all(0 <= share <= 1 for share in shares):
         raise ValueError(f"--point: wanted y,x in shares of the image, 0 to 1, or frame,y,x of a clip; got {text!r}")
-    return found
+    return (shares[0], shares[1]) if len(shares) == 2 else (shares[0], shares[1], shares[2])
 
 
 def _common(files: list[Path]) -> Path:

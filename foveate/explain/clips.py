@@ -203,4 +203,5 @@ def _share(row: Float[Tensor, "t h w"], frame: float, objects: Tensor) -> tuple[
 
 def _pooled(objects: Tensor, sizes: Sequence[int]) -> Tensor:
     """The object's share of each cell of a grid (T, h, w)."""
-    return F.adaptive_avg_pool3d(objects[None, None].float(), tuple(sizes))[0, 0]
+    frames, high, wide = sizes
+    return F.adaptive_avg_pool3d(objects[None, None].float(), (frames, high, wide))[0, 0]

@@ -93,9 +93,7 @@ class Reidentification(Task):
         else:
             linear = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == self.outputs]
             if not linear:
-                raise ValueError(
-                    f"wanted a network that ends with a linear layer to {self.outputs} identities; it has none"
-                )
+                raise ValueError(f"wanted a network with a linear layer to {self.outputs} identities; it has none")
             with linear[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0])):
                 model(samples)
         found = (
@@ -114,8 +112,12 @@ class Reidentification(Task):
         """The numbers of each embedding, or each clip's identity among those of training."""
         values = main_output(given).float()
         if self.triplet:
-            return [{f"{n}": float(v) for n, v in enumerate(one)} for one in F.normalize(values, dim=1)]
-        return [{"class": self.names[int(one.argmax())], "score": float(one.softmax(0).max())} for one in values]
+            return [{str(n): number for n, number in enumerate(one)} for one in F.normalize(values, dim=1).tolist()]
+        best = values.softmax(1).max(1)
+        return [
+            {"class": self.names[number], "score": score}
+            for number, score in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
 
 
 def batch_hard(outputs: Float[Tensor, "n d"], identities: Tensor, margin: float) -> Tensor:

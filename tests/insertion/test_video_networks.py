@@ -1,4 +1,4 @@
-"""Attention in networks of clips of other libraries: it sees frames, height and width, starts as the identity, and goes."""
+"""Attention in networks of clips of other libraries: it sees frames, height and width, and leaves no trace."""
 
 import pytest
 import torch

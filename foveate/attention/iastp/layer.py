@@ -100,6 +100,7 @@ class InteractionAwarePyramid(nn.Module):
             depends on it; None: a map (N, C, *S).
         normalize: take X with a Frobenius norm of 1 in l_interactive, which lies between −n and n·(n − 1) then. The
             paper's has no least value: features that are trained with it grow without end.
+        loss_factors: of l_interactive and l_attn in `losses()`; 0 leaves one out.
         attention_budget_mib: refuse maps for which X of each scale, M and the pairs in memory, in training those of
             `losses()`, would take more MiB than this. None: no bound.
 
@@ -124,6 +125,7 @@ class InteractionAwarePyramid(nn.Module):
         fusion: str = "sum",
         frames: int | Literal["any"] | None = None,
         normalize: bool = False,
+        loss_factors: Sequence[float] = (1.0, 1.0),
         attention_budget_mib: float | None = None,
     ) -> None:
         super().__init__()
@@ -135,7 +137,9 @@ class InteractionAwarePyramid(nn.Module):
         if frames not in (None, "any") and (not isinstance(frames, int) or frames < 1):
             raise ValueError(f"iastp: frames must be a positive number, 'any' or None; got {frames!r}")
         check_budget("iastp", attention_budget_mib)
-        self.attention_budget_mib = attention_budget_mib
+        if len(loss_factors) != 2 or min(loss_factors) < 0:
+            raise ValueError(f"iastp: loss_factors must be two numbers of 0 or more; got {loss_factors!r}")
+        self.attention_budget_mib, self.loss_factors = attention_budget_mib, tuple(loss_factors)
         self.spatial_dims = spatial_dims
         self.resize, self.fusion, self.frames, self.normalize = resize, fusion, frames, normalize
         n, widths = self.size.numel(), (*shallower, channels)
@@ -268,7 +272,7 @@ class InteractionAwarePyramid(nn.Module):
         """l_interactive and l_attn of the last forward pass in training, a value for each sample."""
         if self._last is None:
             raise RuntimeError("iastp: no losses yet; they are kept from a forward pass in training mode")
-        return self._last()
+        return Losses(*(factor * loss for factor, loss in zip(self.loss_factors, self._last(), strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}  # the last pass belongs to its graph, which is not copied
