@@ -59,7 +59,9 @@ def main() -> None:
             simulate(model, survey)
 
     def stored(number: int) -> None:
-        gathers_of(models + np.float32(number), survey, workers=1)  # other models each time, so that none is in the cache
+        gathers_of(
+            models + np.float32(number), survey, workers=1
+        )  # other models each time, so that none is in the cache
 
     ways = {"bare": bare, "simulate": ours, "gathers_of": stored}
     seconds: dict[str, list[float]] = {name: [] for name in ways}

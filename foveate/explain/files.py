@@ -13,11 +13,14 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from foveate.data.clips.files import write_video
 from foveate.data.dataset import Levels
 from foveate.explain.cams import METHODS
+from foveate.explain.clips import clip_frames, clip_pictures, frames_over_time, over_frames
 from foveate.explain.images import open_image
 from foveate.explain.layers import Layer, find_layers
 from foveate.explain.maps import Map, as_inputs, explain
+from foveate.explain.own import Point
 from foveate.explain.pictures import overlay, own_pictures
 from foveate.files import write_json, write_whole
 from foveate.insertion import inserted, remove
@@ -25,7 +28,7 @@ from foveate.networks import is_detector
 from foveate.registry import nearest
 from foveate.tasks.box_pictures import RIGHT
 from foveate.tasks.gallery import beside
-from foveate.tasks.pictures import Picture, captioned, enlarged, png, shown
+from foveate.tasks.pictures import Picture, captioned, enlarged, png, sheet, shown
 
 MOST_GATES = 12  # pictures of gates in a row, evenly among them; the NPZ has all
 INDEX = "explain.json"
@@ -43,6 +46,7 @@ class Explainable:
         judges: are its outputs logits of classes, whose softmax says how sure it is?
         note: for the reader, or "".
         levels: how samples come from pixels; None: they are shown in their own range.
+        clips: does it take clips (C, T, H, W), of video files?
     """
 
     name: str
@@ -52,6 +56,7 @@ class Explainable:
     judges: bool = True
     note: str = ""
     levels: Levels | None = None
+    clips: bool = False
 
     @property
     def first(self) -> int:
@@ -89,15 +94,16 @@ def explain_files(
     method: str = "gradcam",
     layer: str | None = None,
     target: str | None = None,
-    point: tuple[float, float] | None = None,
+    point: Point | None = None,
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Explain each file and write what was found below `out`, by the file's name below `root`.
+    """Explain each image, or clip, and write what was found below `out`, by the file's name below `root`.
 
     NAME.png: the image, a map of each network over it with its score, then the gates of the first network. NAME.npz:
     "map" (H, W) as large as the sample, "map 2", … of the networks beside it, "probabilities" (K,), and the gates as
-    "SITE: KIND". explain.json: the rows.
+    "SITE: KIND". explain.json: the rows. Of a clip the maps are (T, H, W) over its frames, affinities are arrows from
+    the point, and NAME.mp4 has the maps over time.
 
     Args:
         networks: the first is explained in full; others stand beside it, with the same target.
@@ -118,12 +124,13 @@ def explain_files(
     wanted = networks[0].usual if target is None else networks[0].number_of(target)
     rows = []
     for count, (file, name) in enumerate(zip(files, names, strict=True), 1):
-        opened = open_image(file)
+        opened = None if networks[0].clips else open_image(file)
         maps: list[Map] = []
         picture: Picture | None = None
+        frames: list[Picture] = []
         for number, network in enumerate(networks):
             model = network.model.to(device)
-            sample = network.prepare(opened.image)
+            sample = network.prepare(file if opened is None else opened.image)
             inputs = as_inputs(model, sample)
             if method in METHODS and number not in layers:
                 layers[number] = find_layers(model, inputs, layer)
@@ -131,12 +138,18 @@ def explain_files(
             maps.append(
                 explain(model, sample, chosen, method, layers=layers.get(number), point=point, gates=number == 0)
             )
-            if picture is None:
+            if opened is None:
+                frames = frames or clip_frames(sample.cpu())
+            elif picture is None:
                 picture = _picture(network, sample)
-        assert picture is not None
         place = out / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place.with_name(f"{name.name}.png"), png(_row(picture, networks, maps, point)))
+        if picture is not None:
+            drawn = _row(picture, networks, maps, point)
+        else:
+            drawn = _clip_rows(frames, networks, maps, point)
+            write_video(place.with_name(f"{name.name}.mp4"), _film(frames, networks, maps))
+        write_whole(place.with_name(f"{name.name}.png"), png(drawn))
         write_whole(place.with_name(f"{name.name}.npz"), _arrays(maps))
         rows.append(
             {
@@ -144,7 +157,7 @@ def explain_files(
                 "picture": f"{name}.png",
                 "arrays": f"{name}.npz",
                 "networks": [_facts(network, found) for network, found in zip(networks, maps, strict=True)],
-                "note": opened.note,
+                "note": "" if opened is None else opened.note,
             }
         )
         if progress is not None:
@@ -163,9 +176,7 @@ def _picture(network: Explainable, sample: Tensor) -> Picture:
     return enlarged(pixels if channels == 3 else pixels[..., :1].repeat(3, 2))
 
 
-def _row(
-    picture: Picture, networks: Sequence[Explainable], maps: Sequence[Map], point: tuple[float, float] | None
-) -> Picture:
+def _row(picture: Picture, networks: Sequence[Explainable], maps: Sequence[Map], point: Point | None) -> Picture:
     row = [captioned(picture, "image")]
     for network, found in zip(networks, maps, strict=True):
         facts = _facts(network, found)
@@ -176,11 +187,38 @@ def _row(
         words = f"{network.name}: {facts['class']}{score}" if facts["class"] else network.name
         row.append(captioned(drawn, words))
     about = maps[0].about
-    gates = own_pictures(picture, about.gates if about is not None else {}, point)
+    gates = own_pictures(
+        picture, about.gates if about is not None else {}, None if point is None else (point[-2], point[-1])
+    )
     names = list(gates)
     if len(names) > MOST_GATES:
         names = [names[number * (len(names) - 1) // (MOST_GATES - 1)] for number in range(MOST_GATES)]
     return beside([*row, *(gates[name] for name in names)])
+
+
+def _clip_rows(
+    frames: Sequence[Picture], networks: Sequence[Explainable], maps: Sequence[Map], point: Point | None
+) -> Picture:
+    """The frames side by side, below them each network's map over them and what the first one's attention computes."""
+    rows = [captioned(np.concatenate(list(frames), 1), "clip")]
+    for network, found in zip(networks, maps, strict=True):
+        facts = _facts(network, found)
+        score = "" if facts["score"] is None else f" {facts['score']:.2f}"
+        rows.append(
+            captioned(np.concatenate(over_frames(frames, found), 1), f"{network.name}: {facts['class']}{score}")
+        )
+    query = None if point is None else point if len(point) == 3 else (0.5, *point)
+    about = maps[0].about
+    rows += clip_pictures(frames, about.gates if about is not None else {}, query).values()
+    return sheet(rows, columns=1)
+
+
+def _film(frames: Sequence[Picture], networks: Sequence[Explainable], maps: Sequence[Map]) -> list[Picture]:
+    about = maps[0].about
+    own = about.gates if about is not None else {}
+    rows: dict[str, Any] = {network.name: np.asarray(found) for network, found in zip(networks, maps, strict=True)}
+    rows |= {f"{site}: {kind}": kinds[kind] for site, kinds in own.items() for kind in ("spatial",) if kind in kinds}
+    return frames_over_time(frames, {name: one for name, one in rows.items() if one.ndim == 3})
 
 
 def _boxed(picture: Picture, box: Sequence[float], factor: float) -> Picture:

@@ -16,7 +16,7 @@ from foveate.data.transforms import published
 from foveate.explain.cams import METHODS, enlarged, scaled
 from foveate.explain.images import open_image
 from foveate.explain.layers import Layer, find_layers
-from foveate.explain.own import OwnMaps, own_maps
+from foveate.explain.own import OwnMaps, Point, own_maps
 from foveate.explain.rollout import ROLLOUTS
 from foveate.explain.targets import Explained, explained
 from foveate.explain.watch import watched
@@ -68,7 +68,7 @@ def explain(
     method: str = "gradcam",
     *,
     layers: str | Sequence[str] | Sequence[Layer] | None = None,
-    point: tuple[float, float] | None = None,
+    point: Point | None = None,
     gates: bool = True,
 ) -> Map:
     """How much each position of an image counts for a score of the network.
@@ -85,7 +85,7 @@ def explain(
         method: "gradcam", "gradcam++", "hirescam", "layercam", "eigencam" (no target); "rollout" and "classtoken" for
             transformers.
         layers: names, glob patterns or `Layer`s; None: found by `find_layers`. Maps of several are averaged.
-        point: (y, x) in shares of the image, whose affinity rows `gates` has too; None: none.
+        point: (y, x) in shares of the image, or (frame, y, x) of a clip, whose affinity rows `gates` has too; or None.
         gates: are the network's own gates wanted?
 
     Returns: float32 (H, W); of other inputs (*S). `about` has layer, target, scores and gates.
