@@ -31,6 +31,7 @@ FLOORS = [
     {"trained", "compress"},  # a network with trained weights, by name; smaller networks from trained ones
     {"train", "costs", "explain"},  # work
     {"study", "report"},  # story
+    {"web"},  # the explorer page
     {"cli"},  # door
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}

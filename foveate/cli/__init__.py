@@ -25,6 +25,7 @@ from foveate.cli import (
     refine,
     roofline,
     study,
+    web,
 )
 from foveate.cli.imports import with_imports
 
@@ -51,6 +52,7 @@ app.command("latency")(calibrate.latency)
 app.command("predict")(predict.predict)
 app.command("refine")(refine.refine)
 app.command("roofline")(roofline.roofline)
+app.command("web")(web.web)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(guidelines.app, name="guidelines")

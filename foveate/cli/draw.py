@@ -13,6 +13,8 @@ from foveate.cli.sample import Channels, Classes, Shape, Size, build, sample_sha
 from foveate.variant import PLAIN
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from foveate.architecture import Architecture
 
 CHANNELS = 256  # of the map that a lone mechanism is drawn for
@@ -80,6 +82,28 @@ def described(
     if attention is not None:
         insert(network, attention[0], at=at, example=example, **attention[1])
     return describe(network, example, model)
+
+
+def draw_marked(network: "nn.Module", example: Any, name: str, path: Path) -> None:
+    """Draw a network as it is, with whatever is inserted in it."""
+    from foveate.architecture import describe
+    from foveate.report import architecture_drawing, write_picture
+
+    write_picture(architecture_drawing(asdict(describe(network, example, name))), path)
+
+
+def marking() -> "type[nn.Module]":
+    """A module that marks a place and changes nothing."""
+    from torch import Tensor, nn
+
+    class Site(nn.Module):
+        def __init__(self, channels: int) -> None:
+            super().__init__()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.clone()
+
+    return Site
 
 
 def mechanism_alone(name: str, channels: int) -> "Architecture":

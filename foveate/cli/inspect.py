@@ -2,12 +2,13 @@
 
 import inspect
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from foveate.cli import parse
-from foveate.cli.draw import show_network
+from foveate.cli.draw import draw_marked, marking, show_network
 from foveate.cli.sample import Channels, Classes, Shape, Size, build, sample_shape
 from foveate.registry import nearest
 from foveate.variant import PLAIN
@@ -132,6 +133,9 @@ def sites(
     image_size: Size = None,
     channels: Channels = None,
     num_classes: Classes = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the network with these places marked, .svg or .png.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the places of a network where attention can go, and what a mechanism would add there.
@@ -145,7 +149,10 @@ def sites(
     from foveate.insertion import draw, format_sites, insert
     from foveate.insertion import sites as find
     from foveate.networks import example_input
+    from foveate.report import picture_path
 
+    if picture is not None:
+        picture_path(picture)
     sample = sample_shape(model, shape, image_size, channels, batch_size=2)
     network = build(model, sample, num_classes)
     where = at.split(",") if at and "," in at else at
@@ -156,6 +163,10 @@ def sites(
         found = find(network, example, where)
         drawn = f"{draw(network, example, where)}\n\n{format_sites(found)}"
         typer.echo(json.dumps([asdict(site) for site in found]) if as_json else drawn)
+        if picture is not None:
+            names = list(dict.fromkeys(site.name for site in found))
+            insert(network, marking(), at=names, example=example)
+            draw_marked(network, example, model, picture)
         return
     wanted = parse.attention(attention)
     if len(wanted) != 1 or wanted[0][0] == PLAIN:
@@ -164,3 +175,6 @@ def sites(
     report = insert(network, name, at=where, example=example, replace=replace, dry_run=True, **options)
     rows = [{**asdict(p.site), "attention": p.attention, "parameters": p.parameters, "macs": p.macs} for p in report]
     typer.echo(json.dumps(rows) if as_json else str(report))
+    if picture is not None:
+        insert(network, name, at=where, example=example, replace=replace, **options)
+        draw_marked(network, example, model, picture)

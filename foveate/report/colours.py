@@ -20,7 +20,10 @@ DARK = {
     "attention": "#5bb5f0",
     "control": "#f0a04b",
 }
-FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
+FONT = (
+    "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', "
+    "'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif"
+)
 PRINT_FONT = (
     "Roboto, 'Liberation Sans', Arial, sans-serif"  # Roboto comes with vl-convert, so PNGs look alike everywhere
 )

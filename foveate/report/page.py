@@ -17,6 +17,7 @@ from foveate.report.confusion import confusion
 from foveate.report.cost_roofline import cost_roofline
 from foveate.report.drawing import Drawing
 from foveate.report.forest import forest
+from foveate.report.languages import check_language, translated
 from foveate.report.learning import curve_title, learning_curves, logged_names, watched_part
 from foveate.report.precision_recall import precision_recall
 from foveate.report.scatter import score_latency
@@ -32,6 +33,7 @@ ABOUT = (
     "machine", "versions", "command", "toml", "latency", "seconds", "notes",
 )  # fmt: skip
 FIGURES = ("score_latency", "paired_differences", "curves", "precision_recall", "cost_roofline", "confusion")
+ALIKE = ("study.toml", "foveate", "cpu", "cuda", "mps", "sd", "summary.json", "table.csv")  # in every language
 PICTURES = 6_500_000  # bytes of all pictures of a page, which is then at most 10 MB
 SORTS = {
     "gained": "Plain wrong or worse, the variant right or better",
@@ -41,8 +43,10 @@ SORTS = {
 }
 
 
-def write_report(summary: Summary, folder: Path | str) -> Path:
+def write_report(summary: Summary, folder: Path | str, language: str = "en") -> Path:
     """Write the report of a study's summary and return its page.
+
+    language: of the page, "en" or "zh"; figures as files, tables and JSON are in English.
 
     Into `folder`, made where it is missing: index.html, table.csv, summary.json, and as .png and .svg
     paired_differences, score_latency and cost_roofline (where latencies were measured), curves (where epochs were
@@ -50,12 +54,14 @@ def write_report(summary: Summary, folder: Path | str) -> Path:
     written, each file replaces the old one whole, and the page comes last; so a report cut short leaves the one before
     it readable.
 
-    Raises: ValueError: the summary is of another version. OSError: the folder cannot be written; it names the file.
+    Raises: ValueError: the summary is of another version, or there is no such language. OSError: the folder cannot be
+        written; it names the file.
     """
     if not isinstance(summary, Summary):
         raise TypeError(f"wanted a foveate.summary.Summary; got {type(summary).__name__}")
     if summary.schema != SCHEMA:
         raise ValueError(f"wanted a summary of schema {SCHEMA}; got {summary.schema!r}: analyse the study again")
+    check_language(language)
     files: dict[str, bytes] = {}
     figures = drawn_figures(summary)
     for name, drawing in figures.items():
@@ -66,7 +72,7 @@ def write_report(summary: Summary, folder: Path | str) -> Path:
     for pictures in ("examples", "gallery"):  # on the page
         values["about"].pop(pictures, None)
     files["summary.json"] = f"{json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)}\n".encode()
-    files["index.html"] = page(summary, figures).encode()
+    files["index.html"] = page(summary, figures, language).encode()
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -131,11 +137,11 @@ class Figure:
         return cls(Markup(drawing.inline()), drawing.reading, data)
 
 
-def page(summary: Summary, figures: Mapping[str, Drawing] | None = None) -> str:
+def page(summary: Summary, figures: Mapping[str, Drawing] | None = None, language: str = "en") -> str:
     """The page's HTML; figures: those of `drawn_figures`, where they are drawn already."""
     drawn = drawn_figures(summary) if figures is None else figures
     pictures = _Pictures(summary.about.get("examples") or {}, summary.about.get("gallery") or {})
-    return (
+    html = (
         environment()
         .get_template("page.html.j2")
         .render(
@@ -159,6 +165,40 @@ def page(summary: Summary, figures: Mapping[str, Drawing] | None = None) -> str:
             ],
         )
     )
+    return translated(html, language, names_of(summary))[0]
+
+
+def names_of(summary: Summary) -> set[str]:
+    """What a translation of the page leaves as it is: names of arms, metrics and classes, and what users wrote."""
+    labels = [arm.label for arm in summary.arms]
+    metrics = [one.name for one in [*summary.metrics, *(found.metric for found in summary.by_class)]]
+    units = [unit for one in summary.metrics for unit in (one.shown_unit, one.unit)]
+    classes = [name for one in summary.details for name in one.confused] + [one.name for one in summary.by_class]
+    about = [str(summary.about.get(key) or "") for key in ("data", "name", "machine", "command")]
+    versions = summary.about.get("versions") or {}
+    about.append(_targets(summary.about.get("targets")))
+    about.append(", ".join(f"{name} {version}" for name, version in versions.items()))
+    items = [case["item"] for cases in (summary.about.get("gallery") or {}).values() for case in cases]
+    errors = [run.error for run in summary.failed]
+    written = [
+        *labels,
+        *metrics,
+        *units,
+        *classes,
+        *about,
+        *items,
+        *errors,
+        summary.setting.network,
+        summary.setting.name,
+    ]
+    return {
+        *written,
+        *map(_titled, metrics),
+        *map(str.strip, written),
+        *ALIKE,
+        *FIGURES,
+        numbers.duration(summary.about.get("seconds")),
+    }
 
 
 def _titled(name: str) -> str:
