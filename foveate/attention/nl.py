@@ -31,11 +31,12 @@ FACTS = Facts(
         "w": "width or max(C // 2, 1)",
         "embedded": "form != 'gaussian'",
         "window": "1 if not sub_sample else 2**min(d, 2) if sub_sample is True else prod(sub_sample)",
-        "K": "P // window",
+        "pooled": "P // window",
+        "K": "pooled // max(S[0] // group_frames, 1) if group_frames else pooled",
         "first": "variant == 'official' if pool_first is None else pool_first",
-        "projected": "K if first else P",
-        "pairs": "{'embedded_gaussian': 2*P*K*w, 'gaussian': P*K*(C + w), 'dot_product': (P + K)*w*w,"
-        " 'concatenation': P*K*w + (P + K)*w}[form]",
+        "projected": "pooled if first else P",
+        "pairs": "{'embedded_gaussian': 2*P*K*w, 'gaussian': P*K*(C + w), 'dot_product': (P + pooled)*w*w,"
+        " 'concatenation': P*K*w + (P + pooled)*w}[form]",
     },
     deviations=(
         Deviation(
@@ -78,8 +79,10 @@ class NonLocal(nn.Module):
         spatial_dims: number of spatial axes, 1, 2 or 3; in a clip (D, H, W) the first is time.
         form: f and its normaliser. "embedded_gaussian" softmax over j of θ(x_i)·φ(x_j); "gaussian" softmax of x_i·x_j;
             "dot_product" θ(x_i)·φ(x_j) / N'; "concatenation" ReLU(w_f·[θ(x_i), φ(x_j)]) / N' (N' keys).
-        width: inner channels of θ, φ and g. None: C // 2, at least 1.
+        width: inner channels of θ, φ and g, above which the rank of θᵀφ cannot be. None: C // 2, at least 1.
         sub_sample: max-pool the keys and values: True by 2 along each axis but time, or a window such as (1, 2, 2).
+        group_frames: of clips, a position looks at those of its run of this many frames, which their number must be a
+            multiple of, if it is larger (the release's 4 for long clips). None: at all.
         pool_first: pool x and then convolve, or convolve and then pool: not the same function. None: as `variant`.
         scale: divide the softmax's logits by the root of the vectors' length. None: as `variant`, embedded form only.
         norm: batch norm after the last convolution.
@@ -106,6 +109,7 @@ class NonLocal(nn.Module):
         form: str = "embedded_gaussian",
         width: int | None = None,
         sub_sample: bool | Sequence[int] = False,
+        group_frames: int | None = None,
         pool_first: bool | None = None,
         scale: bool | None = None,
         norm: bool = True,
@@ -124,10 +128,12 @@ class NonLocal(nn.Module):
             raise ValueError(f"nl: scale=True needs a softmax form (gaussian, embedded_gaussian); got form={form!r}")
         if pool_first is not None and not sub_sample:
             raise ValueError(f"nl: pool_first={pool_first} orders nothing without sub_sample=True")
+        if group_frames is not None and (spatial_dims != 3 or not isinstance(group_frames, int) or group_frames < 1):
+            raise ValueError(f"nl: group_frames goes with spatial_dims=3 and is 1 or more; got {group_frames!r}")
         check_budget("nl", attention_budget_mib)
         self.attention_budget_mib = attention_budget_mib
         official = variant == "official"
-        self.spatial_dims, self.form = spatial_dims, form
+        self.spatial_dims, self.form, self.group_frames = spatial_dims, form, group_frames
         self.window = _window(sub_sample, spatial_dims)
         self.pool_first = official if pool_first is None else pool_first
         self.scaled = (official and form == "embedded_gaussian") if scale is None else scale
@@ -227,6 +233,14 @@ class NonLocal(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("nl", x, self.channels, self.spatial_dims, self.g.weight)
+        if self.group_frames is None or x.shape[2] <= self.group_frames:
+            return self._attended(x)
+        if x.shape[2] % self.group_frames:
+            raise ValueError(f"nl: wanted a multiple of {self.group_frames} frames (group_frames); got {x.shape[2]}")
+        groups = x.unflatten(2, (-1, self.group_frames)).transpose(1, 2)
+        return self._attended(groups.flatten(0, 1)).unflatten(0, groups.shape[:2]).transpose(1, 2).flatten(2, 3)
+
+    def _attended(self, x: Tensor) -> Tensor:
         if self.attention_budget_mib is not None:
             self._keep_within_budget(x)
         queries, keys, values = self._project(x)

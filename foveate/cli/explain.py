@@ -15,7 +15,7 @@ NO_GATES = "has no attention of its own that is recorded: the map alone is shown
 
 
 def explain(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", show_default=False)],
+    images: Annotated[list[Path], typer.Argument(help="Image or video files, or folders of them.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the pictures, arrays and explain.json.", show_default=False)],
     run: Annotated[
         str | None, typer.Option(help="A study's network: DIR, DIR:ARM or DIR:ARM:SEED, or the folder of a run.")
@@ -35,10 +35,13 @@ def explain(
         str | None, typer.Option(help="Layer, or a glob pattern over layers. Default: found by itself.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="Class by name or number, or number of a value. Default: the best.")
+        str | None, typer.Option(help="Class or value by name or number. Default: the best class, the first value.")
     ] = None,
     point: Annotated[
-        str | None, typer.Option(help="y,x in shares of the image: what this point attends to, of affinities.")
+        str | None,
+        typer.Option(
+            help="y,x in shares of the image, or frame,y,x of a clip: what this point attends to, of affinities."
+        ),
     ] = None,
     beside: Annotated[
         str | None,
@@ -54,6 +57,8 @@ def explain(
 
     Example: foveate explain new-photos --run my-study:cbam --out explained
     """
+    from foveate.data.clips.files import ENDINGS as VIDEOS
+    from foveate.data.listing import ENDINGS
     from foveate.devices import require_device
     from foveate.explain.files import explain_files, without_attention
     from foveate.registry import nearest
@@ -70,7 +75,6 @@ def explain(
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out}: wanted a folder; got a file")
     at = None if point is None else _point(point)
-    files = [file for path in images for file in list_files(path)]
     if run is not None:
         networks = [explainable_run(run)]
     else:
@@ -81,6 +85,8 @@ def explain(
         networks.append(explainable_run(beside))
     elif beside is None and run is not None and (plain := plain_beside(run)) is not None:
         networks.append(plain)
+    endings = VIDEOS if networks[0].clips else tuple(ENDINGS)
+    files = [file for path in images for file in list_files(path, endings)]
     root = images[0] if len(images) == 1 and images[0].is_dir() else None
     with Bar(len(files)) as bar:
         rows = explain_files(
@@ -114,14 +120,14 @@ def _words(facts: dict[str, Any]) -> str:
     return f"{facts['network']}: {shown}{', '.join(facts['layers'])}"
 
 
-def _point(text: str) -> tuple[float, float]:
+def _point(text: str) -> tuple[float, float] | tuple[float, float, float]:
     try:
-        y, x = (float(part) for part in text.split(","))
+        shares = [float(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--point: wanted y,x in shares of the image, such as 0.5,0.25; got {text!r}") from None
-    if not (0 <= y <= 1 and 0 <= x <= 1):
-        raise ValueError(f"--point: wanted y,x in shares of the image, 0 to 1; got {text!r}")
-    return y, x
+        shares = []
+    if len(shares) not in (2, 3) or not all(0 <= share <= 1 for share in shares):
+        raise ValueError(f"--point: wanted y,x in shares of the image, 0 to 1, or frame,y,x of a clip; got {text!r}")
+    return (shares[0], shares[1]) if len(shares) == 2 else (shares[0], shares[1], shares[2])
 
 
 def _common(files: list[Path]) -> Path:

@@ -223,10 +223,12 @@ def _scaled(trace: Trace, node: Node) -> bool:
 
 
 def _grids(trace: Trace, node: Node) -> Iterator[tuple[Node, tuple[int, ...]]]:
-    """Spatial sizes of all maps behind a tensor, of the same batch, latest first."""
+    """Spatial sizes of all maps behind a tensor, of the same batch or with the heads in it, latest first."""
     for past in _ancestors(trace, node):
         rank = len(past.shape) - 2
-        if rank not in (1, 2, 3) or past.shape[0] != node.shape[0] or past.op == "input":
+        if rank not in (1, 2, 3) or past.op == "input":
+            continue
+        if past.shape[0] != node.shape[0] and (past.op not in CONVOLUTIONS or past.shape[0] % node.shape[0]):
             continue
         if past.axis == 1:
             yield past, past.shape[2:]
@@ -234,18 +236,35 @@ def _grids(trace: Trace, node: Node) -> Iterator[tuple[Node, tuple[int, ...]]]:
             yield past, past.shape[1:-1]
 
 
+def _axes_of(grid: tuple[int, ...]) -> tuple[int, int]:
+    """How many axes have several positions, and how many there are."""
+    return sum(size > 1 for size in grid), len(grid)
+
+
 def _grid_of(trace: Trace, node: Node, length: int) -> tuple[int, tuple[int, ...]] | None:
     """The number of tokens before the grid, and the grid, of ``length`` tokens."""
     fitting = [grid for _, grid in _grids(trace, node) if math.prod(grid) == length]
-    if fitting:  # the latest of those with most axes: (N, C, L) is a map that was flattened
-        return 0, max(fitting, key=lambda grid: (sum(size > 1 for size in grid), len(grid)))
+    # the latest of those with most axes: (N, C, L) is a map that was flattened
+    best = max(fitting, key=_axes_of, default=None)
+    if best is not None and _axes_of(best)[0] > 1:
+        return 0, best
     for past in (node, *_ancestors(trace, node)):
-        if past.joined is not None and len(past.shape) == 3 and past.shape[:2] == (node.shape[0], length):
+        if (
+            past.joined is not None
+            and len(past.shape) in (3, 4)
+            and (past.shape[0], past.shape[-2])
+            == (
+                node.shape[0],
+                length,
+            )
+        ):  # (N, L, C), or (N, heads, L, C)
             before, inside = past.joined
             if 0 < before == length - inside:
                 found = _grid_of(trace, past, inside)
-                if found is not None:
+                if found is not None and (best is None or _axes_of(found[1])[0] > 1):
                     return before + found[0], found[1]
+    if best is not None:
+        return 0, best
     image = next((n.shape for n in _ancestors(trace, node) if n.op == "input" and len(n.shape) == 4), None)
     if length > 1 and image is not None and image[0] == node.shape[0]:  # cut into patches without a convolution
         high, wide = image[2:]

@@ -46,7 +46,7 @@ class Node:
     scope: tuple[int, ...]
     axis: int | None
     operands: tuple[int | None, ...] = ()
-    joined: tuple[int, int] | None = None  # of a concatenation on axis 1: what precedes its longest operand, and that
+    joined: tuple[int, int] | None = None  # of a concatenation: what precedes its longest operand, and that
 
     @property
     def is_map(self) -> bool:
@@ -163,15 +163,17 @@ def _channel_axis(
 
 
 def _joined(op: str, args: tuple[Any, ...], kwargs: dict[str, Any], known: set[int]) -> tuple[int, int] | None:
-    """Of a concatenation on axis 1: the length before its longest activation (one of ``known``), and that one's."""
+    """Of a concatenation of tokens, on the axis before the last: the length before its longest activation (one of
+    ``known``), and that one's."""
     if op not in ("cat", "concat", "concatenate"):
         return None
     parts = list(nested_tensors(args[0] if args else kwargs.get("tensors")))
     axis = args[1] if len(args) > 1 else kwargs.get("dim", kwargs.get("axis", 0))
-    if not parts or parts[0].dim() < 2 or axis not in (1, 1 - parts[0].dim()):
+    rank = parts[0].dim() if parts else 0
+    if rank < 3 or not isinstance(axis, int) or axis % rank != rank - 2:
         return None
-    longest = max((i for i, part in enumerate(parts) if id(part) in known), key=lambda i: parts[i].shape[1])
-    return sum(part.shape[1] for part in parts[:longest]), parts[longest].shape[1]
+    longest = max((i for i, part in enumerate(parts) if id(part) in known), key=lambda i: parts[i].shape[axis])
+    return sum(part.shape[axis] for part in parts[:longest]), parts[longest].shape[axis]
 
 
 class Watch(TorchFunctionMode):

@@ -19,6 +19,7 @@ FRAMES = 16  # of a clip
 MOST_NUMBERS = 2**31  # of a batch
 KEYPOINTS = 17  # of a person, in COCO
 COCO = 91  # classes as COCO numbers them, with the background
+VIDEOMAE = "hf:videomae"
 
 
 def usual_shape(name: str) -> tuple[int, ...]:
@@ -39,6 +40,8 @@ def usual_shape(name: str) -> tuple[int, ...]:
         return tuple(_timm_facts(rest).get("input_size", PHOTO))
     if source == "hf" and rest in DETECTORS:
         return (3, *(DETECTORS[rest].size,) * 2)
+    if name == VIDEOMAE:
+        return (3, FRAMES, 224, 224)
     return _of_torchvision(rest) if source == "torchvision" else PHOTO
 
 
@@ -54,6 +57,8 @@ def usual_classes(name: str) -> int:
         return int(_timm_facts(rest).get("num_classes") or 1000)
     if source == "hf" and rest in DETECTORS:
         return COCO
+    if name == VIDEOMAE:
+        return 400  # of Kinetics
     weights = _weights_of(rest) if source == "torchvision" else None
     return 1000 if weights is None else len(weights.meta.get("categories", range(1000)))
 

@@ -1,5 +1,5 @@
 """Networks of segmentation_models_pytorch and of transformers, built without weights: those that give logits for every
-pixel, and detectors.
+pixel, detectors, and VideoMAE for clips.
 
 Both are optional: `pip install "foveate[peers]"`.
 """
@@ -24,6 +24,7 @@ HF = {  # name here: class there, options that keep it from reading weights
     "maskformer": ("MaskFormerForInstanceSegmentation", {}),
     "mask2former": ("Mask2FormerForUniversalSegmentation", {}),
     "detr_segmentation": ("DetrForSegmentation", {"use_pretrained_backbone": False}),
+    "videomae": ("VideoMAEForVideoClassification", {}),
 }
 
 
@@ -70,7 +71,8 @@ def from_hf(name: str, num_classes: int, in_channels: int, options: Mapping[str,
     config = cls.config_class(**fixed)
     if unknown := [option for option in options if not hasattr(config, option)]:
         raise TypeError(f"hf:{name} has no option {unknown[0]!r}; {nearest(unknown[0], list(config.to_dict()))}")
-    return PixelLogits(cls(cls.config_class(**fixed, **{"num_labels": num_classes, **options})))
+    network = cls(cls.config_class(**fixed, **{"num_labels": num_classes, **options}))
+    return ClipLogits(network) if name == "videomae" else PixelLogits(network)
 
 
 def _refuse_weights(name: str, options: set[str]) -> None:
@@ -115,3 +117,18 @@ class PixelLogits(nn.Module):
         masks = F.interpolate(masks, x.shape[2:], mode="bilinear", align_corners=False).sigmoid()
         shares = torch.einsum("nqk,nqhw->nkhw", classes.softmax(-1)[..., :-1], masks)
         return shares.clamp_min(TINY).log()
+
+
+class ClipLogits(nn.Module):
+    """A network of transformers that classifies clips of the length and size that its configuration says.
+
+    Shape: (N, 3, T, H, W) → (N, num_classes).
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(pixel_values=x.transpose(1, 2)).logits
+        return logits

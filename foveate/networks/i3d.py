@@ -16,10 +16,11 @@ from foveate.networks.resnet import DEPTHS
 
 KINETICS = 400  # classes
 SHAPE = (3, 8, 224, 224)  # of a clip: every 8th frame of 64, as the released networks take them
-STEMS = ("caffe2", "slowfast", "paper")
+STEMS = ("caffe2", "slowfast", "paper", "image")
 INFLATIONS = ("none", "3x1x1", "3x3x3")
 OVER = ("spacetime", "space", "time")
-WIDTHS = (64, 128, 256, 512)
+STAGES = {14: (1, 1, 1, 1), 26: (2, 2, 2, 2)} | {depth: DEPTHS[depth][1] for depth in (50, 101)}
+WIDTH = 64
 
 
 class NonLocalOver(NonLocal):
@@ -32,8 +33,12 @@ class NonLocalOver(NonLocal):
     Shape: (N, C, T, H, W) → the same.
     """
 
-    def __init__(self, channels: int, *, over: str, form: str, sub_sample: bool) -> None:
-        super().__init__(channels, spatial_dims=3, form=form, sub_sample=sub_sample)
+    def __init__(
+        self, channels: int, *, over: str, form: str, sub_sample: bool, group_frames: int | None, width: int | None
+    ) -> None:
+        super().__init__(
+            channels, spatial_dims=3, form=form, sub_sample=sub_sample, group_frames=group_frames, width=width
+        )
         self.over = over
 
     def forward(self, x: Float[Tensor, "n c t h w"]) -> Float[Tensor, "n c t h w"]:
@@ -84,23 +89,27 @@ class VideoBottleneck(nn.Module):
 
 
 class VideoResNet(nn.Module):
-    """ResNet-50 or -101 over clips. Its tensors are called as those of the network of images that it is inflated from.
+    """A ResNet of bottlenecks over clips. Its tensors are called as those of the network of images it is inflated from.
 
     Args:
-        depth: 50 or 101.
+        depth: 50 or 101, or 14 or 26 with one or two blocks in each stage.
         num_classes: of the linear layer.
         in_channels: of a frame.
         inflation: which convolutions of a block span three frames: "none" (C2D), "3x1x1" (the first 1×1) or "3x3x3"
             (the 3×3); in every block of the first stage, in every other block of the rest, as released. With any, the
             stem's convolution spans five.
         stem: "caffe2" (the frames are halved once, by a pool of 2 after the first stage; the 3×3 pool is not padded),
-            "slowfast" (the same with padding) or "paper" (clips of 32: halved by the first convolution, by a 3×3×3 pool
-            and by a pool of 3 after the first stage).
+            "slowfast" (the same with padding), "paper" (clips of 32: halved by the first convolution, by a 3×3×3 pool
+            and by a pool of 3 after the first stage) or "image" (that of the network of images: time is never pooled; a
+            C2D without non-local blocks then sees each frame by itself).
+        width: channels of the stem; a stage's blocks give 4, 8, 16 and 32 times as many.
         blocks: number of non-local blocks: 0, 1, 5 or 10, placed as in `nl_resnet`; or for each stage the blocks that
             one follows, counted from 0, such as [[], [1, 3], [1, 3, 5], []].
         form: of the affinity, as in the mechanism "nl".
         over: what a position looks at: "spacetime", "space" (its frame) or "time" (its place in all frames).
         sub_sample: keys and values are pooled by 2 in space.
+        group_frames: positions look at those of their run of this many frames, as in the mechanism "nl". None: at all.
+        inner: channels of a non-local block's queries, keys and values. None: half of its map's.
         dropout: before the linear layer, in training.
 
     Shape: (N, in_channels, T, H, W) → (N, num_classes); any T, H and W.
@@ -120,33 +129,40 @@ class VideoResNet(nn.Module):
         in_channels: int = 3,
         inflation: str = "none",
         stem: str = "caffe2",
+        width: int = WIDTH,
         blocks: int | Sequence[Sequence[int]] = 0,
         form: str = "embedded_gaussian",
         over: str = "spacetime",
         sub_sample: bool = True,
+        group_frames: int | None = None,
+        inner: int | None = None,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        if depth not in (50, 101):
-            raise ValueError(f"depth must be 50 or 101; got {depth!r}")
+        if depth not in STAGES:
+            raise ValueError(f"depth must be one of {', '.join(map(str, STAGES))}; got {depth!r}")
+        if not isinstance(width, int) or width < 1:
+            raise ValueError(f"width must be a whole number of 1 or more; got {width!r}")
         for option, value, known in (("inflation", inflation, INFLATIONS), ("stem", stem, STEMS), ("over", over, OVER)):
             if value not in known:
                 raise ValueError(f"{option} must be one of {', '.join(map(repr, known))}; got {value!r}")
-        counts = DEPTHS[depth][1]
+        counts = STAGES[depth]
         followed = _followed(depth, blocks)
         frames, halved = 1 if inflation == "none" else 5, 2 if stem == "paper" else 1
-        self.conv1 = nn.Conv3d(in_channels, 64, (frames, 7, 7), (halved, 2, 2), (frames // 2, 3, 3), bias=False)
-        self.bn1 = nn.BatchNorm3d(64)
+        self.conv1 = nn.Conv3d(in_channels, width, (frames, 7, 7), (halved, 2, 2), (frames // 2, 3, 3), bias=False)
+        self.bn1 = nn.BatchNorm3d(width)
+        self.pool2: nn.Module
         if stem == "paper":
-            self.maxpool: nn.Module = nn.MaxPool3d(3, 2, 1)
-            self.pool2: nn.Module = nn.MaxPool3d((3, 1, 1), (2, 1, 1), (1, 0, 0))
+            self.maxpool = nn.MaxPool3d(3, 2, 1)
+            self.pool2 = nn.MaxPool3d((3, 1, 1), (2, 1, 1), (1, 0, 0))
         else:
-            rim = 1 if stem == "slowfast" else 0
+            rim = 0 if stem == "caffe2" else 1
             self.maxpool = nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, rim, rim))
-            self.pool2 = nn.MaxPool3d((2, 1, 1), (2, 1, 1))
-        channels = 64
+            self.pool2 = nn.Identity() if stem == "image" else nn.MaxPool3d((2, 1, 1), (2, 1, 1))
+        channels = width
         self.stages = tuple(f"layer{stage + 1}" for stage in range(len(counts)))
-        for stage, (name, width) in enumerate(zip(self.stages, WIDTHS, strict=True)):
+        for stage, name in enumerate(self.stages):
+            narrow = width * 2**stage
             units: list[nn.Module] = []
             for index in range(counts[stage]):
                 spans = 3 if _spans_frames(stage, index) else 1
@@ -154,16 +170,23 @@ class VideoResNet(nn.Module):
                 units.append(
                     VideoBottleneck(
                         channels,
-                        width,
+                        narrow,
                         stride=2 if stage and not index else 1,
                         first=spans if inflation == "3x1x1" else 1,
                         second=spans if inflation == "3x3x3" else 1,
-                        attention=NonLocalOver(4 * width, over=over, form=form, sub_sample=sub_sample)
+                        attention=NonLocalOver(
+                            4 * narrow,
+                            over=over,
+                            form=form,
+                            sub_sample=sub_sample,
+                            group_frames=group_frames,
+                            width=inner,
+                        )
                         if non_local
                         else None,
                     )
                 )
-                channels = 4 * width
+                channels = 4 * narrow
             setattr(self, name, nn.Sequential(*units))
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(channels, num_classes)
@@ -197,7 +220,7 @@ def _followed(depth: int, blocks: int | Sequence[Sequence[int]]) -> list[list[in
     """For each stage the blocks that a non-local block follows."""
     if isinstance(blocks, int):
         return blocks_of_stages(depth, blocks) if blocks else [[], [], [], []]
-    counts = DEPTHS[depth][1]
+    counts = STAGES[depth]
     found = [list(indices) for indices in blocks]
     if len(found) != len(counts):
         raise ValueError(f"blocks must be a number, or a list for each of {len(counts)} stages; got {len(found)}")
@@ -211,3 +234,5 @@ for _depth, (_name, _inflation), _blocks in product((50, 101), (("c2d", "none"),
     register_network(f"{'nl_' if _blocks else ''}{_name}_resnet{_depth}", shape=SHAPE)(
         partial(VideoResNet, _depth, inflation=_inflation, blocks=_blocks)
     )
+for _depth, (_name, _inflation) in product((14, 26), (("c2d", "none"), ("i3d", "3x1x1"))):
+    register_network(f"{_name}_resnet{_depth}", shape=SHAPE)(partial(VideoResNet, _depth, inflation=_inflation))

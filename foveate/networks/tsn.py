@@ -68,7 +68,8 @@ class TSN(nn.Module):
 class InteractionAwareTSN(nn.Module):
     """Maps of each frame at one or several scales, one map of all frames by attention, the mean of it, a linear layer.
 
-    The attention keeps the losses of its last training pass; the tasks add them with the weights of `loss_weights`.
+    The attention keeps the losses of its last training pass, that of interaction with features of norm 1; the tasks add
+    them with the weights of `loss_weights`.
 
     Args:
         num_classes: of the logits.
@@ -79,6 +80,7 @@ class InteractionAwareTSN(nn.Module):
         scales: how many of the maps are read, the deepest first: 1 to 4.
         size: positions along each side that the attention works at.
         fusion: of the scales: "sum", "mean" or "max".
+        loss_factors: of the losses of interaction and of attention, beside the task's weights; 0 leaves one out.
         dropout: before the linear layer, in training.
 
     Shape: (N, in_channels, T, H, W) → (N, num_classes); any T, H and W.
@@ -100,6 +102,7 @@ class InteractionAwareTSN(nn.Module):
         scales: int = 3,
         size: Sequence[int] = (7, 7),
         fusion: str = "sum",
+        loss_factors: Sequence[float] = (1.0, 1.0),
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
@@ -109,7 +112,15 @@ class InteractionAwareTSN(nn.Module):
         self.encoder: nn.Module = built
         self.scales = scales
         *shallower, width = built.widths[-scales:]
-        self.attention = InteractionAwarePyramid(width, shallower=shallower, size=size, fusion=fusion, frames="any")
+        self.attention = InteractionAwarePyramid(
+            width,
+            shallower=shallower,
+            size=size,
+            fusion=fusion,
+            frames="any",
+            normalize=True,
+            loss_factors=loss_factors,
+        )
         self.dropout = nn.Dropout(dropout)
         self.fc = nn.Linear(width, num_classes)
         nn.init.normal_(self.fc.weight, std=0.01)

@@ -39,8 +39,8 @@ def plain_beside(text: str) -> Explainable | None:
 def _of(trained: TrainedRun, text: str) -> Explainable:
     run = trained.run
     data = open_data(run.data)
-    if data.prepare is None or len(data.inputs) != 3:
-        raise ValueError(f"{text}: wanted a study on images; got {data.description}")
+    if data.prepare is None or len(data.inputs) not in (3, 4):
+        raise ValueError(f"{text}: wanted a study on images, or on clips of files; got {data.description}")
     task: Any = create_task(run.task, data, **run.task_options)
     prepare, channels = data.prepare, input_channels(run.network, data.inputs[0])
 
@@ -50,7 +50,8 @@ def _of(trained: TrainedRun, text: str) -> Explainable:
 
     names: Any = getattr(task, "classes", None) or getattr(task, "names", ())
     judges = getattr(task, "classes", None) is not None and not task.detects
-    return Explainable(trained.name, trained.model, sample, tuple(names), judges)
+    levels, clips = data.test.levels, len(data.inputs) == 4
+    return Explainable(trained.name, trained.model, sample, tuple(names), judges, levels=levels, clips=clips)
 
 
 def explainable_network(network: str, weights: str | Path | None) -> Explainable:
@@ -66,4 +67,4 @@ def explainable_network(network: str, weights: str | Path | None) -> Explainable
     whole = gives_a_map(trained.model, trained.channels)
     prepare = split.prepare_whole if whole else split.prepare
     names = trained.classes or class_names(trained.outputs)
-    return Explainable(trained.name, trained.model, prepare, tuple(names), True, trained.note)
+    return Explainable(trained.name, trained.model, prepare, tuple(names), True, trained.note, split.levels)

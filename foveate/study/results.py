@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from foveate.explaining import ALIKE, SIMILARITY
 from foveate.files import read_json
 from foveate.items import ITEMS, read_groups, read_items, read_tables
 from foveate.spec import DRAWS, Metric, Study
@@ -104,7 +105,7 @@ def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | 
     ends = [arm.at_an_end for arm in chosen.arms if arm.at_an_end] if chosen else []
     details = _details(folder, runs)
     found = [f"{one.label}: {line}" for one in details for line in one.findings]
-    notes = [*about.get("notes", ()), *ends, *_at_chance(summary), *found]
+    notes = [*about.get("notes", ()), *ends, *_at_chance(summary), *_sanity_notes(summary), *found]
     return replace(
         summary,
         about=summary.about | {"notes": notes},
@@ -168,8 +169,22 @@ def _at_chance(summary: Summary) -> list[str]:
     ]
 
 
+def _sanity_notes(summary: Summary) -> list[str]:
+    """A note for each arm whose maps the network with random weights shares."""
+    found = []
+    for arm in summary.arms:
+        score = arm.estimates.get(SIMILARITY)
+        if score is not None and score.mean >= ALIKE:
+            found.append(
+                f"{arm.label}: its maps may not show what it learned: those with random weights are alike "
+                f"(mean rank correlation {score.mean:.2f}; Adebayo et al., 2018, arXiv:1810.03292)"
+            )
+    return found
+
+
 def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[dict[str, Any]]) -> Setting:
     own = {arm.label for arm in arms if arm.epochs is not None}  # controls that train longer
+    own |= {variant.label for variant in study.variants if variant.prune is not None}
     ran = [int(row["value"]) for row in rows if row["metric"] == "epochs" and row["arm"] not in own]
     epochs = None if study.trainer or "epochs" in study.train.listed else study.train.epochs
     words: dict[str, str] = {}

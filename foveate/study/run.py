@@ -23,7 +23,7 @@ from foveate.study.analyse import decided, next_look
 from foveate.study.checks import check_names
 from foveate.study.estimate import training_seconds
 from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
-from foveate.study.explained import check_explain
+from foveate.study.explained import check_explain, explain_notes
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
@@ -387,7 +387,7 @@ class _Coordinator:
             "task": self.study.task,
             "command": command,
             "toml": study_toml(self.study),
-            "notes": [*self.data.notes, *self.task.notes, *self.plan.notes],
+            "notes": [*self.data.notes, *self.task.notes, *self.plan.notes, *explain_notes(self.study, self.data)],
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.set_meta("about", about)

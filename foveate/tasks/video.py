@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset
 from foveate.tasks.classification import Classification, ClassificationMeter
+from foveate.tasks.clip_baselines import clip_baselines
 from foveate.tasks.pictures import captioned, shown
 from foveate.tasks.task import main_output, register_task
 
@@ -42,9 +43,7 @@ class Video(Classification):
         super().__init__(
             data, label_smoothing=label_smoothing, auxiliary_weight=auxiliary_weight, loss_weights=loss_weights
         )
-        if len(data.inputs) != 4:
-            raise ValueError(f"{data.name}: wanted clips (C, T, H, W) for the task 'video'; got {data.inputs}")
-        self.frames = data.inputs[1]
+        self.frames = clips_of(data, "video")
 
     def check(self, model: nn.Module, batch: Batch) -> None:
         try:
@@ -60,30 +59,53 @@ class Video(Classification):
     def meter(self) -> ClassificationMeter:
         return VideoMeter(self.classes, self.answers)
 
+    def further_baselines(self) -> dict[str, dict[str, float]]:
+        found = clip_baselines(self.data.train, self.data.test, self.outputs, self.frames)
+        return {words: {self.metrics[0].name: accuracy} for words, accuracy in found.items()}
+
     def answers(self, model: nn.Module, inputs: Tensor) -> Tensor:
         """Logits (N, classes) of whole clips: of several samples the logarithm of their mean probability.
 
         Raises: ValueError: if the clips are no whole number of samples long.
         """
-        views, rest = divmod(inputs.shape[2], self.frames)
-        if rest or not views:
-            raise ValueError(f"wanted clips of {self.frames} frames, or several times as many; got {inputs.shape[2]}")
+        samples, views = samples_of(inputs, self.frames)
+        logits = main_output(model(samples)).float()
         if views == 1:
-            return main_output(model(inputs)).float()
-        samples = inputs.unflatten(2, (views, self.frames)).transpose(1, 2).flatten(0, 1)
-        logits = main_output(model(samples)).float().unflatten(0, (-1, views))
-        return torch.log_softmax(logits, -1).logsumexp(1) - np.log(views)
+            return logits
+        return torch.log_softmax(logits.unflatten(0, (-1, views)), -1).logsumexp(1) - np.log(views)
 
     def draw(self, batch: Batch, given: Any) -> list[NDArray[np.uint8]]:
         """The first frames of each clip side by side."""
-        best = None if given is None else main_output(given).argmax(1).tolist()
-        pictures = []
-        for place, (clip, label) in enumerate(zip(batch.inputs, batch.targets["label"].tolist(), strict=True)):
-            line = self.classes[label]
-            if best is not None:
-                line += ": right" if best[place] == label else f", taken for {self.classes[best[place]]}"
-            pictures.append(captioned(np.concatenate(shown(clip[:, :STRIP].transpose(0, 1)), 1), line))
-        return pictures
+        lines = [self.classes[label] for label in batch.targets["label"].tolist()]
+        if given is not None:
+            best = [self.classes[number] for number in main_output(given).argmax(1).tolist()]
+            pairs = zip(lines, best, strict=True)
+            lines = [f"{line}: right" if line == found else f"{line}, taken for {found}" for line, found in pairs]
+        return drawn_clips(batch, lines)
+
+
+def clips_of(data: Dataset, task: str) -> int:
+    """T, frames of a sample. Raises: ValueError: if the samples are no clips."""
+    if len(data.inputs) != 4:
+        raise ValueError(f"{data.name}: wanted clips (C, T, H, W) for the task {task!r}; got {data.inputs}")
+    return data.inputs[1]
+
+
+def samples_of(inputs: Tensor, frames: int) -> tuple[Tensor, int]:
+    """(N, C, views · T, H, W) → (N · views, C, T, H, W), clip after clip, and the number of views.
+
+    Raises: ValueError: if the clips are no whole number of samples long.
+    """
+    views, rest = divmod(inputs.shape[2], frames)
+    if rest or not views:
+        raise ValueError(f"wanted clips of {frames} frames, or several times as many; got {inputs.shape[2]}")
+    return (inputs if views == 1 else inputs.unflatten(2, (views, frames)).transpose(1, 2).flatten(0, 1)), views
+
+
+def drawn_clips(batch: Batch, lines: Sequence[str]) -> list[NDArray[np.uint8]]:
+    """The first frames of each clip side by side above its line."""
+    strips = (np.concatenate(shown(clip[:, :STRIP].transpose(0, 1)), 1) for clip in batch.inputs)
+    return [captioned(strip, line) for strip, line in zip(strips, lines, strict=True)]
 
 
 class VideoMeter(ClassificationMeter):

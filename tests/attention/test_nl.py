@@ -6,7 +6,8 @@ from conftest import golden_files
 from golden import assert_golden, golden_loader, read
 
 import foveate
-from foveate.attention import nl
+from foveate.attention import attention_options, nl
+from foveate.costs import macs
 
 SIZES = {1: (7,), 2: (5, 6), 3: (3, 4, 5)}
 
@@ -192,3 +193,26 @@ def test_the_affinity_that_is_shown_is_the_one_that_is_used(form, sub_sample):
     values = module.g(torch.nn.functional.max_pool2d(x, 2) if sub_sample else x).flatten(2)
     mixed = (seen.maps[""]["affinity"] @ values.mT).mT.unflatten(2, (5, 4))
     torch.testing.assert_close(y, x + module.out(mixed))
+
+
+@pytest.mark.parametrize("form", nl.FORMS)
+def test_positions_of_a_clip_look_at_the_frames_of_their_group(form):
+    torch.manual_seed(5)
+    whole = randomised("nl", 6, spatial_dims=3, form=form, sub_sample=True)
+    grouped = foveate.create_attention("nl", 6, spatial_dims=3, form=form, sub_sample=True, group_frames=2)
+    grouped = grouped.double().eval()
+    grouped.load_state_dict(whole.state_dict())
+    x = torch.randn(2, 6, 6, 4, 6, dtype=torch.float64)
+    with torch.no_grad():
+        wanted = torch.cat([whole(x[:, :, first : first + 2]) for first in (0, 2, 4)], 2)
+        torch.testing.assert_close(grouped(x), wanted)
+        torch.testing.assert_close(grouped(x[:, :, :2]), whole(x[:, :, :2]))
+        with pytest.raises(ValueError, match="wanted a multiple of 2 frames"):
+            grouped(x[:, :, :3])
+    known = {"C": 6, "P": 144, "S": (6, 4, 6), "d": 3, "max": max, "min": min, **attention_options("nl")}
+    known |= {"form": form, "sub_sample": True, "group_frames": 2}
+    for name, expression in nl.FACTS.where.items():
+        known[name] = eval(expression, {}, dict(known))
+    assert eval(nl.FACTS.macs, {}, dict(known)) == macs(grouped, x[:1])
+    with pytest.raises(ValueError, match="group_frames goes with spatial_dims=3"):
+        foveate.create_attention("nl", 6, group_frames=2)

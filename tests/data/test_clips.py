@@ -1,5 +1,6 @@
 """Clips of files, of folders of frames and of lists: which frames a sample has, what is refused, who stays together."""
 
+import struct
 import wave
 
 import av
@@ -154,8 +155,11 @@ def test_people_of_the_real_clips_stay_on_one_side(shared):
 
 
 def test_the_moving_digit_goes_along_its_axis_to_either_side_and_begins_anywhere():
-    made = moving_digits(40, frames=4, clutter=0)
-    assert (made["clips"] == moving_digits(60, frames=4, clutter=0)["clips"][:40]).all()
+    made = moving_digits(80, frames=4, clutter=0)
+    assert (moving_digits(9, frames=4, clutter=0)["clips"] == made["clips"][:9]).all()
+    counts = np.zeros((10, 4), int)
+    np.add.at(counts, (made["digits"], made["labels"]), 1)
+    assert (counts == 2).all(), "a digit says nothing of its axis"
     axes = np.array([AXES[CLASSES[label]] for label in made["labels"]])
     speeds = (made["steps"] * axes).sum(1) // (axes**2).sum(1)
     assert (made["steps"] == speeds[:, None] * axes).all()
@@ -163,3 +167,56 @@ def test_the_moving_digit_goes_along_its_axis_to_either_side_and_begins_anywhere
     for clip, step in zip(made["clips"].astype(int), made["steps"], strict=True):
         ink = clip[0] > 120
         assert (clip[1][np.roll(ink, tuple(step), (0, 1))] > 70).all(), "the next frame has the ink a step away"
+
+
+def test_three_squares_along_the_long_side_are_shown_of_each_sample(tmp_path):
+    pixels = np.zeros((24, 48, 3), np.uint8)
+    pixels[:, 16:32], pixels[:, 32:] = 100, 200
+    for label, turned in (("wide", False), ("tall", True)):
+        for clip in range(2):
+            for number in range(2):
+                file = tmp_path / label / str(clip) / f"{number}.png"
+                file.parent.mkdir(parents=True, exist_ok=True)
+                shown = pixels.transpose(1, 0, 2) if turned else pixels
+                Image.fromarray(shown + np.uint8(10 * number + clip)).save(file)
+    options = {"frames": 2, "crops": 3, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    test = open_data(DataSpec(kind="clips", source=str(tmp_path), size=24, test_fraction=0.5, options=options)).test
+    x = test.batch(range(2), None).inputs * 255
+    assert x.shape == (2, 3, 6, 24, 24), "the frames of each square, one square after the other"
+    for sample, clip in zip(x.mean((1, 3, 4)), test.clips, strict=True):
+        off = int(clip.name)
+        wanted = [level + 10 * frame + off for level in (100 / 3, 100, 500 / 3) for frame in (0, 1)]
+        assert np.allclose(sample, wanted, atol=0.5)
+    with pytest.raises(ValueError, match="crops: wanted 1 or 3; got 2"):
+        open_data(DataSpec(kind="clips", source=str(tmp_path), size=24, options={"crops": 2}))
+
+
+def turned(path, degrees):
+    """The file with this rotation in the matrix of its track: degrees clockwise that a player turns its frames by."""
+    content = bytearray(path.read_bytes())
+    place = content.index(b"tkhd") + 4
+    matrix = place + (52 if content[place] == 1 else 40)
+    a, b, c, d = {90: (0, 1, -1, 0), 180: (-1, 0, 0, -1), 270: (0, -1, 1, 0)}[degrees]
+    content[matrix : matrix + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(("degrees", "corner"), [(90, "right"), (180, "bottom right"), (270, "bottom")])
+def test_a_clip_is_turned_as_its_rotation_flag_says(degrees, corner, tmp_path):
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", 10)
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        pixels = np.zeros((32, 48, 3), np.uint8)
+        pixels[:16, :16] = 240  # upper left
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels)))
+        container.mux(stream.encode(None))
+    seen = look(turned(tmp_path / "a.mp4", degrees), None, None)
+    assert (seen.frames, seen.size) == (3, (48, 32) if degrees == 180 else (32, 48))
+    frame = np.asarray(read_frames(tmp_path / "a.mp4", [1])[0]).mean(2)
+    high, wide = frame.shape
+    rows = slice(high - 16, None) if "bottom" in corner else slice(16)
+    columns = slice(wide - 16, None) if "right" in corner else slice(16)
+    assert frame[rows, columns].mean() > 200
+    assert frame.sum() - frame[rows, columns].sum() < 0.1 * frame.sum()

@@ -59,6 +59,12 @@ FACTS = Facts(
             "none released",
             "kept; under sum and mean fusion the softmax cancels it, so its gradient is zero",
         ),
+        Deviation(
+            "size of X in l_interactive",
+            "−tr(A X Xᵀ Aᵀ)",
+            "none released",
+            "as the paper has it; normalize=True divides by tr(X Xᵀ), without which trained features grow",
+        ),
         Deviation("initialisation", "not given", "none released", "W uniform in ±1/√C_j, b zero"),
         Deviation("losses over a batch", "one sample", "none released", "a value for each sample; their mean is meant"),
     ),
@@ -71,16 +77,6 @@ class _Attended(NamedTuple):
     softmax: Tensor  # (N, n, K·n)
     normed: Tensor  # (N, n, K·n)
     m: Tensor  # (N, n, C)
-
-
-def _losses_of(x: Tensor, y: list[Tensor], softmax: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
-    """l_interactive, and the square of l_attn."""
-    return interactive_loss(normed, x), squared_attention_loss(softmax, (torch.softmax(one, -1) for one in y))
-
-
-def _whole_losses(seen: _Attended) -> Losses:
-    interactive, alike = _losses_of(*seen[:4])
-    return Losses(interactive, alike.sqrt())
 
 
 @register_attention("iastp", FACTS)
@@ -102,6 +98,9 @@ class InteractionAwarePyramid(nn.Module):
         fusion: F, "sum", "mean" or "max" over the scales.
         frames: K of a clip (N, C, K, *S), whose frames become one map; "any": a clip of any K, as no weight
             depends on it; None: a map (N, C, *S).
+        normalize: take X with a Frobenius norm of 1 in l_interactive, which lies between −n and n·(n − 1) then. The
+            paper's has no least value: features that are trained with it grow without end.
+        loss_factors: of l_interactive and l_attn in `losses()`; 0 leaves one out.
         attention_budget_mib: refuse maps for which X of each scale, M and the pairs in memory, in training those of
             `losses()`, would take more MiB than this. None: no bound.
 
@@ -125,6 +124,8 @@ class InteractionAwarePyramid(nn.Module):
         resize: bool = True,
         fusion: str = "sum",
         frames: int | Literal["any"] | None = None,
+        normalize: bool = False,
+        loss_factors: Sequence[float] = (1.0, 1.0),
         attention_budget_mib: float | None = None,
     ) -> None:
         super().__init__()
@@ -136,9 +137,11 @@ class InteractionAwarePyramid(nn.Module):
         if frames not in (None, "any") and (not isinstance(frames, int) or frames < 1):
             raise ValueError(f"iastp: frames must be a positive number, 'any' or None; got {frames!r}")
         check_budget("iastp", attention_budget_mib)
-        self.attention_budget_mib = attention_budget_mib
+        if len(loss_factors) != 2 or min(loss_factors) < 0:
+            raise ValueError(f"iastp: loss_factors must be two numbers of 0 or more; got {loss_factors!r}")
+        self.attention_budget_mib, self.loss_factors = attention_budget_mib, tuple(loss_factors)
         self.spatial_dims = spatial_dims
-        self.resize, self.fusion, self.frames = resize, fusion, frames
+        self.resize, self.fusion, self.frames, self.normalize = resize, fusion, frames, normalize
         n, widths = self.size.numel(), (*shallower, channels)
         self.W = nn.ParameterList(torch.empty(n, width).uniform_(-1, 1) / width**0.5 for width in widths)
         self.b = nn.ParameterList(torch.zeros(n) for _ in widths)
@@ -222,9 +225,19 @@ class InteractionAwarePyramid(nn.Module):
         """All intermediate results: X of the current map, Y of each scale, a (softmax), A (normed) and M."""
         return self._whole(self._all_positions(x))
 
+    def _losses_of(self, x: Tensor, y: list[Tensor], softmax: Tensor, normed: Tensor) -> tuple[Tensor, Tensor]:
+        """l_interactive, and the square of l_attn."""
+        if self.normalize:
+            x = F.normalize(x.flatten(1), dim=1).view_as(x)
+        return interactive_loss(normed, x), squared_attention_loss(softmax, (torch.softmax(one, -1) for one in y))
+
+    def _whole_losses(self, seen: _Attended) -> Losses:
+        interactive, alike = self._losses_of(*seen[:4])
+        return Losses(interactive, alike.sqrt())
+
     def _rows_losses(self, rows: slice, *positions: Tensor) -> tuple[Tensor, Tensor]:
         """The terms of these rows alone in l_interactive, and in the square of l_attn."""
-        return _losses_of(positions[-1], *self._weights(list(positions), rows))
+        return self._losses_of(positions[-1], *self._weights(list(positions), rows))
 
     def _between(self, rows: slice, others: slice, *positions: Tensor) -> Tensor:
         """The terms of the products of these rows with the others in l_interactive; each pair is in A Aᵀ twice."""
@@ -245,7 +258,7 @@ class InteractionAwarePyramid(nn.Module):
         rows = self._rows_at_once(len(positions[-1]), positions[-1].shape[1], self.size.numel())
         if torch.compiler.is_compiling() or rows == self.size.numel():
             seen = self._whole(positions)
-            m, later = seen.m, partial(_whole_losses, seen)
+            m, later = seen.m, partial(self._whole_losses, seen)
         else:
             cut = parts(self.size.numel(), rows)
             m = torch.cat([checkpoint(self._part, some, *positions, use_reentrant=False) for some in cut], 1)
@@ -259,7 +272,7 @@ class InteractionAwarePyramid(nn.Module):
         """l_interactive and l_attn of the last forward pass in training, a value for each sample."""
         if self._last is None:
             raise RuntimeError("iastp: no losses yet; they are kept from a forward pass in training mode")
-        return self._last()
+        return Losses(*(factor * loss for factor, loss in zip(self.loss_factors, self._last(), strict=True)))
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}  # the last pass belongs to its graph, which is not copied

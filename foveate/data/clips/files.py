@@ -6,10 +6,12 @@ import re
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from foveate.data import decode
@@ -100,6 +102,25 @@ def read_frames(path: Path, numbers: Sequence[int]) -> list[Image.Image]:
         raise ValueError(f"{path}: {one_line(error)}; it could be read when the data were checked") from None
 
 
+def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], rate: float = 8.0) -> None:
+    """Pictures (H, W, 3) of one size as an mp4 file in H.264; odd sides get a white row or column.
+
+    Raises: ValueError: no frames, or PyAV is not installed.
+    """
+    if not frames:
+        raise ValueError(f"{path}: wanted frames to write; got none")
+    av = _reader()
+    high, wide = (side + side % 2 for side in frames[0].shape[:2])
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(rate).limit_denominator(1000))
+        stream.width, stream.height, stream.pix_fmt = wide, high, "yuv420p"
+        for frame in frames:
+            whole = np.full((high, wide, 3), 255, np.uint8)
+            whole[: frame.shape[0], : frame.shape[1]] = frame
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(whole, format="rgb24")))
+        container.mux(stream.encode())
+
+
 def frame_files(folder: Path) -> list[Path]:
     """The images of a folder of frames, in the order of the numbers in their names."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in FRAME_ENDINGS and file.name[0] != "."]
@@ -143,4 +164,4 @@ def _reader() -> Any:
     try:
         return importlib.import_module("av")
     except ImportError:
-        raise NoVideoError("a video; reading it needs PyAV (pip install 'foveate[video]')") from None
+        raise NoVideoError("a video; PyAV is needed for it (pip install 'foveate[video]')") from None

@@ -87,8 +87,10 @@ class Clips(Split):
     Args:
         clips, seen: n.
         labels: (n,) class numbers: the target "label".
+        identities: (n,) numbers of the groups: the target "identity"; None: the clips have none.
         sampling, preprocessing: of the frames.
         views: samples of each clip that evaluation gives, one after the other along T.
+        crops: squares of each of these samples, one after the other too: 1, the middle, or 3 along the long side.
         flip: half of the samples of training are mirrored.
         contents_alike: as `Split` has it.
     """
@@ -98,16 +100,19 @@ class Clips(Split):
         clips: Sequence[Clip],
         seen: Sequence[Seen],
         labels: NDArray[np.int64],
+        identities: NDArray[np.int64] | None,
         sampling: Sampling,
         preprocessing: Preprocessing,
         *,
         views: int,
+        crops: int,
         flip: bool,
         contents_alike: NDArray[np.int64],
     ) -> None:
         self.clips, self.seen, self.sampling, self.preprocessing = clips, seen, sampling, preprocessing
-        self.views, self.flip, self.contents_alike = views, flip, contents_alike
+        self.views, self.crops, self.flip, self.contents_alike = views, crops, flip, contents_alike
         self.labels = self.strata = labels
+        self.identities = identities
         if clips and clips[0].group is not None:
             self.groups = np.array([clip.group for clip in clips], np.str_)
         sizes = [one.frames * one.size[0] * one.size[1] * 3 for one in seen]
@@ -125,19 +130,26 @@ class Clips(Split):
     def batch(self, items: Sequence[int], augment: tuple[int, int] | None) -> Batch:
         wanted = self.checked(items)
         draws = None if augment is None else uniforms(augment, wanted, 5 + self.sampling.frames)
-        count, side = self.sampling.frames * (self.views if draws is None else 1), self.preprocessing.image_size
+        count = self.sampling.frames * (self.views * self.crops if draws is None else 1)
+        side = self.preprocessing.image_size
         pixels = np.empty((len(wanted), count, side, side, 3), np.uint8)
         for place, item in enumerate(wanted):
             self._fill(pixels[place], int(item), None if draws is None else draws[place])
         x = torch.from_numpy(pixels).permute(0, 4, 1, 2, 3).float().contiguous()
         x.sub_(self._offset).mul_(self._scale)
-        return Batch(x, {"label": torch.from_numpy(self.labels[wanted])}, torch.from_numpy(wanted))
+        targets = {"label": torch.from_numpy(self.labels[wanted])}
+        if self.identities is not None:
+            targets["identity"] = torch.from_numpy(self.identities[wanted])
+        return Batch(x, targets, torch.from_numpy(wanted))
 
     def _fill(self, pixels: NDArray[np.uint8], item: int, draws: NDArray[np.float64] | None) -> None:
         length = self.seen[item].frames
         if draws is None:
+            shown = pixels.reshape(self.views, self.crops, self.sampling.frames, *pixels.shape[1:])
             for place, image in enumerate(self._frames(item, self.sampling.of_test(length, self.views))):
-                pixels[place] = self.preprocessing.pixels(image)
+                view, frame = divmod(place, self.sampling.frames)
+                for crop, square in enumerate(_squares(image, self.crops)):
+                    shown[view, crop, frame] = self.preprocessing.pixels(square)
             return
         images = self._frames(item, self.sampling.of_training(length, draws[5:]))
         side, (wide, high) = self.preprocessing.image_size, images[0].size
@@ -145,8 +157,8 @@ class Clips(Split):
         for place, image in enumerate(images):
             x, y = image.width / wide, image.height / high  # 1, but where the size changes within a clip
             box = (left * x, top * y, min(right * x, image.width), min(bottom * y, image.height))
-            shown = self.preprocessing.in_order(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
-            pixels[place] = shown[:, ::-1] if self.flip and draws[4] < 0.5 else shown
+            part = self.preprocessing.in_order(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
+            pixels[place] = part[:, ::-1] if self.flip and draws[4] < 0.5 else part
 
     def _frames(self, item: int, places: NDArray[np.int64]) -> list[Image.Image]:
         first, path = self.seen[item].first, self.clips[item].path
@@ -168,6 +180,15 @@ class Clips(Split):
         return ((x - self._offset) * self._scale)[0].contiguous()
 
 
+def _squares(image: Image.Image, crops: int) -> list[Image.Image]:
+    """The image, of which a square is shown; of three crops the first, middle and last square along its long side."""
+    if crops == 1:
+        return [image]
+    side, (wide, high) = min(image.size), image.size
+    starts = [(share * (wide - side) // 2, share * (high - side) // 2) for share in range(crops)]
+    return [image.crop((left, top, left + side, top + side)) for left, top in starts]
+
+
 def find_problems(
     folder: Path,
     *,
@@ -185,7 +206,7 @@ def find_problems(
     return _usable(list_clips(folder, labels, group), least, skip_bad, progress)[2]
 
 
-@register_data("clips", recognises=is_of_clips, check=find_problems, tasks=("video",))
+@register_data("clips", recognises=is_of_clips, check=find_problems, tasks=("video", "reidentification"))
 def open_clips(
     spec: DataSpec,
     *,
@@ -194,6 +215,7 @@ def open_clips(
     sampling: str = "segments",
     stride: int = 2,
     views: int = 1,
+    crops: int = 1,
     short: str = "refuse",
     flip: bool = True,
     crop_pct: float = 1.0,
@@ -209,12 +231,14 @@ def open_clips(
     A list is clips.csv with the columns file, label and, where wanted, start, end, split and group; or labels.json. It
     lies in the folder, as its files do. Start and end are seconds of a video, or numbers of frames in a folder of
     them. Of clips without parts of their own, test_fraction of each class is held out. Augmentation: other frames, a
-    random part and mirror images, the same for all frames of a sample. The target is "label".
+    random part and mirror images, the same for all frames of a sample. The targets are "label" and, of clips with
+    groups, "identity", the group.
 
     Args:
         spec: its size is the side of square frames; None: 112.
         progress: called with (clips read, clips in all) while they are read for the first time.
         frames, sampling, stride, views: of a sample, as `Sampling` has them.
+        crops: of each of these samples: 1, the middle square of its frames, or 3 squares along the long side.
         short: of a clip with too few frames: "refuse" the folder, or "repeat" its last one.
         flip: mirror half of the samples of training.
         crop_pct, interpolation, mean, std: of `Preprocessing`.
@@ -230,6 +254,8 @@ def open_clips(
     chosen = Sampling(sampling, frames, stride, views)
     size = spec.size or (SIDE, SIDE)
     preprocessing = Preprocessing.square(folder, size, crop_pct, interpolation, mean, std, False)
+    if crops not in (1, 3):
+        raise ValueError(f"crops: wanted 1 or 3; got {crops!r}")
     listing = list_clips(folder, labels, group)
     if any(problem.kind == "folder" for problem in listing.problems):
         complain(folder, listing.problems, 0)
@@ -239,6 +265,10 @@ def open_clips(
     numbers = np.array([number[clip.label] for clip in listing.clips], np.int64)
     alike = np.unique([one.digest for one in seen], return_inverse=True)[1].astype(np.int64)
     groups = [clip.group for clip in listing.clips]
+    targets, identities = {"label": Target("class", listing.classes)}, None
+    if groups[0] is not None:
+        names, identities = np.unique(np.array(groups, np.str_), return_inverse=True)
+        targets["identity"] = Target("class", tuple(names.tolist()))
     divided = divide(
         folder,
         [clip.part for clip in listing.clips],
@@ -255,9 +285,11 @@ def open_clips(
             [listing.clips[place] for place in places],
             [seen[place] for place in places],
             numbers[places],
+            None if identities is None else identities[places].astype(np.int64),
             chosen,
             preprocessing,
             views=views if part == "test" else 1,
+            crops=crops if part == "test" else 1,
             flip=flip,
             contents_alike=alike[places],
         )
@@ -270,14 +302,14 @@ def open_clips(
     return Dataset(
         name=name,
         inputs=(3, frames, side, side),
-        targets={"label": Target("class", listing.classes)},
+        targets=targets,
         train=made["train"],
         test=made["test"],
         fingerprint=hashlib.sha256(text.encode(errors="replace")).hexdigest()[:16],
         description=f"{name}: {counts} clips, {frames} frames of {side}×{side} pixels, {len(listing.classes)} classes",
         about={
             "augmentation": "other frames, a random part of the image" + ", mirror images" * flip,
-            "sampling": str(chosen),
+            "sampling": str(chosen) + f", {crops} squares of each" * (crops > 1),
             "preprocessing": str(preprocessing),
             "clip lengths": f"{min(lengths)} to {max(lengths)} frames",
         },

@@ -5,17 +5,19 @@ begins anywhere, so that one frame alone is as likely of every class: only a net
 """
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from foveate.data.cache import Arrays, load_arrays, save_arrays
 from foveate.data.dataset import Dataset, Progress, Target, register_data
+from foveate.data.digits import CLASSES as DIGITS
 from foveate.data.digits import SIDE, SMALLEST, Part, layer, scenes
 from foveate.data.in_memory import Samples, in_memory
 from foveate.spec import EMBEDDED, DataSpec
 
-VERSION = 1  # of the generator: part of the cache's file names
+VERSION = 2  # of the generator: part of the cache's file names
 TRAIN, TEST = 800, 400  # clips, where the specification does not say
 FRAMES = 8
 SEED = 0
@@ -24,13 +26,13 @@ AXES = {"horizontal": (0, 1), "vertical": (1, 0), "falling": (1, 1), "rising": (
 CLASSES = tuple(AXES)
 
 
-@register_data("moving_digits", recognises=lambda source: source == EMBEDDED, tasks=("video",))
+@register_data("moving_digits", recognises=lambda source: source == EMBEDDED, tasks=("video", "reidentification"))
 def open_moving_digits(
     spec: DataSpec, *, progress: Progress | None = None, frames: int = FRAMES, clutter: int = 4
 ) -> Dataset:
     """A digit that moves along one of four axes; train_items and test_items: how many clips.
 
-    The target is "label", the axis. No original digit is in both parts.
+    The targets are "label", the axis, and "identity", which digit moves. No original digit is in both parts.
 
     Args:
         spec: its size is that of the frames, 32×32 where it does not say.
@@ -59,12 +61,12 @@ def open_moving_digits(
     test = _samples(counts["test_items"], size[0], "test", frames, clutter)
     digest = hashlib.sha256()
     for clips, targets in (train, test):
-        digest.update(clips.tobytes() + targets["label"].tobytes())
+        digest.update(clips.tobytes() + targets["label"].tobytes() + targets["identity"].tobytes())
     return in_memory(
         spec.model_copy(update={"train_items": None, "test_items": None, "size": None}),
         train,
         test,
-        {"label": Target("class", CLASSES)},
+        {"label": Target("class", CLASSES), "identity": Target("class", DIGITS)},
         name="moving digits",
         fingerprint=digest.hexdigest()[:16],
         content="a handwritten digit that moves along one of four axes among still pieces of others, with noise",
@@ -74,7 +76,7 @@ def open_moving_digits(
 
 def _samples(count: int, side: int, part: Part, frames: int, clutter: int) -> Samples:
     made = moving_digits(count, SEED, side, part, frames=frames, clutter=clutter)
-    return made["clips"][:, None], {"label": made["labels"]}
+    return made["clips"][:, None], {"label": made["labels"], "identity": made["digits"]}
 
 
 def moving_digits(
@@ -82,24 +84,28 @@ def moving_digits(
 ) -> Arrays:
     """n clips; the same arguments give the same bytes, made once and cached. Clip i does not depend on n.
 
-    Returns: clips, uint8 (n, frames, H, W); labels, int64 (n,), numbers of `CLASSES`; steps, int64 (n, 2), pixels down
-        and right that the digit moves by from one frame to the next.
+    Returns: clips, uint8 (n, frames, H, W); labels, int64 (n,), numbers of `CLASSES`; digits, int64 (n,), 0 to 9, the
+        one that moves; steps, int64 (n, 2), pixels down and right that it moves by from one frame to the next.
     """
     name = f"moving-digits-v{VERSION}-{split}-{n}-{image_size}-{frames}-{clutter}-{seed}"
     if kept := load_arrays(name):
         return kept
+    index = np.arange(n, dtype=np.int64)
     made = Arrays(
         clips=np.empty((n, frames, image_size, image_size), np.uint8),
-        labels=np.arange(n, dtype=np.int64) % len(CLASSES),
+        labels=(index + index // 20)
+        % len(CLASSES),  # each digit, which is that of index mod 10, equally often with each
+        digits=np.empty(n, np.int64),
         steps=np.empty((n, 2), np.int64),
     )
     axes = np.array(list(AXES.values()))
-    for index, scene in enumerate(scenes(n, seed, image_size, split)):
-        rng = np.random.Generator(np.random.PCG64([VERSION, seed, int(split == "test"), index, 3]))
-        speed = int(rng.integers(image_size // 16, image_size // 10, endpoint=True))
-        step = axes[made["labels"][index]] * speed * int(rng.choice([-1, 1]))
+    for place, scene in enumerate(scenes(n, seed, image_size, split)):
+        rng = np.random.Generator(np.random.PCG64([VERSION, seed, int(split == "test"), place, 3]))
+        side = int(rng.integers(image_size // 4, image_size * 3 // 8, endpoint=True))
+        speed = int(rng.integers(image_size // 10, image_size // 6, endpoint=True))
+        step = axes[made["labels"][place]] * speed * int(rng.choice([-1, 1]))
         start = rng.integers(0, image_size, 2)
-        digit = layer(scene.target, image_size)
+        digit = layer(replace(scene.target, height=side, width=side), image_size)
         still: NDArray[np.int64] = np.zeros_like(digit)
         for piece in scene.clutter[:clutter]:
             still = np.maximum(still, layer(piece, image_size) // 2)
@@ -107,7 +113,7 @@ def moving_digits(
             down, right = start + frame * step
             canvas = np.maximum(still, np.roll(digit, (int(down), int(right)), (0, 1)))
             noise = rng.integers(-12, 13, (3, image_size, image_size)).sum(0)
-            made["clips"][index, frame] = np.clip(canvas + 20 + noise, 0, 255)
-        made["steps"][index] = step
+            made["clips"][place, frame] = np.clip(canvas + 20 + noise, 0, 255)
+        made["digits"][place], made["steps"][place] = scene.label, step
     save_arrays(name, made)
     return made
