@@ -78,7 +78,7 @@ def api_page() -> str:
         if inspect.ismodule(found):
             lines += ["", f"## foveate.{name}", "", *_documented(found)]
             for part in found.__all__:
-                if callable(getattr(found, part)):
+                if inspect.isclass(getattr(found, part)) or inspect.isroutine(getattr(found, part)):
                     lines += _entry(f"foveate.{name}.{part}", getattr(found, part), "###")
         else:
             lines += _entry(f"foveate.{name}", found, "##")

@@ -10,6 +10,7 @@ POINTING, ENERGY, COVERAGE, IOU = "pointing game", "energy inside", "coverage", 
 PROBABILITY = "true class probability"
 DELETION, INSERTION, ROAD = "deletion area", "insertion area", "ROAD area"
 SIMILARITY = "similarity to random weights"  # of maps, to those of the network with random weights
+ALIKE = 0.5  # mean rank correlation from which maps of a network with random weights are called alike
 
 
 class Explaining(Frozen):

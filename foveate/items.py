@@ -23,6 +23,7 @@ from foveate.files import write_whole
 ITEMS = "items.npz"
 TABLE = ":"  # begins what is no metric
 GROUPS = ":groups"
+ANSWERS = "answers"  # table of a classification: item, true, predicted
 
 
 def write_items(

@@ -47,7 +47,9 @@ class Store:
         if read_only:
             if not path.is_file():
                 raise ValueError(f"{path.parent}: wanted the folder of a study; it holds no {path.name}")
-            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=30)
+            # without a writer's log beside it nobody writes, and reading need not leave files of its own
+            alone = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+            self._db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro{alone}", uri=True, timeout=30)
         else:
             self._db = sqlite3.connect(path, timeout=30, isolation_level=None)
         try:

@@ -26,11 +26,12 @@ FLOORS = [
     {"attention"},  # the mechanisms
     {"insertion"},  # sites, insert, remove
     {"networks"},  # whole networks
-    {"data", "official", "saving"},  # what comes from outside, what goes there
+    {"architecture", "data", "official", "saving"},  # what a network consists of; what comes from outside, goes there
     {"tasks"},  # head, loss, metrics over data
     {"trained", "compress"},  # a network with trained weights, by name; smaller networks from trained ones
     {"train", "costs", "explain"},  # work
     {"study", "report"},  # story
+    {"web"},  # the explorer page
     {"cli"},  # door
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}

@@ -16,6 +16,7 @@ from foveate.cli import (
     cost,
     data,
     demo,
+    draw,
     evaluate,
     explain,
     guidelines,
@@ -24,6 +25,7 @@ from foveate.cli import (
     refine,
     roofline,
     study,
+    web,
 )
 from foveate.cli.imports import with_imports
 
@@ -38,6 +40,7 @@ app = typer.Typer(
 app.command("demo")(demo.demo)
 app.command("list")(inspect.list_)
 app.command("show")(inspect.show)
+app.command("draw")(draw.draw)
 app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
 app.command("compare")(compare.compare)
@@ -49,6 +52,7 @@ app.command("latency")(calibrate.latency)
 app.command("predict")(predict.predict)
 app.command("refine")(refine.refine)
 app.command("roofline")(roofline.roofline)
+app.command("web")(web.web)
 app.add_typer(study.app, name="study")
 app.add_typer(data.app, name="data")
 app.add_typer(guidelines.app, name="guidelines")

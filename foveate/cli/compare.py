@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from foveate.cli.outcome import write_and_print, write_and_print_across
+from foveate.cli.outcome import Language, write_and_print, write_and_print_across
 from foveate.spec import Metric
 
 
@@ -68,6 +68,7 @@ def compare(
     out: Annotated[Path | None, typer.Option(help="Folder of the page. Default: RESULTS-report; none with --json.")] = (
         None
     ),
+    lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Judge results from a table: paired differences, intervals, Holm's correction, figures and page as of a study.
@@ -91,9 +92,9 @@ def compare(
     if dataset is not None:
         tables = by_dataset(file, dataset)
         found = {name: compare_table(table, judged, **options) for name, table in tables.items()}
-        write_and_print_across(found, folder, as_json=as_json)
+        write_and_print_across(found, folder, as_json=as_json, language=lang)
     else:
-        write_and_print(compare_table(file, judged, **options), folder, as_json=as_json)
+        write_and_print(compare_table(file, judged, **options), folder, as_json=as_json, language=lang)
 
 
 def _judged(name: str, unit: str, better: str) -> Metric:

@@ -35,7 +35,7 @@ def explain(
         str | None, typer.Option(help="Layer, or a glob pattern over layers. Default: found by itself.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="Class by name or number, or number of a value. Default: the best.")
+        str | None, typer.Option(help="Class or value by name or number. Default: the best class, the first value.")
     ] = None,
     point: Annotated[
         str | None,

@@ -2,12 +2,15 @@
 
 import inspect
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from foveate.cli import parse
+from foveate.cli.draw import draw_marked, marking, show_network
 from foveate.cli.sample import Channels, Classes, Shape, Size, build, sample_shape
+from foveate.registry import nearest
 from foveate.variant import PLAIN
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -41,12 +44,15 @@ def list_(pattern: Annotated[str, typer.Argument(help="A glob pattern.")] = "*",
 
 
 def show(
-    name: Annotated[str, typer.Argument(help="A mechanism, or a *.safetensors file of ours.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(help="A mechanism, a network, or a *.safetensors file of ours.", show_default=False)
+    ],
     as_json: Json = False,
 ) -> None:
     """Show one mechanism: equation, paper, options, variants, costs, and where paper and code part.
 
-    Or what a saved or converted network says of itself: how it is built, where its weights are from.
+    Or a network, by any name that a network has: its options, steps, attention. Or what a saved or converted network
+    says of itself: how it is built, where its weights are from.
 
     Example: foveate show cbam
     """
@@ -55,7 +61,15 @@ def show(
         return
     from dataclasses import asdict
 
-    from foveate.attention import attention_class, attention_facts, attention_options
+    from foveate.attention import attention_class, attention_facts, attention_options, list_attention
+    from foveate.networks import list_networks
+
+    if ":" in name or name in list_networks():
+        show_network(name, as_json)
+        return
+    if name not in list_attention():
+        both = [*list_attention(), *list_networks()]
+        raise LookupError(f"no attention and no network is called {name!r}; {nearest(name, both)}")
 
     cls, facts = attention_class(name), attention_facts(name)
     options = {
@@ -119,6 +133,9 @@ def sites(
     image_size: Size = None,
     channels: Channels = None,
     num_classes: Classes = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="Draw the network with these places marked, .svg or .png.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show the places of a network where attention can go, and what a mechanism would add there.
@@ -132,7 +149,10 @@ def sites(
     from foveate.insertion import draw, format_sites, insert
     from foveate.insertion import sites as find
     from foveate.networks import example_input
+    from foveate.report import picture_path
 
+    if picture is not None:
+        picture_path(picture)
     sample = sample_shape(model, shape, image_size, channels, batch_size=2)
     network = build(model, sample, num_classes)
     where = at.split(",") if at and "," in at else at
@@ -143,6 +163,10 @@ def sites(
         found = find(network, example, where)
         drawn = f"{draw(network, example, where)}\n\n{format_sites(found)}"
         typer.echo(json.dumps([asdict(site) for site in found]) if as_json else drawn)
+        if picture is not None:
+            names = list(dict.fromkeys(site.name for site in found))
+            insert(network, marking(), at=names, example=example)
+            draw_marked(network, example, model, picture)
         return
     wanted = parse.attention(attention)
     if len(wanted) != 1 or wanted[0][0] == PLAIN:
@@ -151,3 +175,6 @@ def sites(
     report = insert(network, name, at=where, example=example, replace=replace, dry_run=True, **options)
     rows = [{**asdict(p.site), "attention": p.attention, "parameters": p.parameters, "macs": p.macs} for p in report]
     typer.echo(json.dumps(rows) if as_json else str(report))
+    if picture is not None:
+        insert(network, name, at=where, example=example, replace=replace, **options)
+        draw_marked(network, example, model, picture)

@@ -3,8 +3,9 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,20 +15,39 @@ if TYPE_CHECKING:
     from foveate.summary import Summary
 
 
-def write_and_print(summary: "Summary", folder: Path | None, *, as_json: bool) -> None:
+Language = Annotated[str, typer.Option(help="Of the report: en or zh (中文).")]
+
+
+def write_and_print(summary: "Summary", folder: Path | None, *, as_json: bool, language: str = "en") -> None:
     """Draw the page, where there is a folder for it, print the table (or the summary as JSON) and where the page is."""
     from foveate.report import terminal_table, write_report
 
-    _print(summary, terminal_table, write_report(summary, folder) if folder else None, as_json=as_json)
+    _print(summary, terminal_table, write_report(summary, folder, language) if folder else None, as_json=as_json)
 
 
-def write_and_print_across(datasets: Mapping[str, "Summary"], folder: Path | None, *, as_json: bool) -> None:
+def with_gallery(summary: "Summary", folder: Path) -> "Summary":
+    """The summary of the study in a folder with pictures of single cases; where they cannot be drawn, a note says why,
+    and the rest of the report stands."""
+    from foveate.study.gallery import draw_gallery
+
+    try:
+        gallery = draw_gallery(folder, summary)
+    except (ValueError, LookupError, TypeError, RuntimeError, OSError) as error:
+        why = str(error.args[0] if error.args and not isinstance(error, OSError) else error).splitlines()[0]
+        notes = [*summary.about.get("notes", []), f"there are no pictures of single cases: {why}"]
+        return replace(summary, about=summary.about | {"notes": notes})
+    return replace(summary, about=summary.about | {"gallery": gallery})
+
+
+def write_and_print_across(
+    datasets: Mapping[str, "Summary"], folder: Path | None, *, as_json: bool, language: str = "en"
+) -> None:
     """The same of what several data sets say together."""
     from foveate.report import across_table, write_across
     from foveate.study.analyse import across
 
     found = across(datasets)
-    _print(found, across_table, write_across(found, folder) if folder else None, as_json=as_json)
+    _print(found, across_table, write_across(found, folder, language) if folder else None, as_json=as_json)
 
 
 def _print(found: Any, table: "Callable[[Any], Group]", page: Path | None, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import typer
 
 from foveate.cli import parse
 from foveate.cli.imports import given_imports
-from foveate.cli.outcome import write_and_print, write_and_print_across
+from foveate.cli.outcome import Language, with_gallery, write_and_print, write_and_print_across
 from foveate.spec import Study
 from foveate.study_file import check_study, read_study
 
@@ -149,6 +149,7 @@ def run(
     threads: Annotated[int | None, typer.Option(help="CPU threads of one run.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: cores / threads.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that works in the folder.")] = False,
+    lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Run a study, or go on with it: finished runs are never run again.
@@ -205,7 +206,7 @@ def run(
     study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file)
     folder = out or Path(f"{file.stem if file else 'foveate'}{'-aa' if null_check else '' if file else '-study'}")
     command = shlex.join(["foveate", *sys.argv[1:]])
-    carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json)
+    carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json, language=lang)
 
 
 def _with_the_flags_of(command: Callable[..., None], but: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -233,12 +234,23 @@ def aa(**flags: Any) -> None:
     run(**flags, null_check=True)
 
 
-def carry_out(study: Study, folder: Path, *, jobs: int | None, wait: bool, command: str, as_json: bool = False) -> None:
+def carry_out(
+    study: Study,
+    folder: Path,
+    *,
+    jobs: int | None,
+    wait: bool,
+    command: str,
+    as_json: bool = False,
+    language: str = "en",
+) -> None:
     """Run the study with its progress drawn, write the report, print the table and where the report is."""
     from foveate.cli.progress import Progress
+    from foveate.report.languages import check_language
     from foveate.study import run_study
     from foveate.study.folder import STUDY
 
+    check_language(language)
     progress = Progress(folder, quiet=as_json)
     try:
         with progress:
@@ -248,7 +260,7 @@ def carry_out(study: Study, folder: Path, *, jobs: int | None, wait: bool, comma
         more = f"go on with: foveate study resume {shlex.quote(str(folder))}" if kept else "nothing was made yet"
         typer.echo(f"\nstopped; {more}", err=True)
         raise typer.Exit(1) from None
-    write_and_print(summary, folder / "report", as_json=as_json)
+    write_and_print(with_gallery(summary, folder), folder / "report", as_json=as_json, language=language)
     if summary.failed:
         raise typer.Exit(1)
 
@@ -258,6 +270,7 @@ def resume(
     folder: Folder,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that works in the folder.")] = False,
+    lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Go on with a study that was stopped or killed.
@@ -269,7 +282,8 @@ def resume(
     if not (folder / STUDY).is_file():
         raise ValueError(f"{folder}: wanted the folder of a study; it holds no {STUDY}")
     command = shlex.join(["foveate", "study", "run", str(folder / STUDY), "--out", str(folder)])
-    carry_out(read_study(folder / STUDY), folder, jobs=jobs, wait=wait, command=command, as_json=as_json)
+    study = read_study(folder / STUDY)
+    carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json, language=lang)
 
 
 @app.command()
@@ -302,6 +316,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="With several folders: of the page over all. Default: across-report.")
     ] = None,
+    lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
     """Draw the report again from what is finished, without running anything; rank the variants over several data sets.
@@ -315,8 +330,9 @@ def report(
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"wanted each folder once; got {twice[0]} twice")
         found = {name: summarise(folder) for name, folder in zip(names, folders, strict=True)}
-        write_and_print_across(found, out or Path("across-report"), as_json=as_json)
+        write_and_print_across(found, out or Path("across-report"), as_json=as_json, language=lang)
         return
     if out is not None:
         raise ValueError("--out goes with several folders; the report of one study lies in its own")
-    write_and_print(summarise(folders[0]), folders[0] / "report", as_json=as_json)
+    summary = with_gallery(summarise(folders[0]), folders[0])
+    write_and_print(summary, folders[0] / "report", as_json=as_json, language=lang)

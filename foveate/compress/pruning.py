@@ -183,7 +183,7 @@ class _Traced:
             pruning_ratio=amount,
             ignored_layers=[*self._last_layers(), *_with_heads(network)],
             customized_pruners=customized,
-            forward_fn=_run,
+            forward_fn=_run_for_all_outputs,
             in_channel_groups={},
             out_channel_groups={},
         )
@@ -206,10 +206,22 @@ class _Traced:
         layers = [module for module in self.network.modules() if isinstance(module, nn.Linear | _ConvNd)]
         hooks = [layer.register_forward_hook(lambda one, _, y: given.append((y, one))) for layer in layers]
         with torch.no_grad():
-            outputs = _tensors(_run(self.network, self.example))
+            outputs = _tensors(_run_for_all_outputs(self.network, self.example))
         for hook in hooks:
             hook.remove()
         return [module for tensor, module in given if any(tensor is one for one in outputs)]
+
+
+def _run_for_all_outputs(network: nn.Module, example: Any) -> Any:
+    """Those that it gives in training too, if it runs so without targets; its layers compute as in prediction."""
+    for module in network.modules():
+        module.training = any(name != CHILD for name in module._modules)
+    try:
+        return _run(network, example)
+    except Exception:  # of a detector, which takes no images without boxes then
+        return _run(network.eval(), example)
+    finally:
+        network.eval()
 
 
 def _maps_one(module: nn.Module) -> bool:

@@ -7,7 +7,7 @@ from foveate.costs.latency import Latency, distinguishable
 from foveate.costs.measure import Cost, Ranking, compared, cost, costs, ranked, stages_of
 from foveate.costs.microbenchmarks import Experiment, experiment, experiments
 from foveate.costs.pricing import Guidelines, Place, Total, guidelines
-from foveate.costs.roofs import Machine, Point, Roofline, measure_machine, roofline, with_threads
+from foveate.costs.roofs import Machine, Point, Roofline, measure_machine, roofline, roofs, with_threads
 from foveate.costs.setting import Setting
 from foveate.costs.throughput import Throughput, throughput
 from foveate.counting import Batch, Count, Row, Sums, count
@@ -46,6 +46,7 @@ __all__ = [
     "predict",
     "ranked",
     "roofline",
+    "roofs",
     "stages_of",
     "throughput",
     "with_threads",

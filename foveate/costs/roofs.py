@@ -83,6 +83,25 @@ def measure_machine(
     return _measured(str(require_device(device)), dtype, torch.get_num_threads() if threads is None else threads)
 
 
+def roofs(x: Batch) -> dict[str, float]:
+    """The roofs that a whole network is compared with, measured in about a tenth of a second on the present threads:
+    "gmacs_s", and "cache_gb_s" and "memory_gb_s" as of `Machine`; of the device and dtype of a batch."""
+    t = first_tensor(x)
+    device, dtype = str(t.device), t.dtype if t.is_floating_point() else torch.float32
+    sizes = WORKING_SETS.get(t.device.type, WORKING_SETS["cuda"])
+    small, large = sizes[0] * MIB, sizes[-2] * MIB
+    n = MATRICES.get(t.device.type, MATRICES["cuda"])[-2]
+    steps = {"cache": _copy(small, device, dtype), "memory": _copy(large, device, dtype)}
+    with torch.inference_mode():
+        steps["product"] = _product(n, device, dtype)
+        best = {name: min(times) for name, times in time_interleaved(steps, repeats=8, budget_s=0.2).items()}
+    return {
+        "gmacs_s": n**3 / best["product"] / 1e6,
+        "cache_gb_s": small * _repeats(small) / best["cache"] / 1e6,
+        "memory_gb_s": large * _repeats(large) / best["memory"] / 1e6,
+    }
+
+
 def measure_machine_of(x: Batch) -> Machine:
     """The roofs of the device and dtype of a batch."""
     t = first_tensor(x)

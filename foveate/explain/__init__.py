@@ -11,6 +11,7 @@
     localise(maps, objects)                     # pointing game, energy inside, coverage, IoU of maps with masks
     deletion, insertion, road                   # the score while positions are taken away in a map's order
     gate_numbers(model, batches)                # entropy and sparsity of the network's gates over images
+    gates_beside({name: model}, batches)        # the same beside an untrained and a label-shuffled network
     channel_profiles(model, batches, classes)   # mean channel gate by class and depth
     sanity_check(model, inputs)                 # do maps differ from those of the network with random weights?
     measure(model, batches, Explaining())       # all of it over a data set with masks or boxes
@@ -25,7 +26,7 @@ import sys
 from types import ModuleType
 
 from foveate.explain.faithfulness import deletion, insertion, road
-from foveate.explain.gates import ChannelProfile, GateNumbers, channel_profiles, gate_numbers
+from foveate.explain.gates import ChannelProfile, GateNumbers, channel_profiles, gate_numbers, gates_beside
 from foveate.explain.images import Opened, open_image
 from foveate.explain.layers import Layer, find_layers, list_layers
 from foveate.explain.localisation import by_chance, localise, mean_interval, object_masks
@@ -58,6 +59,7 @@ __all__ = [
     "explain_batch",
     "find_layers",
     "gate_numbers",
+    "gates_beside",
     "heat",
     "insertion",
     "list_layers",

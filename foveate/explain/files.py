@@ -4,7 +4,7 @@ import copy
 import io
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
 from foveate.data.clips.files import write_video
+from foveate.data.dataset import Levels
 from foveate.explain.cams import METHODS
 from foveate.explain.clips import clip_frames, clip_pictures, frames_over_time, over_frames
 from foveate.explain.images import open_image
@@ -27,7 +28,7 @@ from foveate.networks import is_detector
 from foveate.registry import nearest
 from foveate.tasks.box_pictures import RIGHT
 from foveate.tasks.gallery import beside
-from foveate.tasks.pictures import Picture, captioned, png, sheet, shown
+from foveate.tasks.pictures import Picture, captioned, enlarged, png, sheet, shown
 
 MOST_GATES = 12  # pictures of gates in a row, evenly among them; the NPZ has all
 INDEX = "explain.json"
@@ -44,6 +45,7 @@ class Explainable:
         classes: names of its outputs, or () where they are numbers; of a detector those of its labels from 1.
         judges: are its outputs logits of classes, whose softmax says how sure it is?
         note: for the reader, or "".
+        levels: how samples come from pixels; None: they are shown in their own range.
         clips: does it take clips (C, T, H, W), of video files?
     """
 
@@ -53,12 +55,18 @@ class Explainable:
     classes: tuple[str, ...] = ()
     judges: bool = True
     note: str = ""
+    levels: Levels | None = None
     clips: bool = False
 
     @property
     def first(self) -> int:
         """Number of the first class."""
         return 1 if is_detector(self.model) else 0
+
+    @property
+    def usual(self) -> int | None:
+        """What is explained where nobody names it: None, the best, or the first of values."""
+        return None if self.judges or is_detector(self.model) else 0
 
     def number_of(self, target: str) -> int:
         """The number of a class by its name or number. Raises: ValueError: there is none."""
@@ -99,7 +107,8 @@ def explain_files(
 
     Args:
         networks: the first is explained in full; others stand beside it, with the same target.
-        method, target, point: as of `explain`; a target is a class's name or number, None: the first network's best.
+        method, target, point: as of `explain`; a target is a class's name or number, None: the first network's best, of
+            values the first.
         layer: name or glob pattern; None: found for each network.
         progress: called with (files done, files in all).
 
@@ -112,7 +121,7 @@ def explain_files(
         raise ValueError(f"{root / twice}: wanted one image of this name, for its picture; got several")
     out.mkdir(parents=True, exist_ok=True)
     layers: dict[int, list[Layer]] = {}
-    wanted = None if target is None else networks[0].number_of(target)
+    wanted = networks[0].usual if target is None else networks[0].number_of(target)
     rows = []
     for count, (file, name) in enumerate(zip(files, names, strict=True), 1):
         opened = None if networks[0].clips else open_image(file)
@@ -132,7 +141,7 @@ def explain_files(
             if opened is None:
                 frames = frames or clip_frames(sample.cpu())
             elif picture is None:
-                (picture,) = shown([sample] if is_detector(model) else sample[None].cpu())
+                picture = _picture(network, sample)
         place = out / name
         place.parent.mkdir(parents=True, exist_ok=True)
         if picture is not None:
@@ -155,6 +164,16 @@ def explain_files(
             progress(count, len(files))
     write_json(out / INDEX, {"method": method, "images": rows})
     return rows
+
+
+def _picture(network: Explainable, sample: Tensor) -> Picture:
+    """The sample as pixels, red first."""
+    if network.levels is None:
+        (drawn,) = shown([sample] if is_detector(network.model) else sample[None].cpu())
+        return drawn
+    channels = len(network.levels.offset)
+    (pixels,) = network.levels.pixels(sample[None, :channels].cpu())
+    return enlarged(pixels if channels == 3 else pixels[..., :1].repeat(3, 2))
 
 
 def _row(picture: Picture, networks: Sequence[Explainable], maps: Sequence[Map], point: Point | None) -> Picture:
@@ -244,6 +263,4 @@ def without_attention(network: Explainable) -> Explainable:
         raise ValueError(f"{network.name}: no attention is inserted in it; there is nothing to take out")
     with torch.inference_mode(False):
         plain = remove(copy.deepcopy(network.model))
-    return Explainable(
-        f"{network.name}, without its attention", plain, network.prepare, network.classes, network.judges
-    )
+    return replace(network, name=f"{network.name}, without its attention", model=plain)

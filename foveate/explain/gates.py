@@ -1,6 +1,6 @@
 """Numbers for a network's own gates over many images: entropy, sparsity, profiles of channels by class and depth."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,20 @@ def _weights(model: nn.Module, batches: Iterable[Any]) -> Iterable[tuple[tuple[s
                         weights = value.float().cpu()
                         if bool((weights >= 0).all()):
                             yield (site, kind), weights
+
+
+def gates_beside(networks: Mapping[str, nn.Module], batches: Sequence[Any]) -> list[dict[str, Any]]:
+    """`gate_numbers` of several networks on the same images, such as the trained one, one with random weights
+    (`foveate.explain.randomised`) and one trained on shuffled labels (kind of data "shuffled_labels").
+
+    Returns: a row for each network, module and kind: network, site, kind, and entropy, sparsity and mean, each (mean,
+        low, high). Of modules that all the networks have.
+    """
+    found = {
+        name: {(one.site, one.kind): one for one in gate_numbers(model, batches)} for name, model in networks.items()
+    }
+    shared = [key for key in next(iter(found.values())) if all(key in numbers for numbers in found.values())]
+    return [{"network": name, **vars(numbers[key])} for key in shared for name, numbers in found.items()]
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,8 @@ def _layers(trace: Trace, rank: int) -> list[Layer]:
         if not call.name or call.output is None or not trace.called_once(call.name):
             continue
         layout = layout_of(trace, call.output)
-        if layout is not None and len(layout.shape) == rank and math.prod(layout.shape) > 1:
+        ranks = (2, 3) if rank == 3 else (rank,)  # frames of clips may stand in the batch
+        if layout is not None and len(layout.shape) in ranks and math.prod(layout.shape) > 1:
             found[call.index] = _layer(call.name, layout)
     return list(found.values())
 

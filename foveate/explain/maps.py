@@ -52,14 +52,13 @@ class Map(np.ndarray):
 
     about: About | None
 
+    def __new__(cls, values: Any, about: About | None = None) -> "Map":
+        found = np.ascontiguousarray(values, np.float32).view(cls)
+        found.about = about
+        return found
+
     def __array_finalize__(self, source: Any) -> None:
         self.about = None
-
-
-def _map(values: NDArray[np.float32], about: About) -> Map:
-    found = np.ascontiguousarray(values, np.float32).view(Map)
-    found.about = about
-    return found
 
 
 def explain(
@@ -93,11 +92,18 @@ def explain(
     Raises: ValueError: an image that the network does not take, a method or target that is not there, no gradient.
         LookupError: no such layer; the nearest are named.
     """
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ValueError("a TorchScript module cannot be explained; give the network that it was made from")
     inputs = as_inputs(model, image)
-    found, about = _explain_batch(model, inputs, target, method, layers)
+    found, about = explain_batch(model, inputs, target, method, layers=layers)
+    if not bool(found.reached.all()):
+        raise ValueError(
+            f"{', '.join(found.layers)}: the score of output {int(about.targets[0]) if about else ''} has no gradient "
+            "there; its last layer is quantised or 0; eigencam needs none"
+        )
     own = own_maps(model, inputs, point=point) if gates else {}
     probabilities = None if about is None else about.probabilities()
-    return _map(
+    return Map(
         found.maps[0].cpu().numpy(),
         About(
             method,
@@ -112,10 +118,17 @@ def explain(
 
 @dataclass(frozen=True)
 class Maps:
-    """Maps of a batch (N, *S), 0 to 1, and the names of the layers that they are of."""
+    """Maps of a batch.
+
+    Attributes:
+        maps: (N, *S), 0 to 1.
+        layers: names of the layers that they are of.
+        reached: bool (N,): does the score of a sample have a gradient by any of them? True of methods without one.
+    """
 
     maps: Tensor
     layers: tuple[str, ...]
+    reached: Tensor
 
 
 def explain_batch(
@@ -134,16 +147,6 @@ def explain_batch(
 
     Raises: as `explain`.
     """
-    return _explain_batch(model, inputs, targets, method, layers)
-
-
-def _explain_batch(
-    model: nn.Module,
-    inputs: Any,
-    targets: Any,
-    method: str,
-    layers: str | Sequence[str] | Sequence[Layer] | None,
-) -> tuple[Maps, Explained | None]:
     if method not in ALL_METHODS:
         raise ValueError(f"no method is called {method!r}; {nearest(method, ALL_METHODS)}")
     if any(parameter.is_inference() for parameter in model.parameters()):
@@ -154,22 +157,26 @@ def _explain_batch(
         if layers is not None:
             raise ValueError(f"{method} follows the attention of all layers; wanted no layers")
         maps, names, given = ROLLOUTS[method](model, inputs, targets)
-        return Maps(scaled(enlarged(maps, size)), names), given
+        return Maps(scaled(enlarged(maps, size)), names, torch.ones(len(maps), dtype=torch.bool)), given
     chosen = _layers(model, inputs, layers)
     how = METHODS[method]
     with watched(model, chosen, gradients=how.gradients) as seen:
         about = explained(model(inputs), targets)
         features = seen.features()
         gradients = seen.gradients(about.score.sum()) if how.gradients else features
-    found = []
+    found: dict[str, Tensor] = {}
+    reached = torch.zeros(len(inputs), dtype=torch.bool, device=inputs[0].device)
     for layer in chosen:
-        if how.gradients and len(chosen) > 1 and not bool(gradients[layer.name].any()):
-            continue  # of the maps before a detector's heads, a box comes from some
-        made = how.function(_framed(features[layer.name], inputs), _framed(gradients[layer.name], inputs))
-        found.append(enlarged(scaled(made.clamp_min(0)), size))
+        x, by = _framed(features[layer.name], inputs), _framed(gradients[layer.name], inputs)
+        here = by.flatten(1).any(1)
+        reached |= here | (not how.gradients)
+        if len(chosen) == 1 or not how.gradients or bool(here.any()):  # a detector's box comes from some of its maps
+            made = scaled(how.function(x, by).clamp_min(0))
+            made = made[:, None] if made.dim() == len(size) else made  # one map for all frames of a clip
+            found[layer.name] = enlarged(made, size)
     if not found:
         raise ValueError(f"no gradient reaches {', '.join(layer.name for layer in chosen)}")
-    return Maps(scaled(torch.stack(found).mean(0)), tuple(layer.name for layer in chosen)), about
+    return Maps(scaled(torch.stack(list(found.values())).mean(0)), tuple(found), reached), about
 
 
 def _layers(model: nn.Module, inputs: Any, layers: Any) -> list[Layer]:

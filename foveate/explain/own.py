@@ -74,9 +74,13 @@ def _query(sizes: Sequence[int], point: Point | None) -> list[int | tuple[int, .
 
 
 def as_grid(row: Tensor, sizes: Sequence[int]) -> Tensor:
-    """A row (K,) as the map of its keys: on the grid of the queries, a coarser one of pooled keys, or several of it."""
+    """A row (K,) as the map of its keys: on the grid of the queries, a coarser one of pooled keys, or several of it.
+
+    Keys of several grids together stay a row.
+    """
     count, positions = row.numel(), math.prod(sizes)
     if count % positions == 0:
         return row.reshape(sizes) if count == positions else row.reshape(-1, *sizes)
     scale = (count / positions) ** (1 / len(sizes))
-    return row.reshape([max(1, round(side * scale)) for side in sizes])
+    pooled = [max(1, round(side * scale)) for side in sizes]
+    return row.reshape(pooled) if math.prod(pooled) == count else row

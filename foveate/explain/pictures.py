@@ -92,8 +92,8 @@ def own_pictures(
         for kind, values in maps.items():
             drawn = _drawn(picture, kind, np.asarray(values), point)
             if drawn is not None:
-                spread = f"{float(np.min(values)):.2g} to {float(np.max(values)):.2g}"
-                found[f"{site}: {kind}"] = captioned(drawn, f"{site} {kind}: {spread}")
+                spread = f"{kind}, {float(np.min(values)):.2g} to {float(np.max(values)):.2g}"
+                found[f"{site}: {kind}"] = captioned(captioned(drawn, site), spread)
     return found
 
 

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from foveate.attention import capture
+from foveate.explain.layers import list_layers
 from foveate.explain.targets import Explained, explained
 from foveate.explain.watch import evaluating
-
-INSERTED = "foveate"
+from foveate.insertion import inserted
+from foveate.insertion.probe import CHILD
 
 
 @dataclass(frozen=True)
@@ -111,14 +112,14 @@ def _named(model: nn.Module, seen: _Seen) -> Iterator[list[str]]:
         yield order
 
 
-def attention_of(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any]:
-    """Every attention of a network's own layers in the order of their calls, and what the network gives.
+def attention_of(model: nn.Module, inputs: Any) -> list[Attended]:
+    """Every attention of a network's own layers in the order of their calls.
 
     Modules that were inserted are left out.
     """
     seen = _Seen()
     with evaluating(model), torch.inference_mode(), _named(model, seen) as order, capture(model, "all") as own, seen:
-        given = model(inputs)
+        model(inputs)
     modules = dict(model.named_modules())
     found = [Attended(name, weights, _shift(modules, name)) for name, weights in seen.found]
     seen_names = {one.name for one in found}
@@ -126,8 +127,9 @@ def attention_of(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any]:
         if isinstance(maps.get("affinity"), Tensor) and name not in seen_names:
             found.append(Attended(name, maps["affinity"].float()))
     places = {name: place for place, name in enumerate(order)}
-    mine = [one for one in found if INSERTED not in one.name.split(".") and one.name in places]
-    return sorted(mine, key=lambda one: places[one.name]), given
+    sites = {name for name, _ in inserted(model)}
+    mine = [one for one in found if CHILD not in one.name.split(".") and one.name in places.keys() - sites]
+    return sorted(mine, key=lambda one: places[one.name])
 
 
 def _shift(modules: dict[str, nn.Module], name: str) -> tuple[int, ...]:
@@ -166,6 +168,12 @@ def _start(model: nn.Module, last: Tensor, shape: tuple[int, int]) -> _Row:
 
 def _read(row: _Row, one: Attended) -> _Row:
     """What the row reads through this attention, without the residual way."""
+    if not _fits(row, one):
+        grid = "×".join(map(str, row.grid))
+        raise ValueError(
+            f"{one.name}: its attention over {one.weights.shape[1]} positions follows no grid of {grid}; attention is "
+            "followed through encoders, whose grids become coarser"
+        )
     weights = one.weights.cpu()
     if len(weights) > 1:
         return _Row(_windows(row.on_grid(), weights, one.shift).flatten(), 0, row.grid)
@@ -175,6 +183,16 @@ def _read(row: _Row, one: Attended) -> _Row:
     scale = math.sqrt(keys.numel() / math.prod(row.grid))
     coarse = tuple(max(1, round(side * scale)) for side in row.grid)
     return _Row(_spread(keys.reshape(coarse), row.grid).flatten(), 0, row.grid)
+
+
+def _fits(row: _Row, one: Attended) -> bool:
+    """Are the queries of this attention the tokens of the row, and its keys these, or pooled ones?"""
+    windows, queries, keys = one.weights.shape
+    if windows == 1:
+        pooled = (*(round(side * math.sqrt(keys / math.prod(row.grid))) for side in row.grid),)
+        return queries == row.values.numel() and (keys == queries or math.prod(pooled) == keys)
+    side = math.isqrt(queries)
+    return side * side == queries == keys and windows == math.prod(-(-extent // side) for extent in row.grid)
 
 
 def _windows(row: Tensor, weights: Tensor, shift: tuple[int, ...]) -> Tensor:
@@ -224,12 +242,11 @@ def _near(shape: tuple[int, int], count: int) -> tuple[int, int]:
     raise ValueError(f"attention over {count} positions follows no grid like {shape[0]}×{shape[1]}")
 
 
-def _attended(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any, tuple[int, int]]:
-    from foveate.explain.layers import list_layers
-
+def _attended(model: nn.Module, inputs: Any) -> tuple[list[Attended], tuple[int, int]]:
+    """The attention to follow, and the grid of the last one's tokens."""
     if not isinstance(inputs, Tensor) or inputs.dim() != 4:
         raise ValueError("attention is followed in images (N, C, H, W); got other inputs")
-    found, given = attention_of(model, inputs[:1])
+    found = attention_of(model, inputs[:1])
     if not found:
         raise ValueError(
             f"{type(model).__name__} computes no attention between tokens; wanted a transformer, such as a ViT, Swin "
@@ -237,12 +254,13 @@ def _attended(model: nn.Module, inputs: Any) -> tuple[list[Attended], Any, tuple
         )
     tokens = [layer for layer in list_layers(model, inputs[:1]) if layer.name in _around(found[-1].name)]
     grid = tokens[-1].shape if tokens else _square(found[-1])
-    return found, given, (grid[0], grid[1])
+    return found, (grid[0], grid[1])
 
 
-def _around(name: str) -> set[str]:
+def _around(name: str) -> list[str]:
+    """The module and those around it, innermost first."""
     parts = name.split(".")
-    return {".".join(parts[:end]) for end in range(1, len(parts) + 1)}
+    return [".".join(parts[:end]) for end in range(len(parts), 0, -1)]
 
 
 def _square(one: Attended) -> tuple[int, int]:
@@ -273,7 +291,7 @@ def roll_out(model: nn.Module, inputs: Tensor, targets: Any = None) -> tuple[Ten
     """
 
     def follow(model: nn.Module, one: Tensor) -> tuple[Tensor, list[str]]:
-        found, _, grid = _attended(model, one)
+        found, grid = _attended(model, one)
         row = _start(model, found[-1].weights, grid)
         for attended in reversed(found):
             row = _finer(row, attended)
@@ -293,7 +311,7 @@ def class_token(model: nn.Module, inputs: Tensor, targets: Any = None) -> tuple[
     """
 
     def follow(model: nn.Module, one: Tensor) -> tuple[Tensor, list[str]]:
-        found, _, grid = _attended(model, one)
+        found, grid = _attended(model, one)
         row = _start(model, found[-1].weights, grid)
         return _read(row, found[-1]).on_grid(), [found[-1].name]
 
@@ -303,21 +321,25 @@ def class_token(model: nn.Module, inputs: Tensor, targets: Any = None) -> tuple[
 def attention_rows(model: nn.Module, inputs: Any, point: tuple[float, float]) -> dict[str, NDArray[np.float32]]:
     """{module: (h, w)}: what the token at this point reads in each attention layer of a transformer, mean over heads.
 
-    point: (y, x) in shares of the image. {}: the network has no attention between tokens, or its inputs are no images.
+    point: (y, x) in shares of the image. {}: the network has no attention between tokens of a grid, or its inputs are
+        no images.
     """
-    try:
-        found, _, grid = _attended(model, inputs)
-    except (ValueError, LookupError):
+    if not isinstance(inputs, Tensor) or inputs.dim() != 4:
         return {}
+    found = attention_of(model, inputs[:1])
+    layers = {layer.name: layer for layer in list_layers(model, inputs[:1])} if found else {}
     rows: dict[str, NDArray[np.float32]] = {}
-    start = _start(model, found[-1].weights, grid)
-    for attended in reversed(found):
-        start = _finer(start, attended)
-        values = torch.zeros_like(start.values)
-        at = [min(int(share * side), side - 1) for share, side in zip(point, start.grid, strict=True)]
-        values[start.prefix + at[0] * start.grid[1] + at[1]] = 1
-        rows[attended.name] = _read(_Row(values, start.prefix, start.grid), attended).on_grid().numpy()
-    return dict(reversed(rows.items()))
+    for one in found:
+        for layer in (layers[name] for name in _around(one.name) if name in layers):
+            grid = (layer.shape[0], layer.shape[1])
+            values = torch.zeros(layer.prefix + math.prod(grid))
+            at = [min(int(share * side), side - 1) for share, side in zip(point, grid, strict=True)]
+            values[layer.prefix + at[0] * grid[1] + at[1]] = 1
+            row = _Row(values, layer.prefix, grid)
+            if _fits(row, one):  # the module's own map may be of windows
+                rows[one.name] = _read(row, one).on_grid().numpy()
+                break
+    return rows
 
 
 ROLLOUTS = {"rollout": roll_out, "classtoken": class_token}

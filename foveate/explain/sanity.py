@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from foveate.explain.localisation import mean_interval
 from foveate.explain.maps import explain_batch
-
-ALIKE = 0.5  # mean rank correlation from which maps of a random network are called alike
+from foveate.explaining import ALIKE
 
 
 @dataclass(frozen=True)

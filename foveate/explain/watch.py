@@ -13,8 +13,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 class MapLayer(Protocol):
     """What is watched: a module's name, which of its outputs, and how that becomes a map."""
 
-    name: str
-    entry: int | None
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def entry(self) -> int | None: ...
 
     @property
     def module(self) -> str: ...
@@ -29,7 +32,7 @@ class Watched:
         given: {name of the layer: what the module gave}, in the form that the network has.
     """
 
-    def __init__(self, layers: Sequence[Any]) -> None:
+    def __init__(self, layers: Sequence[MapLayer]) -> None:
         self.layers = {layer.name: layer for layer in layers}
         self.given: dict[str, Tensor] = {}
 
@@ -57,7 +60,7 @@ class Watched:
 
 
 @contextmanager
-def watched(model: nn.Module, layers: Sequence[Any], *, gradients: bool) -> Iterator[Watched]:
+def watched(model: nn.Module, layers: Sequence[MapLayer], *, gradients: bool) -> Iterator[Watched]:
     """Keep what these layers give while this is open; the network is in evaluation mode and left as it was.
 
     Args:
@@ -77,7 +80,7 @@ def watched(model: nn.Module, layers: Sequence[Any], *, gradients: bool) -> Iter
         stack.enter_context(torch.set_grad_enabled(gradients))
         for layer in layers:
 
-            def keep(_: nn.Module, __: Any, given: Any, layer: Any = layer) -> Any:
+            def keep(_: nn.Module, __: Any, given: Any, layer: MapLayer = layer) -> Any:
                 leaves, form = tree_flatten(given)
                 number = layer.entry or 0
                 kept = leaves[number]

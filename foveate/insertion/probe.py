@@ -176,7 +176,7 @@ def _joined(op: str, args: tuple[Any, ...], kwargs: dict[str, Any], known: set[i
     return sum(part.shape[axis] for part in parts[:longest]), parts[longest].shape[axis]
 
 
-class _Watch(TorchFunctionMode):
+class Watch(TorchFunctionMode):
     """Records every operation on an activation. Weights are no activations: they are never recorded."""
 
     def __init__(self) -> None:
@@ -261,12 +261,13 @@ class _Watch(TorchFunctionMode):
                 call.output, call.entries = self.find(output), {}
 
 
-def probe(model: nn.Module, example: object) -> Trace:
+def probe(model: nn.Module, example: object, watch: Watch | None = None) -> Trace:
     """Run ``model`` once on ``example`` and record its operations and module calls.
 
     Args:
         model: any module. Its state does not change.
         example: a tensor, a tuple of arguments, or a dictionary of keyword arguments.
+        watch: what records, a new one; None: a plain one.
 
     Returns:
         The record of this forward pass.
@@ -282,7 +283,7 @@ def probe(model: nn.Module, example: object) -> Trace:
         )
     if any(torch.nn.parameter.is_lazy(p) for p in model.parameters()):
         raise ValueError("the model has lazy modules without weights yet; run it once on a batch first")
-    watch = _Watch()
+    watch = Watch() if watch is None else watch
     handles = []
     with preserve_state(model):
         try:

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from foveate.files import write_whole
 from foveate.report.drawing import Drawing, scale, shorten
-from foveate.report.page import environment, write_report
+from foveate.report.languages import translated
+from foveate.report.page import environment, names_of, write_report
 from foveate.spec import Metric
 from foveate.summary import Across, RankedArm, signed, to_json
 
@@ -75,8 +76,10 @@ def difference(metric: Metric, arm: RankedArm) -> tuple[str, str]:
     return mean, f"{low} to {high}"
 
 
-def write_across(found: Across, folder: Path | str) -> Path:
+def write_across(found: Across, folder: Path | str, language: str = "en") -> Path:
     """Write the page of several data sets, with a report of each beside it, and return it.
+
+    language: of the pages, as of `write_report`.
 
     Into `folder`: index.html, mean_ranks.svg and .png, summary.json, and for each data set a folder with its report.
 
@@ -90,7 +93,7 @@ def write_across(found: Across, folder: Path | str) -> Path:
         while place in pages.values():
             place += "_"
         pages[name] = place
-        write_report(summary, folder / place)
+        write_report(summary, folder / place, language)
     drawing = critical_difference_drawing(found)
     values = to_json(found)
     for summary in values["datasets"].values():
@@ -103,6 +106,8 @@ def write_across(found: Across, folder: Path | str) -> Path:
     template = environment().get_template("across.html.j2")
     shown = {arm.label: difference(found.metric, arm) for arm in found.arms}
     html = template.render(found=found, metric=found.metric, pages=pages, shown=shown, figure=Markup(drawing.inline()))
+    names = set.union(set(found.datasets), *(names_of(summary) for summary in found.datasets.values()))
+    html, _ = translated(html, language, names)
     for file, content in (files | {"index.html": html.encode()}).items():
         write_whole(folder / file, content)
     return folder / "index.html"

@@ -20,7 +20,10 @@ DARK = {
     "attention": "#5bb5f0",
     "control": "#f0a04b",
 }
-FONT = "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
+FONT = (
+    "-apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', "
+    "'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif"
+)
 PRINT_FONT = (
     "Roboto, 'Liberation Sans', Arial, sans-serif"  # Roboto comes with vl-convert, so PNGs look alike everywhere
 )
@@ -34,6 +37,9 @@ _DRAWING = """
 .figure .grid {{ stroke: {grid}; stroke-width: 1; fill: none; }}
 .figure .axis {{ stroke: {line}; stroke-width: 1; fill: none; }}
 .figure .reference {{ stroke: {muted}; stroke-width: 1.2; stroke-dasharray: 5 4; fill: none; }}
+.figure .box {{ fill: {paper}; stroke: {line}; stroke-width: 1; }}
+.figure .flow {{ stroke: {muted}; stroke-width: 1.1; fill: none; }}
+.figure .arrow {{ fill: {muted}; stroke: none; }}
 .figure .leader {{ stroke: {line}; stroke-width: 0.8; fill: none; }}
 """
 _ROLE = """
@@ -44,6 +50,7 @@ _ROLE = """
 .figure .{role}.seed {{ stroke: none; fill-opacity: 0.4; }}
 .figure .{role}.open {{ fill: {paper}; stroke-width: 2; }}
 .figure .{role}.thin {{ stroke-width: 1.4; stroke-opacity: 0.6; }}
+.figure .{role}.thread {{ fill: none; stroke-width: 0.9; stroke-opacity: 0.8; }}
 .figure text.{role} {{ fill: {colour}; stroke: none; }}
 .figure text.{role}.halo {{ stroke: {paper}; stroke-width: 3.5; stroke-opacity: 0.85; }}
 """

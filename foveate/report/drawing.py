@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import pairwise
 
 from foveate.report.colours import LIGHT, PRINT_FONT, drawing_rules
 
@@ -77,13 +78,18 @@ def shorten(text: str, width: float, size: float) -> str:
 
 @dataclass
 class Drawing:
-    """A figure: strokes collected in order, a title and a description for those who cannot see it."""
+    """A figure: strokes collected in order, a title and a description for those who cannot see it.
+
+    reading: what it shows, in a sentence. data: its numbers, a heading and rows.
+    """
 
     name: str
     width: float
     height: float
     title: str
     description: str = ""
+    reading: str = ""
+    data: Sequence[Sequence[object]] = ()
     parts: list[str] = field(default_factory=list)
 
     def line(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
@@ -92,6 +98,19 @@ class Drawing:
     def path(self, points: Sequence[tuple[float, float]], style: str, *, closed: bool = False) -> None:
         steps = " L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         self.parts.append(f'<path d="M{steps}{" Z" if closed else ""}" class="{style}"/>')
+
+    def curve(self, points: Sequence[tuple[float, float]], style: str) -> None:
+        """A line through the points that leaves and reaches each of them upright."""
+        steps = f"M{points[0][0]:.1f} {points[0][1]:.1f}"
+        for (x, y), (to_x, to_y) in pairwise(points):
+            middle = (y + to_y) / 2
+            steps += f" C{x:.1f} {middle:.1f} {to_x:.1f} {middle:.1f} {to_x:.1f} {to_y:.1f}"
+        self.parts.append(f'<path d="{steps}" class="{style}"/>')
+
+    def box(self, x: float, y: float, width: float, height: float, style: str) -> None:
+        """A rectangle with round corners."""
+        place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="4"'
+        self.parts.append(f'<rect {place} class="{style}"/>')
 
     def clip(self, x: float, y: float, width: float, height: float) -> None:
         """From here to `unclip` nothing is drawn outside this box."""

@@ -32,9 +32,30 @@ def forest(summary: Summary) -> Drawing:
     heads = HEADS if summary.setting.network else {"plain": f"against {summary.plain}"}
     for column, key in enumerate(panels):
         _panel(drawing, arms, key, shorten(heads[key], panel, 13), metric, x, names + column * (panel + GAP))
+    drawing.reading = _reading(arms, metric)
+    drawing.data = [("variant", "against", "seed", f"difference{_unit(metric, ', ')}")]
+    drawing.data += [
+        (arm.label, HEADS[key].removeprefix("against "), seed, metric.factor * value)
+        for arm in arms
+        for key in panels
+        if (one := _against(arm, key)) is not None
+        for seed, value in zip(one.seeds, one.differences, strict=True)
+    ]
     foot = "filled: better, worse or equivalent; open: undecided or described. Bars: 95 % interval. Dots: seeds."
     drawing.text(WIDTH - 12, height - 10, foot, anchor="end", style="muted")
     return drawing
+
+
+def _reading(arms: list[ArmSummary], metric: Metric) -> str:
+    found = [(arm.label, arm.against_plain) for arm in arms if arm.against_plain]
+    if not found:
+        return ""
+    label, largest = max(found, key=lambda one: abs(one[1].mean))
+    ranges = [(one.low, one.high) for _, one in found]
+    apart = sum(1 for low, high in ranges if low is not None and high is not None and low * high > 0)
+    known = sum(1 for low, _ in ranges if low is not None)
+    text = f"The largest difference to plain is that of {label}, {largest.text}{_unit(metric, ' ')}"
+    return f"{text}; {apart} of {known} intervals leave out 0." if known else f"{text}."
 
 
 def _against(arm: ArmSummary, key: str) -> Comparison | None:

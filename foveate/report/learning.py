@@ -1,6 +1,6 @@
 """Learning curves: a small panel for each arm on shared axes, the plain network behind each for comparison."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from foveate.report.axes import axis_title, highest_of, metric_bounds
 from foveate.report.drawing import Drawing, Scale, scale, shorten, width_of
@@ -38,7 +38,7 @@ def curve_title(summary: Summary, name: str) -> str:
     part, _, rest = name.partition("_")
     if metric := _metric(summary, name):
         return axis_title(metric, "validation") if part == "validation" else axis_title(metric)
-    called = {"train": "training", "validation": "validation"}.get(part)
+    called = {"train": "training", "validation": "validation", "test": "test"}.get(part)
     return f"{rest} on {called} items" if called and rest else name
 
 
@@ -64,6 +64,13 @@ def learning_curves(summary: Summary, name: str) -> Drawing:
     ident = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in name)
     drawing = Drawing(f"curves-{ident}", WIDTH, height, f"{title} by epoch, one panel for each network")
     drawing.description = " ".join(_in_words(label, line, factor) for label, line in lines.items())
+    drawing.reading = _reading(lines, factor, metric, title)
+    drawing.data = [("variant", "epoch", name, "lowest seed", "highest seed", "seeds")]
+    drawing.data += [
+        (label, point.epoch, factor * point.mean, factor * point.low, factor * point.high, point.seeds)
+        for label, line in lines.items()
+        for point in line
+    ]
     low, high = _range(lines.values(), factor, metric)
     epochs = [point.epoch for line in lines.values() for point in line]
     panel = (WIDTH - LEFT - GAP * columns) / columns
@@ -86,6 +93,14 @@ def learning_curves(summary: Summary, name: str) -> Drawing:
     foot = f"Epoch{first}. Line: mean over seeds; band: lowest to highest; thin grey: plain network."
     drawing.text(WIDTH - GAP, height - 8, foot, anchor="end", style="muted")
     return drawing
+
+
+def _reading(lines: Mapping[str, tuple[CurvePoint, ...]], factor: float, metric: Metric | None, title: str) -> str:
+    lower = metric.better == "lower" if metric else "loss" in title
+    ends = {label: factor * line[-1].mean for label, line in lines.items()}
+    label = (min if lower else max)(ends, key=lambda one: ends[one])
+    end = "lowest" if lower else "highest"
+    return f"After the last epoch {label} is {end} with {ends[label]:.3g}, mean over seeds."
 
 
 def _shown_from(epochs: list[int]) -> float:

@@ -42,6 +42,16 @@ def precision_recall(summary: Summary) -> Drawing | None:
         drawing.path(_points(mean, x, y), f"{arm.kind} curve")
         words.append(f"{arm.label}: {100 * mean[len(mean) // 2]:.0f} % precision at a recall of 50 %.")
     drawing.description = " ".join(words)
+    middle = {arm.label: found[arm.label].mean_curve for arm in arms}
+    best = max(middle, key=lambda label: middle[label][len(middle[label]) // 2])
+    drawing.reading = (
+        f"At a recall of 50 % {best} has the highest precision, "
+        f"{100 * middle[best][len(middle[best]) // 2]:.0f} %, mean over classes."
+    )
+    drawing.data = [("variant", "recall", "precision")]
+    drawing.data += [
+        (label, place / (len(curve) - 1), value) for label, curve in middle.items() for place, value in enumerate(curve)
+    ]
     drawing.turned(10, (height - 26) / 2, "precision (%)", style="muted")
     foot = "Recall, %. Thick: mean over classes and seeds, grey: of the plain network; thin: each class."
     drawing.text(WIDTH - GAP, height - 8, foot, anchor="end", style="muted")

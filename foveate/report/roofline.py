@@ -28,12 +28,12 @@ def roofline_drawing(found: dict[str, Any]) -> Drawing:
     peak = machine["gmacs_s"]
     cache, memory = machine["copy_gb_s"][0][1], machine["copy_gb_s"][-1][1]
     marks = [(_intensity(point), _rate(point)) for point in points]
-    x = _logarithmic([i for i, _ in marks] + [peak / memory * 4, 0.1], LEFT, WIDTH - RIGHT)
-    y = _logarithmic([r for _, r in marks] + [peak * 3], HEIGHT - BELOW, TOP)
-    _axes(drawing, x, y)
+    x = logarithmic([i for i, _ in marks] + [peak / memory * 4, 0.1], LEFT, WIDTH - RIGHT)
+    y = logarithmic([r for _, r in marks] + [peak * 3], HEIGHT - BELOW, TOP)
+    rate_axes(drawing, x, y)
     drawing.clip(LEFT, TOP, WIDTH - RIGHT - LEFT, HEIGHT - BELOW - TOP)
-    _roof(drawing, x, y, cache, peak, "reference")
-    _roof(drawing, x, y, memory, peak, "axis")
+    roof_line(drawing, x, y, cache, peak, "reference")
+    roof_line(drawing, x, y, memory, peak, "axis")
     drawing.unclip()
     whole = sum(point["ms"] for point in found["points"]) or 1.0
     at = [(x(math.log10(i)), y(math.log10(r))) for i, r in marks]
@@ -110,19 +110,21 @@ def _in_words(point: dict[str, Any]) -> str:
     return f"{point['module']} {_name(point)}: {numbers.milliseconds(point['ms'])} ms, bound by {point['bound']}"
 
 
-def _logarithmic(values: list[float], start: float, end: float) -> Scale:
+def logarithmic(values: list[float], start: float, end: float) -> Scale:
     """A scale of powers of ten: it is given logarithms."""
     low, high = math.log10(min(values)) - 0.1, math.log10(max(values)) + 0.05
     return Scale(low, high, start, end, tuple(float(k) for k in range(math.ceil(low), math.floor(high) + 1)))
 
 
-def _roof(drawing: Drawing, x: Scale, y: Scale, bandwidth: float, peak: float, style: str) -> None:
+def roof_line(drawing: Drawing, x: Scale, y: Scale, bandwidth: float, peak: float, style: str) -> None:
+    """What a bandwidth in GB/s and a peak in G operations a second allow."""
     corner = math.log10(peak / bandwidth)
     left = (x(x.low), y(x.low + math.log10(bandwidth)))
     drawing.path([left, (x(corner), y(math.log10(peak))), (x(x.high), y(math.log10(peak)))], style)
 
 
-def _axes(drawing: Drawing, x: Scale, y: Scale) -> None:
+def rate_axes(drawing: Drawing, x: Scale, y: Scale) -> None:
+    """Operations a byte across, operations a second upwards."""
     for tick in y.ticks:
         drawing.line(LEFT, y(tick), WIDTH - RIGHT, y(tick), "grid")
         drawing.text(LEFT - 8, y(tick) + 4, f"{10**tick:g}", anchor="end", style="muted")

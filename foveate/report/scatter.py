@@ -1,5 +1,7 @@
 """A metric against latency: what each arm gives and what it costs, with an interval in both directions."""
 
+from collections.abc import Sequence
+
 from foveate.report.axes import axis_title, highest_of, metric_bounds
 from foveate.report.drawing import Drawing, Scale, scale, shorten
 from foveate.report.labels import Box, place
@@ -52,7 +54,28 @@ def score_latency(summary: Summary) -> Drawing | None:
         drawing.mark(*at, arm.kind, hint)
     _names(drawing, arms, points, obstacles, Box(LEFT + 2, TOP, WIDTH - RIGHT, height - BELOW - 2))
     _legend(drawing, height, {arm.kind for arm in arms})
+    front = on_the_front([(metric.gain(found.mean, 0.0), time.median) for _, found, time in shown])
+    best = max(shown, key=lambda one: metric.gain(one[1].mean, 0.0))
+    fastest = min(shown, key=lambda one: one[2].median)
+    drawing.reading = (
+        f"Best: {best[0].label} with {metric.format(best[1].mean)}; fastest: {fastest[0].label} with "
+        f"{fastest[2].median:.3g} ms. No other network is both better and faster than: "
+        f"{', '.join(arm.label for arm, there in zip(arms, front, strict=True) if there)}."
+    )
+    drawing.data = [("variant", metric.name, "low", "high", "latency_ms", "low", "high", "on the Pareto front")]
+    drawing.data += [
+        (arm.label, found.mean, found.low, found.high, time.median, time.low, time.high, there)
+        for (arm, found, time), there in zip(shown, front, strict=True)
+    ]
     return drawing
+
+
+def on_the_front(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Of (gain, cost): is no other point at least as good and as cheap, and one of both better?"""
+    return [
+        not any(other[0] >= gain and other[1] <= cost and other != (gain, cost) for other in points)
+        for gain, cost in points
+    ]
 
 
 def _names(

@@ -32,11 +32,11 @@ def csv_text(summary: Summary) -> str:
 def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
     metric, cost, times = summary.metric, arm.cost, arm.cost_change.latency
     row: dict[str, Any] = {
-        "variant": _no_formula(arm.label),
+        "variant": no_formula(arm.label),
         "kind": arm.kind,
         "seeds": len(arm.score.seeds) if arm.score else 0,
         "failed_seeds": len(arm.failed),
-        "metric": _no_formula(metric.name),
+        "metric": no_formula(metric.name),
         "better": metric.better,
     }
     row |= _values(metric, arm)
@@ -44,9 +44,9 @@ def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
         row |= _differences(metric, name, one)
         row |= {f"{name}_p": one and one.p, f"{name}_p_holm": one and one.p_holm}
         row |= {f"{name}_verdict": one and one.word}
-    row["control"] = _no_formula(arm.control or "")
+    row["control"] = no_formula(arm.control or "")
     match = next((one for one in arm.cost_matches if one.matched), None)
-    row |= {"control_form": arm.form, "control_of": _no_formula(", ".join(arm.matches))}
+    row |= {"control_form": arm.form, "control_of": no_formula(", ".join(arm.matches))}
     row |= {"control_match": match and match.what, "control_added": match and match.added}
     row |= {"control_added_by_variant": match and match.wanted, "control_mismatch_percent": match and match.percent}
     for other in summary.metrics[1:]:
@@ -95,7 +95,7 @@ def _differences(metric: Metric, name: str, found: Comparison | None) -> dict[st
 
 
 def _heading(name: str, end: str, unit: str) -> str:
-    return _no_formula("_".join(filter(None, [name, end, unit])))
+    return no_formula("_".join(filter(None, [name, end, unit])))
 
 
 def _shown(metric: Metric, value: float | None) -> float | None:
@@ -104,7 +104,7 @@ def _shown(metric: Metric, value: float | None) -> float | None:
     return round(metric.factor * value, 6)
 
 
-def _no_formula(text: str) -> str:
+def no_formula(text: str) -> str:
     """A label that a spreadsheet would run as a formula, made text."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 

@@ -12,7 +12,8 @@ from foveate.data.dataset import Dataset, Split
 from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
 from foveate.data.seismic.batches import ShotGathers
-from foveate.spec import Run
+from foveate.data.seismic.kind import OF_GENERATED
+from foveate.spec import EMBEDDED, Run
 from foveate.study.analyse.items import interval_over_items, of_metric
 from foveate.study.analyse.remade import TableReaders
 from foveate.study.predict import with_evaluation
@@ -82,9 +83,11 @@ def _other(data: Dataset, source: str, run: Run) -> Dataset:
         images = find_images(Path(source).expanduser())
         channels = data.inputs[0]
         return evaluation_set(images, len(names), data.test.preprocessing, names=names, channels=channels)
-    spec = run.data.model_copy(
-        update={"source": source, "test_items": None, "validation_fraction": None, "split": None}
-    )
+    changes: dict[str, Any] = {"source": source, "test_items": None, "validation_fraction": None, "split": None}
+    if isinstance(data.test, ShotGathers) and run.data.source == EMBEDDED:
+        options = {name: value for name, value in run.data.options.items() if name not in OF_GENERATED}
+        changes |= {"size": None, "options": options, "train_items": None}
+    spec = run.data.model_copy(update=changes)
     other = open_data(spec)
     for name, target in data.targets.items():
         if other.targets.get(name, target) != target:  # what is missing, the task says itself

@@ -1,19 +1,15 @@
 """Networks that `foveate explain` takes: of a study's run, or by name with weights."""
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from foveate.data import open_data
-from foveate.data.photos import Photos
-from foveate.data.transforms import published
 from foveate.explain.files import Explainable
 from foveate.networks import input_channels, is_detector
 from foveate.spec import Run
-from foveate.study.predict import class_names, gives_a_map, object_names, whole_image
+from foveate.study.predict import as_published, class_names, gives_a_map, object_names, whole_image
 from foveate.study.trained import TrainedRun, find_run, load_run
 from foveate.tasks import create_task
 from foveate.trained import load_trained
@@ -54,7 +50,8 @@ def _of(trained: TrainedRun, text: str) -> Explainable:
 
     names: Any = getattr(task, "classes", None) or getattr(task, "names", ())
     judges = getattr(task, "classes", None) is not None and not task.detects
-    return Explainable(trained.name, trained.model, sample, tuple(names), judges, clips=len(data.inputs) == 4)
+    levels, clips = data.test.levels, len(data.inputs) == 4
+    return Explainable(trained.name, trained.model, sample, tuple(names), judges, levels=levels, clips=clips)
 
 
 def explainable_network(network: str, weights: str | Path | None) -> Explainable:
@@ -66,11 +63,8 @@ def explainable_network(network: str, weights: str | Path | None) -> Explainable
     if is_detector(trained.model):
         names = trained.classes or object_names(trained.outputs)
         return Explainable(trained.name, trained.model, whole_image, tuple(names), False, trained.note)
-    how = published(trained.name, trained.source, trained.file)
-    if trained.channels == 1:
-        how = dataclasses.replace(how, mean=(0.5,), std=(0.5,), bgr=False)
-    split = Photos([], np.empty(0, np.int64), how, names=[], channels=trained.channels)
+    split = as_published(trained.name, trained.channels, trained.source, trained.file)
     whole = gives_a_map(trained.model, trained.channels)
     prepare = split.prepare_whole if whole else split.prepare
     names = trained.classes or class_names(trained.outputs)
-    return Explainable(trained.name, trained.model, prepare, tuple(names), True, trained.note)
+    return Explainable(trained.name, trained.model, prepare, tuple(names), True, trained.note, split.levels)

@@ -10,16 +10,17 @@ from torch import nn
 
 from foveate.data.corruption import evenly_chosen
 from foveate.data.dataset import Batch, Dataset
-from foveate.explain import object_masks
+from foveate.explain import by_chance, object_masks
 from foveate.explain.measure import measure, true_classes
 from foveate.explaining import Explaining
 from foveate.items import ITEMS, read_groups, read_items, read_tables, write_items
-from foveate.spec import Run
+from foveate.spec import Run, Study
 from foveate.tasks import Task
 from foveate.train import TrainingFailed
 from foveate.train.loop import batches_of, preserve_process
 
 BATCH = 32  # images at a time
+MOST_LOOKED_AT = 2048  # whose objects say what chance reaches
 
 
 def check_explain(how: Explaining, task: Task, data: Dataset) -> None:
@@ -35,6 +36,19 @@ def check_explain(how: Explaining, task: Task, data: Dataset) -> None:
         object_masks(batch.targets, batch.inputs.shape[2:])
     except ValueError as error:
         raise ValueError(f"explain: {error}") from None
+
+
+def explain_notes(study: Study, data: Dataset) -> list[str]:
+    """What maps that know nothing reach on the test images; [] where no maps are measured."""
+    if study.explain is None:
+        return []
+    items = evenly_chosen(len(data.test), study.explain.items)
+    objects = [
+        object_masks(data.test.batch(items[at : at + BATCH], None).targets, data.inputs[1:])
+        for at in range(0, min(len(items), MOST_LOOKED_AT), BATCH)
+    ]
+    found = [f"{name} {100 * value:.1f} %" for name, value in by_chance(torch.cat(objects)).items()]
+    return [f"maps that know nothing reach: {'; '.join(found)}"]
 
 
 def explained_rows(run: Run, model: nn.Module, data: Dataset, folder: Path) -> list[dict[str, Any]]:

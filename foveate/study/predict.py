@@ -128,10 +128,7 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
         names = trained.classes or object_names(trained.outputs)
         form = BoxForm(whole_image, _own_size, names)
         return Predictor(trained.name, trained.model, whole_image, _as_given, _no_rows, note=trained.note, boxes=form)
-    published_with = published(trained.name, trained.source, trained.file)
-    if trained.channels == 1:
-        published_with = dataclasses.replace(published_with, mean=(0.5,), std=(0.5,), bgr=False)
-    split = Photos([], np.empty(0, np.int64), published_with, names=[], channels=trained.channels)
+    split = as_published(trained.name, trained.channels, trained.source, trained.file)
     names = trained.classes or class_names(trained.outputs)
     if gives_a_map(trained.model, trained.channels):
         task = Segmentation(_without_items(split, names, trained.channels), evaluation=evaluation)
@@ -145,6 +142,14 @@ def of_network(network: str, weights: str | Path | None, evaluation: Mapping[str
         return [_ranked(names, *one) for one in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
 
     return Predictor(trained.name, trained.model, split.prepare, _as_given, rows, note=trained.note)
+
+
+def as_published(name: str, channels: int, source: str | None = None, file: str = "") -> Photos:
+    """A split without photos whose `prepare` makes images what a network by name was published for."""
+    found = published(name, source, file)
+    if channels == 1:
+        found = dataclasses.replace(found, mean=(0.5,), std=(0.5,), bgr=False)
+    return Photos([], np.empty(0, np.int64), found, names=[], channels=channels)
 
 
 def _own_size(size: tuple[int, int]) -> tuple[float, float]:

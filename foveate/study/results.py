@@ -1,10 +1,12 @@
 """A study's rows, read back from its folder: its summary, and where it stands."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from foveate.explaining import ALIKE, SIMILARITY
 from foveate.files import read_json
 from foveate.items import ITEMS, read_groups, read_items, read_tables
 from foveate.spec import DRAWS, Metric, Study
@@ -40,8 +42,10 @@ from foveate.train.attention_state import STATE
 from foveate.training import validation_name
 
 
-def summarise(folder: Path) -> Summary:
+def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | None = None) -> Summary:
     """The summary of the study in a folder, from what is finished so far.
+
+    more: key of a run → {"epoch", name: value} of each epoch that it has logged without being finished, for the curves.
 
     Raises: ValueError: it holds no study, or runs that measured one metric with different units or directions.
     """
@@ -53,7 +57,8 @@ def summarise(folder: Path) -> Summary:
             raise ValueError(f"{folder}: the study in it was never planned; run it first")
         metrics = [Metric.model_validate(row) for row in store.get_meta("metrics")]
         about, latency = store.get_meta("about"), store.get_meta("latency") or {}
-        planned = _runs_of_the_plan(store)
+        roofs = store.get_meta("roofs")
+        planned = runs_of_the_plan(store)
         measured = [row for row in store.metrics() if row["run"] in planned]
         if study.null_check:  # seeds of their own are paired in their order
             planned = {key: run | {"seed": run["seed"] % DRAWS} for key, run in planned.items()}
@@ -64,11 +69,12 @@ def summarise(folder: Path) -> Summary:
         rows = [row for row in measured if row["run"] in runs and row["metric"] not in unjudged]
         under = [row for row in rows if is_corrupted_row(row["metric"])]
         rows = [row for row in rows if not is_corrupted_row(row["metric"])]
-        history = [row for row in store.history() if row["run"] in runs]
+        history = [row for row in store.history() if row["run"] in runs] + _unfinished(more or {}, runs)
         costs = _costs(store.costs())
         ledger = read_ledger(store)
     finally:
         store.close()
+    about |= {} if roofs is None else {"roofs": roofs}
     about |= _about(folder, runs, measured) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
     items = _items(folder, runs)
@@ -99,7 +105,7 @@ def summarise(folder: Path) -> Summary:
     ends = [arm.at_an_end for arm in chosen.arms if arm.at_an_end] if chosen else []
     details = _details(folder, runs)
     found = [f"{one.label}: {line}" for one in details for line in one.findings]
-    notes = [*about.get("notes", ()), *ends, *_at_chance(summary), *found]
+    notes = [*about.get("notes", ()), *ends, *_at_chance(summary), *_sanity_notes(summary), *found]
     return replace(
         summary,
         about=summary.about | {"notes": notes},
@@ -111,6 +117,18 @@ def summarise(folder: Path) -> Summary:
         details=details,
         by_class=by_class(items, about.get("class_names") or [], summary.plain, groups, summary.setting.overlap),
     )
+
+
+def _unfinished(logged: Mapping[str, Sequence[Mapping[str, float]]], runs: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows as of `Store.history`."""
+    return [
+        {"run": key, "epoch": int(entry["epoch"]), "metric": name, "value": value}
+        for key, epochs in logged.items()
+        if key in runs
+        for entry in epochs
+        for name, value in entry.items()
+        if name != "epoch"
+    ]
 
 
 def _null_check(summary: Summary, items: dict[str, dict[int, Path]], groups: dict[str, str]) -> NullCheck:
@@ -151,8 +169,22 @@ def _at_chance(summary: Summary) -> list[str]:
     ]
 
 
+def _sanity_notes(summary: Summary) -> list[str]:
+    """A note for each arm whose maps the network with random weights shares."""
+    found = []
+    for arm in summary.arms:
+        score = arm.estimates.get(SIMILARITY)
+        if score is not None and score.mean >= ALIKE:
+            found.append(
+                f"{arm.label}: its maps may not show what it learned: those with random weights are alike "
+                f"(mean rank correlation {score.mean:.2f}; Adebayo et al., 2018, arXiv:1810.03292)"
+            )
+    return found
+
+
 def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[dict[str, Any]]) -> Setting:
     own = {arm.label for arm in arms if arm.epochs is not None}  # controls that train longer
+    own |= {variant.label for variant in study.variants if variant.prune is not None}
     ran = [int(row["value"]) for row in rows if row["metric"] == "epochs" and row["arm"] not in own]
     epochs = None if study.trainer or "epochs" in study.train.listed else study.train.epochs
     words: dict[str, str] = {}
@@ -160,7 +192,11 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
         words["question"] = f"Does a copy of {study.network} beat it?"
     elif len(study.variants) > 1 and not any(variant.insert for variant in study.variants):
         plain = study.variants[0].label or study.network
-        words = {"question": f"Does another network beat {plain}?", "reference": plain}
+        others = study.variants[1:]
+        what = f"any of {len(others)} variants" if len(others) > 1 else others[0].label
+        if any(one.network for one in others):
+            what = "another network"
+        words = {"question": f"Does {what} beat {plain}?", "reference": plain}
     return Setting(
         name=study.name,
         network=study.network,
@@ -175,7 +211,7 @@ def _setting(study: Study, about: dict[str, Any], arms: list[Arm], rows: list[di
     )
 
 
-def _runs_of_the_plan(store: Store) -> dict[str, dict[str, Any]]:
+def runs_of_the_plan(store: Store) -> dict[str, dict[str, Any]]:
     """Key → row of the runs of the study as it stands; a folder keeps those of earlier variants and seeds as well."""
     keys = set(store.get_meta("runs") or [])
     return {run["key"]: run for run in store.runs() if run["key"] in keys}
@@ -257,7 +293,7 @@ def status(folder: Path) -> dict[str, Any]:
     "error"}]}; values: those of the run that the study lists."""
     store = Store(folder / RESULTS, read_only=True)
     try:
-        runs = _runs_of_the_plan(store)
+        runs = runs_of_the_plan(store)
         listed = read_study(folder / STUDY).train.listed
         values = listed_values(listed, runs)
     finally:

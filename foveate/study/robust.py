@@ -17,10 +17,11 @@ from foveate.train.loop import batches_of, evaluate, parts_for_evaluation, prese
 
 
 def robustness_metrics(task: Task) -> tuple[Metric, Metric]:
-    """The mean of the task's first metric over corruptions, and what is lost relative to clean images."""
+    """The mean of the task's first metric over corruptions, and what is lost relative to clean images, which is below 0
+    where corrupted ones score better and may be above 1 where lower is better."""
     first = task.metrics[0]
     mean = first.model_copy(update={"name": f"corrupted {first.name}"})
-    return mean, Metric(f"{first.name} degradation", better="lower")
+    return mean, Metric(f"{first.name} degradation", "", "lower", "percent")
 
 
 def check_robustness(robustness: Robustness, task: Task, data: Dataset) -> None:

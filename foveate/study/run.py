@@ -23,7 +23,7 @@ from foveate.study.analyse import decided, next_look
 from foveate.study.checks import check_names
 from foveate.study.estimate import training_seconds
 from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
-from foveate.study.explained import check_explain
+from foveate.study.explained import check_explain, explain_notes
 from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
@@ -35,6 +35,7 @@ from foveate.study.user_code import code_files, code_fingerprint
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
+from foveate.tasks.task import MOST_CONFUSED
 from foveate.training import validation_name
 
 ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
@@ -364,6 +365,7 @@ class _Coordinator:
                     value = cost[metric]
                     rows.append((label, metric, value["median"], value["low"], value["high"], unit))
         self.store.put_costs(rows, result["machine"], result["versions"])
+        self.store.set_meta("roofs", result["roofs"])
         self.store.set_meta("latency", {"batch_size": batch_size, "threads": self.study.train.threads})
 
     def _set_about(self, command: str) -> None:
@@ -376,7 +378,7 @@ class _Coordinator:
             "baseline": baseline,
             "chance": chance,
             "further_baselines": self.task.further_baselines(),
-            "class_names": list(classes) if self.task.dense else [],
+            "class_names": list(classes) if len(classes) <= MOST_CONFUSED else [],
             "train_items": len(self.data.train),
             "validation_items": None if self.data.validation is None else len(self.data.validation),
             "test_items": len(self.data.test),
@@ -385,7 +387,7 @@ class _Coordinator:
             "task": self.study.task,
             "command": command,
             "toml": study_toml(self.study),
-            "notes": [*self.data.notes, *self.task.notes, *self.plan.notes],
+            "notes": [*self.data.notes, *self.task.notes, *self.plan.notes, *explain_notes(self.study, self.data)],
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.set_meta("about", about)

@@ -132,7 +132,7 @@ def _costs(content: dict[str, Any]) -> dict[str, Any]:
     """Every arm's network measured in turns in this one process: {"costs": {label: …}, "machine", "versions"}."""
     import torch
 
-    from foveate.costs import costs
+    from foveate.costs import costs, roofs
     from foveate.machine import machine_name, versions
     from foveate.spec import Run
     from foveate.study.build import build_for, example_batch, example_inputs
@@ -168,7 +168,7 @@ def _costs(content: dict[str, Any]) -> dict[str, Any]:
             if (time := getattr(cost, name)) is not None:
                 row[name] = vars(time)
         rows[label] = row
-    return {"costs": rows, "machine": machine_name(), "versions": versions()}
+    return {"costs": rows, "roofs": roofs(x), "machine": machine_name(), "versions": versions()}
 
 
 def work(folder: Path) -> NoReturn:

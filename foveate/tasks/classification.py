@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset
+from foveate.items import ANSWERS
 from foveate.spec import Metric
 from foveate.tasks.pictures import captioned, shown
 from foveate.tasks.task import (
@@ -120,6 +121,7 @@ class ClassificationMeter(Meter):
         self.right: list[Tensor] = []
         self.losses: list[Tensor] = []
         self.among5: list[Tensor] = []
+        self.given: list[tuple[Tensor, Tensor]] = []  # true and predicted class
         self.confusion = torch.zeros(self.classes, self.classes, dtype=torch.int64)
 
     def logits(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -134,6 +136,7 @@ class ClassificationMeter(Meter):
         self.losses.append(F.cross_entropy(logits, labels, reduction="none"))
         if self.classes > BEST:
             self.among5.append((logits.topk(BEST, 1).indices == labels[:, None]).any(1))
+        self.given.append((labels.cpu(), best.cpu()))
         pairs = (labels * self.classes + best).cpu()
         self.confusion += torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes)
 
@@ -144,4 +147,6 @@ class ClassificationMeter(Meter):
         values = {name: value.double().mean().item() for name, value in found.items()}
         items = {name: value.cpu().numpy().astype(np.float32) for name, value in found.items()}
         confusion = self.confusion.numpy()
-        return Scores(values, items, class_figures(self.names, confusion), confusion)
+        true, predicted = (torch.cat(column).numpy().astype(np.int32) for column in zip(*self.given, strict=True))
+        answers: dict[str, NDArray[Any]] = {"item": np.arange(len(true)), "true": true, "predicted": predicted}
+        return Scores(values, items, class_figures(self.names, confusion), confusion, tables={ANSWERS: answers})

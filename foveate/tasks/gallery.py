@@ -15,7 +15,7 @@ from foveate.insertion import inserted
 from foveate.tasks.pictures import Over, Picture, captioned, shown
 
 EXAMPLES, MISTAKES, ATTENTION = "examples.png", "mistakes.png", "attention.png"  # in the folder of a run
-MODULES = 6  # columns at most, evenly among the inserted modules
+MODULES = 6  # columns at most
 MORE, LESS = (230, 159, 0), (0, 114, 178)  # orange and blue of Okabe and Ito
 FULL = 2.0  # a weight this many times the mean of its image has the full colour, as has one that is this much smaller
 
@@ -84,8 +84,9 @@ def attention_pictures(
     inputs: Any,
     over: Over | None = None,
     background: Callable[[str], Sequence[Picture]] | None = None,
+    most: int = MODULES,
 ) -> list[Picture]:
-    """A picture a sample: the input, then each inserted module's map over it (at most six of them).
+    """A picture a sample: the input, then each inserted module's map over it, at most `most` of them, evenly.
 
     Orange: more weight than the mean of the image, blue: less; the full colour is twice, or half. The caption has the
     module's site and its smallest and largest weight. Empty: no module has a map of an image.
@@ -98,8 +99,8 @@ def attention_pictures(
     if not maps:
         return []
     names = list(maps)
-    if len(names) > MODULES:
-        names = [names[number * (len(names) - 1) // (MODULES - 1)] for number in range(MODULES)]
+    if len(names) > most:
+        names = [names[number * (len(names) - 1) // max(most - 1, 1)] for number in range(most)]
     under = {name: shown(inputs) if background is None else background(name) for name in names}
     rows = []
     for number, picture in enumerate(shown(inputs)):

@@ -43,11 +43,12 @@ class Scores:
 
     def details(self) -> dict[str, Any]:
         """What a run keeps beside its metrics, as plain values; {}: nothing."""
-        if not (self.curves or self.findings):
+        counted = self.confusion is not None and len(self.confusion) <= MOST_CONFUSED
+        if not (self.curves or self.findings or counted):
             return {}
         return {
-            "confused": list(self.confused or self.by_class),
-            "confusion": [] if self.confusion is None else self.confusion.tolist(),
+            "confused": list(self.confused or self.by_class) if counted else [],
+            "confusion": self.confusion.tolist() if self.confusion is not None and counted else [],
             "curves": {name: [round(float(value), 5) for value in curve] for name, curve in self.curves.items()},
             "findings": list(self.findings),
         }
@@ -254,6 +255,7 @@ def class_figures(names: Sequence[str], confusion: NDArray[np.int64]) -> dict[st
     }
 
 
+MOST_CONFUSED = 100  # classes whose confusion a run keeps
 LOSS_WEIGHTS = {"interactive": 1e-4, "attention": 1e-4}  # beta and gamma of arXiv:1808.01106, which gives no values
 
 

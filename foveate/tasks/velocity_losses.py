@@ -13,11 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from foveate.registry import nearest
-from foveate.waves import SALT_M_S, normalised
+from foveate.waves import SALT_M_S, normalised, velocities
 from foveate.waves.velocity import HALF_RANGE_M_S
 
 LOSSES = ("l1", "l2", "ssim", "edge", "salt")
 WINDOW, SIGMA = 11, 1.5
+SLOWEST_M_S, RANGE_M_S = 1500.0, 3000.0  # what is 0 to 1 for SSIM
 EDGE_M_S = 50.0  # between neighbouring cells
 WEIGHT = 2.0  # of cells at edges, and of cells in salt
 
@@ -52,15 +53,16 @@ def velocity_losses(found: Tensor, wanted: Tensor, names: Mapping[str, float]) -
         elif name == "l2":
             losses[name] = differences.square().mean()
         elif name == "ssim":
-            losses[name] = 1 - ssim(found, wanted, range_=3000 / HALF_RANGE_M_S).mean()
+            losses[name] = 1 - ssim(velocities(found), velocities(wanted)).mean()
         else:
             weighted = _at_edges(wanted) if name == "edge" else wanted >= normalised(torch.tensor(SALT_M_S))
             losses[name] = (differences * torch.where(weighted, WEIGHT, 1.0)).mean()
     return losses
 
 
-def ssim(a: Tensor, b: Tensor, *, range_: float) -> Tensor:
-    """(N,) structural similarity of maps (N, 1, H, W), the mean over the places where the window fits in."""
+def ssim(found: Tensor, wanted: Tensor) -> Tensor:
+    """(N,) structural similarity of models (N, 1, H, W), m/s, the mean over the places where the window fits in."""
+    a, b = ((one - SLOWEST_M_S) / RANGE_M_S for one in (found, wanted))
     size = min(WINDOW, *a.shape[2:])
     places = torch.arange(size, dtype=a.dtype, device=a.device) - (size - 1) / 2
     kernel = torch.exp(-places.square() / (2 * SIGMA**2))
@@ -71,9 +73,9 @@ def ssim(a: Tensor, b: Tensor, *, range_: float) -> Tensor:
 
     ma, mb = mean(a), mean(b)
     va, vb, both = mean(a * a) - ma * ma, mean(b * b) - mb * mb, mean(a * b) - ma * mb
-    c1, c2 = (0.01 * range_) ** 2, (0.03 * range_) ** 2
-    found = ((2 * ma * mb + c1) * (2 * both + c2)) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
-    return found.flatten(1).mean(1)
+    c1, c2 = 0.01**2, 0.03**2
+    alike = ((2 * ma * mb + c1) * (2 * both + c2)) / ((ma * ma + mb * mb + c1) * (va + vb + c2))
+    return alike.flatten(1).mean(1)
 
 
 def _at_edges(wanted: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from foveate.tasks.pictures import Picture, captioned
 from foveate.waves import SALT_M_S, Survey, data_misfit, simulate
 
 HIGH = 150  # pixels of a panel
+BRIGHT = 90  # percentile of a gather that is white; the direct wave is far above
 SLOWEST, FASTEST = 1500.0, 4500.0  # m/s, ends of the colours
 MOST_M_S = 1500.0  # of a difference with the full colour
 _ANCHORS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], float)  # viridis
@@ -27,7 +28,7 @@ def compared(true: Field, found: Field | None, gathers: Field) -> Picture:
     if found is not None:
         error = float(np.abs(found - true).mean())
         panels += [captioned(_large(_coloured(found)), f"network, MAE {error:.0f}")]
-        panels += [captioned(_large(_difference(found - true)), "network − true")]
+        panels += [captioned(_large(_difference(found - true)), "network minus true")]
         panels += [captioned(_profile(true, found), "depth profile")]
     panels.append(captioned(_large(_grey(gathers)), "gather"))
     return _row(panels)
@@ -40,7 +41,7 @@ def with_physics(true: Field, found: Field, survey: Survey | None) -> Picture:
         captioned(_large(_coloured(true)), "true"),
         captioned(_large(_coloured(found)), f"network, MAE {error:.0f}"),
     ]
-    panels += [captioned(_large(_difference(found - true)), "network − true")]
+    panels += [captioned(_large(_difference(found - true)), "network minus true")]
     panels += [captioned(_profile(true, found), "depth profile")]
     if survey is None or importlib.util.find_spec("deepwave") is None:
         return _row(panels)
@@ -52,7 +53,7 @@ def with_physics(true: Field, found: Field, survey: Survey | None) -> Picture:
         own = simulate(torch.from_numpy(within), survey)
     misfit = data_misfit(within, observed, survey)
     shot = survey.shots // 2
-    scale = float(np.percentile(np.abs(observed[shot].numpy()), 96)) or 1.0
+    scale = float(np.percentile(np.abs(observed[shot].numpy()), BRIGHT)) or 1.0
     names = (
         "gather of the true model",
         f"of the network's; misfit {misfit.full:.2f}",
@@ -111,7 +112,7 @@ def _difference(difference: Field) -> Picture:
 
 
 def _grey(gather: Field, scale: float | None = None) -> Picture:
-    scale = scale or float(np.percentile(np.abs(gather), 96)) or 1.0
+    scale = scale or float(np.percentile(np.abs(gather), BRIGHT)) or 1.0
     pixels = np.clip(127.5 * (1 + gather / scale), 0, 255).astype(np.uint8)
     return np.repeat(pixels[..., None], 3, 2)
 

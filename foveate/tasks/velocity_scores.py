@@ -1,5 +1,6 @@
 """Scores of velocity models in m/s: of the whole, in and out of salt, at its boundary, by kind of salt and by depth."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,6 @@ from foveate.waves import SALT_M_S
 MAE, RMSE, SSIM, IOU, FALSE = "MAE", "RMSE", "SSIM", "salt IoU", "false salt"
 INSIDE, OUTSIDE, BOUNDARY = "MAE in salt", "MAE out of salt", "MAE at salt boundary"
 RELATIVE_IN, RELATIVE_OUT = "relative error in salt", "relative error out of salt"
-RANGE_M_S = 3000.0  # of SSIM
 REACH = 2  # cells to either side of the salt's boundary
 QUARTERS = ("0-25 %", "25-50 %", "50-75 %", "75-100 %")
 
@@ -49,7 +49,7 @@ def velocity_scores(
     """The metrics, of the set and of each model.
 
     Errors in parts (salt, a kind, a depth) are means over the cells of the part in all models; the salt IoU is a mean
-    over models with salt, false salt the share of cells taken for salt in models without any.
+    over models with salt, false salt the share of cells taken for salt in models without any. What no model has is NaN.
 
     Args:
         found, wanted: (N, H, W), m/s.
@@ -60,7 +60,7 @@ def velocity_scores(
     mask, taken = wanted >= SALT_M_S, found >= SALT_M_S
     parts = _parts(errors, wanted, mask, kinds, names)
     items: dict[str, NDArray[Any]] = {MAE: errors.mean((1, 2)).numpy()}
-    items[SSIM] = ssim(found[:, None].float(), wanted[:, None].float(), range_=RANGE_M_S).double().numpy()
+    items[SSIM] = ssim(found[:, None].float(), wanted[:, None].float()).double().numpy()
     both, either = (mask & taken).sum((1, 2)).double(), (mask | taken).sum((1, 2)).double()
     there = mask.any(2).any(1)
     overlap = torch.where(there, both / either.clamp_min(1), torch.nan)
@@ -79,15 +79,11 @@ def velocity_scores(
             kept |= {f"{name}.squares": squares.numpy(), f"{name}.count": count.numpy()}
         elif name in parts:
             total, count = parts[name]
-            if not count.sum():
-                raise ValueError(f"{name}: wanted test models that have such cells; got none")
-            values[name] = float(total.sum() / count.sum())
+            values[name] = float(total.sum() / count.sum())  # NaN where no model has such cells
             kept |= {f"{name}.total": total.numpy(), f"{name}.count": count.numpy()}
         else:
             known = items[name][np.isfinite(items[name])]
-            if not len(known):
-                raise ValueError(f"{name}: wanted test models with salt, and some without; got none of one sort")
-            values[name] = float(known.mean())
+            values[name] = float(known.mean()) if len(known) else math.nan
             kept[name] = items[name].astype(np.float32)
     return Scores(values, kept)
 

@@ -28,6 +28,7 @@ from foveate.waves.survey import Survey
 VERSION = 1  # of what is simulated: part of the files' names
 BLOCK = 16  # models
 POLL_S = 0.2
+WORTH = 1.5e9  # updates of cells (about 7 s), from which on starting processes takes less time than it saves
 Progress = Callable[[int, int], None]
 
 
@@ -66,7 +67,7 @@ def gathers_of(
         models: (n, H, W), m/s.
         survey: of all of them.
         progress: called with (models that are there, n).
-        workers: processes; None: one a core.
+        workers: processes; None: one a core, or none for a few models.
 
     Raises: ValueError: as `simulate`. RuntimeError: a process failed. OSError: the cache cannot be written.
     """
@@ -85,7 +86,8 @@ def gathers_of(
                 progress(done, len(models))
 
         tell()
-        count = min(cores() if workers is None else workers, len(missing))
+        work = sum(map(len, (parts[n] for n in missing))) * models[0].size * survey.steps * survey.shots
+        count = min((cores() if work > WORTH else 1) if workers is None else workers, len(missing))
         todo = {files[number]: parts[number] for number in missing}
         if count <= 1:
             with one_thread():

@@ -19,6 +19,7 @@ COMMANDS = [
     ["demo"],
     ["list"],
     ["show"],
+    ["draw"],
     ["sites"],
     ["cost"],
     ["evaluate"],
@@ -46,6 +47,34 @@ def test_list_show_and_sites():
     assert "[avg; max]; released: [max; mean]" in shown.stdout
     sites = json.loads(foveate("sites", "foveate:resnet8", "--at", "block", "--image-size", 32, "--json").stdout)
     assert [site["channels"] for site in sites] == [16, 32, 64]
+
+
+def test_a_network_is_shown_and_drawn(tmp_path):
+    shown = foveate("show", "se_shufflenet_v2").stdout
+    assert "attention   se in 16 places" in shown
+    assert "ShuffleUnitV2 ×7, with se" in shown
+    values = json.loads(foveate("show", "timm:resnet18", "--json").stdout)
+    assert (values["attention"], values["classes"]) == ({}, 1000)
+    again = foveate("draw", "resnet8", "--attention", "eca", "--out", tmp_path / "x.svg")
+    assert again.returncode == 0
+    assert "attention: eca in 3 places" in (tmp_path / "x.svg").read_text(encoding="utf-8")
+    assert foveate("draw", "cbam", "--out", tmp_path / "x.png").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["show", "shufflenet"], "no attention and no network is called 'shufflenet'; did you mean 'shufflenet_v2'"),
+        (["draw", "resnet8", "--out", "x.pdf"], "ends in .png or .svg"),
+        (["draw", "resnet8", "--out", "x.svg", "--at", "stage"], "--at goes with --attention"),
+        (["draw", "se", "--out", "x.svg", "--image-size", "64"], "se is a mechanism; it is drawn alone"),
+    ],
+)
+def test_what_cannot_be_shown_or_drawn_is_one_line(words, message, tmp_path):
+    answer = foveate(*words, cwd=tmp_path)
+    assert answer.returncode == 2
+    assert message in answer.stderr
+    assert answer.stderr.count("\n") == 1
 
 
 def test_cost_shows_deltas_against_the_plain_network():

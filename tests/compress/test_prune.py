@@ -113,6 +113,16 @@ def test_our_networks_are_pruned_and_run(name):
     assert parameters(pruned) < 0.7 * parameters(model)
 
 
+def test_outputs_that_are_given_in_training_alone_fit_the_pruned_network():
+    model = foveate.create_network("unet", num_classes=4, widths=[8, 16, 16], deep_supervision=True)
+    x = torch.randn(2, 3, 32, 32)
+    pruned = prune(model, x, 0.5).train()
+    given = pruned(x)
+    assert len(given) > 1
+    assert [one.shape for one in given] == [one.shape for one in model.train()(x)]
+    sum(one.sum() for one in given).backward()
+
+
 def test_what_cannot_be_followed_is_refused_in_one_line():
     x = torch.randn(2, 3, 32, 32)
     with pytest.raises(ValueError, match=r"^prune: .*\Z") as error:

@@ -129,6 +129,8 @@ def test_roll_out_of_windows_and_pooled_keys_keeps_its_sum(swin):
 
 
 def test_roll_out_of_a_cnn_is_an_error(resnet):
+    resnet = copy.deepcopy(resnet)
+    foveate.insert(resnet, "nl", at="layer3.1.bn2", example=IMAGE[None])  # which is no layer of its own
     with pytest.raises(ValueError, match="no attention between tokens"):
         explain(resnet, IMAGE, method="rollout")
 
@@ -202,7 +204,22 @@ def test_clips_have_a_map_for_each_frame():
     )
     assert explain(model, clip[None]).shape == (4, 32, 32)
 
+    class Frames(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3, stride=2), nn.Linear(4, 2)
 
+        def forward(self, x):
+            each = self.conv(x.transpose(1, 2).flatten(0, 1)).mean((2, 3))
+            return self.head(each).unflatten(0, (len(x), -1)).mean(1)
+
+    frames = Frames()
+    assert [one.name for one in find_layers(frames, clip[None])] == ["conv"]
+    found = explain(frames, clip[None], 0)
+    assert found.shape == (4, 32, 32)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.* is deprecated")
 def test_what_cannot_be_explained_says_why(resnet):
     with pytest.raises(LookupError, match=r"no layer is called 'layer5'; did you mean 'layer4'"):
         explain(resnet, IMAGE, layers="layer5")
@@ -229,6 +246,12 @@ def test_what_cannot_be_explained_says_why(resnet):
     with pytest.raises(ValueError, match="no gradient reaches inner.layer4: .* eigencam"):
         explain(WithoutGradient(), IMAGE)
     assert explain(WithoutGradient(), IMAGE, method="eigencam").max() > 0.99
+    silent = torchvision.models.resnet18(num_classes=2)
+    nn.init.zeros_(silent.fc.weight)
+    with pytest.raises(ValueError, match="layer4: the score of output . has no gradient there"):
+        explain(silent, IMAGE)
+    with pytest.raises(ValueError, match="TorchScript"):
+        explain(torch.jit.script(nn.Conv2d(3, 1, 1)), IMAGE)
 
 
 def test_the_package_can_be_called():

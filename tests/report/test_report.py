@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from PIL import Image
@@ -21,6 +22,7 @@ from rich.console import Console
 
 from foveate.report import numbers, terminal_table, write_report
 from foveate.report.page import page
+from foveate.report.scatter import on_the_front
 from foveate.summary import Cost, CostChange, Summary, to_json
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +95,31 @@ def test_every_study_gives_every_file(summary: Summary, tmp_path: Path) -> None:
         assert not re.search(r"\b(nan|inf|undefined)\b", text.lower().replace("nan at", ""))
         assert not re.search(r"\bNone\b(?! of)", text)
     assert stat.S_IMODE(os.stat(made).st_mode) == 0o644
+
+
+def test_every_figure_has_a_reading_and_its_numbers(usual: Summary) -> None:
+    text = page(usual)
+    figures = re.findall(r"<figure>.*?</figure>", text, re.DOTALL)
+    assert len(figures) == 4
+    for figure in figures:
+        assert re.search(r"<figcaption>[A-Za-z][^<]+\. <a download=", figure)
+    link = re.search(r'<a download="score_latency.csv" href="data:text/csv;charset=utf-8,([^"]+)"', text)
+    assert link is not None
+    rows = list(csv.reader(io.StringIO(unquote(link.group(1)))))
+    assert rows[0][:2] == ["variant", "mIoU"]
+    assert [row[0] for row in rows[1:]] == [arm.label for arm in usual.arms]
+
+
+def test_pictures_of_a_page_stay_below_ten_megabytes() -> None:
+    noise = Image.effect_noise((1400, 1400), 120).convert("RGB")
+    file = io.BytesIO()
+    noise.save(file, "PNG")
+    summary = make_summary({"se": 0.01}, examples={"se": [file.getvalue()] * 3, "none": [file.getvalue()[:]] * 3})
+    assert len(page(summary)) < 10_000_000
+
+
+def test_the_pareto_front_has_those_that_none_beats_in_both() -> None:
+    assert on_the_front([(1.0, 5.0), (2.0, 6.0), (0.5, 6.0), (2.0, 7.0)]) == [True, True, False, False]
 
 
 def test_page_asks_nothing_of_the_network(summary: Summary) -> None:

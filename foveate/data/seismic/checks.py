@@ -29,7 +29,10 @@ def check_pairs(read: Read) -> list[str]:
         return [
             'whether gathers and models belong together is not checked without deepwave: pip install "foveate[fwi]"'
         ]
-    part = next(iter(read.models))
+    return [note for part in read.models for note in _check_part(read, part)]
+
+
+def _check_part(read: Read, part: str) -> list[str]:
     models, gathers = read.models[part], read.gathers[part]
     items = sorted({number * (len(models) - 1) // max(SIMULATED_ITEMS - 1, 1) for number in range(SIMULATED_ITEMS)})
     others = sorted({*items, *(number * len(models) // COMPARED for number in range(COMPARED) if len(models) > number)})

@@ -24,6 +24,7 @@ from foveate.registry import check_options
 from foveate.spec import EMBEDDED, DataSpec
 from foveate.waves import Survey, gathers_of
 
+OF_GENERATED = ("style", "seed")  # options that go with generated models alone
 TRAIN, TEST = 160, 40  # generated models, where the specification does not say
 SIDE = 70
 
@@ -177,11 +178,15 @@ def _read(folder: Path, files: str, unit: str, axes: str, sign: str, survey: Map
     if (folder / MARK).is_file():
         for option, value, usual in (
             ("files", files, "*"), ("unit", unit, "m/s"), ("axes", axes, "zx"), ("sign", sign, "openfwi"),
-            ("survey", survey, None),
         ):  # fmt: skip
             if value != usual:
                 raise ValueError(f"{option}: {folder} says it itself in {MARK}; got {value!r}")
-        return read_made(folder)
+        read = read_made(folder)
+        check_options("survey", Survey, survey or {})
+        for name, value in (survey or {}).items():
+            if value != (own := getattr(read.survey, name)):
+                raise ValueError(f"survey: {name}: {folder} was made with {own!r}; got {value!r}")
+        return read
     read = read_folder(folder, files, unit, axes, sign, lambda **usual: survey_of(survey, **usual))
     return replace(read, notes=[*read.notes, *check_pairs(read)])
 

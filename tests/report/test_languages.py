@@ -1,0 +1,100 @@
+"""The page in Chinese: every text of it stands in the catalogue, and names stay as they are."""
+
+import re
+from dataclasses import replace
+from html import unescape
+
+import pytest
+from report_studies import PIXEL, make_summary
+from test_report import Reader
+
+from foveate.report import write_report
+from foveate.report.languages import FOOT, catalogue, translated
+from foveate.report.page import names_of, page
+from foveate.spec import Metric
+from foveate.summary import AttentionFound, ClassFound, Span, Summary, arm_details
+
+
+def whole() -> Summary:
+    """A study with the sections that only some have."""
+    roofs = {"gmacs_s": 50.0, "cache_gb_s": 40.0, "memory_gb_s": 10.0}
+    case = {"sort": "gained", "item": "7.png", "plain": 0.0, "variant": 1.0, "picture": PIXEL}
+    gallery = {"se": [case, case | {"sort": "lost"}, case | {"sort": "right"}, case | {"sort": "wrong"}]}
+    usual = make_summary({"se": 0.01}, roofs=roofs, gallery=gallery, examples={"se": [PIXEL]}, items=20)
+    run = {"confused": ["ant", "bee"], "confusion": [[3, 1], [0, 4]], "curves": {}, "findings": []}
+    state = AttentionFound(
+        3, 3, Span(0.1, 0.1, 0.2), Span(0.5, 0.1, 0.9), 9, 1, 20, 2, 0.25, False, "0.1 (0.1 to 0.2)", ""
+    )
+    arms = [
+        replace(
+            arm,
+            attention=state if arm.label == "se" else None,
+            cost=replace(arm.cost, bytes_moved=10**7, elementwise=10**6, reductions=10**5),
+        )
+        for arm in usual.arms
+    ]
+    se = usual.arm("se")
+    assert se.score is not None
+    assert se.against_plain is not None
+    by_class = ClassFound("ant", Metric("recall"), {"none": se.score, "se": se.score}, {"se": se.against_plain})
+    return replace(
+        usual,
+        arms=tuple(arms),
+        by_class=(by_class,),
+        details=(arm_details("none", {0: run}), arm_details("se", {0: run})),
+    )
+
+
+def test_every_text_of_the_page_has_a_translation(summary: Summary) -> None:
+    html, missing = translated(page(summary), "zh", names_of(summary))
+    assert missing == []
+    check(html, summary)
+
+
+def test_sections_that_only_some_studies_have_are_translated() -> None:
+    summary = whole()
+    english = page(summary)
+    for place in ("gallery", "attention", "confusion", "classes", "items", "examples"):
+        assert f'<h2 id="{place}"' in english
+    assert 'aria-labelledby="cost-roofline-title' in english
+    html, missing = translated(english, "zh", names_of(summary))
+    assert missing == []
+    check(html, summary)
+
+
+def check(html: str, summary: Summary) -> None:
+    """A page of the same elements, in which only names are English."""
+    read, before = Reader(html), Reader(page(summary))
+    assert [tag for tag, _ in read.tags] == [tag for tag, _ in before.tags]
+    assert dict(read.tags[0][1])["lang"] == "zh-CN"
+    seen = re.sub(r"<pre>.*?</pre>", "", html, flags=re.DOTALL)
+    seen = re.sub(r"<style>.*?</style>|<[^>]*>", "\n", seen, flags=re.DOTALL)
+    seen = unescape(seen)
+    for name in sorted(filter(None, names_of(summary)), key=len, reverse=True):
+        seen = seen.replace(name, "")
+    english = [line for line in seen.splitlines() if re.search(r"\b[a-z]{3,} [a-z]{3,}\b", line)]
+    assert english == []
+
+
+def test_what_has_no_translation_stays_english_and_is_said() -> None:
+    body = "<p>Results</p><p>A new sentence of ours.</p><pre>Results</pre><footer>Costs</footer>"
+    html = f'<html lang="en">{body}</html>'
+    found, missing = translated(html, "zh")
+    assert missing == ["A new sentence of ours."]
+    assert '<p>结果</p><p><span lang="en">A new sentence of ours.</span></p><pre>Results</pre>' in found
+    assert catalogue("zh").exact[FOOT] in found
+    assert translated(html, "en") == (html, [])
+
+
+def test_names_and_markup_of_users_are_left_alone(hostile: Summary) -> None:
+    html = page(hostile, language="zh")
+    assert "&lt;script&gt;" in html
+    assert "<script" not in html
+    assert "<img src=http" not in html
+
+
+def test_another_language_is_refused_before_anything_is_written(usual: Summary, tmp_path) -> None:
+    with pytest.raises(ValueError, match="--lang: wanted en or zh; got 'de'"):
+        write_report(usual, tmp_path / "report", "de")
+    assert not (tmp_path / "report").exists()
+    assert 'lang="zh-CN"' in write_report(usual, tmp_path / "report", "zh").read_text(encoding="utf-8")
