@@ -79,6 +79,7 @@ def test_a_position_looks_at_its_frame_at_its_place_or_at_all(over):
 NETWORKS = {
     "nl_i3d_resnet50": {"inflation": "3x3x3"},
     "c2d_resnet50": {"stem": "paper", "blocks": 10, "over": "space"},
+    "c2d_resnet14": {"stem": "image", "width": 8, "blocks": [[], [0], [], []], "group_frames": 2, "inner": 4},
     "tsn": {"backbone": "timm:resnet18", "consensus": "max"},
     "iastp_tsn": {"encoder": "mit_b0", "fusion": "max"},
 }
@@ -98,13 +99,20 @@ def test_a_network_of_clips_learns_takes_attention_and_comes_back_from_its_file(
         assert wanted.shape == (2, 4)
         again = foveate.load(foveate.save(network, tmp_path / "net.safetensors"))
         assert torch.equal(again(x), wanted)
-        assert network(x[:1, :, :3]).shape == (1, 4), "any number of frames"
+        count = 2 if "group_frames" in NETWORKS[name] else 3
+        assert network(x[:1, :, :count]).shape == (1, 4), "any number of frames"
 
 
-def test_frames_are_images_to_a_network_of_segments():
+def test_frames_are_images_to_a_network_of_segments_and_to_one_that_never_pools_time():
     torch.manual_seed(3)
-    network = foveate.create_network("tsn", num_classes=4, backbone="resnet18").eval()
     x = torch.randn(2, 3, 3, 32, 32)
+    flat = foveate.create_network("c2d_resnet14", num_classes=4, stem="image", width=8).eval()
+    with torch.no_grad():
+        each = torch.stack([flat(x[:, :, frame : frame + 1]) for frame in range(3)])
+        torch.testing.assert_close(flat(x), each.mean(0))
+    with pytest.raises(ValueError, match="blocks: at depth 14 wanted a list for each stage; got 5"):
+        foveate.create_network("c2d_resnet14", num_classes=4, blocks=5)
+    network = foveate.create_network("tsn", num_classes=4, backbone="resnet18").eval()
     with torch.no_grad():
         each = torch.stack([network.backbone(x[:, :, frame]) for frame in range(3)])
         torch.testing.assert_close(network(x), each.mean(0))
