@@ -3,8 +3,8 @@
 python benchmarks/affinity_share.py ../shared/data/video_davis16_val ../shared/data/weights/cifar10_resnet56-4bfd9763.th
 
 The block is the gaussian form, which has no weights of its own in the affinity, on what the last stage of a trained
-network of images gives for each frame. It has seen neither clips nor masks. Writes results/affinity_davis/: shares.json,
-and pictures of three clips.
+network of images gives for each frame. It has seen neither clips nor masks. Writes shares.json and pictures of three
+clips into results/affinity_davis/.
 """
 
 import argparse

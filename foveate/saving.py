@@ -58,7 +58,7 @@ class SitePart(Frozen):
     attached_to: Text
     side: Literal["output", "input", "instead"]
     module: Text
-    layout: str = Field("NCHW", pattern=r"^N(C(L|HW|DHW|\((HW|DHW)\))|(HW|DHW)C|LC(\+[0-9]{1,3})?)$")
+    layout: str = Field("NCHW", pattern=r"^(N(C(L|HW|DHW|\((HW|DHW)\))|(HW|DHW)C|LC(\+[0-9]{1,3})?)|\(NT\)CHW)$")
     entry: Count | None = None
     input_shape: tuple[Number, ...] = Field((), max_length=3)
 

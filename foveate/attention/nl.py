@@ -81,8 +81,8 @@ class NonLocal(nn.Module):
             "dot_product" θ(x_i)·φ(x_j) / N'; "concatenation" ReLU(w_f·[θ(x_i), φ(x_j)]) / N' (N' keys).
         width: inner channels of θ, φ and g, above which the rank of θᵀφ cannot be. None: C // 2, at least 1.
         sub_sample: max-pool the keys and values: True by 2 along each axis but time, or a window such as (1, 2, 2).
-        group_frames: of clips, a position looks at those of its run of this many frames, which their number must be a
-            multiple of, if it is larger (the release's 4 for long clips). None: at all.
+        group_frames: of clips: a position looks at its run of this many frames alone, as in the release for long clips
+            (4). A longer clip must have a multiple of it. None: at the whole clip.
         pool_first: pool x and then convolve, or convolve and then pool: not the same function. None: as `variant`.
         scale: divide the softmax's logits by the root of the vectors' length. None: as `variant`, embedded form only.
         norm: batch norm after the last convolution.

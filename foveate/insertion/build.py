@@ -14,7 +14,7 @@ from torch import nn
 from foveate.attention import attention_class, create_attention, list_attention
 from foveate.insertion.attach import attach, carried, refusal
 from foveate.insertion.blend import Blend, Crossfade
-from foveate.insertion.layouts import Layout, OnMap
+from foveate.insertion.layouts import FRAMES_IN_BATCH, Layout, OnMap, frames_in_batch
 from foveate.insertion.places import Places
 from foveate.insertion.probe import ACTIVATIONS, Call, Trace, preserve_state
 from foveate.insertion.site import Site
@@ -86,6 +86,18 @@ def create(attention: Attention, site: Site, options: dict[str, Any]) -> nn.Modu
     if not isinstance(new, nn.Module):
         raise TypeError(f"wanted {attention} to make a torch.nn.Module, got {type(new).__name__}")
     return new
+
+
+def over_frames(attention: Attention, site: Site, trace: Trace) -> Site:
+    """The site with its frames before height and width, for a mechanism of clips in a network that has put them into
+    the batch, as networks of segments do; else the site as it is."""
+    if not isinstance(attention, str) or site.layout != "NCHW":
+        return site
+    dims = inspect.signature(attention_class(attention)).parameters.get("spatial_dims")
+    sizes = frames_in_batch(trace, site.takes(trace))
+    if dims is None or dims.default != 3 or not sizes:
+        return site
+    return dataclasses.replace(site, layout=FRAMES_IN_BATCH, shape=(sizes[0], *site.shape), input_shape=sizes)
 
 
 def wrap_for_layout(new: nn.Module, site: Site, start: str) -> nn.Module:

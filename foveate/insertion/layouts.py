@@ -12,6 +12,7 @@ from torch import nn
 from foveate.insertion.probe import CONVOLUTIONS, Node, Trace
 
 _AXES = ("L", "HW", "DHW")
+FRAMES_IN_BATCH = "(NT)CHW"
 _SCATTERING = {"Unroll": "are not in the order of their grid", "PatchDropout": "are dropped at random in training"}
 """Class names of modules behind which tokens are no grid, those of Hiera and of timm's ``patch_drop_rate``."""
 
@@ -22,7 +23,8 @@ class Layout:
 
     Attributes:
         name: ``"NCHW"`` (``"NCL"``, ``"NCDHW"``), ``"NHWC"`` (``"NDHWC"``), or ``"NLC"``; ``"NLC+1"`` has one class or
-            register token before the grid, ``"NC(HW)"`` has the grid on one axis behind the channels.
+            register token before the grid, ``"NC(HW)"`` has the grid on one axis behind the channels; ``"(NT)CHW"`` has
+            the frames of clips in its batch.
         channels: C.
         shape: spatial sizes; of tokens, those of the grid that they were made from.
         prefix: tokens before the grid, which attention never sees.
@@ -52,21 +54,22 @@ def map_sizes(args: Iterable[object]) -> tuple[int, ...]:
 
 
 class OnMap(nn.Module):
-    r"""Runs an attention for maps on a tensor whose channels are last, or whose positions share one axis.
+    r"""Runs an attention for maps on a tensor whose channels are last, whose positions share one axis, or whose batch
+    has the frames of clips.
 
     Args:
         attention: module ``(N, C, *S) -> (N, C, *S)``.
         layout: of the input tensor.
 
     Shape:
-        (N, \*S, C), (N, prefix + L, C) or (N, C, L), and out in the same layout; the first ``prefix`` tokens pass
-        unchanged.
+        (N, \*S, C), (N, prefix + L, C), (N, C, L) or (N·T, C, H, W), and out in the same layout; the first ``prefix``
+        tokens pass unchanged. T is that of the input.
         The grid of an input of another size than at insertion is as much smaller than the input as it was there,
         rounded up or down. Where the input is not known or that gives another number of tokens, the grid has the aspect
         ratio of insertion.
 
     Raises:
-        ValueError: the number of tokens gives no such grid.
+        ValueError: the number of tokens gives no such grid, the batch no whole number of clips.
     """
 
     def __init__(self, attention: nn.Module, layout: Layout) -> None:
@@ -76,8 +79,16 @@ class OnMap(nn.Module):
         self.strides = _strides(layout.input_shape, layout.shape)
         self.now: InputShape | None = None
         self.tokens, self.flat = layout.name.startswith("NLC"), layout.name.startswith("NC(")
+        self.frames = layout.name == FRAMES_IN_BATCH
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.frames:
+            sizes = () if self.now is None else self.now.sizes
+            count = sizes[0] if len(sizes) == 3 else self.grid[0]
+            if x.shape[0] % count:
+                raise ValueError(f"wanted whole clips of {count} frames in the batch; got {x.shape[0]} images")
+            clips = x.unflatten(0, (-1, count)).transpose(1, 2)
+            return self.attention(clips).transpose(1, 2).flatten(0, 1)
         if self.flat:
             return self.attention(x.unflatten(2, self._grid(x.shape[2]))).flatten(2)
         if not self.tokens:
@@ -161,6 +172,12 @@ def _layout(trace: Trace, node: Node) -> Layout | None:
 def _input_shape(trace: Trace) -> tuple[int, ...]:
     inputs = (node.shape for node in trace.nodes if node.op == "input")
     return next((shape[2:] for shape in inputs if len(shape) in (4, 5)), ())
+
+
+def frames_in_batch(trace: Trace, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(T, H, W) of the input of clips whose frames are the batch of a map of this shape; empty if they are not."""
+    clips = next((node.shape for node in trace.nodes if node.op == "input" and len(node.shape) == 5), None)
+    return clips[2:] if clips is not None and len(shape) == 4 and shape[0] == clips[0] * clips[2] else ()
 
 
 def _scattered(trace: Trace) -> str:

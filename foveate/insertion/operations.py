@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.parameter import is_lazy
 
 from foveate.insertion.attach import carried, carriers, detach, refusal
-from foveate.insertion.build import Attention, as_replacement, build
+from foveate.insertion.build import Attention, as_replacement, build, over_frames
 from foveate.insertion.places import Places, find_places
 from foveate.insertion.probe import probe
 from foveate.insertion.report import Placement, Report, added_macs, drawing
@@ -119,7 +119,7 @@ def insert(
     for place, mechanism, own in _requests(attention, at, options):
         for site in distinct(select(model, places, place)):
             placed = as_replacement(places, site, mechanism, own) if replace else (site, own)
-            chosen.append((placed[0], mechanism, placed[1]))
+            chosen.append((over_frames(mechanism, placed[0], places.trace), mechanism, placed[1]))
     chosen.sort(key=lambda request: request[0].call(places.trace).ended)
     modules = dict(model.named_modules())
     _refuse(modules, [site for site, _, _ in chosen])

@@ -26,9 +26,11 @@ class Site:
             where the module itself is bypassed.
         module: class name of the module called ``name``.
         layout: ``"NCHW"``, ``"NHWC"``, ``"NLC+1"``, ...: channels second, channels last, or tokens (here behind one
-            class token), ``"NC(HW)"``: tokens second. Attention sees ``(N, C, *S)`` in each.
+            class token), ``"NC(HW)"``: tokens second, ``"(NT)CHW"``: frames of clips in the batch. Attention sees
+            ``(N, C, *S)`` in each.
         entry: number of the tensor among those that the module returns together; None where it returns one.
-        input_shape: of tokens, the spatial sizes of the network's input at the example; else empty.
+        input_shape: of tokens and of frames in the batch, the spatial sizes of the network's input at the example; else
+            empty.
     """
 
     name: str

@@ -100,9 +100,9 @@ class Watch:
         return True
 
     def link(self) -> None:
-        """Let attention at tokens read the sizes of the input."""
+        """Let attention at tokens, or at frames in the batch, read the sizes of the input."""
         inside = (module for entry in self.hosted for module in entry.attention.modules())
-        of_tokens = [m for m in inside if isinstance(m, OnMap) and (m.tokens or m.flat)]
+        of_tokens = [m for m in inside if isinstance(m, OnMap) and (m.tokens or m.flat or m.frames)]
         self.now = (self.now or InputShape()) if of_tokens else None
         for module in of_tokens:
             module.now = self.now

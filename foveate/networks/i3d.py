@@ -108,7 +108,7 @@ class VideoResNet(nn.Module):
         form: of the affinity, as in the mechanism "nl".
         over: what a position looks at: "spacetime", "space" (its frame) or "time" (its place in all frames).
         sub_sample: keys and values are pooled by 2 in space.
-        group_frames: positions look at those of their run of this many frames, as in the mechanism "nl". None: at all.
+        group_frames: a position looks at its run of this many frames alone, as in the mechanism "nl". None: at all.
         inner: channels of a non-local block's queries, keys and values. None: half of its map's.
         dropout: before the linear layer, in training.
 
@@ -219,6 +219,8 @@ def _spans_frames(stage: int, index: int) -> bool:
 def _followed(depth: int, blocks: int | Sequence[Sequence[int]]) -> list[list[int]]:
     """For each stage the blocks that a non-local block follows."""
     if isinstance(blocks, int):
+        if blocks and depth not in DEPTHS:
+            raise ValueError(f"blocks: at depth {depth} wanted a list for each stage; got {blocks}")
         return blocks_of_stages(depth, blocks) if blocks else [[], [], [], []]
     counts = STAGES[depth]
     found = [list(indices) for indices in blocks]

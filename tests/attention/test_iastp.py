@@ -179,6 +179,23 @@ def test_losses_of_many_pairs_hold_a_part_of_them_at_a_time(monkeypatch):
     assert max(event.cpu_memory_usage for event in seen.events() if event.name == "[memory]") <= 2**16 * 4
 
 
+@pytest.mark.parametrize("at_once", [2**24, 40])
+def test_a_normalised_loss_of_interaction_is_bounded_whatever_the_features_are(at_once, monkeypatch):
+    monkeypatch.setattr(iastp_layer, "AT_ONCE", at_once)
+    torch.manual_seed(3)
+    module = layer((4,), size=(2, 3), normalize=True, loss_factors=(1.0, 0.5)).double().train()
+    x = torch.randn(3, 4, 2, 3, dtype=torch.float64)
+    module(x)
+    losses, seen = module.losses(), module.attend(x)
+    unit = seen.x / seen.x.flatten(1).norm(dim=1)[:, None, None]
+    torch.testing.assert_close(losses.interactive, interactive_loss(seen.normed, unit))
+    torch.testing.assert_close(losses.attention, 0.5 * attention_loss(seen.softmax, [y.softmax(-1) for y in seen.y]))
+    module(1e4 * x)
+    assert (module.losses().interactive >= -6).all()
+    with pytest.raises(ValueError, match="loss_factors must be two numbers of 0 or more"):
+        layer((4,), loss_factors=(1, -1))
+
+
 def test_larger_maps_are_averaged_down_and_the_result_back():
     module = layer((5,), size=(2, 3))
     x = torch.randn(2, 5, 2, 3)

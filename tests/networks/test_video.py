@@ -1,5 +1,6 @@
 """C2D and I3D, non-local blocks, networks of segments: published sizes, weights of images, any clip, kept in files."""
 
+import copy
 import json
 
 import pytest
@@ -78,6 +79,7 @@ def test_a_position_looks_at_its_frame_at_its_place_or_at_all(over):
 NETWORKS = {
     "nl_i3d_resnet50": {"inflation": "3x3x3"},
     "c2d_resnet50": {"stem": "paper", "blocks": 10, "over": "space"},
+    "c2d_resnet14": {"stem": "image", "width": 8, "blocks": [[], [0], [], []], "group_frames": 2, "inner": 4},
     "tsn": {"backbone": "timm:resnet18", "consensus": "max"},
     "iastp_tsn": {"encoder": "mit_b0", "fusion": "max"},
 }
@@ -97,13 +99,20 @@ def test_a_network_of_clips_learns_takes_attention_and_comes_back_from_its_file(
         assert wanted.shape == (2, 4)
         again = foveate.load(foveate.save(network, tmp_path / "net.safetensors"))
         assert torch.equal(again(x), wanted)
-        assert network(x[:1, :, :3]).shape == (1, 4), "any number of frames"
+        count = 2 if "group_frames" in NETWORKS[name] else 3
+        assert network(x[:1, :, :count]).shape == (1, 4), "any number of frames"
 
 
-def test_frames_are_images_to_a_network_of_segments():
+def test_frames_are_images_to_a_network_of_segments_and_to_one_that_never_pools_time():
     torch.manual_seed(3)
-    network = foveate.create_network("tsn", num_classes=4, backbone="resnet18").eval()
     x = torch.randn(2, 3, 3, 32, 32)
+    flat = foveate.create_network("c2d_resnet14", num_classes=4, stem="image", width=8).eval()
+    with torch.no_grad():
+        each = torch.stack([flat(x[:, :, frame : frame + 1]) for frame in range(3)])
+        torch.testing.assert_close(flat(x), each.mean(0))
+    with pytest.raises(ValueError, match="blocks: at depth 14 wanted a list for each stage; got 5"):
+        foveate.create_network("c2d_resnet14", num_classes=4, blocks=5)
+    network = foveate.create_network("tsn", num_classes=4, backbone="resnet18").eval()
     with torch.no_grad():
         each = torch.stack([network.backbone(x[:, :, frame]) for frame in range(3)])
         torch.testing.assert_close(network(x), each.mean(0))
@@ -173,3 +182,32 @@ def test_blobs_of_the_caffe2_release_say_which_network_they_are_of():
     x = torch.randn(1, 3, 4, 32, 32)
     with torch.no_grad():
         assert torch.equal(loaded(x), network(x))
+
+
+@pytest.mark.parametrize("attention", ["temporal", "cbam_temporal"])
+def test_attention_of_clips_sees_the_frames_that_a_network_of_segments_puts_into_its_batch(attention, tmp_path):
+    torch.manual_seed(6)
+    network = foveate.create_network("tsn", num_classes=4, backbone="resnet20").eval()
+    x = torch.randn(2, 3, 4, 16, 16)
+    with torch.no_grad():
+        plain = network(x)
+        foveate.insert(network, attention, at="stage", example=x, init="identity", reduction=4)
+        torch.testing.assert_close(network(x), plain, rtol=0, atol=1e-6)
+        foveate.remove(network)
+        foveate.insert(network, attention, at="stage", example=x, reduction=4)
+        (site, module), *others = foveate.inserted(network)
+        assert len(others) == 2
+        seen = []
+        module.attention.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+        with foveate.capture(network) as maps:
+            given = network(x)
+        assert seen == [(2, 16, 4, 16, 16)]
+        assert maps.maps[site]["temporal"].shape == (2, 4)
+        assert not torch.allclose(given, network(x[:, :, [2, 0, 3, 1]])), "frames have an order"
+        assert network(x[:, :, :3]).shape == (2, 4)
+        assert seen[-1] == (2, 16, 3, 16, 16), "clips of another length"
+        again = foveate.load(foveate.save(network, tmp_path / "net.safetensors"))
+        assert torch.equal(again.eval()(x), given)
+        torch.testing.assert_close(copy.deepcopy(network)(x[:1]), given[:1])
+        foveate.remove(network)
+        assert torch.equal(network(x), plain)
