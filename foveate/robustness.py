@@ -15,7 +15,8 @@ CITYSCAPES_C = (*_BLUR, "gaussian_blur", *NOISE, *_DIGITAL, "saturate", *_WEATHE
 IMAGENET_C = (*NOISE[:3], *_BLUR, "zoom_blur", *_WEATHER, *_DIGITAL, "elastic_transform", "pixelate")
 SEISMIC = ("seismic_noise", "dead_receivers", "missing_shot", "time_shift", "gain")  # of shot gathers
 SETS = {"cityscapes-c": CITYSCAPES_C, "imagenet-c": IMAGENET_C, "seismic": SEISMIC}
-CORRUPTIONS = tuple(dict.fromkeys((*CITYSCAPES_C, *IMAGENET_C, *SEISMIC)))
+OF_IMAGES = tuple(dict.fromkeys((*CITYSCAPES_C, *IMAGENET_C)))
+CORRUPTIONS = (*OF_IMAGES, *SEISMIC)
 SEVEREST, SEVEREST_NOISE = 5, 3
 OF_THREE = (*NOISE, *SEISMIC)  # corruptions with the severities 1 to 3 where a study does not say
 

@@ -38,7 +38,7 @@ def corrupted(image: NDArray[np.uint8], corruption: str, severity: int, seed: in
 
     Args:
         image: (H, W, 3) RGB, or (H, W, 1) grey, of at least 32 × 32.
-        corruption: one of `foveate.robustness.CORRUPTIONS`.
+        corruption: one of `foveate.robustness.OF_IMAGES`.
         severity: 1 to 5.
         seed: of what is drawn.
 

@@ -8,14 +8,14 @@ import torch
 
 from foveate.data import open_data
 from foveate.data.corruption import Corrupted, corrupted
-from foveate.robustness import CORRUPTIONS
+from foveate.robustness import OF_IMAGES
 from foveate.spec import DataSpec
 
 pytest.importorskip("imagecorruptions")
 IMAGE = np.random.default_rng(0).integers(0, 255, (33, 47, 3)).astype(np.uint8)
 
 
-@pytest.mark.parametrize("name", CORRUPTIONS)
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_the_same_seed_gives_the_same_pixels_and_leaves_the_generator_alone(name):
     state = np.random.get_state()[1].copy()
     first = corrupted(IMAGE, name, 3, 7)
