@@ -96,3 +96,19 @@ def test_more_than_the_mean_is_orange_less_is_blue_and_the_mean_has_no_colour():
 
 def test_a_plain_network_has_none(images):
     assert attention_pictures(foveate.create_network("resnet8", num_classes=4).eval(), images) == []
+
+
+def test_attention_that_a_network_is_built_with_is_drawn_over_what_the_task_puts_under_it(images):
+    torch.manual_seed(0)
+    model = foveate.create_network("unet_small", attention="attention_gate", at=["skip"]).eval()
+    assert list(attention_maps(model, images)) == ["skip.0", "skip.1", "skip.2"]
+    asked = []
+
+    def black(site):
+        asked.append(site)
+        return [np.zeros((40, 40, 3), np.uint8)] * 3
+
+    rows = attention_pictures(model, images, background=black)
+    assert asked == ["", "skip.0", "skip.1", "skip.2"]
+    assert len(rows) == 3
+    assert not rows[0][:40, :40].any()

@@ -1,8 +1,8 @@
 """The figure of a whole network: its steps, and each kind of block and of attention once."""
 
-import functools
 import inspect
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -92,7 +92,8 @@ class _Describing:
     def __init__(self, watch: ArrangedWatch) -> None:
         self.watch, self.trace = watch, watch.trace
         calls = self.trace.calls
-        self.names = [attention_name(call.module, call.name) for call in calls]
+        known = {attention_class(name): name for name in list_attention()}
+        self.names = [_attention_name(call, known) for call in calls]
         self.above: list[tuple[int, ...]] = []
         self.below: list[set[int]] = [set() for _ in calls]
         for call in calls:
@@ -192,27 +193,21 @@ def _inputs(call: Call) -> tuple[str, ...]:
     return tuple(names[:count]) if len(names) >= count else tuple(f"x{number + 1}" for number in range(count))
 
 
-def attention_name(module: nn.Module, path: str = "") -> str:
+def _attention_name(call: Call, known: Mapping[type[nn.Module], str]) -> str:
     """The mechanism that a module is, as `create_attention` calls it, or its class; "" where it is none.
 
-    Inserted modules, mechanisms of ours, and classes of others whose name says that they are attention.
+    Inserted modules, mechanisms of ours (`known`), and classes of others whose name says that they are attention.
     """
+    module = call.module
     if (made := made_by(module)) is not None:
         return made.name
-    if path.rpartition(".")[2] == CHILD:
-        inner = next((made_by(one) for one in module.modules() if made_by(one) is not None), None)
-        return type(module).__name__ if inner is None else inner.name
-    names = _mechanisms()
-    if (known := next((names[cls] for cls in type(module).__mro__ if cls in names), None)) is not None:
-        return known
     title = type(module).__name__
-    own = any(word in title.lower() for word in labels.ATTENTION_WORDS)
-    return title if own and not any(word in title for word in ("Block", "Net", "Decoder", "Encoder", "Layer")) else ""
-
-
-@functools.cache
-def _mechanisms() -> dict[type[nn.Module], str]:
-    return {attention_class(name): name for name in list_attention()}
+    if call.name.rpartition(".")[2] == CHILD:
+        return next((made.name for one in module.modules() if (made := made_by(one)) is not None), title)
+    if (own := next((known[cls] for cls in type(module).__mro__ if cls in known), None)) is not None:
+        return own
+    says_so = any(word in title.lower() for word in labels.ATTENTION_WORDS)
+    return title if says_so and not any(word in title for word in labels.HOLDERS) else ""
 
 
 def _kind(label: str) -> str:

@@ -41,6 +41,8 @@ ATTENTION_WORDS = (
     "attention", "attn", "squeezeexcit", "semodule", "ecamodule", "cbam", "nonlocal", "globalcontext", "gatherexcite",
 )  # fmt: skip
 
+HOLDERS = ("Block", "Net", "Decoder", "Encoder", "Layer")  # in names of modules that contain attention
+
 
 def folds(module: nn.Module) -> bool:
     """Is it a norm or an activation, a line below the step before it?"""

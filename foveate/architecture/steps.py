@@ -45,7 +45,7 @@ class Step:
 
 @dataclass
 class Part:
-    """A step that is being put together. owner: the call that it is; None: an operation."""
+    """A step that is being put together. owner: the call that it is; None: an operation; takes: numbers of parts."""
 
     owner: Call | None
     nodes: list[Node]
@@ -70,7 +70,7 @@ def steps_of(
         part.step = _step(watch, part, attention)
     steps, calls, place = _folded(parts)
     given = [call.output] if call.output is not None else [node for _, node in call.entries.values()]
-    ends = {place[maker[node]] for node in given if node in maker}
+    ends = {place.get(maker[node], maker[node]) for node in given if node in maker}
     return _needed(steps, calls, ends)
 
 
@@ -145,7 +145,7 @@ def _step(watch: ArrangedWatch, part: Part, attention: Named) -> Step:
         name = attention(call)
         label = name or labels.module_label(call.module)
         parameters = sum(p.numel() for p in call.module.parameters())
-        return Step(call.name, label, shape, (), width=_width(watch, call), parameters=parameters, attention=name)
+        return Step(call.name, label, shape, (), width=_width(call.module), parameters=parameters, attention=name)
     channels = watch.arranged.get(first.index, ())
     if _reorders(watch, first):
         return Step("", labels.permutation_label(channels), shape, (), permutation=channels)
@@ -161,9 +161,8 @@ def _step(watch: ArrangedWatch, part: Part, attention: Named) -> Step:
     return Step("", label, shape, ())
 
 
-def _width(watch: ArrangedWatch, call: Call) -> str:
-    """ "64 → 256", of a convolution or linear layer by its weights."""
-    module = call.module
+def _width(module: nn.Module) -> str:
+    """ "64 → 256", of a convolution or linear layer."""
     if isinstance(module, nn.Linear):
         return f"{module.in_features:,} → {module.out_features:,}"
     if hasattr(module, "in_channels") and hasattr(module, "out_channels"):
@@ -192,7 +191,7 @@ def _folded(parts: list[Part]) -> tuple[list[Step], list[Call | None], dict[int,
         line = _line(part, step)
         if line and alone and not kept[takes[0]].attention:
             before = kept[takes[0]]
-            added = parameters_of(part)
+            added = _parameters_of(part)
             kept[takes[0]] = replace(
                 before, more=(*before.more, line), shape=step.shape, parameters=before.parameters + added
             )
@@ -209,7 +208,7 @@ def _folded(parts: list[Part]) -> tuple[list[Step], list[Call | None], dict[int,
     return kept, calls, place
 
 
-def parameters_of(part: Part) -> int:
+def _parameters_of(part: Part) -> int:
     return 0 if part.owner is None else sum(p.numel() for p in part.owner.module.parameters())
 
 

@@ -256,7 +256,7 @@ def _sources(there: list[bytes], whole: list[bytes]) -> list[str]:
     scale = 1.0
     while True:
         made = {one: _source(one, scale) for one in there}
-        size = sum(map(len, made.values()))
+        size = sum(len(made[one]) for one in whole if one)
         if size <= PICTURES:
             return [made.get(one, "") for one in whole]
         scale *= 0.9 * (PICTURES / size) ** 0.5

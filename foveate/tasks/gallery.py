@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from foveate.attention import capture
+from foveate.attention import capture, made_by
 from foveate.insertion import inserted
 from foveate.tasks.pictures import Over, Picture, captioned, shown
 
@@ -22,6 +22,8 @@ FULL = 2.0  # a weight this many times the mean of its image has the full colour
 
 def attention_maps(model: nn.Module, inputs: Any) -> dict[str, Tensor | list[Tensor]]:
     """Site → (N, H, W), or of a list of images (H, W) each: each position's weight, 1 being the mean of the image.
+
+    Of the inserted modules; of a network without any, of those that it is built with.
 
     Where a mechanism computes a spatial mask, that is it. For others it is by how much the module makes the position's
     vector longer, so that a gate of channels shows where the channels lie that it lets through. Modules that give a
@@ -35,7 +37,7 @@ def attention_maps(model: nn.Module, inputs: Any) -> dict[str, Tensor | list[Ten
     """
     through: dict[str, tuple[Tensor, Tensor]] = {}
     shares = [(1.0, 1.0)] * len(next(iter(inputs.values())) if isinstance(inputs, dict) else inputs)
-    modules = inserted(model)
+    modules = inserted(model) or [(name, module) for name, module in model.named_modules() if made_by(module)]
     with contextlib.ExitStack() as stack, torch.inference_mode():
         for name, module in modules:
             hook = module.register_forward_hook(lambda _, x, y, name=name: through.update({name: (x[0], y)}))
@@ -93,7 +95,8 @@ def attention_pictures(
 
     Args:
         over: draws over each of the pictures of a sample, by its number, such as the boxes that were found.
-        background: from a module's site to a picture of each sample that its map is drawn over; None: the input.
+        background: from a module's site to a picture of each sample that its map is drawn over, from "" to the one that
+            stands alone before them; None: the input.
     """
     maps = attention_maps(model, inputs)
     if not maps:
@@ -101,9 +104,9 @@ def attention_pictures(
     names = list(maps)
     if len(names) > most:
         names = [names[number * (len(names) - 1) // max(most - 1, 1)] for number in range(most)]
-    under = {name: shown(inputs) if background is None else background(name) for name in names}
+    under = {name: shown(inputs) if background is None else background(name) for name in ("", *names)}
     rows = []
-    for number, picture in enumerate(shown(inputs)):
+    for number, picture in enumerate(under[""]):
         row = [captioned(picture if over is None else over(number, picture), "image")]
         for name in names:
             weights = maps[name][number]

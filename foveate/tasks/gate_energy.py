@@ -1,7 +1,7 @@
 """Do the spatial gates of a network look at the salt: their energy inside it against its share of the area."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,19 +44,20 @@ class GateEnergy:
         return mean, mean - half, mean + half
 
     @property
-    def sentence(self) -> str:
-        """ "decoder.0: 14.2 % of the gate's energy lies in the salt, which takes 13.1 % of the area: …"."""
+    def text(self) -> str:
+        """ "decoder.0 +1.1 (+0.4 to +1.8)": energy − area in points, and its interval."""
         mean, low, high = (100 * one for one in self.excess)
-        verdict = "not known from so few models"
-        if not math.isnan(low):
-            verdict = "more than its share" if low > 0 else "less than its share" if high < 0 else "not distinguishable"
         interval = "" if math.isnan(low) else f" ({low:+.1f} to {high:+.1f})"
-        rows = "; its rows are times, not depths" if self.site.split(".")[0] in ("stem", "encoder") else ""
-        return (
-            f"{self.site}: {100 * self.energy.mean():.1f} % of the gate's energy lies in the salt, which takes "
-            f"{100 * self.area.mean():.1f} % of the area: {mean:+.1f} points{interval} over {len(self.energy)} models, "
-            f"{verdict}{rows}"
-        )
+        return f"{self.site} {mean:+.1f}{interval}"
+
+
+def gates_sentence(places: Sequence[GateEnergy]) -> str:
+    """All places of one network in a line."""
+    area, models = 100 * places[0].area.mean(), len(places[0].area)
+    text = f"energy of the gates in the salt less its share of the area, {area:.1f} %, in points, over {models} models "
+    text += f"of this one network: {', '.join(place.text for place in places)}"
+    times = [place for place in places if place.site.split(".")[0] in ("stem", "encoder")]
+    return text + ("; rows of the stem and the encoder are times, not depths" if times else "")
 
 
 def has_attention(model: nn.Module) -> bool:

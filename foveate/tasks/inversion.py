@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset, Split
-from foveate.tasks.gate_energy import gate_energies, has_attention
+from foveate.tasks.gate_energy import gate_energies, gates_sentence, has_attention
 from foveate.tasks.nearest_models import NEIGHBOURS, mean_model, nearest_models
 from foveate.tasks.pictures import Picture
 from foveate.tasks.task import LOSS_WEIGHTS, Meter, Scores, Task, extra_losses, main_output, register_task, summed
@@ -143,7 +143,8 @@ class Inversion(Task):
 
     def remarks(self, model: nn.Module, batches: Iterator[Batch]) -> list[str]:
         """Whether spatial gates look at the salt."""
-        return [one.sentence for one in gate_energies(model, batches)] if self.salt and has_attention(model) else []
+        places = gate_energies(model, batches) if self.salt and has_attention(model) else []
+        return [gates_sentence(places)] if places else []
 
     def models(self, given: Any) -> NDArray[np.float32]:
         """What the network gives as models (N, H, W), m/s."""

@@ -120,7 +120,7 @@ class Task(ABC):
         return {}
 
     def background(self, batch: Batch, site: str) -> list[Picture]:
-        """A picture (H, W, 3) of each sample, for the map of the attention at this site to be drawn over."""
+        """A picture (H, W, 3) of each sample, for the map of the attention at this site to be drawn over; "": alone."""
         return shown(batch.inputs)
 
     def answers(self, model: nn.Module, inputs: Any) -> Any:

@@ -96,18 +96,17 @@ class Networks:
         Raises: ValueError: no image, too many pixels, a method or target that is not there, no gradient. LookupError:
             no such network or layer.
         """
+        opened = open_image(content, "the image", MOST_PIXELS)
         with self._lock:
             loaded = self._get(key)
-            opened = open_image(content, "the image", MOST_PIXELS)
             inputs = as_inputs(loaded.model, loaded.prepare(opened.image))
             picture = shown(inputs)[0]
             every, usual = self._layers(loaded, inputs)
             named = {one.name: one for one in every}
             if layer and layer not in named:
                 raise LookupError(f"there is no layer {layer!r}; {nearest(layer, named)}")
-            sample = inputs[0]
             chosen = None if method not in _OF_LAYERS else [named[layer]] if layer else usual
-            found = explain(loaded.model, sample, target, method, layers=chosen)
+            found = explain(loaded.model, inputs[0], target, method, layers=chosen)
             about = found.about
             assert about is not None
             gates = own_pictures(picture, about.gates)
@@ -136,17 +135,21 @@ class Networks:
 
         Raises: as `look`; ValueError: a point outside the image.
         """
+        opened = open_image(content, "the image", MOST_PIXELS)
         with self._lock:
             loaded = self._get(key)
-            opened = open_image(content, "the image", MOST_PIXELS)
             inputs = as_inputs(loaded.model, loaded.prepare(opened.image))
             picture = shown(inputs)[0]
             maps = own_maps(loaded.model, inputs, point=(y, x), transformers=False)
             if loaded.of_library is not False:
-                theirs = attention_rows(loaded.model, inputs, (y, x))
                 known = [name for name, of_site in maps.items() if "affinity" in of_site]
-                loaded.of_library = any(not name.startswith(tuple(known)) for name in theirs)
-                for name, found in theirs.items() if loaded.of_library else ():
+                theirs = {
+                    name: row
+                    for name, row in attention_rows(loaded.model, inputs, (y, x)).items()
+                    if not any(name == ours or name.startswith(f"{ours}.") for ours in known)
+                }
+                loaded.of_library = bool(theirs)
+                for name, found in theirs.items():
                     maps.setdefault(name, {}).setdefault("affinity", found)
             rows, values = [], []
             for site, of_site in maps.items():
@@ -175,7 +178,7 @@ _OF_LAYERS = frozenset(ALL_METHODS) - {"rollout", "classtoken"}
 def _no_attention(model: nn.Module, gates: Mapping[str, Any]) -> str:
     if gates or inserted(model):
         return ""
-    return "this network has no attention modules of its own to show: the map alone says what it looks at"
+    return "this network computes no gates or masks to show: the map alone says what it looks at"
 
 
 def _class(classes: Sequence[str], number: int) -> str:

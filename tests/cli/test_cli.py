@@ -25,6 +25,7 @@ COMMANDS = [
     ["evaluate"],
     ["compare"],
     ["convert"],
+    ["web"],
     *(["study", name] for name in ("run", "status", "resume", "report")),
     ["data", "make"],
     ["data", "check"],
@@ -108,6 +109,14 @@ def test_a_study_from_flags_to_its_report(tmp_path):
     assert {"study.toml", "results.db", "runs", "report"} <= {path.name for path in folder.iterdir()}
     made = {path.name for path in (folder / "report").iterdir()}
     assert {"index.html", "table.csv", "summary.json", "score_latency.png", "curves.png"} <= made
+    assert {"confusion.svg", "cost_roofline.svg"} <= made
+    page = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert all(f'<h2 id="{place}"' in page for place in ("gallery", "attention", "confusion", "classes"))
+    cases = json.loads((folder / "gallery" / "gallery.json").read_text())["se"]["cases"]
+    assert {case["sort"] for case in cases} >= {"right", "wrong"}
+    assert all(case["plain"] < case["variant"] for case in cases if case["sort"] == "gained")
+    assert all((folder / "gallery" / case["picture"]).is_file() for case in cases)
+    drawn = {path: path.stat().st_mtime_ns for path in (folder / "gallery").iterdir()}
     states = json.loads(foveate("study", "status", folder, "--json").stdout)["states"]
     assert states == {"done": 6, "running": 0, "todo": 0, "failed": 0}
     again = foveate("study", "run", *flags, "--out", "out", "--json", cwd=tmp_path)
@@ -116,6 +125,9 @@ def test_a_study_from_flags_to_its_report(tmp_path):
     assert labels[:2] == ["none", "se"]
     assert labels[2] == "conv control of se"
     assert json.loads(foveate("study", "report", folder, "--json").stdout)["arms"] == json.loads(again.stdout)["arms"]
+    assert foveate("study", "report", folder, "--lang", "zh").returncode == 0
+    assert 'lang="zh-CN"' in (folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert {path: path.stat().st_mtime_ns for path in (folder / "gallery").iterdir()} == drawn
 
 
 MISTAKES = [

@@ -16,7 +16,7 @@ from foveate.study.evaluation import evaluate_run
 from foveate.study.predict import of_run, predict_files
 from foveate.study.refinement import refine_run
 from foveate.tasks import create_task
-from foveate.tasks.gate_energy import GateEnergy, gate_energies
+from foveate.tasks.gate_energy import GateEnergy, gate_energies, gates_sentence
 from foveate.tasks.velocity_losses import read_losses, ssim, velocity_losses
 from foveate.tasks.velocity_scores import near_boundary, velocity_metrics, velocity_scores
 from foveate.waves import Survey, normalised
@@ -170,7 +170,8 @@ def test_energy_of_gates_in_salt_is_compared_with_its_area():
     mean, low, high = few.excess
     assert mean == pytest.approx(0.2)
     assert high - low == pytest.approx(2 * 4.303 * 0.1 / 3**0.5)
-    assert "not distinguishable" in few.sentence
+    assert few.text == "decoder.0 +20.0 (-4.8 to +44.8)"
+    assert "10.0 %, in points, over 3 models" in gates_sentence([few])
 
 
 def test_a_study_goes_from_gathers_to_the_page_and_its_network_predicts_and_refines(tmp_path):
@@ -194,7 +195,7 @@ def test_a_study_goes_from_gathers_to_the_page_and_its_network_predicts_and_refi
     page = write_report(summary, tmp_path / "report").read_text(encoding="utf-8")
     assert "Baseline, the mean of the training models: MAE" in page
     assert "Baseline, the mean of the 5 training models with the nearest gathers: MAE" in page
-    assert "of the gate&#39;s energy lies in the salt" in page
+    assert "gates: energy of the gates in the salt less its share of the area" in page
     assert "seismic noise" in page
     folders = sorted((out / "runs").glob("*/examples.png"))
     assert len(folders) == 2

@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
+import sklearn.datasets
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 SIZES = {"desk": {"width": 1200, "height": 900}, "phone": {"width": 400, "height": 800}}
@@ -53,11 +52,9 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("image") / "a photo.png"
-    rows = np.linspace(0, 255, 64, dtype=np.uint8)
-    Image.fromarray(np.stack([np.tile(rows, (48, 1))] * 3, -1)).save(path)
-    return path
+def image() -> Path:
+    """A photo of 640 × 427 pixels that scikit-learn brings."""
+    return Path(sklearn.datasets.__file__).parent / "images" / "flower.jpg"
 
 
 def keep(page: Any, name: str) -> None:
@@ -68,7 +65,7 @@ def keep(page: Any, name: str) -> None:
 DROP = """([name, base64]) => {
   const bytes = Uint8Array.from(atob(base64), (one) => one.charCodeAt(0));
   const data = new DataTransfer();
-  data.items.add(new File([bytes], name, { type: "image/png" }));
+  data.items.add(new File([bytes], name, { type: "image/jpeg" }));
   document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
 }"""
 
@@ -88,7 +85,7 @@ def test_an_image_is_dropped_a_layer_chosen_a_pixel_clicked_and_the_report_read(
     page.select_option("#network", index=1)
     page.evaluate(DROP, [image.name, base64.b64encode(image.read_bytes()).decode()])
     page.wait_for_selector("#answer:not([hidden])")
-    assert "a photo.png, 64 × 48 pixels" in page.inner_text("#status")
+    assert "flower.jpg, 640 × 427 pixels" in page.inner_text("#status")
     assert page.locator("#scores tbody tr").count() == 5
 
     first = page.get_attribute("#map", "src")
