@@ -3,6 +3,8 @@
 import functools
 import os
 import platform
+import sys
+import threading
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -57,3 +59,14 @@ def versions() -> dict[str, str]:
     except PackageNotFoundError:
         torch = "?"
     return {"foveate": foveate.__version__, "torch": torch, "python": platform.python_version()}
+
+
+def end_with_the_parent() -> None:
+    """Let this process end when the one that has the other end of its standard input does, however it went."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        os._exit(3)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-OWN_GOLDEN = Path(__file__).resolve().parent / "golden"
+from golden import SHARED
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +23,3 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the shared data folder beside the project (../shared)")
     return SHARED
-
-
-def golden_files(*patterns: str) -> list[Path]:
-    """Golden files for parametrisation: those beside the project, or else the small ones kept in tests/golden."""
-    folder = SHARED / "golden" if (SHARED / "golden").is_dir() else OWN_GOLDEN
-    return sorted(path for pattern in patterns for path in folder.glob(pattern))

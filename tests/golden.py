@@ -15,6 +15,15 @@ from torch import Tensor, nn
 import foveate
 from foveate.official._conversions import _find, to_ours
 
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+OWN_GOLDEN = Path(__file__).resolve().parent / "golden"
+
+
+def golden_files(*patterns: str) -> list[Path]:
+    """Golden files for parametrisation: those beside the project, or else the small ones kept in tests/golden."""
+    folder = SHARED / "golden" if (SHARED / "golden").is_dir() else OWN_GOLDEN
+    return sorted(path for pattern in patterns for path in folder.glob(pattern))
+
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with safe_open(path, "pt") as file:

@@ -209,7 +209,7 @@ def in_memory(
     if len(size) != len(own):
         raise ValueError(f"{name}: wanted a size of {len(own)} numbers, such as {list(own)}; got {list(size)}")
     classes = [key for key, kind in targets.items() if kind.kind == "class" and train[1][key].ndim == 1]
-    key = classes[0] if len(classes) == 1 else None
+    key = classes[0] if len(classes) == 1 else "label" if "label" in classes else None
     splits: dict[str, InMemory] = {}
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()

@@ -76,11 +76,17 @@ def _query(sizes: Sequence[int], point: Point | None) -> list[int | tuple[int, .
 def as_grid(row: Tensor, sizes: Sequence[int]) -> Tensor:
     """A row (K,) as the map of its keys: on the grid of the queries, a coarser one of pooled keys, or several of it.
 
-    Keys of several grids together stay a row.
+    The keys of clips (T, h, w) are pooled within their frames, or over time too. Keys of several grids together stay a
+    row.
     """
     count, positions = row.numel(), math.prod(sizes)
     if count % positions == 0:
         return row.reshape(sizes) if count == positions else row.reshape(-1, *sizes)
+    for kept in (1, 0) if len(sizes) == 3 else ():
+        for window in range(2, max(sizes) + 1):
+            pooled = [*sizes[:kept], *(max(1, side // window) for side in sizes[kept:])]
+            if math.prod(pooled) == count:
+                return row.reshape(pooled)
     scale = (count / positions) ** (1 / len(sizes))
     pooled = [max(1, round(side * scale)) for side in sizes]
     return row.reshape(pooled) if math.prod(pooled) == count else row

@@ -1,7 +1,7 @@
 """Classical inversion from a trained network's models and from smooth ones: which start leads to the better model?"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from foveate.tasks.nearest_models import mean_model
 from foveate.tasks.task import main_output
 from foveate.waves import Misfit, Refinement, Survey, data_misfit, refine, simulate, smoothed
 
-ACCURACY = 8  # of the gathers that stand for observed ones; the inversion has the data set's own
 CELLS = 5.0  # by which the smooth start, the mean of the training models, is blurred
 STARTS = ("network", "smooth")
 
@@ -89,9 +88,8 @@ def refine_run(
     results = []
     for item, own in zip(items, found, strict=True):
         truth = data.test.batch([item], None).targets["velocity"][0, 0].numpy()
-        exact = replace(survey, accuracy=ACCURACY)
         with torch.inference_mode():
-            observed = simulate(torch.from_numpy(truth), exact)
+            observed = simulate(torch.from_numpy(truth), survey.observing)
         observed = observed.clone()
         within = np.clip(own, 1500.0, survey.fastest_m_s).astype(np.float32)
         starts = {}

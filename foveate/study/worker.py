@@ -7,31 +7,20 @@ error.json where the job would fail the same way again. Only the coordinator wri
 import json
 import os
 import sys
-import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 
-def _end_with_the_coordinator() -> None:
-    """The coordinator has the other end of standard input; when it is gone, however it went, so is this process."""
-
-    def watch() -> None:
-        while sys.stdin.buffer.read(1):
-            pass
-        os._exit(3)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(folder: Path) -> int:
     """Do the folder's job; 0: result.json is there, 1: error.json is there."""
     from foveate.files import write_json
+    from foveate.machine import end_with_the_parent
     from foveate.study.folder import try_lock
     from foveate.study.run import WORKING
 
-    _end_with_the_coordinator()
+    end_with_the_parent()
     os.environ[WORKING] = "1"
     with open(folder / ".lock", "w") as lock:
         try_lock(lock, wait=True)  # a worker of a coordinator just killed may still be closing

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset, Split
 from foveate.tasks.gate_energy import gate_energies, gates_sentence, has_attention
+from foveate.tasks.losses import read_loss
 from foveate.tasks.nearest_models import NEIGHBOURS, mean_model, nearest_models
 from foveate.tasks.pictures import Picture
 from foveate.tasks.task import LOSS_WEIGHTS, Meter, Scores, Task, extra_losses, main_output, register_task, summed
-from foveate.tasks.velocity_losses import read_losses, velocity_losses
+from foveate.tasks.velocity_losses import LOSSES, velocity_losses
 from foveate.tasks.velocity_pictures import (
     compared,
     cut_of_gathers,
@@ -52,7 +53,7 @@ class Inversion(Task):
     ) -> None:
         super().__init__(data)
         self.target("velocity", ("map",))
-        self.weights = read_losses(loss)
+        self.weights = read_loss(loss, LOSSES)
         self.loss_weights = LOSS_WEIGHTS | dict(loss_weights or {})
         known = data.targets.get("kind")
         self.kinds = () if known is None else known.names

@@ -61,16 +61,17 @@ class MaskLoss:
         return sum(others, first)
 
 
-def read_loss(loss: Any) -> dict[str, float]:
+def read_loss(loss: Any, known: Sequence[str] = LOSSES) -> dict[str, float]:
     """{name: weight} of a name or of names with weights. Raises: ValueError: if it is neither."""
     weights = {loss: 1.0} if isinstance(loss, str) else loss
     if not isinstance(weights, Mapping) or not weights:
         raise ValueError(
-            f"loss: wanted one of {', '.join(LOSSES)}, or weights such as {{ce = 1, dice = 1}}; got {loss!r}"
+            f"loss: wanted one of {', '.join(known)}, or weights such as {{{known[0]} = 1, {known[1]} = 1}}; "
+            f"got {loss!r}"
         )
     for name, weight in weights.items():
-        if name not in LOSSES:
-            raise ValueError(f"loss: wanted one of {', '.join(LOSSES)}; got {name!r}; {nearest(str(name), LOSSES)}")
+        if name not in known:
+            raise ValueError(f"loss: wanted one of {', '.join(known)}; got {name!r}; {nearest(str(name), known)}")
         if not _positive(weight):
             raise ValueError(f"loss: wanted a positive weight of {name!r}; got {weight!r}")
     return dict(weights)

@@ -4,15 +4,12 @@ SSIM: Wang, Bovik, Sheikh, Simoncelli, "Image quality assessment: from error vis
 Transactions on Image Processing 13, 2004; a Gaussian window of 11×11 cells (σ 1.5), over a range of 1500 to 4500 m/s.
 """
 
-import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from foveate.registry import nearest
 from foveate.waves import SALT_M_S, normalised, velocities
 from foveate.waves.velocity import HALF_RANGE_M_S
 
@@ -23,27 +20,12 @@ EDGE_M_S = 50.0  # between neighbouring cells
 WEIGHT = 2.0  # of cells at edges, and of cells in salt
 
 
-def read_losses(loss: Any) -> dict[str, float]:
-    """{name: weight} of a name or of names with weights. Raises: ValueError: if it is neither."""
-    weights = {loss: 1.0} if isinstance(loss, str) else loss
-    if not isinstance(weights, Mapping) or not weights:
-        raise ValueError(
-            f"loss: wanted one of {', '.join(LOSSES)}, or weights such as {{l1 = 1, ssim = 0.1}}; got {loss!r}"
-        )
-    for name, weight in weights.items():
-        if name not in LOSSES:
-            raise ValueError(f"loss: wanted one of {', '.join(LOSSES)}; got {name!r}; {nearest(str(name), LOSSES)}")
-        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
-            raise ValueError(f"loss: wanted a positive weight of {name!r}; got {weight!r}")
-    return dict(weights)
-
-
 def velocity_losses(found: Tensor, wanted: Tensor, names: Mapping[str, float]) -> dict[str, Tensor]:
     """Each loss by its name, without its weight.
 
     Args:
         found, wanted: (N, 1, H, W), scaled as a network gives velocities.
-        names: of `read_losses`.
+        names: of `LOSSES`.
     """
     differences = (found - wanted).abs()
     losses: dict[str, Tensor] = {}

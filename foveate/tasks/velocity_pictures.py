@@ -1,6 +1,7 @@
 """Velocity models as pictures: true, predicted, their difference, gathers, a profile down the middle of the salt."""
 
 import importlib.util
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,7 +18,6 @@ MOST_M_S = 1500.0  # of a difference with the full colour
 _ANCHORS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]], float)  # viridis
 SLOWER, FASTER = np.array([0, 114, 178.0]), np.array([230, 159, 0.0])  # blue and orange of Okabe and Ito
 TRUE, FOUND = (0, 158, 115), (213, 94, 0)
-EXACT = {"accuracy": 8}  # of gathers that stand for observed ones
 
 Field = NDArray[np.float32]
 
@@ -47,7 +47,7 @@ def with_physics(true: Field, found: Field, survey: Survey | None) -> Picture:
         return _row(panels)
     fastest = max(survey.fastest_m_s, float(true.max()))
     within = np.clip(found, 500, survey.fastest_m_s)
-    exact = Survey(**{**survey.plain(), **EXACT, "fastest_m_s": fastest})
+    exact = replace(survey.observing, fastest_m_s=fastest)
     with torch.inference_mode():
         observed = simulate(torch.from_numpy(true), exact)
         own = simulate(torch.from_numpy(within), survey)

@@ -1,7 +1,7 @@
 """What a seismic survey is: where shots and receivers stand, the wavelet, the grid and the time axis."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,12 @@ class Survey:
     def courant_number(self) -> float:
         """The largest v · step · √(1/dz² + 1/dx²) that is used."""
         return SAFETY * CRITICAL_COURANT[self.accuracy]
+
+    @property
+    def observing(self) -> "Survey":
+        """This survey simulated with the longest stencil, for gathers that stand for observed ones: data that the
+        inversion simulates in the same way flatter it."""
+        return replace(self, accuracy=max(CRITICAL_COURANT))
 
     @property
     def samples(self) -> int:

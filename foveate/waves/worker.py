@@ -3,30 +3,19 @@
 import json
 import os
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from foveate.machine import end_with_the_parent
 from foveate.waves.gathers import write_block
 from foveate.waves.survey import Survey
 
 
-def _end_with_the_parent() -> None:
-    """The parent has the other end of standard input; when it is gone, so is this process."""
-
-    def watch() -> None:
-        while sys.stdin.buffer.read(1):
-            pass
-        os._exit(3)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def main(task: Path) -> None:
     """Write every block of the task."""
-    _end_with_the_parent()
+    end_with_the_parent()
     torch.set_num_threads(1)
     wanted = json.loads(task.read_text())
     survey, folder = Survey(**wanted["survey"]), Path(wanted["into"])

@@ -9,8 +9,7 @@ import sys
 import pytest
 import torch
 from attention_cases import BY_NAME, CASES, ODD, build, create, inputs_for, map_for
-from conftest import OWN_GOLDEN, golden_files
-from golden import check, golden_loader
+from golden import OWN_GOLDEN, check, golden_files, golden_loader
 
 import foveate
 from foveate.attention import attention_class, attention_facts, attention_options

@@ -5,8 +5,7 @@ import pickle
 
 import pytest
 import torch
-from conftest import golden_files
-from golden import assert_golden, numbered, part, read
+from golden import assert_golden, golden_files, numbered, part, read
 from torch.profiler import ProfilerActivity, profile
 
 import foveate

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import golden_files
-from golden import assert_golden, golden_loader, read
+from golden import assert_golden, golden_files, golden_loader, read
 
 import foveate
 from foveate.attention import attention_options, nl

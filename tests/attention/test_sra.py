@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import golden_files
-from golden import part, read
+from golden import golden_files, part, read
 
 import foveate
 

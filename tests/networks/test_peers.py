@@ -81,7 +81,7 @@ def test_a_network_that_asks_for_values_is_planned_with_values(tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["smp:Unet", "smp:FPN", "smp:DeepLabV3Plus", "smp:UPerNet"]
-    + [f"hf:{name}" for name in ("segformer", "maskformer", "mask2former", "detr", "upernet")],
+    + [f"hf:{name}" for name in ("segformer", "maskformer", "mask2former", "detr_segmentation", "upernet")],
 )
 def test_attention_is_inserted_into_a_peer_that_is_counted_saved_and_planned(name, tmp_path):
     pytest.importorskip("transformers", reason="needs transformers: pip install 'foveate[peers]'")

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 import torchvision
-from conftest import OWN_GOLDEN, SHARED
+from golden import OWN_GOLDEN, SHARED
 from residual_cases import ELSEWHERE, PUBLISHED, ROWS, deep_are_slow
 from torch.utils.flop_counter import FlopCounterMode
 

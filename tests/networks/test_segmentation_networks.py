@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from conftest import OWN_GOLDEN
+from golden import OWN_GOLDEN
 from segmentation_cases import LARGE, SCAN, TINY, built, image, slow
 from torch import nn
 

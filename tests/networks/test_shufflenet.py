@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from conftest import OWN_GOLDEN, golden_files
-from golden import check, golden_loader
+from golden import OWN_GOLDEN, check, golden_files, golden_loader
 
 import foveate
 from foveate.networks.shufflenet_v1 import ShuffleUnit, channel_shuffle, stage_widths

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import golden_files
-from golden import assert_golden, golden_loader, numbered, part, read
+from golden import assert_golden, golden_files, golden_loader, numbered, part, read
 from torch.profiler import ProfilerActivity, profile
 
 import foveate

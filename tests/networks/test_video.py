@@ -5,7 +5,7 @@ import json
 
 import pytest
 import torch
-from conftest import OWN_GOLDEN
+from golden import OWN_GOLDEN
 from torch import nn
 
 import foveate

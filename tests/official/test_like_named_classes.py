@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import golden_files
-from golden import part, read
+from golden import golden_files, part, read
 
 import foveate
 from foveate.attention.nl import FORMS

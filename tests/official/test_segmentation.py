@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from conftest import golden_files
-from golden import assert_golden, numbered, part, read
+from golden import assert_golden, golden_files, numbered, part, read
 from torch import nn
 
 import foveate

@@ -6,8 +6,7 @@ import re
 import pytest
 import timm
 import torch
-from conftest import golden_files
-from golden import by_rule, check_network
+from golden import by_rule, check_network, golden_files
 from official_keys import network as written_out
 from official_keys import rows
 

@@ -17,7 +17,8 @@ from foveate.study.predict import of_run, predict_files
 from foveate.study.refinement import refine_run
 from foveate.tasks import create_task
 from foveate.tasks.gate_energy import GateEnergy, gate_energies, gates_sentence
-from foveate.tasks.velocity_losses import read_losses, ssim, velocity_losses
+from foveate.tasks.losses import read_loss
+from foveate.tasks.velocity_losses import LOSSES, ssim, velocity_losses
 from foveate.tasks.velocity_scores import near_boundary, velocity_metrics, velocity_scores
 from foveate.waves import Survey, normalised
 
@@ -103,7 +104,7 @@ def test_losses_weigh_salt_and_edges_twice_and_sum_with_weights():
     wanted = normalised(torch.full((1, 1, 12, 12), 2000.0))
     wanted[..., 6:, :] = normalised(torch.tensor(4500.0))
     found = wanted + 0.1
-    losses = velocity_losses(found, wanted, read_losses({"l1": 1, "l2": 1, "ssim": 0.1, "edge": 1, "salt": 1}))
+    losses = velocity_losses(found, wanted, read_loss({"l1": 1, "l2": 1, "ssim": 0.1, "edge": 1, "salt": 1}, LOSSES))
     assert losses["l1"].item() == pytest.approx(0.1, abs=1e-6)
     assert losses["l2"].item() == pytest.approx(0.01, abs=1e-6)
     assert losses["salt"].item() == pytest.approx(0.15, abs=1e-6)  # half of the cells
@@ -111,7 +112,7 @@ def test_losses_weigh_salt_and_edges_twice_and_sum_with_weights():
     assert 0 < losses["ssim"].item() < 0.2
     assert ssim(wanted, wanted).item() == pytest.approx(1, abs=1e-5)
     with pytest.raises(ValueError, match="did you mean 'ssim'"):
-        read_losses({"ssimm": 1})
+        read_loss({"ssimm": 1}, LOSSES)
 
 
 def test_baselines_are_the_mean_model_and_the_nearest_neighbours():

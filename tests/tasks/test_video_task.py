@@ -27,6 +27,11 @@ class Brightness(nn.Module):
         return torch.stack([mean, -mean, 0 * mean, 2 * mean], 1)
 
 
+def test_the_axes_are_what_a_subset_has_in_proportion_and_chance_is_known(task):
+    assert task.data.test.strata.tolist() == task.data.test.batch(range(8), None).targets["label"].tolist()
+    assert task.baseline() == ("always giving the most frequent class", {"accuracy": 0.25})
+
+
 def test_a_clip_of_several_samples_is_judged_by_the_mean_of_their_probabilities(task):
     torch.manual_seed(0)
     x, labels = torch.randn(3, 1, 12, 8, 8) * 20, torch.tensor([0, 1, 3])

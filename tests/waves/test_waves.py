@@ -163,7 +163,7 @@ def test_inversion_repairs_the_fit_and_says_whether_the_model_improved():
     truth = blocks(high=2400)
     start = smoothed(truth, 3.0)
     with torch.inference_mode():
-        observed = simulate(torch.from_numpy(truth), replace(SMALL, accuracy=8))
+        observed = simulate(torch.from_numpy(truth), SMALL.observing)
     found = refine(start, observed.clone(), SMALL, iterations=4, frequencies_hz=(8.0, 15.0), truth=truth)
     assert found.after.misfit.muted < 0.9 * found.before.misfit.muted
     assert len(found.losses) == 8

@@ -20,7 +20,7 @@ from foveate.explain.clips import (
     strongest_links,
 )
 from foveate.explain.files import Explainable, explain_files
-from foveate.explain.own import WITHOUT_FRAME, own_maps
+from foveate.explain.own import WITHOUT_FRAME, as_grid, own_maps
 
 
 class Frames(nn.Module):
@@ -55,6 +55,11 @@ def test_a_position_looks_at_the_object_where_it_is_in_the_other_frames():
     plain, drawn = np.concatenate(frames, 1), arrows(frames, row, (0.1, 0.4, 0.1))
     assert drawn.shape == plain.shape
     assert (drawn != plain).any()
+
+
+@pytest.mark.parametrize(("sizes", "pooled"), [((8, 6, 6), (8, 3, 3)), ((4, 5, 9), (4, 2, 4)), ((4, 6, 8), (2, 3, 4))])
+def test_keys_of_clips_are_pooled_within_their_frames_or_over_time_too(sizes, pooled):
+    assert as_grid(torch.zeros(int(np.prod(pooled))), sizes).shape == pooled
 
 
 def test_the_share_on_the_object_is_that_of_the_area_where_all_positions_count_alike():
