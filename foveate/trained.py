@@ -82,8 +82,7 @@ def load_trained(
         return _saved(Path(network), weights, options, source)
     if weights is None:
         raise ValueError(
-            f"{network}: wanted --weights FILE or --pretrained; a network without trained weights has no accuracy "
-            "worth measuring"
+            f"{network}: wanted --weights FILE or --pretrained; what a network with random weights gives says nothing"
         )
     if (source is None) != (cls is None):
         raise ValueError("--source and --cls go together: whose weights they are, and of which class there")
