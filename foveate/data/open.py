@@ -102,7 +102,7 @@ def kind_of(source: str, task: str = "") -> str:
     if found:
         return found[0]
     folder = folder_of(source)
-    if own := sorted(kind for kind, tasks in TASKS_OF.items() if task in tasks):
+    if own := sorted(kind for kind in RECOGNISERS if task in TASKS_OF.get(kind, ())):
         raise ValueError(f"{folder}: looks like no data for {task}, which are of the kinds {', '.join(own)}")
     return USUAL
 

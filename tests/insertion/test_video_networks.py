@@ -27,6 +27,8 @@ NETWORKS = {  # clip (T, H, W), blocks, stages; None: it has none of its own
     "name", [pytest.param(name, marks=[] if name == "hf:videomae" else pytest.mark.slow) for name in NETWORKS]
 )
 def test_attention_of_clips_stands_in_networks_of_clips_and_leaves_no_trace(name):
+    if name.startswith("hf:"):
+        pytest.importorskip("transformers", reason="needs transformers: pip install 'foveate[peers]'")
     torch.manual_seed(0)
     size, blocks, stages = NETWORKS[name]
     network = build_network(name, num_classes=4, **TINY.get(name, {})).eval()
