@@ -99,12 +99,13 @@ def test_killed_twice_it_ends_with_the_rows_of_an_unbroken_study(tmp_path):
 
 
 def test_two_processes_in_one_folder(tmp_path):
-    study = small_study(epochs=8)
+    study = small_study(epochs=2)
     folder = tmp_path / "study"
     folder.mkdir()
     write_study(folder, study)
     first = start(folder)
     assert wait_until(lambda: (folder / ".lock").is_file() and (folder / ".lock").read_text())
+    first.send_signal(signal.SIGSTOP)  # so that it is there however long the others take to start
     second = start(folder)
     _, err = second.communicate(timeout=60)
     assert second.returncode == 2
@@ -112,11 +113,12 @@ def test_two_processes_in_one_folder(tmp_path):
     assert str(first.pid) in err
     assert len(err.strip().splitlines()) == 1
     third = start(folder, "--wait")
+    assert any("waiting for process" in line for line in third.stderr)
+    first.send_signal(signal.SIGCONT)
     _, err = first.communicate(timeout=120)
     assert first.returncode == 0, err
     _, err = third.communicate(timeout=60)
     assert third.returncode == 0, err
-    assert "waiting for process" in err
     assert all(run["attempts"] == 1 for run in status(folder)["runs"])
     assert len(status(folder)["runs"]) == len(study.seeds)
 
