@@ -120,24 +120,36 @@ class OnMap(nn.Module):
             return
         sizes = self.now.sizes
         if len(sizes) == len(self.grid):
-            for step, up in self.strides:
-                yield tuple(-(-size // step) if up else size // step for size in sizes)
+            for steps, up in self.strides:
+                yield tuple(-(-n // step) if up else n // step for n, step in zip(sizes, steps, strict=True))
 
     def extra_repr(self) -> str:
         return f"grid={self.grid}, prefix={self.prefix}"
 
 
-def _strides(whole: tuple[int, ...], grid: tuple[int, ...]) -> list[tuple[int, bool]]:
-    """Strides that make the grid of the whole, and whether by rounding up; powers of two first, no more than eight."""
+def _strides(whole: tuple[int, ...], grid: tuple[int, ...]) -> list[tuple[tuple[int, ...], bool]]:
+    """Strides by axis that make the grid of the whole, and whether by rounding up; no more than eight.
+
+    Height and width have the same; frames of a clip have their own.
+    """
     if len(whole) != len(grid):
         return []
+    found = [((step,) * len(grid[-2:]), up) for step, up in _steps(whole[-2:], grid[-2:])]
+    if len(grid) == 3:
+        frames = _steps(whole[:1], grid[:1])
+        found = [((step, *steps), up) for steps, up in found for step, also in frames if also == up]
+    return found[:8]
+
+
+def _steps(whole: tuple[int, ...], grid: tuple[int, ...]) -> list[tuple[int, bool]]:
+    """Strides of all axes alike; powers of two first."""
     fitting = [
         (step, up)
         for step in range(1, 4 * max(whole) + 1)
         for up in (True, False)
         if all((-(-size // step) if up else size // step) == n for size, n in zip(whole, grid, strict=True))
     ]
-    return sorted(fitting, key=lambda one: (one[0].bit_count() > 1, one[0]))[:8]
+    return sorted(fitting, key=lambda one: (one[0].bit_count() > 1, one[0]))
 
 
 def layout_of(trace: Trace, index: int) -> Layout | None:

@@ -212,6 +212,22 @@ def test_the_grid_is_that_of_the_input_of_any_aspect_ratio_in_copies_and_by_reci
             assert torch.equal(one(x), expected), size
 
 
+def test_tokens_of_clips_have_a_stride_of_their_own_along_the_frames() -> None:
+    def clips(size: tuple[int, ...]) -> tuple[nn.Module, Tensor]:
+        torch.manual_seed(0)
+        model = Tokens()
+        model.patches = nn.Conv3d(3, 12, (2, 8, 8), (2, 8, 8))
+        x = torch.randn(1, 3, *size)
+        insert(lively(model), "cbam", at="blocks.0", example=x, init="paper", reduction=4)
+        return model.eval(), x
+
+    model, _ = clips((4, 64, 40))
+    for size in ((4, 40, 64), (6, 32, 48)):
+        there, x = clips(size)
+        there.load_state_dict(model.state_dict())
+        assert torch.equal(model(x), there(x))
+
+
 @pytest.mark.parametrize("name", ["vit", "swin", "tokens"])
 def test_compile_and_export(name: str) -> None:
     torch._dynamo.reset()
