@@ -180,6 +180,7 @@ def names_of(summary: Summary) -> set[str]:
     about.append(", ".join(f"{name} {version}" for name, version in versions.items()))
     items = [case["item"] for cases in (summary.about.get("gallery") or {}).values() for case in cases]
     errors = [run.error for run in summary.failed]
+    paper = summary.published
     written = [
         *labels,
         *metrics,
@@ -188,6 +189,7 @@ def names_of(summary: Summary) -> set[str]:
         *about,
         *items,
         *errors,
+        *((*paper.columns, paper.source, paper.setting, paper.note) if paper else ()),
         summary.setting.network,
         summary.setting.name,
     ]

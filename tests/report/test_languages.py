@@ -8,6 +8,7 @@ import pytest
 from report_studies import PIXEL, STUDIES, make_summary
 from test_report import Reader
 
+from foveate.published import Published
 from foveate.report import write_report
 from foveate.report.languages import FOOT, catalogue, translated
 from foveate.report.page import names_of, page
@@ -29,7 +30,7 @@ def whole() -> Summary:
         replace(
             arm,
             attention=state if arm.label == "se" else None,
-            cost=replace(arm.cost, bytes_moved=10**7, elementwise=10**6, reductions=10**5),
+            cost=replace(arm.cost, bytes_moved=10**7, elementwise=10**6, reductions=10**5, activation_bytes=10**7),
         )
         for arm in usual.arms
     ]
@@ -40,6 +41,13 @@ def whole() -> Summary:
     return replace(
         usual,
         arms=tuple(arms),
+        published=Published(
+            source="Some paper, Table 1",
+            setting="its network on its data",
+            columns=("top-1 error, %", "parameters, M"),
+            rows={"none": (24.56, 25.6), "se": (23.14,)},
+            note="Its own words, of its own.",
+        ),
         by_class=(by_class,),
         details=(arm_details("none", {0: run}), arm_details("se", {0: run})),
     )
@@ -53,7 +61,7 @@ def test_every_text_of_the_page_has_a_translation(study: str) -> None:
 def test_sections_that_only_some_studies_have_are_translated() -> None:
     summary = whole()
     english = check(summary)
-    for place in ("gallery", "attention", "confusion", "classes", "items", "examples"):
+    for place in ("gallery", "attention", "confusion", "classes", "items", "examples", "published", "convergence"):
         assert f'<h2 id="{place}"' in english
     assert 'aria-labelledby="cost-roofline-title' in english
 
