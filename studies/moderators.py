@@ -11,7 +11,7 @@ from foveate import run_study
 from foveate.study_file import read_study
 
 WIDTHS = {"narrow": [8, 16, 32], "wide": [16, 32, 64]}
-SETS = {"small": (300, 24), "large": (1200, 6)}  # training items and epochs: as many steps for both
+SETS = {"small": (250, 20), "large": (1000, 5)}  # training items and epochs: as many steps for both
 WRONG = {"clean": 0.0, "noisy": 0.4}  # share of the training labels that are mixed
 
 
@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
                 "train": base.train.model_copy(update={"epochs": epochs}),
             }
         )
-        sys.stdout.write(f"{name}: {run_study(study, folder / name, jobs=1).answer.text}\n")
+        print(f"{name}: {run_study(study, folder / name, jobs=1).answer.text}")
 
 
 if __name__ == "__main__":

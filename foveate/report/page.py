@@ -181,7 +181,10 @@ def names_of(summary: Summary) -> set[str]:
     items = [case["item"] for cases in (summary.about.get("gallery") or {}).values() for case in cases]
     errors = [run.error for run in summary.failed]
     paper = summary.published
+    tried = [one.text for arm in summary.tuning.arms for one in arm.tried] if summary.tuning else []
     written = [
+        *tried,
+        *(summary.tuning.names if summary.tuning else ()),
         *labels,
         *metrics,
         *units,
