@@ -58,6 +58,8 @@ CASES = [
         variants=(
             {},
             {"variant": "paper", "reduction": 4},
+            {"excitation": "tanh"},
+            {"excitation": "relu"},
             *({"squeeze": squeeze} for squeeze in ("max", "avg+max", "std", "gem", "learned")),
         ),
         golden=("senet__*",),

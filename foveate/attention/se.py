@@ -10,6 +10,7 @@ from foveate.attention._maps import axes, check_dims, check_map, hidden_width, o
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import accumulate_gradient, gate_map, global_pool
 
+EXCITATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 SQUEEZES = ("avg", "max", "avg+max", "std", "gem", "learned")
 
 FACTS = Facts(
@@ -54,6 +55,8 @@ class SqueezeExcitation(nn.Module):
             (softmax-weighted mean with weights from a learned 1×1 map, starting as the mean).
         variant: "official" (default: biases, as released) or "paper" (no biases).
         bias: of the layers; None: as `variant`.
+        excitation: what makes the gate of the second layer's output: "sigmoid" is the paper's; "tanh" and "relu" are
+            those of its ablation.
 
     Its place in a block is an option of the network: `create_network("resnet8", attention="se", placement="pre")`
     takes the paper's "standard", "pre", "post" and "identity".
@@ -62,7 +65,7 @@ class SqueezeExcitation(nn.Module):
     Cost: 2·C·h weights (h = C // reduction) and as many multiply-adds a sample; one read for the squeeze, one read and
         one write for the gate.
     Init: torch's Linear default, as in the PyTorch releases (the Caffe files have none).
-    Raises: ValueError: channels < reduction, an unknown squeeze or variant, a map of another rank or width.
+    Raises: ValueError: channels < reduction, an unknown squeeze, excitation or variant, a map of another rank or width.
     """
 
     def __init__(
@@ -74,11 +77,14 @@ class SqueezeExcitation(nn.Module):
         squeeze: str = "avg",
         variant: str = "official",
         bias: bool | None = None,
+        excitation: str = "sigmoid",
     ) -> None:
         super().__init__()
         check_dims("se", spatial_dims)
         one_of("se", "squeeze", squeeze, SQUEEZES)
         one_of("se", "variant", variant, ("official", "paper"))
+        one_of("se", "excitation", excitation, tuple(EXCITATIONS))
+        self.excitation = excitation
         bias = variant == "official" if bias is None else bias
         self.spatial_dims, self.squeeze = spatial_dims, squeeze
         width = hidden_width("se", channels, reduction)
@@ -99,8 +105,9 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if self.squeeze == "avg" and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
-            return y
+        if (self.squeeze, self.excitation) == ("avg", "sigmoid"):
+            if (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
+                return y
         over, accumulated = axes(x), accumulate_gradient(x)
         match self.squeeze:
             case "avg":
@@ -119,7 +126,7 @@ class SqueezeExcitation(nn.Module):
                 flat = x.flatten(2)
                 where = torch.softmax(torch.einsum("ncp,c->np", flat, self.weigh), -1)
                 logits = self._excite(torch.einsum("ncp,np->nc", flat, where))
-        gate = torch.sigmoid(logits)
+        gate = EXCITATIONS[self.excitation](logits)
         record(self, channel=gate)
         return gate_map(accumulated, channel=gate)
 
