@@ -1,7 +1,7 @@
 """Kind "affine_digits": handwritten digits, shifted for training, also turned, sheared and scaled for the test.
 
-After affNIST (T. Tieleman), on which arXiv:1710.09829 tests capsules. Departures: scikit-learn's 8×8 originals, drawn at
-18 to 22 of 28 pixels; test digits are of other writers.
+After affNIST (T. Tieleman), on which arXiv:1710.09829 tests capsules. Departures: scikit-learn's 8×8 originals, drawn
+at 18 to 22 of 28 pixels; test digits are of other writers.
 """
 
 import hashlib

@@ -105,9 +105,9 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if (self.squeeze, self.excitation) == ("avg", "sigmoid"):
-            if (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
-                return y
+        paper = (self.squeeze, self.excitation) == ("avg", "sigmoid")
+        if paper and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
+            return y
         over, accumulated = axes(x), accumulate_gradient(x)
         match self.squeeze:
             case "avg":

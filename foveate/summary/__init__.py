@@ -4,7 +4,7 @@ Scores and differences are in the metric's own unit, ours minus theirs; times ar
 or `short` is ready to print. None stands for a number that does not exist.
 """
 
-from foveate.summary.across import Across, Effect, RankedArm
+from foveate.summary.across import Across, Effect, Moderated, Moderation, RankedArm
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
 from foveate.summary.convergence import Convergence
 from foveate.summary.details import DETAILS, ArmDetails, arm_details
@@ -88,6 +88,8 @@ __all__ = [
     "Logged",
     "Look",
     "Margin",
+    "Moderated",
+    "Moderation",
     "NullCheck",
     "NullRate",
     "RankedArm",
