@@ -208,7 +208,7 @@ def run(
         if until or max_seeds:
             raise ValueError("--until and --max-seeds go with variants; a null check has none")
         content |= {"null_check": max(2, len(content["variants"])), "variants": ["none"], "control": "none"}
-        content |= {"controls": (), "compare": (), "until": None, "max_seeds": None}
+        content |= {"controls": (), "compare": (), "published": None, "until": None, "max_seeds": None}
     study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file)
     folder = out or Path(f"{file.stem if file else 'foveate'}{'-aa' if null_check else '' if file else '-study'}")
     command = shlex.join(["foveate", *sys.argv[1:]])

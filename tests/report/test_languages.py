@@ -9,6 +9,7 @@ import pytest
 from report_studies import PIXEL, STUDIES, make_summary
 from test_report import Reader
 
+from foveate.published import Published
 from foveate.report import write_report
 from foveate.report.languages import FOOT, catalogue, translated
 from foveate.report.page import names_of, page
@@ -42,7 +43,7 @@ def whole() -> Summary:
         replace(
             arm,
             attention=state if arm.label == "se" else None,
-            cost=replace(arm.cost, bytes_moved=10**7, elementwise=10**6, reductions=10**5),
+            cost=replace(arm.cost, bytes_moved=10**7, elementwise=10**6, reductions=10**5, activation_bytes=10**7),
         )
         for arm in usual.arms
     ]
@@ -59,6 +60,13 @@ def whole() -> Summary:
     return replace(
         usual,
         arms=tuple(arms),
+        published=Published(
+            source="Some paper, Table 1",
+            setting="its network on its data",
+            columns=("top-1 error, %", "parameters, M"),
+            rows={"none": (24.56, 25.6), "se": (23.14,)},
+            note="Its own words, of its own.",
+        ),
         by_class=(by_class,),
         details=(arm_details("none", {0: run}), arm_details("se", {0: run})),
         corrupted=corrupted_scores(usual.metric, [Score("se", 0, corrupted_row("accuracy", "motion_blur", 3), 0.5)]),
@@ -88,6 +96,8 @@ def test_sections_that_only_some_studies_have_are_translated() -> None:
         "corrupted",
         "null-check",
         "precision-recall",
+        "published",
+        "convergence",
     ):
         assert f'<h2 id="{place}"' in english
     assert 'aria-labelledby="cost-roofline-title' in english
