@@ -73,17 +73,21 @@ def test_a_division_by_time_has_a_gap_and_no_common_sample(tmp_path):
     root = table(tmp_path, [("a", 0), ("b", 0)])
     data = opened(root, hop=8, shift=5, gap=20, validation=0.2)
     parts = [samples(split) for split in (data.train, data.validation, data.test)]
-    assert not parts[0] & parts[1] and not parts[1] & parts[2] and not parts[0] & parts[2]
+    assert not parts[0] & parts[1]
+    assert not parts[1] & parts[2]
+    assert not parts[0] & parts[2]
     for recording in (0, 1):
         train, validation, test = ({t for one, t in part if one == recording} for part in parts)
-        assert min(validation) - max(train) > 20 and min(test) - max(validation) > 20 and min(test) == 300
+        assert min(validation) - max(train) > 20
+        assert min(test) - max(validation) > 20
+        assert min(test) == 300
     assert len(data.test) == 2 * 3, "windows of the test do not overlap"
     assert "its parts 20 samples apart or more and without a common sample" in data.notes[-1]
     assert data.about["split"] == "the last 25 % of each recording is the test, 20 samples after training"
     moved = [data.train.batch([3], (0, epoch)).inputs for epoch in range(3)]
     assert not torch.equal(moved[0], moved[1])
     assert torch.equal(moved[2], data.train.batch([5, 3], (0, 2)).inputs[1:])
-    with pytest.raises(ValueError, match="5 items? of one group|items of one group, nothing to hold out"):
+    with pytest.raises(ValueError, match="items of one group, nothing to hold out for validation"):
         open_data(DataSpec(source=str(root), kind="signals", validation_fraction=0.2, options={"window": 32, "hop": 8}))
 
 
@@ -105,7 +109,8 @@ def test_noise_has_its_ratio_its_distribution_and_its_spectrum():
     signal = tone(4096, 0)[None]
     for kind, kurtosis in (("white", 3.0), ("laplacian", 6.0), ("pink", 3.0)):
         noise = np.concatenate([drawn(kind, (1, 4096), rng) for _ in range(50)])
-        assert abs(noise.mean()) < 0.02 and abs(noise.var() - 1) < 0.05
+        assert abs(noise.mean()) < 0.02
+        assert abs(noise.var() - 1) < 0.05
         assert abs((noise**4).mean() / noise.var() ** 2 - kurtosis) < 0.4, kind
         power = (np.abs(np.fft.rfft(noise, axis=1)) ** 2).mean(0)
         slope = np.polyfit(np.log(np.arange(1, 2000)), np.log(power[1:2000]), 1)[0]
@@ -121,7 +126,8 @@ def test_each_test_window_is_an_item_at_each_level_and_its_noise_is_its_own(tmp_
     clean = opened(root)
     windows = len(clean.test)
     assert data.targets["condition"].names == ("clean", "0 dB", "-10 dB")
-    assert len(data.test) == 3 * windows and data.test.name_of(0) == "0.npy at 300"
+    assert len(data.test) == 3 * windows
+    assert data.test.name_of(0) == "0.npy at 300"
     batch = data.test.batch(range(3 * windows), None)
     assert torch.equal(batch.inputs[:windows], clean.test.batch(range(windows), None).inputs)
     assert batch.targets["condition"].tolist() == sorted([0, 1, 2] * windows)
@@ -144,14 +150,17 @@ def test_windows_are_scaled_by_their_own_or_by_the_training_parts_values(tmp_pat
     torch.testing.assert_close(x.mean(2), torch.zeros(len(x), 1), atol=1e-5, rtol=0)
     train = opened(root, scale="training", gain=0.5).train
     x = train.batch(range(len(train)), None).inputs
-    assert abs(float(x.mean())) < 1e-5 and abs(float(x.std(correction=0)) - 1) < 1e-5
+    assert abs(float(x.mean())) < 1e-5
+    assert abs(float(x.std(correction=0)) - 1) < 1e-5
     assert float(x[: len(x) // 2].mean()) < -0.5 < 0.5 < float(x[len(x) // 2 :].mean())
     assert not torch.equal(train.batch([0], (0, 0)).inputs, x[:1])
 
 
 def test_rates_differ_only_where_resampling_is_asked_for(tmp_path):
     root = table(tmp_path, [("a", 1000), ("b", 2000)], head="file,label,rate")
-    with pytest.raises(ValueError, match="1.npy: has 2000 samples a second, 0.npy 1000 samples a second; wanted one rate"):
+    with pytest.raises(
+        ValueError, match="1.npy: has 2000 samples a second, 0.npy 1000 samples a second; wanted one rate"
+    ):
         opened(root)
     data = opened(root, rate=1000)
     assert [signal.shape[1] for signal in data.train.signals] == [400, 200]
@@ -167,7 +176,9 @@ def test_what_cannot_be_used_is_said_by_name(tmp_path):
     odd[17:20] = np.nan
     np.save(root / "0.npy", odd)
     np.save(root / "1.npy", tone(20, 0))
-    problems = {problem.path.name: problem.reason for problem in inspect_data(str(root), options={"window": 32}).problems}
+    problems = {
+        problem.path.name: problem.reason for problem in inspect_data(str(root), options={"window": 32}).problems
+    }
     assert problems["0.npy"] == "3 samples without a finite value, the first at 17"
     assert problems["1.npy"] == "has 20 samples; wanted at least window = 32"
     np.save(root / "0.npy", np.ones(400))
@@ -175,7 +186,8 @@ def test_what_cannot_be_used_is_said_by_name(tmp_path):
     with pytest.raises(ValueError, match=r"0.npy: a channel whose samples are all alike"):
         opened(root)
     data = opened(root, test_fraction=0.4, skip_bad=True, gap=0)
-    assert "left out: a channel whose samples are all alike" in data.notes[0] and len(data.train) == 1 + 7
+    assert "left out: a channel whose samples are all alike" in data.notes[0]
+    assert len(data.train) == 1 + 7
     with pytest.raises(ValueError, match="1.npy: its test part has 25 samples; wanted at least window = 32"):
         opened(root, skip_bad=True)
 
@@ -187,7 +199,10 @@ def test_what_cannot_be_used_is_said_by_name(tmp_path):
         ({"split": "load", "train_on": 0, "test_on": 3}, "test_on: no recording has load = '3'"),
         ({"split": "load", "train_on": 0, "test_on": [0, 1]}, "wanted different values of 'load'; got '0' in both"),
         ({"split": "load", "train_on": 0}, "train_on and test_on go together"),
-        ({"split": "load", "train_on": 0, "test_on": 1}, "class 'b' has recordings in the training part and none in the"),
+        (
+            {"split": "load", "train_on": 0, "test_on": 1},
+            "class 'b' has recordings in the training part and none in the",
+        ),
         ({"split": "file"}, "class 'b' has 1 item, too few to hold out for testing"),
         ({"split": "time", "train_on": 0}, "train_on and test_on go with split = the name of a column"),
         ({"split": "file", "gap": 3}, "gap: goes with split = 'time'"),
@@ -231,7 +246,7 @@ def test_class_folders_and_tables_are_recognised_and_their_faults_named(tmp_path
     (rows / "0.npy").rename(rows / "zero.npy")
     with pytest.raises(ValueError, match="index.csv: line 2: names 0.npy; there is no such file; did you mean"):
         opened(rows)
-    with pytest.raises(ValueError, match="looks like no|folder"):
+    with pytest.raises(ValueError, match="there is no such folder"):
         opened(tmp_path / "nothing")
 
 
