@@ -5,6 +5,7 @@ or `short` is ready to print. None stands for a number that does not exist.
 """
 
 from foveate.summary.across import Across, Effect, RankedArm
+from foveate.summary.advice import Advice, Candidate, Rung
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
 from foveate.summary.details import DETAILS, ArmDetails, arm_details
 from foveate.summary.findings import (
@@ -59,6 +60,7 @@ __all__ = [
     "NEGLIGIBLE",
     "SCHEMA",
     "Across",
+    "Advice",
     "Answer",
     "Arm",
     "ArmDetails",
@@ -66,6 +68,7 @@ __all__ = [
     "ArmTuning",
     "AttentionFound",
     "AttentionState",
+    "Candidate",
     "Claim",
     "Claimed",
     "ClassFound",
@@ -90,6 +93,7 @@ __all__ = [
     "NullRate",
     "RankedArm",
     "Ratio",
+    "Rung",
     "Score",
     "SeedStep",
     "SeedsCanShow",
