@@ -69,6 +69,9 @@ class DataSpec(Frozen):
     split: int | None = Field(
         None, ge=0, lt=2**63, description="draw of a division of training and test items together; None: the set's own"
     )
+    tested_on: Literal["test", "validation"] = Field(
+        "test", description="validation: runs are tested on the validation part, and the test part is never read"
+    )
     augment: bool = True
 
     @field_validator("size", mode="before")

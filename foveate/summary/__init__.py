@@ -5,6 +5,7 @@ or `short` is ready to print. None stands for a number that does not exist.
 """
 
 from foveate.summary.across import Across, Effect, Moderated, Moderation, RankedArm
+from foveate.summary.advice import Advice, Candidate, Rung
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
 from foveate.summary.convergence import Convergence
 from foveate.summary.details import DETAILS, ArmDetails, arm_details
@@ -60,6 +61,7 @@ __all__ = [
     "NEGLIGIBLE",
     "SCHEMA",
     "Across",
+    "Advice",
     "Answer",
     "Arm",
     "ArmDetails",
@@ -67,6 +69,7 @@ __all__ = [
     "ArmTuning",
     "AttentionFound",
     "AttentionState",
+    "Candidate",
     "Claim",
     "Claimed",
     "ClassFound",
@@ -94,6 +97,7 @@ __all__ = [
     "NullRate",
     "RankedArm",
     "Ratio",
+    "Rung",
     "Score",
     "SeedStep",
     "SeedsCanShow",
