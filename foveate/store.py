@@ -90,8 +90,10 @@ class Store:
             for run in runs
         ]
         columns = "key, arm, network, attention, site, options, init, width, seed, spec"
-        self._db.executemany(f"INSERT OR IGNORE INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        self._db.executemany("UPDATE runs SET arm = ? WHERE key = ?", [(run.arm, run.key) for run in runs])
+        with self._transaction():
+            self._db.executemany(f"INSERT OR IGNORE INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            named = [(row[1], row[0], row[1]) for row in rows]
+            self._db.executemany("UPDATE runs SET arm = ? WHERE key = ? AND arm != ?", named)
 
     def start(self, key: str) -> int:
         """A run begins (again); returns the number of this attempt, 1 for the first."""
@@ -104,6 +106,15 @@ class Store:
     def state(self, key: str) -> str:
         """'todo', 'running', 'done' or 'failed'."""
         return str(self._db.execute("SELECT state FROM runs WHERE key = ?", (key,)).fetchone()[0])
+
+    def states(self) -> dict[str, str]:
+        """Key → state of every run, in the order planned."""
+        return {row["key"]: row["state"] for row in self._db.execute("SELECT key, state FROM runs ORDER BY rowid")}
+
+    def machines(self) -> dict[int, str]:
+        """Seed → type of machine that its first finished run was trained on."""
+        rows = self._db.execute("SELECT seed, machine FROM runs WHERE state = 'done' ORDER BY rowid DESC")
+        return {row["seed"]: row["machine"] for row in rows}
 
     def attempts(self, key: str) -> int:
         """How often the run was started."""
