@@ -1,7 +1,6 @@
-"""foveate study run | status | resume | report."""
+"""foveate study run | aa | resume | report, and those of `study_folder`."""
 
 import inspect
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli import cluster as where
-from foveate.cli import parse
+from foveate.cli import parse, study_folder
 from foveate.cli.imports import given_imports
 from foveate.cli.outcome import Language, with_gallery, write_and_print, write_and_print_across
 from foveate.spec import Study
@@ -23,8 +22,12 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="Compare attention mechanisms with paired seeds, intervals and equal-cost controls."
 )
+app.command()(study_folder.status)
+app.command()(study_folder.pause)
+app.command()(study_folder.note)
+app.command()(study_folder.merge)
+app.command()(study_folder.export)
 LISTED = "VALUE[,VALUE…]"
-Folder = Annotated[Path, typer.Argument(help="The study's folder.", show_default=False)]
 
 
 @app.command()
@@ -294,7 +297,7 @@ def carry_out(
 
 @app.command()
 def resume(
-    folder: Folder,
+    folder: study_folder.Folder,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
     ray: where.RayAddress = None,
     slurm: where.OnSlurm = False,
@@ -324,28 +327,6 @@ def resume(
         study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json, language=lang, cluster=cluster,
         mirror=mirror,
     )  # fmt: skip
-
-
-@app.command()
-def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """Where a study stands: runs done, running, to do, failed.
-
-    Example: foveate study status foveate-study
-    """
-    from foveate.study.results import status as where
-    from foveate.study.tuning import in_words
-
-    found = where(folder)
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    typer.echo(", ".join(f"{count} {state}" for state, count in found["states"].items()))
-    for run in found["runs"]:
-        if run["state"] != "done":
-            again = f", attempt {run['attempts']}" if run["attempts"] > 1 else ""
-            why = f": {run['error']}" if run["error"] else ""
-            values = f", {in_words(run['values'])}" if run["values"] else ""
-            typer.echo(f"  {run['state']:8} {run['arm']}, seed {run['seed']}{values}{again}{why}")
 
 
 @app.command()

@@ -120,12 +120,15 @@ def refuse_another(folder: Path, study: Study) -> None:
         named.
     """
     path = folder / STUDY
-    if path.is_file():
-        before, now = _without_places(read_study(path)), _without_places(study)
-        for part in FIXED:
-            if before[part] != now[part]:
-                key, old, new = _difference(part, before[part], now[part])
-                raise ValueError(f"{folder} holds another study ({key}: {old!r} there, {new!r} now); use another --out")
+    if path.is_file() and (difference := first_difference(read_study(path), study)) is not None:
+        key, old, new = difference
+        raise ValueError(f"{folder} holds another study ({key}: {old!r} there, {new!r} now); use another --out")
+
+
+def first_difference(ours: Study, theirs: Study) -> tuple[str, Any, Any] | None:
+    """Name and values of what tells two studies apart, where files may have moved; None: they are one."""
+    before, now = _without_places(ours), _without_places(theirs)
+    return next((_difference(part, before[part], now[part]) for part in FIXED if before[part] != now[part]), None)
 
 
 def _without_places(study: Study) -> dict[str, Any]:
