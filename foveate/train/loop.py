@@ -31,7 +31,14 @@ from foveate.tasks.gallery import ATTENTION, EXAMPLES, MISTAKES, attention_pictu
 from foveate.tasks.pictures import above, png, sheet
 from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.average import WeightAverage
-from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
+from foveate.train.checkpoint import (
+    CHECKPOINT,
+    TrainingFailed,
+    TrainingStopped,
+    load_checkpoint,
+    save_checkpoint,
+    save_tensors,
+)
 from foveate.train.optimizer import make_optimizer
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.training import validation_name
@@ -52,6 +59,7 @@ def train(
     folder: Path,
     *,
     on_progress: OnProgress = lambda step, steps, loss: None,
+    stop: Callable[[], bool] = lambda: False,
     checkpoint_s: float = 30.0,
 ) -> dict[str, Any]:
     """Train the network as the run says, in its folder; goes on from the folder's checkpoint if there is one.
@@ -66,16 +74,18 @@ def train(
         folder: of this run; holds the checkpoint, and at the end model.safetensors, items.npz, examples.png and
             attention.png.
         on_progress: called with (steps done, steps in all, loss).
+        stop: asked after each step; True: a checkpoint is written, and the training stops.
         checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of each epoch besides.
 
     Returns: {"metrics": [{"name", "unit", "better", "value"}], "history": [{"epoch", …}], "machine", "versions"}.
-    Raises: TrainingFailed: if the loss or a metric is nan or infinite, or the disk is full. ValueError: if early
+    Raises: TrainingStopped: if `stop` said so. TrainingFailed: if the loss or a metric is nan or infinite, or the disk
+        is full. ValueError: if early
         stopping has no validation part.
     """
     with preserve_process(run.train.device):
         torch.set_num_threads(run.train.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        return _Loop(run, model, task, data, folder, on_progress, checkpoint_s).run_to_the_end()
+        return _Loop(run, model, task, data, folder, on_progress, stop, checkpoint_s).run_to_the_end()
 
 
 class _Loop:
@@ -87,10 +97,11 @@ class _Loop:
         data: Dataset,
         folder: Path,
         on_progress: OnProgress,
+        stop: Callable[[], bool],
         checkpoint_s: float,
     ) -> None:
         self.run, self.task, self.data, self.folder, self.spec = run, task, data, folder, run.train
-        self.on_progress, self.checkpoint_s = on_progress, checkpoint_s
+        self.on_progress, self.stop, self.checkpoint_s = on_progress, stop, checkpoint_s
         self.device = torch.device(self.spec.device)
         if self.spec.early_stop and data.validation is None:
             raise ValueError("early_stop: wanted data with a validation part (data.validation_fraction); got none")
@@ -121,12 +132,17 @@ class _Loop:
             for batch in self._batches(self.data.train, parts, augment):
                 self._learn(batch)
                 self.step += 1
-                if time.monotonic() - saved > self.checkpoint_s and self.step % self.batches_an_epoch:
+                stopped = self.stop()
+                if (stopped or time.monotonic() - saved > self.checkpoint_s) and self.step % self.batches_an_epoch:
                     self._save()
                     saved = time.monotonic()
+                    if stopped:
+                        raise TrainingStopped
             self._end_epoch(epoch + 1)
             self._save()
             saved = time.monotonic()
+            if self.stop():
+                raise TrainingStopped
         return self._finish()
 
     def _thaw(self, epoch: int) -> None:
