@@ -6,16 +6,17 @@ rest (weights, optimiser, generator): a run killed at any moment goes on and end
 
 import contextlib
 import math
+import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset, Split
 from foveate.data.reading import evaluation_parts, read_ahead
@@ -33,6 +34,7 @@ from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.average import WeightAverage
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
 from foveate.train.optimizer import make_optimizer
+from foveate.train.ranks import SEED_STEP, Ranks
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.training import validation_name
 
@@ -78,6 +80,16 @@ def train(
         return _Loop(run, model, task, data, folder, on_progress, checkpoint_s).run_to_the_end()
 
 
+def repeated_step(run: Run, model: nn.Module, task: Task, data: Dataset) -> Callable[[], None]:
+    """A step of this training on its first batch, again and again with the first learning rate, for measuring it."""
+    loop = _Loop(run, model, task, data, Path(os.devnull), lambda step, steps, loss: None, math.inf)
+    items = evenly(loop.train_items, loop.batches_an_epoch)[0]
+    augment = (run.seed, 0) if run.data.augment else None
+    batch = next(loop._batches(data.train, [items], augment))
+    loop.model.train()
+    return lambda: loop._learn(batch, len(items))
+
+
 class _Loop:
     def __init__(
         self,
@@ -102,11 +114,15 @@ class _Loop:
         self.attention = AttentionWatch(self.model)
         self.optimizer = make_optimizer(self.model, self.spec, run.variant.attention_lr)
         self.average = None if self.spec.ema is None else WeightAverage(self.model, self.spec.ema)
+        self.ranks = Ranks.here()
+        self.ranks.check(len(self.train_items) // self.batches_an_epoch)
+        self.stepping = self._for_steps()
         self.step, self.history = 0, list[dict[str, float]]()
         self.losses: dict[str, list[float]] = defaultdict(list)  # of this epoch's steps so far, by part
         self.seconds, self.started = 0.0, time.monotonic()  # spent before this start; when it began
         self.best_loss, self.best_epoch = math.inf, 0
-        torch.manual_seed(run.seed)  # dropout and the like: the same draws whatever was drawn for the weights
+        # dropout and the like: the same draws whatever was drawn for the weights
+        torch.manual_seed(run.seed + SEED_STEP * self.ranks.number)
         self._resume()
 
     def run_to_the_end(self) -> dict[str, Any]:
@@ -118,16 +134,19 @@ class _Loop:
             order = epoch_order(self.train_items, self.run.seed, epoch)
             parts = evenly(order, self.batches_an_epoch)[first:]
             augment = (self.run.seed, epoch) if self.run.data.augment else None
-            for batch in self._batches(self.data.train, parts, augment):
-                self._learn(batch)
+            for whole, batch in zip(
+                parts, self._batches(self.data.train, self.ranks.share(parts), augment), strict=True
+            ):
+                self._learn(batch, len(whole))
                 self.step += 1
-                if time.monotonic() - saved > self.checkpoint_s and self.step % self.batches_an_epoch:
+                due = self.ranks.any(time.monotonic() - saved > self.checkpoint_s, self.device)
+                if due and self.step % self.batches_an_epoch:
                     self._save()
                     saved = time.monotonic()
             self._end_epoch(epoch + 1)
             self._save()
             saved = time.monotonic()
-        return self._finish()
+        return self.ranks.from_first(self._finish() if self.ranks.number == 0 else {})
 
     def _thaw(self, epoch: int) -> None:
         """Train everything from this epoch on, if the variant says so."""
@@ -135,15 +154,38 @@ class _Loop:
         if variant.thaw is not None and epoch >= variant.thaw:
             with contextlib.suppress(LookupError):  # nothing is frozen any more
                 unfreeze(self.model)
+                self.stepping = self._for_steps()
 
-    def _learn(self, batch: Batch) -> None:
+    def _for_steps(self) -> nn.Module:
+        """The network as a training step calls it."""
+        model = self.ranks.wrapped(self.model)
+        return cast(nn.Module, torch.compile(model)) if self.spec.compile else model
+
+    def _losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        try:
+            with self._autocast():
+                return self.task.loss(self.stepping, batch)
+        except Exception as error:
+            if self.spec.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                reason = " ".join(str(error).split())[:300]
+                raise TrainingFailed(
+                    f"torch.compile cannot compile this network ({reason}); train without it"
+                ) from error
+            raise
+
+    def _learn(self, batch: Batch, whole: int) -> None:
+        """One step; whole: items of the batch in all ranks."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, self.batches_an_epoch, self.spec, group["highest_lr"])
-        with self._autocast():
-            parts = self.task.loss(self.model, batch)
+        parts = self._losses(batch)
         loss = parts["loss"]
-        for name, part in parts.items():
-            self.losses[name].append(part.item())
+        share = len(batch) / whole
+        values = [part.item() for part in parts.values()]
+        if self.ranks.count > 1:
+            loss = loss * (share * self.ranks.count)  # so that the average over ranks is that over items
+            values = self.ranks.sums([share * value for value in values], self.device)
+        for name, part in zip(parts, values, strict=True):
+            self.losses[name].append(part)
         value = self.losses["loss"][-1]
         if not math.isfinite(value):
             rate = self.optimizer.param_groups[0]["lr"]
@@ -162,8 +204,12 @@ class _Loop:
         self.on_progress(self.step + 1, self.steps, value)
 
     def _end_epoch(self, epoch: int) -> None:
-        with contextlib.nullcontext() if self.average is None else self.average.used(self.model):
-            self._evaluate_epoch(epoch)
+        if self.ranks.number == 0:  # the others wait for what it found
+            with contextlib.nullcontext() if self.average is None else self.average.used(self.model):
+                self._evaluate_epoch(epoch)
+        self.losses.clear()
+        found = self.ranks.from_first((self.history, self.best_loss, self.best_epoch))
+        self.history, self.best_loss, self.best_epoch = found
 
     def _evaluate_epoch(self, epoch: int) -> None:
         entry: dict[str, float] = {"epoch": epoch}
@@ -172,7 +218,6 @@ class _Loop:
         part, split = ("test", self.data.test) if self.data.validation is None else ("validation", self.data.validation)
         scores = self._evaluate(split)
         entry |= {f"{part}_{name}": value for name, value in scores.values.items()}
-        self.losses.clear()
         if self.spec.early_stop:
             if "validation_loss" not in entry:
                 entry["validation_loss"] = self._mean_loss(split)
@@ -284,13 +329,17 @@ class _Loop:
             "seconds": self._spent(),
             "attention": self.attention.facts(),
         }
-        save_checkpoint(self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts, self.average)
+        generators = self.ranks.generators()
+        if self.ranks.number == 0:
+            save_checkpoint(
+                self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts, self.average, generators
+            )
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        facts = load_checkpoint(path, self.run.key, self.model, self.optimizer, self.average)
+        facts = load_checkpoint(path, self.run.key, self.model, self.optimizer, self.average, self.ranks)
         self.step, self.history, self.seconds = facts["step"], facts["history"], facts["seconds"]
         self.losses.update(facts["losses"])
         self.best_loss, self.best_epoch = facts["best"]
@@ -383,7 +432,8 @@ def save_model(model: nn.Module, folder: Path) -> None:
 def preserve_process(device: str) -> Iterator[None]:
     """torch's threads, generators and determinism are as before afterwards, also on an error."""
     threads = torch.get_num_threads()
-    own = [] if torch.device(device).type == "cpu" else [torch.device(device).index or 0]
+    place = torch.device(device)
+    own = [] if place.type == "cpu" else [torch.cuda.current_device() if place.index is None else place.index]
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         with torch.random.fork_rng(own):
