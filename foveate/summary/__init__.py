@@ -7,6 +7,7 @@ or `short` is ready to print. None stands for a number that does not exist.
 from foveate.summary.across import Across, Effect, RankedArm
 from foveate.summary.advice import Advice, Candidate, Rung
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
+from foveate.summary.convergence import Convergence
 from foveate.summary.details import DETAILS, ArmDetails, arm_details
 from foveate.summary.findings import (
     ALPHA,
@@ -73,6 +74,7 @@ __all__ = [
     "Claimed",
     "ClassFound",
     "Comparison",
+    "Convergence",
     "CorruptedScores",
     "Cost",
     "CostChange",
