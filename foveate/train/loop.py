@@ -19,11 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset, Split
-from foveate.data.reading import evaluation_parts, read_ahead
+from foveate.data.on_device import kept_on
+from foveate.data.reading import evaluation_parts, read_ahead, reader_threads
 from foveate.files import write_json, write_whole
 from foveate.insertion import unfreeze
 from foveate.items import ITEMS, write_items
-from foveate.machine import machine_name, versions
+from foveate.machine import cores, machine_name, versions
 from foveate.networks import input_channels
 from foveate.spec import Run
 from foveate.summary import DETAILS
@@ -101,9 +102,10 @@ class _Loop:
         on_progress: OnProgress,
         checkpoint_s: float,
     ) -> None:
-        self.run, self.task, self.data, self.folder, self.spec = run, task, data, folder, run.train
+        self.run, self.task, self.folder, self.spec = run, task, folder, run.train
         self.on_progress, self.checkpoint_s = on_progress, checkpoint_s
         self.device = torch.device(self.spec.device)
+        self.data = kept_on(data, self.device)
         if self.spec.early_stop and data.validation is None:
             raise ValueError("early_stop: wanted data with a validation part (data.validation_fraction); got none")
         self.train_items = list(range(len(data.train)))
@@ -394,6 +396,7 @@ def batches_of(
         device=device,
         channels=lambda channels: input_channels(run.network, channels),
         channels_last=run.train.channels_last,
+        threads=reader_threads(device, run.train.threads, cores()),
     )
 
 
