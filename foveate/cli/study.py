@@ -159,6 +159,17 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
     amp: Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast.")] = None,
     channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last")] = None,
+    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile of the training.")] = (
+        None
+    ),
+    fast: Annotated[
+        bool | None,
+        typer.Option(
+            "--fast",
+            help="bfloat16, channels-last and --compile where a few timed steps on this machine and data say so; one "
+            "choice for all networks, written into the report.",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of one run.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: cores / threads.")] = None,
     ray: where.RayAddress = None,
@@ -184,7 +195,13 @@ def run(
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
     content: dict[str, Any] = read_study(file).model_dump(mode="json", exclude_unset=True) if file else {}
     given: dict[str, Any] = {"until": until, "max_seeds": max_seeds, "resplit": resplit}
-    given |= {"task": task, "network": network, "weights": parse.weights(weights, pretrained), "trainer": trainer}
+    given |= {
+        "fast": fast,
+        "task": task,
+        "network": network,
+        "weights": parse.weights(weights, pretrained),
+        "trainer": trainer,
+    }
     given |= parse.control(control)
     given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better, unit)}
     options = {
@@ -217,6 +234,7 @@ def run(
     }  # fmt: skip
     training = parse.listed(listed) | {
         "early_stop": early_stop, "device": device, "amp": amp, "channels_last": channels_last, "threads": threads,
+        "compile": compile,
     }  # fmt: skip
     for name, flags in (("data", source), ("train", training)):
         content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}

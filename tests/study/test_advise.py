@@ -96,7 +96,7 @@ def test_of_searches_among_copies_of_plain_at_least_95_in_100_end_in_nothing_hel
 
 def test_what_helps_is_found_and_its_figure_is_that_of_fresh_seeds_on_the_test_part():
     label = "se (reduction=4) at every stage"
-    found = [advice(MadeUp({label: 0.03}, seed=seed)) for seed in range(20)]
+    found = [advice(MadeUp({label: 0.03}, seed=seed), trials=12) for seed in range(20)]
     chosen = [one for one in found if one.chosen == label]
     assert len(chosen) >= 15
     assert np.mean([one.found.mean for one in chosen]) == pytest.approx(0.03, abs=0.003)
@@ -123,10 +123,10 @@ def test_rungs_have_seeds_of_their_own_and_the_best_go_on():
 def test_candidates_over_the_budget_are_named_replaced_and_never_trained():
     slow = {SPACE.variant(choice).label: 1.3 for choice in SPACE.every() if choice.attention == "se"}
     work = MadeUp(ratios=slow | {"eca at every block": "its map has no blocks"})
-    found = advice(work, trials=3)
+    found = advice(work, trials=4)
     dropped = {one.label: one.dropped for one in found.candidates if one.dropped}
     trained = {label for _, labels, _ in work.rungs for label in labels}
-    assert set(dropped) <= {*slow, "eca at every block"}
+    assert set(dropped) == {*slow, "eca at every block"}
     assert trained == {one.label for one in found.candidates if not one.dropped}
     assert trained <= {"eca (identity) at every block", "eca at every stage", "eca (identity) at every stage"}
     assert dropped["eca at every block"] == "cannot be inserted: its map has no blocks"
@@ -144,7 +144,7 @@ def test_a_finalist_that_is_over_the_budget_when_it_is_measured_again_is_not_adv
 
 def test_failed_runs_put_a_candidate_last_and_nothing_above_plain_needs_no_confirmation():
     assert survivors({"a": {0: 0.1, 1: -np.inf}, "b": {0: -0.1, 1: 0.0}, "c": {0: 0.2}}, 3) == ["c", "b"]
-    work = MadeUp({SPACE.variant(choice).label: -0.5 for choice in SPACE.every()})
+    work = MadeUp({SPACE.variant(choice).label: -0.2 for choice in SPACE.every()})
     found = advice(work)
     assert work.confirmed is None
     assert "scored above the plain network on the validation part" in found.text
@@ -181,7 +181,7 @@ def test_optunas_sampler_learns_from_the_rows_and_gives_every_point_once():
     wide = Space({"se": ({},), "eca": ({},)}, {f"at {n}": str(n) for n in range(40)})
     known = wide.every()[:30] + wide.every()[-30:]  # of se, then of eca
     rows = [(choice, float(choice.attention == "eca")) for choice in known]
-    asked = [choice for seed in range(10) for choice in propose(wide, rows, known, 2, seed)]
+    asked = [choice for seed in range(3) for choice in propose(wide, rows, known, 2, seed)]
     assert sum(choice.attention == "eca" for choice in asked) > 0.6 * len(asked)
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from typing import ClassVar
 
 import pytest
 from in_process import run
@@ -273,7 +274,7 @@ def test_a_job_that_cannot_be_done_says_why(tmp_path, monkeypatch, forked):
 
 def test_a_paused_study_stops_at_a_checkpoint_and_goes_on_from_there(tmp_path):
     class Pauser(Watcher):
-        first = {}
+        first: ClassVar = {}
 
         def progressed(self, run, step, steps):
             self.first.setdefault((run.key, self.first.get("start", 0)), step)
