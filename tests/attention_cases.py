@@ -25,7 +25,7 @@ class Case:
     train_from: the smallest batch that training takes on a 1×1 map (2 where a batch norm sees one value a channel).
     inputs: "x", or "x, g" for a gate with two inputs.
     minimum: smallest spatial size along each axis, in positions.
-    maps: what a capture shows: key → shape, such as "n c" or "n *s".
+    maps: what a capture shows: key → shape, such as "n c" or "n *s"; also option names and those of its `Facts.where`.
     any_width: does one module take maps of any number of channels, as none of its weights belongs to one?
     affinity: "positions" or "channels", whose affinity rows a capture with queries shows; "" for none.
     """
@@ -59,6 +59,8 @@ CASES = [
             {},
             {"variant": "paper", "reduction": 4},
             *({"squeeze": squeeze} for squeeze in ("max", "avg+max", "std", "gem", "learned")),
+            *({"squeeze": squeeze} for squeeze in ("avg+std", "dct", "cov", "pyramid")),
+            {"squeeze": "pyramid", "levels": (1, 3), "reduction": 8},
         ),
         golden=("senet__*",),
         maps={"channel": "n c"},
@@ -168,10 +170,12 @@ CASES = [
             {"form": "light"},
             {"form": "light", "branches": 3, "minimum": 4, "kernel_size": 5},
             {"reduction": 4, "minimum": 1, "groups": 1},
+            {"kernels": ((3, 1), (5, 1)), "groups": "depthwise"},
+            {"kernels": ((1, 1), (3, 2), (3, 3)), "groups": (8, "depthwise", 16), "form": "light"},
         ),
         golden=("sknet__*",),
         train_from=2,
-        maps={"branch": "n branches c"},
+        maps={"branch": "n M c"},
     ),
     Case(
         "sge",

@@ -6,6 +6,7 @@ or `short` is ready to print. None stands for a number that does not exist.
 
 from foveate.summary.across import Across, Effect, RankedArm
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
+from foveate.summary.convergence import Convergence
 from foveate.summary.details import DETAILS, ArmDetails, arm_details
 from foveate.summary.findings import (
     ALPHA,
@@ -70,6 +71,7 @@ __all__ = [
     "Claimed",
     "ClassFound",
     "Comparison",
+    "Convergence",
     "CorruptedScores",
     "Cost",
     "CostChange",

@@ -149,11 +149,8 @@ def test_state_survives_a_copy_and_a_save(case, options, tmp_path):
         assert torch.equal(other(*given), module(*given))
 
 
-@each_row
-def test_costs_what_its_formulas_say(case, options):
-    facts = attention_facts(case.name)
-    module = build(case, options)
-    x = map_for(case, (1, 12, 10))
+def numbers_of(case, options, x):
+    """What a mechanism's formulas are evaluated in: the map's sizes, the options, the values of `where`."""
     known = {
         "C": case.channels,
         "P": math.prod(x.shape[2:]),
@@ -172,8 +169,17 @@ def test_costs_what_its_formulas_say(case, options):
         "sum": sum,
         "prod": math.prod,
     }
-    for name, expression in facts.where.items():
+    for name, expression in attention_facts(case.name).where.items():
         known[name] = eval(expression, {}, dict(known))
+    return known
+
+
+@each_row
+def test_costs_what_its_formulas_say(case, options):
+    facts = attention_facts(case.name)
+    module = build(case, options)
+    x = map_for(case, (1, 12, 10))
+    known = numbers_of(case, options, x)
     assert eval(facts.parameters, {}, dict(known)) == sum(p.numel() for p in module.parameters())
     assert eval(facts.macs, {}, dict(known)) == macs(module, inputs_for(case, x))
 
@@ -270,7 +276,7 @@ def test_capture_shows_the_maps(case, options):
     with foveate.capture(module) as seen:
         assert torch.equal(module.here(*given), plain)
     sizes = {"n": [2], "c": [case.channels], "*s": [*side], "p": [side.numel()], "t": [side[0]]}
-    sizes |= {k: [v] for k, v in {**attention_options(case.name), **options}.items() if isinstance(v, int)}
+    sizes |= {name: [value] for name, value in numbers_of(case, options, given[0]).items() if isinstance(value, int)}
     assert seen.maps["here"].keys() <= case.maps.keys()
     assert seen.maps["here"]
     for key, value in seen.maps["here"].items():
