@@ -13,6 +13,7 @@ from foveate.data.dataset import Batch, Dataset
 from foveate.explain import by_chance
 from foveate.explain.cams import METHODS
 from foveate.explain.measure import measure, objects_of, true_classes
+from foveate.explain.passing import distractor_masks
 from foveate.explaining import Explaining
 from foveate.items import ITEMS, read_groups, read_items, read_tables, write_items
 from foveate.networks import is_detector
@@ -37,6 +38,8 @@ def check_explain(how: Explaining, task: Task, data: Dataset) -> None:
         raise ValueError("explain.curves: they follow the probability of a class; wanted false for detection")
     if task.detects and how.method not in METHODS:
         raise ValueError(f"explain.method: wanted one of {', '.join(METHODS)} for detection; got {how.method!r}")
+    if task.detects and how.passing:
+        raise ValueError("explain.passing: it follows one object of an image; wanted false for detection")
     if not len(data.test):
         raise ValueError("explain: wanted data with test images; got none")
     batch = data.test.batch([0], None)
@@ -44,6 +47,8 @@ def check_explain(how: Explaining, task: Task, data: Dataset) -> None:
         if not task.detects and int(true_classes(batch).max()) >= task.outputs:
             raise ValueError(f"the task has {task.outputs} outputs, fewer than the classes")
         objects_of(batch)
+        if how.passing:
+            distractor_masks(batch)
     except ValueError as error:
         raise ValueError(f"explain: {error}") from None
 
