@@ -14,7 +14,8 @@ ALIKE = 0.5  # mean rank correlation from which maps of a network with random we
 
 
 class Explaining(Frozen):
-    """The table [explain] of a study: maps of each test image's true class, and its object's mask or box.
+    """The table [explain] of a study: maps of the true class of each test image, or of a detector's best box, and the
+    mask or boxes of its objects.
 
     Attributes:
         method: as `foveate.explain` has it.
@@ -23,7 +24,8 @@ class Explaining(Frozen):
         tolerance: pixels by which the maximum may lie beside the object in the pointing game.
         items: the most test images, evenly among them; None: all.
         curves: measure deletion, insertion and ROAD too, which take 30 more passes an image.
-        sanity: images whose maps are compared with those of the network with random weights; 0: none.
+        sanity: images whose maps are compared with those of the network with random weights; 0: none. Not of
+            detectors: with random weights they find no box.
     """
 
     method: str = "gradcam"
@@ -41,11 +43,11 @@ class Explaining(Frozen):
             raise ValueError(f"no method {value!r}; {nearest(value, METHODS)}")
         return value
 
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What is measured of each trained network; the paired gain of the true class's probability is a difference of
-        the last but one."""
+    def metrics(self, *, detects: bool = False) -> tuple[Metric, ...]:
+        """What is measured of each trained network; of a detector, where the maps lie."""
+        places = tuple(Metric(name) for name in (POINTING, ENERGY, COVERAGE, IOU))
+        if detects:
+            return places
         curves = (Metric(DELETION, better="lower"), Metric(INSERTION), Metric(ROAD, better="lower"))
         similar = (Metric(SIMILARITY, "", "neither"),) if self.sanity else ()
-        found = tuple(Metric(name) for name in (POINTING, ENERGY, COVERAGE, IOU, PROBABILITY))
-        return (*found, *(curves if self.curves else ()), *similar)
+        return (*places, Metric(PROBABILITY), *(curves if self.curves else ()), *similar)

@@ -10,6 +10,7 @@ import typer
 
 import foveate
 from foveate.cli import (
+    advise,
     calibrate,
     compare,
     convert,
@@ -43,6 +44,7 @@ app.command("show")(inspect.show)
 app.command("draw")(draw.draw)
 app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
+app.command("advise")(advise.advise)
 app.command("compare")(compare.compare)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)

@@ -12,7 +12,13 @@ import typer
 
 from foveate.cli import parse
 from foveate.cli.imports import given_imports
-from foveate.cli.outcome import Language, with_gallery, write_and_print, write_and_print_across
+from foveate.cli.outcome import (
+    Language,
+    with_gallery,
+    write_and_print,
+    write_and_print_across,
+    write_and_print_beside,
+)
 from foveate.spec import Study
 from foveate.study_file import check_study, read_study
 
@@ -202,7 +208,7 @@ def run(
         if until or max_seeds:
             raise ValueError("--until and --max-seeds go with variants; a null check has none")
         content |= {"null_check": max(2, len(content["variants"])), "variants": ["none"], "control": "none"}
-        content |= {"controls": (), "compare": (), "until": None, "max_seeds": None}
+        content |= {"controls": (), "compare": (), "published": None, "until": None, "max_seeds": None}
     study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file)
     folder = out or Path(f"{file.stem if file else 'foveate'}{'-aa' if null_check else '' if file else '-study'}")
     command = shlex.join(["foveate", *sys.argv[1:]])
@@ -319,18 +325,24 @@ def report(
     lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Draw the report again from what is finished, without running anything; rank the variants over several data sets.
+    """Draw the report again from what is finished, without running anything; rank the variants over several data sets,
+    or show studies without a metric and variants in common side by side.
 
     Example: foveate study report foveate-study
     """
     from foveate.study import summarise
+    from foveate.study.analyse import not_ranked
 
     if len(folders) > 1:
         names = [str(folder) for folder in folders]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"wanted each folder once; got {twice[0]} twice")
         found = {name: summarise(folder) for name, folder in zip(names, folders, strict=True)}
-        write_and_print_across(found, out or Path("across-report"), as_json=as_json, language=lang)
+        place = out or Path("across-report")
+        if why := not_ranked(found):
+            write_and_print_beside(found, why, place, as_json=as_json, language=lang)
+        else:
+            write_and_print_across(found, place, as_json=as_json, language=lang)
         return
     if out is not None:
         raise ValueError("--out goes with several folders; the report of one study lies in its own")

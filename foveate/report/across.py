@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,17 @@ def difference(metric: Metric, arm: RankedArm) -> tuple[str, str]:
     return mean, f"{low} to {high}"
 
 
+def page_folders(names: Iterable[str]) -> dict[str, str]:
+    """Name of a study → the folder of its report beside a page of several, each its own."""
+    pages: dict[str, str] = {}
+    for name in names:
+        place = re.sub(r"[^\w.-]+", "_", name).strip("._") or "set"
+        while place in pages.values():
+            place += "_"
+        pages[name] = place
+    return pages
+
+
 def write_across(found: Across, folder: Path | str, language: str = "en") -> Path:
     """Write the page of several data sets, with a report of each beside it, and return it.
 
@@ -87,13 +99,9 @@ def write_across(found: Across, folder: Path | str, language: str = "en") -> Pat
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    pages: dict[str, str] = {}
+    pages = page_folders(found.datasets)
     for name, summary in found.datasets.items():
-        place = re.sub(r"[^\w.-]+", "_", name).strip("._") or "set"
-        while place in pages.values():
-            place += "_"
-        pages[name] = place
-        write_report(summary, folder / place, language)
+        write_report(summary, folder / pages[name], language)
     drawing = critical_difference_drawing(found)
     values = to_json(found)
     for summary in values["datasets"].values():

@@ -173,7 +173,7 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     if study.robustness is not None:
         metrics += robustness_metrics(task)
     if study.explain is not None:
-        metrics += study.explain.metrics
+        metrics += study.explain.metrics(detects=task.detects)
     if isinstance(study.metric, Metric):
         if study.trainer is None and study.metric not in metrics:
             known = ", ".join(f"{one.name} ({one.better} is better)" for one in metrics)

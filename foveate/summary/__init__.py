@@ -5,7 +5,9 @@ or `short` is ready to print. None stands for a number that does not exist.
 """
 
 from foveate.summary.across import Across, Effect, RankedArm
+from foveate.summary.advice import Advice, Candidate, Rung
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
+from foveate.summary.convergence import Convergence
 from foveate.summary.details import DETAILS, ArmDetails, arm_details
 from foveate.summary.findings import (
     ALPHA,
@@ -59,6 +61,7 @@ __all__ = [
     "NEGLIGIBLE",
     "SCHEMA",
     "Across",
+    "Advice",
     "Answer",
     "Arm",
     "ArmDetails",
@@ -66,10 +69,12 @@ __all__ = [
     "ArmTuning",
     "AttentionFound",
     "AttentionState",
+    "Candidate",
     "Claim",
     "Claimed",
     "ClassFound",
     "Comparison",
+    "Convergence",
     "CorruptedScores",
     "Cost",
     "CostChange",
@@ -90,6 +95,7 @@ __all__ = [
     "NullRate",
     "RankedArm",
     "Ratio",
+    "Rung",
     "Score",
     "SeedStep",
     "SeedsCanShow",

@@ -121,6 +121,23 @@ def write_video(path: Path, frames: Sequence[NDArray[np.uint8]], rate: float = 8
         container.mux(stream.encode())
 
 
+def clip_paths(path: Path) -> list[Path]:
+    """The clips at a path or below it, sorted: video files, and folders with frames.
+
+    Raises: ValueError: if there is none.
+    """
+    if path.is_file() or (path.is_dir() and frame_files(path)):
+        return [path]
+    below = sorted(path.rglob("*"))
+    found = [one for one in below if (one.suffix.lower() in ENDINGS if one.is_file() else frame_files(one))]
+    if not found:
+        there = "none in it" if path.is_dir() else "no such file or folder"
+        raise ValueError(
+            f"{path}: wanted a video ({', '.join(ENDINGS)}), a folder of frames, or a folder of them; {there}"
+        )
+    return found
+
+
 def frame_files(folder: Path) -> list[Path]:
     """The images of a folder of frames, in the order of the numbers in their names."""
     files = [file for file in folder.iterdir() if file.suffix.lower() in FRAME_ENDINGS and file.name[0] != "."]
