@@ -1,7 +1,7 @@
 """One training: the loop, its order and rate, its checkpoint; and a person's own trainer in its place."""
 
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed
-from foveate.train.loop import evaluate, repeated_step, train
+from foveate.train.loop import evaluate, preserve_process, repeated_step, train
 from foveate.train.ranks import Ranks, batch_sizes_in_words, join_ranks
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.train.trainer import Context, train_with
@@ -18,6 +18,7 @@ __all__ = [
     "evenly",
     "join_ranks",
     "learning_rate",
+    "preserve_process",
     "repeated_step",
     "train",
     "train_with",
