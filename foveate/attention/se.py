@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from foveate.attention import _fused
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import axes, check_dims, check_groups, check_map, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.attention._squeezes import cosine_pool, covariance_pool, lowest_frequencies, pyramid_pool
@@ -101,6 +102,10 @@ class SqueezeExcitation(nn.Module):
         levels: of "pyramid": cells an axis of each grid. None: (1, 2, 4).
         variant: "official" (default: biases, as released) or "paper" (no biases).
         bias: of the layers; None: as `variant`.
+        hard: gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with noise); the
+            gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": how many channels stay on, a whole number or a share between 0 and 1. None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Its place in a block is an option of the network: `create_network("resnet8", attention="se", placement="pre")`
     takes the paper's "standard", "pre", "post" and "identity".
@@ -125,6 +130,9 @@ class SqueezeExcitation(nn.Module):
         levels: Sequence[int] | None = None,
         variant: str = "official",
         bias: bool | None = None,
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         check_dims("se", spatial_dims)
@@ -132,6 +140,7 @@ class SqueezeExcitation(nn.Module):
         one_of("se", "variant", variant, ("official", "paper"))
         bias = variant == "official" if bias is None else bias
         self.spatial_dims, self.squeeze = spatial_dims, squeeze
+        self.switch = Switch("se", hard, keep, temperature, among=channels)
         for option, given, of in (("frequencies", frequencies, "dct"), ("levels", levels, "pyramid")):
             if given is not None and squeeze != of:
                 raise ValueError(f"se: {option} belongs to squeeze={of!r}; got squeeze={squeeze!r}")
@@ -158,7 +167,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if self.squeeze == "avg" and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
+        alike = self.squeeze == "avg" and self.switch.hard is None
+        if alike and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
             return y
         over, accumulated = axes(x), accumulate_gradient(x)
         match self.squeeze:
@@ -187,7 +197,7 @@ class SqueezeExcitation(nn.Module):
                 logits = self._excite(covariance_pool(x))
             case "pyramid":
                 logits = self._excite(pyramid_pool(x, self.levels))
-        gate = torch.sigmoid(logits)
+        gate = self.switch(logits)
         record(self, channel=gate)
         return gate_map(accumulated, channel=gate)
 

@@ -16,8 +16,10 @@ from typing import IO, Any
 import torch
 
 from foveate.files import read_json, write_json
-from foveate.study.executor import Job, JobProgress, WorkerResult
+from foveate.spec import Study
+from foveate.study.executor import Job, JobProgress, Take, WorkerResult
 from foveate.study.forking import Forked, ForkServer, can_fork
+from foveate.study.worker import STOPPED
 from foveate.train import CHECKPOINT
 
 FILE_OF = {"train": "run.json", "costs": "costs.json", "trial": "trial.json"}
@@ -30,8 +32,11 @@ class LocalProcesses:
     A worker's progress is its standard output, and it ends when its standard input does: with this process.
     """
 
-    def __init__(self, folder: Path, jobs: int = 1) -> None:
-        self.folder, self.jobs = folder, max(1, jobs)
+    measures_costs = True
+
+    def __init__(self, folder: Path, jobs: int | None = None, *, fork: bool = True) -> None:
+        """fork: of a process that stays for further jobs, where that can be; False: a new process for each."""
+        self.folder, self.jobs, self.fork = folder, max(1, jobs or 1), fork
         self._running: dict[str, Process] = {}
         self._gpu_of: dict[str, str] = {}  # of a running job, where there are several GPUs to choose from
         self._server: ForkServer | None = None
@@ -49,6 +54,9 @@ class LocalProcesses:
             self._server.close()
             self._server = None
 
+    def prepare(self, study: Study) -> int:
+        return self.jobs
+
     def finished(self, key: str) -> dict[str, Any] | None:
         path = self._place(key) / "result.json"
         try:
@@ -60,7 +68,7 @@ class LocalProcesses:
             return None
         return result if isinstance(result, dict) else None
 
-    def work(self, take: Callable[[], Job | None], tell: Callable[[str, JobProgress], None]) -> Iterator[WorkerResult]:
+    def work(self, take: Take, tell: Callable[[str, JobProgress], None]) -> Iterator[WorkerResult]:
         while True:
             while len(self._running) < self.jobs and (job := take()) is not None:
                 self._start(job, tell)
@@ -97,7 +105,7 @@ class LocalProcesses:
         if len(gpus) > 1:
             self._gpu_of[job.key] = least_used(gpus, self._gpu_of.values())
             environment["CUDA_VISIBLE_DEVICES"] = self._gpu_of[job.key]
-        if not can_fork():
+        if not (self.fork and can_fork()):
             return subprocess.Popen(
                 [sys.executable, "-m", "foveate.study.worker", str(place)],
                 stdin=subprocess.PIPE,
@@ -130,6 +138,8 @@ class LocalProcesses:
             return WorkerResult(key, result=result)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return WorkerResult(key, error=str(read_json(place / "error.json")["error"]))
+        if status == STOPPED:
+            return WorkerResult(key, crash="the study was paused")
         lines = (place / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
         return WorkerResult(key, crash=f"{how}: {lines[-1] if lines else 'no log'}")

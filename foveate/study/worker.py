@@ -6,6 +6,7 @@ database.
 """
 
 import json
+import math
 import os
 import sys
 import traceback
@@ -13,20 +14,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+STOPPED = 5  # exit status where the study was paused: the checkpoint is there
+LOOK_S = 1.0  # between looks whether it was
+
 
 def main(folder: Path) -> int:
-    """Do the folder's job; 0: result.json is there, 1: error.json is there."""
+    """Do the folder's job; 0: result.json is there, 1: error.json is there, STOPPED: a checkpoint."""
     from foveate.files import write_json
     from foveate.machine import end_with_the_parent
     from foveate.study.folder import try_lock
     from foveate.study.run import WORKING
+    from foveate.train import TrainingStopped
 
     end_with_the_parent()
     os.environ[WORKING] = "1"
     with open(folder / ".lock", "w") as lock:
         try_lock(lock, wait=True)  # a worker of a coordinator just killed may still be closing
         try:
-            result = perform(folder, _print_progress)
+            result = perform(folder, _print_progress, _paused(folder.parent.parent))
+        except TrainingStopped:
+            return STOPPED
         except Exception as error:
             text = lasting_error(error)
             if text is None:
@@ -38,12 +45,17 @@ def main(folder: Path) -> int:
     return 0
 
 
-def perform(folder: Path, on_progress: Callable[[int, int, float], None] | None = None) -> dict[str, Any]:
+def perform(
+    folder: Path,
+    on_progress: Callable[[int, int, float], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Do the job whose file is in the folder, in this process; its result as plain values.
 
     Args:
         folder: of the job; a training writes its weights, scores of items and pictures there.
         on_progress: called with (steps done, steps in all, loss).
+        stop: is to stop at a checkpoint? A trainer of the user's own goes on to its end.
 
     Raises: any Exception; `lasting_error` tells those that would come again.
     """
@@ -54,7 +66,24 @@ def perform(folder: Path, on_progress: Callable[[int, int, float], None] | None 
         return _costs(read_json(costs))
     if trial.is_file():
         return _trial(read_json(trial))
-    return _train(folder, on_progress or (lambda step, steps, loss: None))
+    return _train(folder, on_progress or (lambda step, steps, loss: None), stop)
+
+
+def _paused(study: Path) -> Callable[[], bool]:
+    """Is the study of this folder paused? Looked up once a second."""
+    import time
+
+    from foveate.study.folder import is_paused
+
+    looked, found = -math.inf, False
+
+    def paused() -> bool:
+        nonlocal looked, found
+        if time.monotonic() - looked > LOOK_S:
+            looked, found = time.monotonic(), is_paused(study)
+        return found
+
+    return paused
 
 
 def lasting_error(error: Exception) -> str | None:
@@ -75,7 +104,7 @@ def lasting_error(error: Exception) -> str | None:
     return None
 
 
-def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict[str, Any]:
+def _train(folder: Path, on_progress: Callable[[int, int, float], None], stop: Callable[[], bool]) -> dict[str, Any]:
     from foveate.registry import read_from_file
     from foveate.spec import Run
     from foveate.study.build import build_for, example_batch
@@ -92,7 +121,7 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
         trainer, model = read_from_file(run.trainer, "a function"), build_for(run, data, task.outputs)
         result = train_with(trainer, run, model, task, data, folder, on_progress=on_progress)
     else:
-        model, result = train_smaller(run, task, data, folder, on_progress)
+        model, result = train_smaller(run, task, data, folder, on_progress, stop)
     if run.robustness is not None:
         result["metrics"] += corrupted_rows(run, model, task, data)
     if run.explain is not None:

@@ -1,7 +1,8 @@
 """One training: the loop, its order and rate, its checkpoint; and a person's own trainer in its place."""
 
-from foveate.train.checkpoint import CHECKPOINT, TrainingFailed
-from foveate.train.loop import evaluate, preserve_process, repeated_step, train
+from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, TrainingStopped
+from foveate.train.evaluation import evaluate
+from foveate.train.loop import preserve_process, repeated_step, train
 from foveate.train.ranks import Ranks, batch_sizes_in_words, join_ranks, leave_ranks
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.train.trainer import Context, train_with
@@ -11,6 +12,7 @@ __all__ = [
     "Context",
     "Ranks",
     "TrainingFailed",
+    "TrainingStopped",
     "batch_sizes_in_words",
     "batches_an_epoch",
     "epoch_order",

@@ -22,6 +22,10 @@ class TrainingFailed(RuntimeError):
     """A run that would fail the same way again: the loss is not finite, or the machine refuses (disk, memory)."""
 
 
+class TrainingStopped(Exception):
+    """A training ended early as it was asked to; its checkpoint is written."""
+
+
 def save_checkpoint(
     path: Path,
     key: str,

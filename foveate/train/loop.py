@@ -20,12 +20,10 @@ from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset, Split
 from foveate.data.on_device import kept_on
-from foveate.data.reading import evaluation_parts, read_ahead, reader_threads
 from foveate.files import write_json, write_whole
 from foveate.insertion import unfreeze
 from foveate.items import ITEMS, write_items
-from foveate.machine import cores, machine_name, versions
-from foveate.networks import input_channels
+from foveate.machine import machine_name, versions
 from foveate.spec import Run
 from foveate.summary import DETAILS
 from foveate.tasks import Scores, Task
@@ -33,15 +31,19 @@ from foveate.tasks.gallery import ATTENTION, EXAMPLES, MISTAKES, attention_pictu
 from foveate.tasks.pictures import above, png, sheet
 from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.average import WeightAverage
-from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
+from foveate.train.checkpoint import (
+    CHECKPOINT,
+    TrainingFailed,
+    TrainingStopped,
+    load_checkpoint,
+    save_checkpoint,
+    save_tensors,
+)
+from foveate.train.evaluation import batches_of, checked_metrics, evaluate, evaluation_batch, parts_for_evaluation
 from foveate.train.optimizer import make_optimizer
 from foveate.train.ranks import SEED_STEP, Ranks
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
-from foveate.training import validation_name
 
-EVALUATED = 128  # items at a time, fewer where they are large
-MOST_VALUES = 2**25  # of the inputs or dense outputs of one batch in evaluation
-PYRAMID = 48  # values of a detector's maps for each pixel
 DRAWN, ATTENDED = 12, 4  # test items drawn at the end, and those with the maps of the attention
 
 OnProgress = Callable[[int, int, float], None]  # (steps done, steps in all, loss)
@@ -55,6 +57,7 @@ def train(
     folder: Path,
     *,
     on_progress: OnProgress = lambda step, steps, loss: None,
+    stop: Callable[[], bool] = lambda: False,
     checkpoint_s: float = 30.0,
 ) -> dict[str, Any]:
     """Train the network as the run says, in its folder; goes on from the folder's checkpoint if there is one.
@@ -69,21 +72,23 @@ def train(
         folder: of this run; holds the checkpoint, and at the end model.safetensors, items.npz, examples.png and
             attention.png.
         on_progress: called with (steps done, steps in all, loss).
+        stop: asked after each step; True: a checkpoint is written, and the training stops.
         checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of each epoch besides.
 
     Returns: {"metrics": [{"name", "unit", "better", "value"}], "history": [{"epoch", …}], "machine", "versions"}.
-    Raises: TrainingFailed: if the loss or a metric is nan or infinite, or the disk is full. ValueError: if early
+    Raises: TrainingStopped: if `stop` said so. TrainingFailed: if the loss or a metric is nan or infinite, or the disk
+        is full. ValueError: if early
         stopping has no validation part.
     """
     with preserve_process(run.train.device):
         torch.set_num_threads(run.train.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        return _Loop(run, model, task, data, folder, on_progress, checkpoint_s).run_to_the_end()
+        return _Loop(run, model, task, data, folder, on_progress, stop, checkpoint_s).run_to_the_end()
 
 
 def repeated_step(run: Run, model: nn.Module, task: Task, data: Dataset) -> Callable[[], None]:
     """A step of this training on its first batch, again and again with the first learning rate, for measuring it."""
-    loop = _Loop(run, model, task, data, Path(os.devnull), lambda step, steps, loss: None, math.inf)
+    loop = _Loop(run, model, task, data, Path(os.devnull), lambda step, steps, loss: None, lambda: False, math.inf)
     items = evenly(loop.train_items, loop.batches_an_epoch)[0]
     augment = (run.seed, 0) if run.data.augment else None
     batch = next(loop._batches(data.train, [items], augment))
@@ -100,10 +105,11 @@ class _Loop:
         data: Dataset,
         folder: Path,
         on_progress: OnProgress,
+        stop: Callable[[], bool],
         checkpoint_s: float,
     ) -> None:
         self.run, self.task, self.folder, self.spec = run, task, folder, run.train
-        self.on_progress, self.checkpoint_s = on_progress, checkpoint_s
+        self.on_progress, self.stop, self.checkpoint_s = on_progress, stop, checkpoint_s
         self.device = torch.device(self.spec.device)
         self.data = kept_on(data, self.device)
         if self.spec.early_stop and data.validation is None:
@@ -141,13 +147,18 @@ class _Loop:
             ):
                 self._learn(batch, len(whole))
                 self.step += 1
-                due = self.ranks.any(time.monotonic() - saved > self.checkpoint_s, self.device)
+                stopped = self.ranks.any(self.stop(), self.device)
+                due = stopped or self.ranks.any(time.monotonic() - saved > self.checkpoint_s, self.device)
                 if due and self.step % self.batches_an_epoch:
                     self._save()
                     saved = time.monotonic()
+                    if stopped:
+                        raise TrainingStopped
             self._end_epoch(epoch + 1)
             self._save()
             saved = time.monotonic()
+            if self.ranks.any(self.stop(), self.device):
+                raise TrainingStopped
         return self.ranks.from_first(self._finish() if self.ranks.number == 0 else {})
 
     def _thaw(self, epoch: int) -> None:
@@ -349,16 +360,6 @@ class _Loop:
             self.attention.resume(facts["attention"])
 
 
-def evaluate(model: nn.Module, task: Task, batches: Iterator[Batch]) -> Scores:
-    """The task's scores over the batches, in evaluation mode and without gradients."""
-    meter = task.meter()
-    model.eval()
-    with torch.inference_mode():
-        for batch in batches:
-            meter.update(model, batch)
-        return meter.scores()
-
-
 def write_attention(watch: AttentionWatch, model: nn.Module, task: Task, data: Dataset, run: Run, folder: Path) -> None:
     """Write attention.json over a batch of test items, evenly among them; nothing where there is nothing inserted."""
     count, most = len(data.test), min(DESCRIBED, evaluation_batch(task, data, run.train.batch_size))
@@ -368,53 +369,6 @@ def write_attention(watch: AttentionWatch, model: nn.Module, task: Task, data: D
     items = max(parts_for_evaluation(task, data, data.test, items, run.train.batch_size), key=len)[:most]  # of one size
     for batch in batches_of(data.test, [items], None, run, torch.device(run.train.device)):
         watch.write(folder, model, lambda batch=batch: task.meter().update(model, batch), len(items))  # type: ignore[misc]
-
-
-def evaluation_batch(task: Task, data: Dataset, batch_size: int) -> int:
-    """Items at a time in evaluation: at least the batch size, up to 128 where that many inputs and outputs fit."""
-    positions = math.prod(data.inputs[1:])
-    inside = PYRAMID if task.detects else 0
-    values = positions * max(data.inputs[0], task.outputs if task.dense else inside)
-    return max(batch_size, min(EVALUATED, MOST_VALUES // max(values, 1)))
-
-
-def parts_for_evaluation(
-    task: Task, data: Dataset, split: Split, items: Sequence[int], batch_size: int
-) -> list[list[int]]:
-    """The items in batches of evaluation, each of items of one size; of items larger than `data.inputs` fewer."""
-    return evaluation_parts(split, items, evaluation_batch(task, data, batch_size), math.prod(data.inputs[1:]))
-
-
-def batches_of(
-    split: Split, parts: list[list[int]], augment: tuple[int, int] | None, run: Run, device: torch.device
-) -> Iterator[Batch]:
-    """Each part's batch on the device, as the run's network takes it; the next is read while this one is used."""
-    return read_ahead(
-        split,
-        parts,
-        augment,
-        device=device,
-        channels=lambda channels: input_channels(run.network, channels),
-        channels_last=run.train.channels_last,
-        threads=reader_threads(device, run.train.threads, cores()),
-    )
-
-
-def checked_metrics(task: Task, scores: Scores, *, on_validation: bool = False) -> list[dict[str, Any]]:
-    """The task's metrics as rows; those of the validation part are named as such.
-
-    Raises: TrainingFailed: if one is missing or not finite.
-    """
-    rows = []
-    for metric in task.metrics:
-        value = scores.values.get(metric.name)
-        name = validation_name(metric.name) if on_validation else metric.name
-        if value is None:
-            raise TrainingFailed(f"the task gives no {metric.name!r}; it gives {', '.join(scores.values) or 'nothing'}")
-        if not math.isfinite(value):
-            raise TrainingFailed(f"{name} is {value} at the end")
-        rows.append({**metric.model_dump(exclude={"shown"}), "name": name, "value": float(value)})
-    return rows
 
 
 def run_facts(epochs: int, seconds: float) -> list[dict[str, Any]]:
