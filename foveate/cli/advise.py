@@ -91,7 +91,9 @@ def advise(
     if trials is not None and budget is not None:
         raise ValueError("--trials and --budget: wanted one of them; got both")
     plan = (
-        searching.schedule(trials or 12, **numbers) if budget is None else searching.largest_schedule(budget, **numbers)
+        searching.schedule(12 if trials is None else trials, **numbers)
+        if budget is None
+        else searching.largest_schedule(budget, **numbers)
     )
     if init not in ("paper", "identity", "both"):
         raise ValueError(f"--init: wanted paper, identity or both; got {init!r}")

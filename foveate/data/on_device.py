@@ -64,9 +64,12 @@ def kept_on(data: Dataset, device: torch.device) -> Dataset:
     if device.type != "cuda":
         return data
     room = torch.cuda.mem_get_info(device)[0] // SHARE
-    splits = {"train": data.train, "test": data.test, "validation": data.validation}
-    changed = {name: on_device(split, device, room) for name, split in splits.items() if split is not None}
-    return dataclasses.replace(data, **changed)
+    return dataclasses.replace(
+        data,
+        train=on_device(data.train, device, room),
+        test=on_device(data.test, device, room),
+        validation=None if data.validation is None else on_device(data.validation, device, room),
+    )
 
 
 def on_device(split: Split, device: torch.device, room: int) -> Split:

@@ -145,6 +145,19 @@ class LocalProcesses:
         return WorkerResult(key, crash=f"{how}: {lines[-1] if lines else 'no log'}")
 
 
+def run_alone(folder: Path, job: Job, failed: str) -> dict[str, Any]:
+    """The result of one job in a process of its own.
+
+    Raises: RuntimeError: it has none; `failed` says what that means, the reason follows.
+    """
+    jobs = [job]
+    with LocalProcesses(folder) as here:
+        ended = next(here.work(lambda: jobs.pop() if jobs else None, lambda key, news: None))
+    if ended.result is None:
+        raise RuntimeError(f"{failed}: {ended.error or ended.crash}")
+    return ended.result
+
+
 def visible_gpus() -> list[str]:
     """This process's GPUs as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")

@@ -1,6 +1,5 @@
 """How many runs go at a time, and on which GPU: by cores, GPUs and the measured memory of a training step."""
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import torch
 from foveate.machine import cores
 from foveate.spec import Run, Study
 from foveate.study.executor import Job
-from foveate.study.local import LocalProcesses
+from foveate.study.local import run_alone
 
 SPARE = 0.1  # of a GPU's free memory that stays free: allocators fragment, and evaluation has other shapes
 MEMORY = "memory"  # key of the job
@@ -59,10 +58,7 @@ def placement(study: Study, out: Path, runs: Sequence[Run]) -> Placement:
         return place(cores(), study.train.threads) if device.type == "cpu" else Placement(1, 0, "1 at a time")
     numbers = range(torch.cuda.device_count()) if device.index is None else [device.index]
     arms = {run.arm: run.model_dump(mode="json") for run in reversed(runs)}
-    jobs = deque([Job(MEMORY, "trial", {"runs": arms}, study.train.threads)])
-    with LocalProcesses(out) as here:
-        ended = next(here.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
-    if ended.result is None:
-        raise RuntimeError(f"the memory of a training step could not be measured: {ended.error or ended.crash}")
+    job = Job(MEMORY, "trial", {"runs": arms}, study.train.threads)
+    found = run_alone(out, job, "the memory of a training step could not be measured")
     free = [torch.cuda.mem_get_info(number)[0] for number in numbers]
-    return place(cores(), study.train.threads, free, max(ended.result["bytes"].values()))
+    return place(cores(), study.train.threads, free, max(found["bytes"].values()))

@@ -12,7 +12,7 @@ from foveate.study.build import build_variant_for
 from foveate.study.checks import check_names
 from foveate.study.plan import Planner, opened_data
 from foveate.tasks import create_task
-from foveate.train import join_ranks, train
+from foveate.train import join_ranks, leave_ranks, train
 
 RUN, RESULT = "run.json", "result.json"
 
@@ -69,4 +69,5 @@ def train_one(
     )  # fmt: skip
     if ranks.number == 0:
         write_json(out / RESULT, result)
+    leave_ranks()
     return result

@@ -5,7 +5,6 @@ The choice and the times stand in speed.json and in the study's results, and a s
 """
 
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from foveate.files import write_json
 from foveate.spec import Study
 from foveate.store import Store
 from foveate.study.executor import Job
-from foveate.study.local import LocalProcesses
+from foveate.study.local import run_alone
 from foveate.study.plan import Planner
 from foveate.tasks import Task
 from foveate.train.schedule import batches_an_epoch
@@ -100,18 +99,15 @@ def _seconds(row: dict[str, Any], steps: int) -> float:
 def _measured(study: Study, out: Path, data: Dataset, task: Task) -> dict[str, Any]:
     run = Planner(study, data, task).run(Variant())
     content = {"run": run.model_dump(mode="json"), "settings": [dict(one) for one in SETTINGS]}
-    jobs = deque([Job(SPEED, "trial", content, study.train.threads)])
-    with LocalProcesses(out) as here:
-        ended = next(here.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
-    if ended.result is None:
-        raise RuntimeError(f"fast: the settings could not be timed: {ended.error or ended.crash}")
-    rows = ended.result["rows"]
+    job = Job(SPEED, "trial", content, study.train.threads)
+    found = run_alone(out, job, "fast: the settings could not be timed")
+    rows = found["rows"]
     steps = run.train.epochs * batches_an_epoch(len(data.train), run.train.batch_size)
     when = time.strftime("%Y-%m-%d")
     return {
         "chosen": choose(rows, steps),
         "rows": rows,
         "steps": steps,
-        "machine": ended.result["machine"],
+        "machine": found["machine"],
         "when": when,
     }

@@ -106,6 +106,12 @@ def join_ranks(device: str) -> Ranks:
     return Ranks.here()
 
 
+def leave_ranks() -> None:
+    """Take down what `join_ranks` set up; nothing where it set up nothing."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def batch_sizes_in_words(batch_size: int, ranks: int) -> str:
     """What the learning rate belongs to: it is never scaled by the number of ranks."""
     if ranks == 1:

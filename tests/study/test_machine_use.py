@@ -127,3 +127,12 @@ def test_memory_is_that_of_a_few_real_steps_and_a_network_that_cannot_be_compile
         TrainingFailed, match=r"torch.compile cannot compile this network \(no C\+\+ compiler in a second"
     ):
         memory_of_runs({"none": compiled}, task, data)
+
+
+@pytest.mark.slow
+def test_a_compiled_training_learns_what_an_uncompiled_one_learns(tmp_path):
+    study = small(items=120)
+    compiled = study.model_copy(update={"train": study.train.model_copy(update={"compile": True})})
+    plain, other = (run(one, tmp_path / name).arm("none").estimates["loss"].mean for name, one in
+                    (("plain", study), ("compiled", compiled)))  # fmt: skip
+    assert other == pytest.approx(plain, abs=0.05)

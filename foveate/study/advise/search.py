@@ -208,8 +208,8 @@ class _Search:
             choice = Choice(**row["choice"])
             self.known.append(choice)
             variant = space.variant(choice)
-            times = {name: Times(**row[name]) for name in ("latency_ratio", "latency_ms") if name in row}
-            entry = Candidate(variant.label, variant.short(), dropped=row["dropped"], **times)
+            ratio, ms = (Times(**row[name]) if name in row else None for name in ("latency_ratio", "latency_ms"))
+            entry = Candidate(variant.label, variant.short(), ratio, ms, row["dropped"])
             self.entries[entry.label], self.choices[entry.label] = entry, choice
             self.variants[entry.label] = variant
             self.plain_ms = self.plain_ms or Times(**row["plain_ms"])
