@@ -21,6 +21,7 @@ from pydantic import (
 from foveate.controls import Control, Form
 from foveate.explaining import Explaining
 from foveate.metric import Frozen, Metric
+from foveate.published import Published
 from foveate.registry import is_file_reference, nearest
 from foveate.robustness import Robustness
 from foveate.training import Training, for_fine_tuning
@@ -67,6 +68,9 @@ class DataSpec(Frozen):
     )
     split: int | None = Field(
         None, ge=0, lt=2**63, description="draw of a division of training and test items together; None: the set's own"
+    )
+    tested_on: Literal["test", "validation"] = Field(
+        "test", description="validation: runs are tested on the validation part, and the test part is never read"
     )
     augment: bool = True
 
@@ -206,8 +210,12 @@ class Study(Frozen):
     explain: Explaining | None = Field(
         None, description="maps of the test images measured against their objects; None: not"
     )
+    published: Published | None = Field(None, description="a paper's figures for the variants; None: none stand beside")
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
+    fast: bool = Field(
+        False, description="bfloat16, channels-last and torch.compile where a few timed steps here say so, for all arms"
+    )
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")
     trainer_options: Options = Field(default_factory=dict)
     imports: tuple[str, ...] = Field((), max_length=100, description="Python files that register what the study names")
@@ -269,6 +277,9 @@ class Study(Frozen):
             for name in (one.arm, *({one.against} - {"plain", "control", *self.controls})):
                 if name not in names:
                     raise ValueError(f"compare: no variant is called {name!r}; {nearest(name, names)}")
+        for name in self.published.rows if self.published else ():
+            if name not in names:
+                raise ValueError(f"published: no variant is called {name!r}; {nearest(name, names)}")
         return self
 
     @model_validator(mode="after")
@@ -300,7 +311,7 @@ class Study(Frozen):
             raise ValueError(
                 f'null_check: wanted the plain network alone, variants = ["none"]; got {len(self.variants)}'
             )
-        for name, usual in (("control", "none"), ("compare", ()), ("until", None)):
+        for name, usual in (("control", "none"), ("compare", ()), ("until", None), ("published", None)):
             if getattr(self, name) != usual:
                 raise ValueError(f"null_check goes without {name}; got {getattr(self, name)!r}")
         if max(self.seeds) >= DRAWS:

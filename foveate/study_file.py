@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from foveate.compression import Distillation, Pruning
 from foveate.explaining import Explaining
+from foveate.published import Published
 from foveate.registry import nearest
 from foveate.robustness import Robustness
 from foveate.spec import Compared, DataSpec, Frozen, Metric, Study, Training, Variant
@@ -79,6 +80,7 @@ _PARTS: dict[str, type[Frozen]] = {
     "compare": Compared,
     "robustness": Robustness,
     "explain": Explaining,
+    "published": Published,
 }
 
 

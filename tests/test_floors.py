@@ -14,6 +14,7 @@ FLOORS = [
     {
         "compression",
         "explaining",
+        "published",
         "robustness",
         "training",
     },  # what is measured besides; how a network is trained, and made smaller
@@ -36,8 +37,8 @@ FLOORS = [
 ]
 FLOOR_OF = {part: height for height, parts in enumerate(FLOORS) for part in parts}
 WITHOUT_TORCH = {
-    "compression", "controls", "explaining", "files", "metric", "registry", "robustness", "training", "variant", "spec",
-    "study_file", "items", "detections", "summary", "store", "report",
+    "compression", "controls", "explaining", "files", "metric", "published", "registry", "robustness", "training",
+    "variant", "spec", "study_file", "items", "detections", "summary", "store", "report",
 }  # fmt: skip
 ROOT = Path(foveate.__file__).parent
 FILES = [path for path in ROOT.rglob("*.py") if path.parent != ROOT or path.name not in {"__init__.py", "__main__.py"}]

@@ -2,6 +2,7 @@
 
 from foveate.attention._capture import Captured, LazyAffinity, capture, record
 from foveate.attention._controls import PositionwiseLayer, Shuffled
+from foveate.attention._hard import has_hard_gates
 from foveate.attention._registry import (
     ATTENTION,
     LEAST_UNITS,
@@ -38,6 +39,7 @@ __all__ = [
     "capture",
     "check_attention_options",
     "create_attention",
+    "has_hard_gates",
     "list_attention",
     "made_by",
     "record",

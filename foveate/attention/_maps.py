@@ -61,15 +61,17 @@ def odd_kernel(name: str, size: int) -> int:
     return size
 
 
-def check_groups(name: str, channels: int, groups: int, parts: int = 1) -> None:
-    """Raise ValueError unless the channels are a multiple of groups · parts."""
+def check_groups(name: str, channels: int, groups: int, parts: int = 1, option: str = "groups") -> None:
+    """Raise ValueError unless the channels are a multiple of groups · parts; `option` is what the groups are called."""
     if not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"{name}: groups must be a positive whole number; got {groups!r}")
+        raise ValueError(f"{name}: {option} must be a positive whole number; got {groups!r}")
     if channels % (groups * parts):
         fit = next((g for g in range(min(groups, channels), 0, -1) if channels % (g * parts) == 0), None)
-        hint = f"groups={fit} would do" if fit else f"channels must be a multiple of {parts}"
+        hint = f"{option}={fit} would do" if fit else f"channels must be a multiple of {parts}"
         wanted = (
-            f"a multiple of groups = {groups}" if parts == 1 else f"a multiple of {parts} · groups = {parts * groups}"
+            f"a multiple of {option} = {groups}"
+            if parts == 1
+            else f"a multiple of {parts} · {option} = {parts * groups}"
         )
         raise ValueError(f"{name}: channels must be {wanted}; got {channels} ({hint})")
 

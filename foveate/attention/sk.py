@@ -1,5 +1,8 @@
 """Selective Kernel convolution. arXiv:1903.06586."""
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -24,15 +27,23 @@ FACTS = Facts(
     source="CVPR 2019, arXiv:1903.06586",
     domain="kernel",
     equation="b_m = ReLU(BN(conv_m(x)));  a = softmax_m(W₂ ReLU(BN(W₁ mean(Σ b_m))));  y = Σ_m a_m · b_m",
-    parameters="kernels + branches*2*C + (1 + branches)*C*h + 2*h",
-    macs="kernels*P + (1 + branches)*C*h",
+    parameters="weights + M*2*C + (1 + M)*C*h + 2*h",
+    macs="weights*P + (1 + M)*C*h",
     where={
         "h": "width or max(C // reduction, minimum if minimum is not None else 32 if form == 'sknet' else 0)",
-        "dense": "1 if form == 'light' else 0",
-        "kernels": "kernel_size**d*C*(dense*C + (branches - dense)*C//groups)",
+        "M": "len(kernels or range(branches or 2))",
+        "sizes": "[size for size, _ in kernels or M*[(kernel_size or 3, 1)]]",
+        "alike": "M*[groups] if form == 'sknet' else [1] + (M - 1)*[groups]",
+        "split": "alike if isinstance(groups, int | str) else groups",
+        "weights": "sum(k**n*c*c // (c if g == 'depthwise' else g) for k, g, c, n in zip(sizes, split, M*[C], M*[d]))",
     },
     deviations=(
-        Deviation("the 5×5 branch", "3×3 with dilation 2", "3×3 with dilation 2", "kernel_size with dilation m + 1"),
+        Deviation(
+            "the 5×5 branch",
+            "3×3 with dilation 2; true 5×5 and 7×7 in the ablation",
+            "3×3 with dilation 2",
+            "kernel_size with dilation m + 1; kernels= lists any, as ((3, 1), (5, 1))",
+        ),
         Deviation("biases; norm inside the attention", "none; yes", "none; yes", "none; yes (popular ports differ)"),
         Deviation(
             "lighter form",
@@ -45,6 +56,42 @@ FACTS = Facts(
     ),
     replaces="convolution 3×3",
 )
+Groups = int | str
+
+
+def _kernels(
+    branches: int | None, kernel_size: int | None, kernels: Sequence[tuple[int, int]] | None, dilated: bool
+) -> list[tuple[int, int]]:
+    """(kernel size, dilation) of each branch."""
+    if kernels is None:
+        number, size = 2 if branches is None else branches, 3 if kernel_size is None else kernel_size
+        if not isinstance(number, int) or number < 2:
+            raise ValueError(f"sk: branches must be a whole number of at least 2; got {branches!r}")
+        return [(odd_kernel("sk", size), m + 1 if dilated else 1) for m in range(number)]
+    for option, value in (("branches", branches), ("kernel_size", kernel_size)):
+        if value is not None:
+            raise ValueError(f"sk: kernels says {option} too; leave {option} out (got {value!r})")
+    pairs = [tuple(pair) if isinstance(pair, Sequence) else (pair,) for pair in kernels]
+    if len(pairs) < 2 or any(len(pair) != 2 for pair in pairs):
+        raise ValueError(f"sk: kernels must be two or more pairs (kernel size, dilation); got {kernels!r}")
+    for _, dilation in pairs:
+        if not isinstance(dilation, int) or dilation < 1:
+            raise ValueError(f"sk: a dilation must be a whole number of at least 1; got {dilation!r}")
+    return [(odd_kernel("sk", size), dilation) for size, dilation in pairs]
+
+
+def _groups(groups: Groups | Sequence[Groups], channels: int, branches: int, dense_first: bool) -> list[int]:
+    """The groups of each branch."""
+    each = [groups] * branches if isinstance(groups, int | str) else list(groups)
+    if len(each) != branches:
+        raise ValueError(f"sk: groups must be one for all branches or {branches}; got {groups!r}")
+    counts: list[int] = []
+    for one in each:
+        if isinstance(one, str):
+            one_of("sk", "groups", one, ("depthwise",))
+        counts.append(channels if isinstance(one, str) else one)
+        check_groups("sk", channels, counts[-1])
+    return [1, *counts[1:]] if dense_first and isinstance(groups, int | str) else counts
 
 
 @register_attention("sk", FACTS)
@@ -58,15 +105,18 @@ class SelectiveKernel(nn.Module):
     Args:
         channels: C of the map, a multiple of `groups`.
         spatial_dims: number of spatial axes, 1, 2 or 3; also of the convolutions.
-        branches: M, at least 2.
-        kernel_size: of every branch, odd; branch m has dilation m + 1.
-        groups: of the convolutions.
+        branches: M, at least 2. None: 2, or as many as `kernels` has.
+        kernel_size: of every branch, odd; branch m has dilation m + 1. None: 3, or those of `kernels`.
+        kernels: (kernel size, dilation) of each branch in place of the two options before, at least two pairs:
+            ((3, 1), (5, 1)) has true 5×5 kernels, ((3, 1), (3, 2)) is the default.
+        groups: of the convolutions: a number, "depthwise" (a group for each channel), or one of these for each branch,
+            which then also says it of branch 0 of form="light".
         reduction: r of the hidden width d = max(C // r, L).
         minimum: L, the least hidden width. None: 32, or none at all with form="light".
         width: overrides d.
         stride: of every branch; with more than 1 the output is smaller than the input.
         form: "sknet" (the paper's and its prototxt's) or "light" (SK-ResNet* of PytorchInsight: branch 0 is dense, the
-            others grouped, none dilated).
+            others grouped, none dilated unless `kernels` says so).
 
     Shape: x (N, C, *S) → y (N, C, ⌈S/stride⌉), dtype of x. Captured: branch (N, M, C), sums to 1 over M.
     Cost: M·kᵈ·C²/groups + (1 + M)·C·d weights; in the formulas P counts positions of the output. One read of the map
@@ -79,15 +129,17 @@ class SelectiveKernel(nn.Module):
     """
 
     replaces = "convolution"
+    instead_of: ClassVar = {"kernels": ("branches", "kernel_size")}
 
     def __init__(
         self,
         channels: int,
         *,
         spatial_dims: int = 2,
-        branches: int = 2,
-        kernel_size: int = 3,
-        groups: int = 32,
+        branches: int | None = None,
+        kernel_size: int | None = None,
+        kernels: Sequence[tuple[int, int]] | None = None,
+        groups: Groups | Sequence[Groups] = 32,
         reduction: int = 16,
         minimum: int | None = None,
         width: int | None = None,
@@ -96,16 +148,16 @@ class SelectiveKernel(nn.Module):
     ) -> None:
         super().__init__()
         check_dims("sk", spatial_dims)
-        check_groups("sk", channels, groups)
         one_of("sk", "form", form, ("sknet", "light"))
-        size = odd_kernel("sk", kernel_size)
-        for option, value, least in (("branches", branches, 2), ("reduction", reduction, 1), ("stride", stride, 1)):
-            if not isinstance(value, int) or value < least:
-                raise ValueError(f"sk: {option} must be a whole number of at least {least}; got {value!r}")
+        light = form == "light"
+        pairs = _kernels(branches, kernel_size, kernels, dilated=not light)
+        divided = _groups(groups, channels, len(pairs), dense_first=light)
+        for option, value in (("reduction", reduction), ("stride", stride)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"sk: {option} must be a whole number of at least 1; got {value!r}")
         for option, given, least in (("minimum", minimum, 0), ("width", width, 1)):
             if given is not None and (not isinstance(given, int) or given < least):
                 raise ValueError(f"sk: {option} must be None or a whole number of at least {least}; got {given!r}")
-        light = form == "light"
         least_width = minimum if minimum is not None else 0 if light else 32
         hidden = max(channels // reduction, least_width) if width is None else width
         if hidden < 1:
@@ -115,8 +167,7 @@ class SelectiveKernel(nn.Module):
             )
         self.spatial_dims, self.form = spatial_dims, form
         self.branches = nn.ModuleList()
-        for m in range(branches):
-            dilation = 1 if light else m + 1
+        for (size, dilation), group in zip(pairs, divided, strict=True):
             kernel = conv(spatial_dims)(
                 channels,
                 channels,
@@ -124,14 +175,14 @@ class SelectiveKernel(nn.Module):
                 stride,
                 padding=dilation * (size // 2),
                 dilation=dilation,
-                groups=1 if light and m == 0 else groups,
+                groups=group,
                 bias=False,
             )
             nn.init.kaiming_normal_(kernel.weight, mode="fan_out" if light else "fan_in", nonlinearity="relu")
             self.branches.append(nn.Sequential(kernel, batch_norm(spatial_dims)(channels), nn.ReLU(inplace=True)))
         self.reduce = nn.Linear(channels, hidden, bias=False)
         self.norm = nn.BatchNorm1d(hidden)
-        self.expand = nn.Linear(hidden, branches * channels, bias=False)
+        self.expand = nn.Linear(hidden, len(pairs) * channels, bias=False)
         for layer in (self.reduce, self.expand):
             if light:
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

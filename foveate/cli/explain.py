@@ -15,7 +15,9 @@ NO_GATES = "has no attention of its own that is recorded: the map alone is shown
 
 
 def explain(
-    images: Annotated[list[Path], typer.Argument(help="Image or video files, or folders of them.", show_default=False)],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image or video files, folders of them, or of frames.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the pictures, arrays and explain.json.", show_default=False)],
     run: Annotated[
         str | None, typer.Option(help="A study's network: DIR, DIR:ARM or DIR:ARM:SEED, or the folder of a run.")
@@ -57,8 +59,7 @@ def explain(
 
     Example: foveate explain new-photos --run my-study:cbam --out explained
     """
-    from foveate.data.clips.files import ENDINGS as VIDEOS
-    from foveate.data.listing import ENDINGS
+    from foveate.data.clips.files import clip_paths
     from foveate.devices import require_device
     from foveate.explain.files import explain_files, without_attention
     from foveate.registry import nearest
@@ -85,9 +86,8 @@ def explain(
         networks.append(explainable_run(beside))
     elif beside is None and run is not None and (plain := plain_beside(run)) is not None:
         networks.append(plain)
-    endings = VIDEOS if networks[0].clips else tuple(ENDINGS)
-    files = [file for path in images for file in list_files(path, endings)]
-    root = images[0] if len(images) == 1 and images[0].is_dir() else None
+    files = [file for path in images for file in (clip_paths if networks[0].clips else list_files)(path)]
+    root = images[0] if len(images) == 1 and images[0].is_dir() and files != images else None
     with Bar(len(files)) as bar:
         rows = explain_files(
             networks,

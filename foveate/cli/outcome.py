@@ -42,12 +42,22 @@ def with_gallery(summary: "Summary", folder: Path) -> "Summary":
 def write_and_print_across(
     datasets: Mapping[str, "Summary"], folder: Path | None, *, as_json: bool, language: str = "en"
 ) -> None:
-    """The same of what several data sets say together."""
+    """The same of what several data sets say together; raises ValueError where they have nothing in common."""
     from foveate.report import across_table, write_across
     from foveate.study.analyse import across
 
     found = across(datasets)
     _print(found, across_table, write_across(found, folder, language) if folder else None, as_json=as_json)
+
+
+def write_and_print_beside(
+    studies: Mapping[str, "Summary"], why: str, folder: Path, *, as_json: bool, language: str = "en"
+) -> None:
+    """The same of studies whose variants cannot be ranked together."""
+    from foveate.report import beside_table, write_beside
+
+    typer.echo(f"note: no ranking over all studies: {why}", err=True)
+    _print(dict(studies), beside_table, write_beside(studies, why, folder, language), as_json=as_json)
 
 
 def _print(found: Any, table: "Callable[[Any], Group]", page: Path | None, *, as_json: bool) -> None:

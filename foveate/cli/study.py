@@ -12,7 +12,13 @@ import typer
 from foveate.cli import cluster as where
 from foveate.cli import parse, study_folder
 from foveate.cli.imports import given_imports
-from foveate.cli.outcome import Language, with_gallery, write_and_print, write_and_print_across
+from foveate.cli.outcome import (
+    Language,
+    with_gallery,
+    write_and_print,
+    write_and_print_across,
+    write_and_print_beside,
+)
 from foveate.spec import Study
 from foveate.study_file import check_study, read_study
 
@@ -153,6 +159,17 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
     amp: Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast.")] = None,
     channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last")] = None,
+    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile of the training.")] = (
+        None
+    ),
+    fast: Annotated[
+        bool | None,
+        typer.Option(
+            "--fast",
+            help="bfloat16, channels-last and --compile where a few timed steps on this machine and data say so; one "
+            "choice for all networks, written into the report.",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of one run.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: cores / threads.")] = None,
     ray: where.RayAddress = None,
@@ -178,7 +195,13 @@ def run(
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
     content: dict[str, Any] = read_study(file).model_dump(mode="json", exclude_unset=True) if file else {}
     given: dict[str, Any] = {"until": until, "max_seeds": max_seeds, "resplit": resplit}
-    given |= {"task": task, "network": network, "weights": parse.weights(weights, pretrained), "trainer": trainer}
+    given |= {
+        "fast": fast,
+        "task": task,
+        "network": network,
+        "weights": parse.weights(weights, pretrained),
+        "trainer": trainer,
+    }
     given |= parse.control(control)
     given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better, unit)}
     options = {
@@ -211,6 +234,7 @@ def run(
     }  # fmt: skip
     training = parse.listed(listed) | {
         "early_stop": early_stop, "device": device, "amp": amp, "channels_last": channels_last, "threads": threads,
+        "compile": compile,
     }  # fmt: skip
     for name, flags in (("data", source), ("train", training)):
         content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
@@ -218,7 +242,7 @@ def run(
         if until or max_seeds:
             raise ValueError("--until and --max-seeds go with variants; a null check has none")
         content |= {"null_check": max(2, len(content["variants"])), "variants": ["none"], "control": "none"}
-        content |= {"controls": (), "compare": (), "until": None, "max_seeds": None}
+        content |= {"controls": (), "compare": (), "published": None, "until": None, "max_seeds": None}
     cluster = where.cluster(ray, slurm, slurm_cluster, slurm_option, slurm_kinds, cpus_per_run, gpus_per_run, costs_on)
     study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file, device=cluster is None)
     folder = out or Path(f"{file.stem if file else 'foveate'}{'-aa' if null_check else '' if file else '-study'}")
@@ -340,18 +364,24 @@ def report(
     lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
-    """Draw the report again from what is finished, without running anything; rank the variants over several data sets.
+    """Draw the report again from what is finished, without running anything; rank the variants over several data sets,
+    or show studies without a metric and variants in common side by side.
 
     Example: foveate study report foveate-study
     """
     from foveate.study import summarise
+    from foveate.study.analyse import not_ranked
 
     if len(folders) > 1:
         names = [str(folder) for folder in folders]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"wanted each folder once; got {twice[0]} twice")
         found = {name: summarise(folder) for name, folder in zip(names, folders, strict=True)}
-        write_and_print_across(found, out or Path("across-report"), as_json=as_json, language=lang)
+        place = out or Path("across-report")
+        if why := not_ranked(found):
+            write_and_print_beside(found, why, place, as_json=as_json, language=lang)
+        else:
+            write_and_print_across(found, place, as_json=as_json, language=lang)
         return
     if out is not None:
         raise ValueError("--out goes with several folders; the report of one study lies in its own")

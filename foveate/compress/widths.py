@@ -88,7 +88,8 @@ class Narrowing:
 def _settled(module: nn.Module, made: Made) -> Made:
     """With the values of options that depend on the width where they are not given."""
     defaults = attention_options(made.name)
-    found = {name: getattr(module, name) for name in BY_WIDTH if name in defaults and defaults[name] is None}
+    by_width = (name for name in BY_WIDTH if defaults.get(name, 0) is None and hasattr(module, name))
+    found = {name: getattr(module, name) for name in by_width}
     return Made(made.name, made.channels, made.spatial_dims, found | made.options)
 
 

@@ -1,4 +1,4 @@
-"""Kind "shuffled_labels": a set whose training labels are mixed, so that a network can only learn them by heart."""
+"""Kind "shuffled_labels": a set whose training labels, or a share of them, are mixed, to be learned by heart alone."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,7 +13,13 @@ from foveate.spec import EMBEDDED, DataSpec
 
 @register_data("shuffled_labels", tasks=("classification",))
 def open_shuffled_labels(
-    spec: DataSpec, *, progress: Progress | None = None, form: str = EMBEDDED, seed: int = 0, **options: Any
+    spec: DataSpec,
+    *,
+    progress: Progress | None = None,
+    form: str = EMBEDDED,
+    seed: int = 0,
+    share: float = 1.0,
+    **options: Any,
 ) -> Dataset:
     """Another kind's set with the classes of its training items permuted; the test part is as it was.
 
@@ -23,29 +29,41 @@ def open_shuffled_labels(
     Args:
         form: the kind of data that is opened.
         seed: of the permutation.
+        share: of the training items whose classes are permuted among themselves; of 10 classes a tenth of those stay
+            right by chance.
         options: of that kind.
 
-    Raises: LookupError, TypeError, ValueError: as of that kind. ValueError: it has no class of each item.
+    Raises: LookupError, TypeError, ValueError: as of that kind. ValueError: it has no class of each item, or the share
+        is not above 0 and at most 1.
     """
+    if not 0 < share <= 1:
+        raise ValueError(f"kind of data 'shuffled_labels': wanted a share above 0 and at most 1; got {share!r}")
     inner = spec.model_copy(update={"kind": form, "options": options})
     found = opener_of(inner)(inner, progress=progress, **options)
     label = found.targets.get("label")
     if label is None or label.kind != "class" or found.train.strata is None:
         raise ValueError(f"kind of data 'shuffled_labels': wanted a set with a class of each item; {form!r} has none")
+    many = "" if share == 1 else f"{100 * share:g} % of "
     return dataclasses.replace(
         found,
-        train=ShuffledLabels(found.train, seed),
-        notes=(*found.notes, f"the labels of the training items are mixed (seed {seed})"),
+        train=ShuffledLabels(found.train, seed, share),
+        notes=(*found.notes, f"the labels of {many}the training items are mixed (seed {seed})"),
     )
 
 
 class ShuffledLabels(Split):
-    """The items of a split with each other's labels."""
+    """The items of a split, a share of them with each other's labels."""
 
-    def __init__(self, inner: Split, seed: int) -> None:
+    def __init__(self, inner: Split, seed: int, share: float) -> None:
         assert inner.strata is not None
         self.inner = inner
-        self.labels = self.strata = inner.strata[np.random.Generator(np.random.PCG64(seed)).permutation(len(inner))]
+        generator = np.random.Generator(np.random.PCG64(seed))
+        order = generator.permutation(len(inner))
+        if share < 1:
+            mixed = np.sort(order[: round(share * len(inner))])
+            order = np.arange(len(inner))
+            order[mixed] = generator.permutation(mixed)
+        self.labels = self.strata = inner.strata[order]
         self.groups, self.contents_alike, self.levels = inner.groups, inner.contents_alike, inner.levels
 
     def __len__(self) -> int:

@@ -11,6 +11,7 @@ from torch import Tensor
 from foveate.explaining import COVERAGE, ENERGY, IOU, POINTING
 
 DRAWS = 2000  # of the items, for an interval
+NOTHING = 1e-6  # a map that stays below it covers nothing
 
 
 def localise(maps: Tensor, objects: Tensor, *, threshold: float = 0.5, tolerance: int = 0) -> dict[str, Tensor]:
@@ -41,7 +42,8 @@ def localise(maps: Tensor, objects: Tensor, *, threshold: float = 0.5, tolerance
     if tolerance:
         side = 2 * tolerance + 1
         near = F.max_pool2d(objects[:, None].float(), side, 1, tolerance)[:, 0].flatten(1) > 0
-    above = flat >= threshold * flat.amax(1, keepdim=True)
+    top = flat.amax(1, keepdim=True)
+    above = (flat >= threshold * top) & (top > NOTHING)
     area = inside.sum(1)
     nothing = torch.where(area > 0, 0.0, torch.nan)
     both = (above & inside).sum(1)
@@ -53,12 +55,16 @@ def localise(maps: Tensor, objects: Tensor, *, threshold: float = 0.5, tolerance
     }
 
 
-def by_chance(objects: Tensor) -> dict[str, float]:
+def by_chance(objects: Sequence[Tensor]) -> dict[str, float]:
     """What maps that know nothing reach: the pointing game of a random position, and of the middle of the image; the
-    energy of a map that is the same everywhere."""
-    inside = objects.flatten(1).float()
-    area = inside[inside.sum(1) > 0].mean(1)
-    middle = objects[inside.sum(1) > 0][:, objects.shape[1] // 2, objects.shape[2] // 2].float()
+    energy of a map that is the same everywhere.
+
+    Args:
+        objects: bool (N, H, W) each; images without an object are left out.
+    """
+    there = [one[one.flatten(1).any(1)] for one in objects]
+    area = torch.cat([one.flatten(1).float().mean(1) for one in there])
+    middle = torch.cat([one[:, one.shape[1] // 2, one.shape[2] // 2].float() for one in there])
     return {
         f"{POINTING}, a random position": area.mean().item(),
         f"{POINTING}, the middle of the image": middle.mean().item(),

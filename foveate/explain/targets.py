@@ -10,6 +10,10 @@ from torch import Tensor
 from foveate.tasks.task import main_output
 
 
+class NoBoxError(ValueError):
+    """A detector finds no box in an image, so that there is no score to explain."""
+
+
 @dataclass(frozen=True)
 class Explained:
     """The scores that are differentiated, and of what they are.
@@ -77,7 +81,7 @@ def _of_boxes(given: Sequence[Mapping[str, Tensor]], target: int | Sequence[int]
     scores, labels, boxes = [], [], []
     for one, label in zip(given, wanted, strict=True):
         if not len(one["scores"]):
-            raise ValueError("the detector finds no box in this image; there is no score to explain")
+            raise NoBoxError("the detector finds no box in this image; there is no score to explain")
         if label is None:
             best = int(one["scores"].argmax())
             score, label = one["scores"][best], int(one["labels"][best])

@@ -147,7 +147,8 @@ def as_replacement(
     """The site with side ``"instead"``, and the mechanism's options completed from the replaced module.
 
     The class attribute ``replaces`` of a mechanism is ``"convolution"`` or ``"activation"``. For a convolution it takes
-    those of ``kernel_size``, ``stride`` and ``groups`` that its constructor has.
+    those of ``kernel_size``, ``stride`` and ``groups`` that its constructor has and that no option stands in place of
+    (its class attribute ``instead_of``: option → those that it makes superfluous).
 
     Raises:
         ValueError: the mechanism replaces nothing, or the module at the site is none that it can replace.
@@ -176,7 +177,8 @@ def as_replacement(
                 reason = f"has stride {given['stride']}, which {title} has not"
             elif options.get("stride", given["stride"]) != given["stride"]:
                 reason = f"has stride {given['stride']}, not {options['stride']}"
-            taken = {key: value for key, value in given.items() if key in takes} | options
+            superfluous = {key for option in options for key in getattr(cls, "instead_of", {}).get(option, ())}
+            taken = {key: value for key, value in given.items() if key in takes and key not in superfluous} | options
     if reason is not None:
         wanted = "an odd k×k convolution of as many channels out as in" if what == "convolution" else "an activation"
         raise ValueError(f"{site.name}: {title} replaces {wanted}; this {site.module} {reason}")

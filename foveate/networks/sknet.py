@@ -1,10 +1,12 @@
 """Selective Kernel networks, the paper's and the authors' lighter form. arXiv:1903.06586."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from torch import nn
 
+from foveate.attention.sk import Groups
 from foveate.networks._registry import register_network
 from foveate.networks.resnet import ResNet, resnet
 
@@ -17,8 +19,9 @@ def sknet(
     *,
     in_channels: int = 3,
     stem: str = "caffe",
-    branches: int = 2,
-    groups: int = 32,
+    branches: int | None = None,
+    kernels: Sequence[tuple[int, int]] | None = None,
+    groups: Groups | Sequence[Groups] = 32,
     reduction: int = 16,
     minimum: int = 32,
     as_released: bool = True,
@@ -28,8 +31,7 @@ def sknet(
     Args:
         depth: 26, 50 or 101.
         stem: "caffe" (the authors'), "imagenet" or "cifar", as in `ResNet`.
-        branches: M kernels.
-        groups: G of each kernel's convolution.
+        branches, kernels, groups: M, the (kernel size, dilation) of each and G, as in the attention "sk".
         reduction, minimum: r and L of the hidden width max(C // r, L).
         as_released: at depth 101 the second stage has the least width 16, as the released file has, not L.
 
@@ -42,8 +44,9 @@ def sknet(
     """
     if depth not in BLOCKS:
         raise ValueError(f"depth must be one of {', '.join(map(str, BLOCKS))}; got {depth}")
-    options = [
-        {"branches": branches, "groups": groups, "reduction": reduction, "minimum": minimum} for _ in BLOCKS[depth]
+    options: list[dict[str, Any]] = [
+        {"branches": branches, "kernels": kernels, "groups": groups, "reduction": reduction, "minimum": minimum}
+        for _ in BLOCKS[depth]
     ]
     if as_released and depth == 101:
         options[1]["minimum"] = 16

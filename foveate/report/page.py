@@ -180,7 +180,11 @@ def names_of(summary: Summary) -> set[str]:
     about.append(", ".join(f"{name} {version}" for name, version in versions.items()))
     items = [case["item"] for cases in (summary.about.get("gallery") or {}).values() for case in cases]
     errors = [run.error for run in summary.failed]
+    paper = summary.published
+    tried = [one.text for arm in summary.tuning.arms for one in arm.tried] if summary.tuning else []
     written = [
+        *tried,
+        *(summary.tuning.names if summary.tuning else ()),
         *labels,
         *metrics,
         *units,
@@ -188,6 +192,7 @@ def names_of(summary: Summary) -> set[str]:
         *about,
         *items,
         *errors,
+        *((*paper.columns, paper.source, paper.setting, paper.note) if paper else ()),
         summary.setting.network,
         summary.setting.name,
     ]

@@ -62,11 +62,26 @@ def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
     for name in ("gates", "without_gradient", "constant", "saturated"):
         row[f"attention_{name}"] = found and getattr(found, name)
     row["parameters"], row["multiply_adds"] = cost.parameters, cost.macs
+    row["kept_for_backward_bytes"] = cost.activation_bytes
     for key, time in (("latency_ms", cost.latency_ms), ("train_step_ms", cost.train_step_ms)):
         row |= {f"{key}_{end}": time and getattr(time, end) for end in ("median", "low", "high")}
+    row |= _convergence(arm)
     row |= {f"latency_to_plain_{end}": times and getattr(times, end) for end in ("ratio", "low", "high")}
+    if paper := summary.published:
+        row |= {no_formula(f"published {one}"): paper.figure(arm.label, n) for n, one in enumerate(paper.columns)}
     row["verdict"] = arm.verdict.text
     return row
+
+
+def _convergence(arm: ArmSummary) -> dict[str, Any]:
+    found = arm.convergence
+    return {
+        "epochs_to_plain_median": found and found.median,
+        "seeds_that_reach_plain": found and sum(epoch is not None for epoch in found.epochs),
+        "seconds_to_plain": found and found.seconds,
+        "time_to_plain_ratio": found and found.ratio,
+        "diverged_seeds": found and len(found.diverged),
+    }
 
 
 def _choices(summary: Summary, label: str) -> dict[str, Any]:
@@ -133,7 +148,28 @@ def terminal_table(summary: Summary) -> "Group":
             table.add_section()
     answer = summary.answer
     head = Text(f"{answer.question}\n") + Text(answer.short, style="bold") + Text(f". {answer.text}\n")
-    return Group(head, table, *_tuning(summary), Text("\n" + "\n".join(_notes(summary)), style="dim"))
+    return Group(
+        head, table, *_published(summary), *_tuning(summary), Text("\n" + "\n".join(_notes(summary)), style="dim")
+    )
+
+
+def _published(summary: Summary) -> list["RenderableType"]:
+    """The paper's figures, an arm a row."""
+    from rich.table import Table
+    from rich.text import Text
+
+    if (paper := summary.published) is None:
+        return []
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
+    table.add_column("variant", max_width=23, overflow="fold")
+    for column in paper.columns:
+        table.add_column(Text(column), justify="right", overflow="fold")
+    for arm in (one for one in summary.arms if one.kind != "control"):
+        figures = [paper.figure(arm.label, number) for number in range(len(paper.columns))]
+        cells = ["not known to us" if one is None else numbers.published(one) for one in figures]
+        table.add_row(*(Text(cell) for cell in (arm.label, *cells)))
+    head = f"\nAs published, beside and not compared. {paper.source}: {paper.setting}"
+    return [Text(head), table, *([Text(paper.note, style="dim")] if paper.note else [])]
 
 
 def _tuning(summary: Summary) -> list["RenderableType"]:
@@ -181,6 +217,11 @@ def _notes(summary: Summary) -> list[str]:
         notes.append(f"Multiply-adds: of one item; latency: of a batch of {batch}.")
     if len(summary.metrics) > 1:
         notes.append(f"Also measured: {', '.join(one.name for one in summary.metrics[1:])}; in the report.")
+    if reached := [f"{arm.label} {arm.convergence.text}" for arm in summary.arms if arm.convergence]:
+        notes.append(f"To plain's final score, median over seeds: {'; '.join(reached)}.")
+    for arm in summary.arms:
+        if arm.convergence and arm.convergence.diverged:
+            notes.append(f"{arm.label} diverged in {len(arm.convergence.diverged)} of {arm.convergence.runs} runs.")
     notes += [f"{arm.label}: {arm.attention.text}." for arm in summary.arms if arm.attention and arm.attention.text]
     notes += [f"{line}." for line in numbers.controls(summary)]
     notes += [f"Note: {note}." for note in summary.about.get("notes", [])]

@@ -12,10 +12,11 @@ JobProgress = dict[str, Any]  # of a job at work: {"step", "steps", "loss"}
 
 @dataclass(frozen=True)
 class Job:
-    """One thing to do: a training, or measuring the costs of all arms. `content` is plain values."""
+    """One thing to do: a training, measuring the costs of all arms, or a few steps of a training on trial. `content` is
+    plain values."""
 
     key: str
-    kind: Literal["train", "costs"]
+    kind: Literal["train", "costs", "trial"]
     content: dict[str, Any]
     threads: int = 1
 

@@ -18,8 +18,8 @@ from foveate.study_file import read_study, study_toml
 STUDY, RESULTS = "study.toml", "results.db"
 LOCK, CLAIM, PAUSE = ".lock", ".claim", ".pause"
 FIXED = (
-    "network", "network_options", "weights", "task", "task_options", "data", "train", "trainer", "trainer_options",
-    "resplit", "null_check",
+    "fast", "network", "network_options", "weights", "task", "task_options", "data", "train", "trainer",
+    "trainer_options", "resplit", "null_check",
 )  # fmt: skip
 
 

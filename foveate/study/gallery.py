@@ -4,8 +4,9 @@ Chosen by the scores of items that every run keeps, over the seeds that both fin
 first of these seeds. Kept in the study's folder under gallery/, and drawn again only when runs were added.
 """
 
+import contextlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,14 +15,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
+from foveate.explain import explain_batch, overlay
+from foveate.explain.targets import NoBoxError
 from foveate.files import read_json, write_json, write_whole
-from foveate.items import ITEMS, read_items
+from foveate.items import ITEMS, read_items, read_tables
 from foveate.metric import Metric
 from foveate.spec import Run
 from foveate.store import Store
+from foveate.study.analyse.items import of_metric
+from foveate.study.analyse.remade import BLOCK, Remade
 from foveate.study.folder import RESULTS, STUDY
 from foveate.study.results import runs_of_the_plan
 from foveate.study.trained import TrainedRun, load_run
@@ -30,12 +36,13 @@ from foveate.study_file import read_study
 from foveate.summary import Summary
 from foveate.tasks import Task, create_task
 from foveate.tasks.gallery import attention_pictures, beside
-from foveate.tasks.pictures import Picture, captioned, png
+from foveate.tasks.pictures import Picture, captioned, png, shown
 
 GALLERY, INDEX = "gallery", "gallery.json"
 SORTS = ("gained", "lost", "right", "wrong")
 EACH, FEWER, MANY = 4, 2, 6  # pictures of a sort; where there are more than MANY variants
 GATES = 3  # maps of modules beside a case
+MOST_ALONE = 2000  # items of a metric of the whole set, which is made anew of each alone
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,8 @@ class Case:
 def draw_gallery(folder: Path, summary: Summary) -> dict[str, list[dict[str, Any]]]:
     """Draw what is not drawn yet, and return it: variant → its cases as plain values, "picture" the path of a PNG.
 
-    Variants without scores of items of the judged metric are left out, as are tasks that draw nothing.
+    Where the judged metric is one of the whole set, as average precision, an item's is that of the set of it alone.
+    Variants without scores of items are left out, as are tasks that draw nothing.
 
     Raises: ValueError: if a run's network or its data cannot be opened, in one line.
     """
@@ -123,11 +131,10 @@ def _choose(
     """The items with the largest gain and loss, those that both do best, and those that both do worst."""
     tables = []
     for of_arm in (plain, ours):
-        values = [read_items(folder / "runs" / of_arm[seed] / ITEMS) for seed in seeds]
-        known = [one for one in values if one is not None and metric.name in one[1]]
+        known = [one for seed in seeds if (one := _values(folder / "runs" / of_arm[seed] / ITEMS, metric)) is not None]
         if len(known) != len(seeds) or len({tuple(names) for names, _ in known}) > 1:
             return []
-        tables.append(np.mean([arrays[metric.name].astype(float) for _, arrays in known], 0))
+        tables.append(np.mean([values for _, values in known], 0))
         names = known[0][0]
     before, after = tables
     if len(before) != len(after):
@@ -146,6 +153,21 @@ def _choose(
             taken.add(n)
             chosen.append(_Chosen(sort, names[n], n, float(before[n]), float(after[n])))
     return chosen
+
+
+def _values(path: Path, metric: Metric) -> tuple[list[str], NDArray[np.float64]] | None:
+    """Names of a run's items and the metric of each: of a metric of the whole set, that of the item alone."""
+    kept = read_items(path)
+    if kept is None:
+        return None
+    names, arrays = kept
+    if metric.name in arrays:
+        return names, arrays[metric.name].astype(float)
+    found = of_metric(kept, metric, read_tables(path))
+    if found is None or not isinstance(found[1], Remade) or len(names) > MOST_ALONE:
+        return None
+    alone = [found[1].value(np.eye(min(BLOCK, len(names) - at), len(names), at)) for at in range(0, len(names), BLOCK)]
+    return names, np.concatenate(alone)
 
 
 class _Shared:
@@ -195,5 +217,14 @@ def _picture(task: Task, data: Dataset, plain: TrainedRun, ours: TrainedRun, cas
     if task.detects:
         with torch.inference_mode():
             over = task.over(batch, ours.model(batch.inputs))
+        row += [captioned(one, f"Grad-CAM, {label}") for label, one in _cams(batch.inputs[0], plain, ours)]
     gates = attention_pictures(ours.model, batch.inputs, over, most=GATES) if len(data.inputs) == 3 else []
     return beside([*row, *itertools.islice(gates, 1)])
+
+
+def _cams(image: Tensor, plain: TrainedRun, ours: TrainedRun) -> Iterator[tuple[str, Picture]]:
+    """Of each detector that finds a box, the map of its best one over the image."""
+    (picture,) = shown([image])
+    for label, model in (("plain", plain.model), (ours.run.arm or ours.run.variant.name, ours.model)):
+        with contextlib.suppress(NoBoxError):
+            yield label, overlay(picture, explain_batch(model, [image])[0].maps[0].detach().numpy())

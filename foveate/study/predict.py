@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from foveate.data import open_data
 from foveate.data.classes import IMAGENET
+from foveate.data.clips.files import clip_paths
 from foveate.data.dataset import Dataset, Target
 from foveate.data.decode import read_image
 from foveate.data.listing import ENDINGS
@@ -38,6 +40,18 @@ OVERLAYS = Path("overlays")  # in the folder of the masks
 PROBED = 64  # pixels of an image that shows whether a network gives a map
 
 
+def list_files(path: Path, endings: Sequence[str] = tuple(ENDINGS)) -> list[Path]:
+    """The file, or those below a folder with these endings, sorted. Raises: ValueError: if there is none."""
+    if path.is_file():
+        return [path]
+    files = sorted(one for one in path.rglob("*") if one.suffix.lower() in endings and one.is_file())
+    if not files:
+        kind = "image" if ".png" in endings else " or ".join(endings)
+        there = f"no {kind} in it" if path.is_dir() else "no such file or folder"
+        raise ValueError(f"{path}: wanted {'an' if kind == 'image' else 'a'} {kind} file or a folder of them; {there}")
+    return files
+
+
 @dataclass(frozen=True)
 class Predictor:
     """A trained network with what stands before and behind it.
@@ -52,7 +66,7 @@ class Predictor:
         note: for the reader, on the weights; "" where there is nothing to say.
         boxes: of a detector; `prepare` and `rows` are then not called.
         arrays: from answers to values (H, W), for tasks that give one for each position; else None.
-        endings: of the files that it takes.
+        files: from a path to the files that it takes there, as `list_files`.
     """
 
     name: str
@@ -65,7 +79,7 @@ class Predictor:
     note: str = ""
     boxes: BoxForm | None = None
     arrays: Callable[[Any], NDArray[np.float32]] | None = None
-    endings: tuple[str, ...] = tuple(ENDINGS)
+    files: Callable[[Path], list[Path]] = list_files
 
 
 def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
@@ -89,7 +103,7 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
         return Predictor(trained.name, trained.model, data.prepare, task.answers, task.predict, boxes=form)
     if isinstance(task, Inversion):
         made = (trained.model, data.prepare, task.answers, task.predict)
-        return Predictor(trained.name, *made, arrays=task.models, endings=(".npy",))
+        return Predictor(trained.name, *made, arrays=task.models, files=partial(list_files, endings=(".npy",)))
     prepare, channels = data.prepare, input_channels(run.network, data.inputs[0])
 
     def sample(file: Path) -> Tensor:
@@ -98,7 +112,8 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
 
     masks = task.masks if task.dense else None
     classes = tuple(getattr(task, "classes", ())) if task.dense else ()
-    return Predictor(trained.name, trained.model, sample, task.answers, task.predict, masks, classes)
+    files = clip_paths if len(data.inputs) == 4 else list_files
+    return Predictor(trained.name, trained.model, sample, task.answers, task.predict, masks, classes, files=files)
 
 
 def with_evaluation(options: Mapping[str, Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -210,18 +225,6 @@ def _ranked(names: Sequence[str], best: list[int], scores: list[float]) -> dict[
     return row
 
 
-def list_files(path: Path, endings: Sequence[str] = tuple(ENDINGS)) -> list[Path]:
-    """The file, or those below a folder with these endings, sorted. Raises: ValueError: if there is none."""
-    if path.is_file():
-        return [path]
-    files = sorted(one for one in path.rglob("*") if one.suffix.lower() in endings and one.is_file())
-    if not files:
-        kind = "image" if ".png" in endings else " or ".join(endings)
-        there = f"no {kind} in it" if path.is_dir() else "no such file or folder"
-        raise ValueError(f"{path}: wanted {'an' if kind == 'image' else 'a'} {kind} file or a folder of them; {there}")
-    return files
-
-
 def predict_files(
     predictor: Predictor, path: Path, *, device: str = "cpu", batch_size: int = 32, masks: Path | None = None
 ) -> list[dict[str, Any]]:
@@ -233,8 +236,8 @@ def predict_files(
 
     Raises: ValueError: if there is no file, or one cannot be read; names it.
     """
-    files = list_files(path, predictor.endings)
-    root = path if path.is_dir() else path.parent
+    files = predictor.files(path)
+    root = path if path.is_dir() and files != [path] else path.parent
     names = [file.relative_to(root) for file in files]
     if masks is not None and predictor.masks is not None:
         _refuse_doubled([place for name in names for place in _places(name)])

@@ -118,6 +118,7 @@ def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | 
             metrics[0], [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in under]
         ),
         details=details,
+        published=study.published,
         by_class=by_class(items, about.get("class_names") or [], summary.plain, groups, summary.setting.overlap),
     )
 

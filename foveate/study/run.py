@@ -16,7 +16,6 @@ from typing import Any
 
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
-from foveate.machine import cores
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
@@ -30,9 +29,11 @@ from foveate.study.folder import RESULTS, STUDY, is_paused, lock_folder, refuse_
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.mirror import Mirror
+from foveate.study.placement import placement
 from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
 from foveate.study.robust import check_robustness, robustness_metrics
+from foveate.study.speed import speed_notes, with_measured_speed
 from foveate.study.standing import Standing
 from foveate.study.start import find_start
 from foveate.study.tries import Tries
@@ -67,6 +68,9 @@ class Watcher:
 
     def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
         """The plan stands; this many of its runs are done already."""
+
+    def placed(self, text: str) -> None:
+        """How many runs go at a time on GPUs, and why."""
 
     def measuring(self) -> None:
         """The costs are about to be measured."""
@@ -107,7 +111,7 @@ def run_study(
     in every worker: put the call under `if __name__ == "__main__":`.
 
     Args:
-        jobs: runs at a time; None: cores // threads of one run (one on a GPU).
+        jobs: runs at a time; None: cores // threads of one run, on GPUs as many as their measured memory allows.
         wait: wait for another process that works in the folder, instead of an error.
         command: what a person would type to do this again, for the report.
         watcher: is called as the study runs.
@@ -151,11 +155,11 @@ def run_study(
             lock_folder(out, wait=wait, on_wait=watcher.waiting) as check_lock,
             contextlib.closing(Store(out / RESULTS)) as store,
         ):
-            study = with_seeds_added_before(study, store)
+            study = with_measured_speed(with_seeds_added_before(study, store), out, store, data, task)
             again: tuple[str, ...] = ("running", "failed")
             while True:
                 coordinator = _Coordinator(study, out, data, task, metrics, store, watcher, mirrors, check_lock)
-                coordinator.run(executor, jobs or (None if elsewhere else _jobs(study)), command, again)
+                coordinator.run(executor, jobs, command, again)
                 summary = summarise(out)
                 if is_paused(out):
                     return summary
@@ -187,7 +191,7 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     if study.robustness is not None:
         metrics += robustness_metrics(task)
     if study.explain is not None:
-        metrics += study.explain.metrics
+        metrics += study.explain.metrics(detects=task.detects)
     if isinstance(study.metric, Metric):
         if study.trainer is None and study.metric not in metrics:
             known = ", ".join(f"{one.name} ({one.better} is better)" for one in metrics)
@@ -203,10 +207,6 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     if metrics[0].better == "neither":
         raise ValueError(f"metric: {metrics[0].name!r} has no better direction; wanted one to judge by")
     return metrics
-
-
-def _jobs(study: Study) -> int:
-    return max(1, cores() // study.train.threads) if study.train.device == "cpu" else 1
 
 
 def _without_later(study: dict[str, Any]) -> dict[str, Any]:
@@ -280,6 +280,7 @@ class _Coordinator:
         self.store.reset(again)
         self._set_about(command)
         set_paused(self.out, False)
+        jobs = jobs or (None if isinstance(executor, Cluster) else self._jobs())
         with executor(self.out, jobs) as working, self.standing:
             places = working.prepare(self.study)
             for key, state in self.store.states().items():
@@ -303,6 +304,15 @@ class _Coordinator:
                 waiting.release()  # those that are left began on a type of machine that is gone
         if not is_paused(self.out):
             remember_look(self.store, self.study)
+
+    def _jobs(self) -> int:
+        waiting = [run for run in self.plan.runs if self.store.state(run.key) == "todo"]
+        if not waiting:
+            return 1
+        found = placement(self.study, self.out, waiting)
+        if found.a_gpu:
+            self.watcher.placed(found.text)
+        return found.jobs
 
     def _estimate(self, runs: list[Run], jobs: int) -> None:
         costs: dict[str, dict[str, float]] = {arm.label: {} for arm in self.plan.arms}
@@ -423,7 +433,13 @@ class _Coordinator:
             "task": self.study.task,
             "command": command,
             "toml": study_toml(self.study),
-            "notes": [*self.data.notes, *self.task.notes, *self.plan.notes, *explain_notes(self.study, self.data)],
+            "notes": [
+                *self.data.notes,
+                *self.task.notes,
+                *self.plan.notes,
+                *speed_notes(self.store),
+                *explain_notes(self.study, self.data),
+            ],
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.set_meta("about", about)

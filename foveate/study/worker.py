@@ -1,7 +1,8 @@
 """One process, one job: python -m foveate.study.worker FOLDER. Ends with the coordinator that started it.
 
-FOLDER has run.json (a training) or costs.json. The worker prints progress as JSON lines and leaves result.json, or
-error.json where the job would fail the same way again. Only the coordinator writes the study's database.
+FOLDER has run.json (a training), costs.json or trial.json. The worker prints progress as JSON lines and leaves
+result.json, or error.json where the job would fail the same way again. Only the coordinator writes the study's
+database.
 """
 
 import json
@@ -49,7 +50,7 @@ def perform(
     on_progress: Callable[[int, int, float], None] | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Do the job whose run.json or costs.json is in the folder, in this process; its result as plain values.
+    """Do the job whose file is in the folder, in this process; its result as plain values.
 
     Args:
         folder: of the job; a training writes its weights, scores of items and pictures there.
@@ -60,9 +61,11 @@ def perform(
     """
     from foveate.files import read_json
 
-    costs = folder / "costs.json"
+    costs, trial = folder / "costs.json", folder / "trial.json"
     if costs.is_file():
         return _costs(read_json(costs))
+    if trial.is_file():
+        return _trial(read_json(trial))
     return _train(folder, on_progress or (lambda step, steps, loss: None), stop)
 
 
@@ -126,6 +129,21 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None], stop: C
     inputs = example_batch(run, data, 1).inputs
     sample = list(inputs.shape[1:]) if hasattr(inputs, "shape") else None  # None: several tensors
     return result | {"network": {"outputs": task.outputs, "sample": sample}}
+
+
+def _trial(content: dict[str, Any]) -> dict[str, Any]:
+    """The times of one run's steps in several settings, {"rows", "machine"}; or the memory of runs, {"bytes"}."""
+    from foveate.machine import machine_name
+    from foveate.spec import Run
+    from foveate.study.trial import memory_of_runs, times_of_settings
+
+    if "run" in content:
+        run = Run.model_validate(content["run"])
+        data, task = _opened(run)
+        return {"rows": times_of_settings(run, content["settings"], task, data), "machine": machine_name()}
+    runs = {label: Run.model_validate(spec) for label, spec in content["runs"].items()}
+    data, task = _opened(next(iter(runs.values())))
+    return {"bytes": memory_of_runs(runs, task, data)}
 
 
 def _opened(run: Any) -> tuple[Any, Any]:

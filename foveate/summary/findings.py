@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
+from foveate.published import Published
 from foveate.spec import Metric
 from foveate.summary.attention import AttentionFound
+from foveate.summary.convergence import Convergence
 from foveate.summary.details import ArmDetails
 from foveate.summary.robustness import CorruptedScores
 from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
@@ -125,12 +127,14 @@ class Ratio:
 
 @dataclass(frozen=True)
 class CostChange:
-    """What one network costs more than another."""
+    """What one network costs more than another; activations: bytes that a batch keeps for the backward pass."""
 
     parameters: int | None = None
     parameters_percent: float | None = None
     macs: int | None = None
     macs_percent: float | None = None
+    activations: int | None = None
+    activations_percent: float | None = None
     latency: Ratio | None = None
     train_step: Ratio | None = None
 
@@ -184,6 +188,7 @@ class ArmSummary(Arm):
         cost_matches: of a control: how far its cost is from that of each variant that it is for, what is matched first.
         failed: seeds whose run failed.
         attention: its state at the end of training; None for an arm without, and where no run kept it.
+        convergence: None where no run logged the metric epoch by epoch.
     """
 
     score: Estimate | None
@@ -201,6 +206,7 @@ class ArmSummary(Arm):
     failed: tuple[int, ...]
     verdict: Verdict
     attention: AttentionFound | None = None
+    convergence: Convergence | None = None
 
 
 @dataclass(frozen=True)
@@ -406,6 +412,7 @@ class Summary:
         corrupted: the scores on corrupted test images; None: nothing was corrupted.
         details: of the arms whose runs kept more than metrics.
         by_class: of a task that has a class for every position: the classes that occur in its held-out items.
+        published: a paper's figures, shown beside.
     """
 
     schema: int
@@ -430,6 +437,7 @@ class Summary:
     corrupted: CorruptedScores | None = None
     details: tuple[ArmDetails, ...] = ()
     by_class: tuple[ClassFound, ...] = ()
+    published: Published | None = None
 
     def arm(self, label: str) -> ArmSummary:
         """The arm of this label. Raises: KeyError: there is none."""

@@ -43,6 +43,8 @@ class Classification(Task):
     Shape: inputs (N, C, *S); logits (N, classes); labels (N,).
     """
 
+    class_weights: Tensor | None = None  # (classes,) of the training loss, where a task has them
+
     def __init__(
         self,
         data: Dataset,
@@ -62,6 +64,9 @@ class Classification(Task):
         if self.outputs > BEST:
             self.metrics += (Metric("top5"),)
 
+    def _weights_on(self, logits: Tensor) -> Tensor | None:
+        return None if self.class_weights is None else self.class_weights.to(logits.device)
+
     def loss(self, model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Mean cross-entropy, or the network's own `loss(outputs, labels)`; auxiliary outputs and modules' losses."""
         labels = batch.targets["label"]
@@ -70,7 +75,7 @@ class Classification(Task):
         if callable(own):
             return summed(own(given, labels), (), extra_losses(model), self.loss_weights)
         first, *others = (
-            F.cross_entropy(logits.float(), labels, label_smoothing=self.label_smoothing)
+            F.cross_entropy(logits.float(), labels, self._weights_on(logits), label_smoothing=self.label_smoothing)
             for logits in all_outputs(given)
         )
         weight = getattr(model, "auxiliary_weight", self.auxiliary_weight)

@@ -66,6 +66,8 @@ def test_odd_maps_keep_their_shape_and_have_true_gradients(case, options, size):
     given = tuple(t.requires_grad_() for t in inputs_for(case, x))
     assert module(*given).shape == x.shape
     assert module(*given).isfinite().all()
+    if any(getattr(part, "estimates", False) for part in module.modules()):
+        return  # no true gradients; test_hard_gates.py has what they are instead
     assert torch.autograd.gradcheck(module, given, fast_mode=True, atol=1e-6)
 
 
@@ -87,6 +89,13 @@ def test_one_two_and_three_dimensions(case, options, dims):
         assert parameter.grad is not None, f"{name} gets no gradient"
 
 
+def assert_rounded(actual, exact, options, tolerance):
+    """Equal but for rounding, by which a hard gate near its border may turn over: here a few of them."""
+    far = (actual - exact).abs() > tolerance * exact.abs().max()
+    assert far.float().mean() <= (0.1 if options.get("hard") and tolerance > 0.01 else 0)
+    assert actual.isfinite().all()
+
+
 @each_row
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_other_dtypes_agree_with_float32(case, options, dtype):
@@ -96,8 +105,7 @@ def test_other_dtypes_agree_with_float32(case, options, dtype):
     exact = copy.deepcopy(module).double()(*(t.double() for t in given))
     actual = module.to(dtype)(*(t.to(dtype) for t in given))
     assert actual.dtype == dtype
-    tolerance = 1e-9 if dtype == torch.float64 else 0.1
-    assert (actual.double() - exact).abs().max() <= tolerance * exact.abs().max()
+    assert_rounded(actual.double(), exact, options, 1e-9 if dtype == torch.float64 else 0.1)
 
 
 @each_row
@@ -109,7 +117,7 @@ def test_autocast_and_channels_last_change_nothing_but_rounding(case, options):
     torch.testing.assert_close(module(*(t.to(memory_format=last) for t in given)), plain)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = module(*given)
-    assert (mixed.float() - plain).abs().max() <= 0.1 * plain.abs().max()
+    assert_rounded(mixed.float(), plain, options, 0.1)
 
 
 @each_row
@@ -149,11 +157,8 @@ def test_state_survives_a_copy_and_a_save(case, options, tmp_path):
         assert torch.equal(other(*given), module(*given))
 
 
-@each_row
-def test_costs_what_its_formulas_say(case, options):
-    facts = attention_facts(case.name)
-    module = build(case, options)
-    x = map_for(case, (1, 12, 10))
+def numbers_of(case, options, x):
+    """What a mechanism's formulas are evaluated in: the map's sizes, the options, the values of `where`."""
     known = {
         "C": case.channels,
         "P": math.prod(x.shape[2:]),
@@ -172,8 +177,17 @@ def test_costs_what_its_formulas_say(case, options):
         "sum": sum,
         "prod": math.prod,
     }
-    for name, expression in facts.where.items():
+    for name, expression in attention_facts(case.name).where.items():
         known[name] = eval(expression, {}, dict(known))
+    return known
+
+
+@each_row
+def test_costs_what_its_formulas_say(case, options):
+    facts = attention_facts(case.name)
+    module = build(case, options)
+    x = map_for(case, (1, 12, 10))
+    known = numbers_of(case, options, x)
     assert eval(facts.parameters, {}, dict(known)) == sum(p.numel() for p in module.parameters())
     assert eval(facts.macs, {}, dict(known)) == macs(module, inputs_for(case, x))
 
@@ -270,7 +284,7 @@ def test_capture_shows_the_maps(case, options):
     with foveate.capture(module) as seen:
         assert torch.equal(module.here(*given), plain)
     sizes = {"n": [2], "c": [case.channels], "*s": [*side], "p": [side.numel()], "t": [side[0]]}
-    sizes |= {k: [v] for k, v in {**attention_options(case.name), **options}.items() if isinstance(v, int)}
+    sizes |= {name: [value] for name, value in numbers_of(case, options, given[0]).items() if isinstance(value, int)}
     assert seen.maps["here"].keys() <= case.maps.keys()
     assert seen.maps["here"]
     for key, value in seen.maps["here"].items():

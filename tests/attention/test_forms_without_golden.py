@@ -86,6 +86,88 @@ def test_a_third_branch_has_dilation_three():
     assert module(x).shape == x.shape
 
 
+def test_selective_kernels_have_the_sizes_dilations_and_groups_that_are_listed():
+    x = image(2, 8, 9, 7)
+    module = fresh("sk", 8, kernels=((3, 1), (5, 2)), groups=(2, "depthwise"), minimum=2).eval()
+    both = [
+        F.relu(branch[1](F.conv2d(x, branch[0].weight, padding=p, dilation=d, groups=g)))
+        for branch, p, d, g in zip(module.branches, (1, 4), (1, 2), (2, 8), strict=True)
+    ]
+    hidden = F.relu(module.norm(F.linear(sum(both).mean((2, 3)), module.reduce.weight)))
+    first, second = F.linear(hidden, module.expand.weight).split(8, 1)
+    share = torch.sigmoid(first - second)[..., None, None]
+    torch.testing.assert_close(module(x), share * both[0] + (1 - share) * both[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kernels": ((3, 1),)}, "two or more pairs"),
+        ({"kernels": (3, 5)}, "two or more pairs"),
+        ({"kernels": ((3, 1), (4, 1))}, "positive odd number; got 4"),
+        ({"kernels": ((3, 1), (3, 0))}, "dilation must be .* at least 1; got 0"),
+        ({"kernels": ((3, 1), (5, 1)), "kernel_size": 3}, "kernels says kernel_size too"),
+        ({"groups": "depth"}, "must be one of 'depthwise'; got 'depth'"),
+        ({"groups": (2, 3, 4)}, "one for all branches or 2"),
+    ],
+)
+def test_selective_kernels_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"sk: .*{message}"):
+        foveate.create_attention("sk", 32, **options)
+
+
+def excited(module, squeezed):
+    return module.expand(F.relu(module.reduce(squeezed)))
+
+
+def test_se_squeezes_by_cosines_of_the_lowest_frequencies():
+    x, module = image(2, 6, 5, 4), fresh("se", 6, squeeze="dct", frequencies=3, reduction=2)
+    along, across = torch.arange(5) + 0.5, torch.arange(4) + 0.5
+    bases = torch.ones(3, 5, 4, dtype=torch.float64)
+    bases[1] = torch.cos(torch.pi * across / 4)
+    bases[2] = torch.cos(torch.pi * along / 5)[:, None]
+    squeezed = (x * bases.repeat_interleave(2, 0)).mean((2, 3))
+    torch.testing.assert_close(squeezed[:, :2], x[:, :2].mean((2, 3)))
+    gate = torch.sigmoid(excited(module, squeezed))[..., None, None]
+    torch.testing.assert_close(module(x), x * gate, rtol=1e-6, atol=1e-6)  # the indices are listed in float32
+    listed = foveate.create_attention(
+        "se", 6, squeeze="dct", frequencies=[(0, 0), (0, 1), (1, 0)], reduction=2
+    ).double()
+    listed.load_state_dict(module.state_dict())
+    assert torch.equal(listed(x), module(x))
+
+
+def test_se_squeezes_by_the_root_of_the_covariance():
+    x, module = image(2, 4, 9, 8), fresh("se", 4, squeeze="cov", reduction=2)
+    centred = x.flatten(2) - x.flatten(2).mean(2, keepdim=True)
+    values, vectors = torch.linalg.eigh(centred @ centred.transpose(1, 2) / 72)
+    root = vectors @ torch.diag_embed(values.sqrt()) @ vectors.transpose(1, 2)
+    gate = torch.sigmoid(excited(module, root.mean(2)))[..., None, None]
+    torch.testing.assert_close(module(x), x * gate, rtol=1e-3, atol=1e-3)  # five steps towards the root
+
+
+def test_se_squeezes_by_a_pyramid_of_cells():
+    x, module = image(2, 4, 6, 4), fresh("se", 4, squeeze="pyramid", levels=(1, 2), reduction=2)
+    cells = [x, x[..., :3, :2], x[..., :3, 2:], x[..., 3:, :2], x[..., 3:, 2:]]
+    gate = torch.sigmoid(excited(module, torch.cat([cell.mean((2, 3)) for cell in cells], 1)))[..., None, None]
+    torch.testing.assert_close(module(x), x * gate)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"squeeze": "dct", "frequencies": 5}, "multiple of frequencies = 5; got 32 .frequencies=4 would do"),
+        ({"squeeze": "dct", "frequencies": [(0, 1, 2)]}, "lists of 2 indices"),
+        ({"frequencies": 4}, "frequencies belongs to squeeze='dct'; got squeeze='avg'"),
+        ({"squeeze": "pyramid", "levels": (0, 2)}, "levels must be numbers of cells of at least 1"),
+        ({"squeeze": "dct", "levels": (1, 2)}, "levels belongs to squeeze='pyramid'"),
+    ],
+)
+def test_squeezes_that_cannot_be_are_refused(options, message):
+    with pytest.raises(ValueError, match=f"se: .*{message}"):
+        foveate.create_attention("se", 32, **options)
+
+
 @pytest.mark.parametrize("pooling", ["att", "avg"])
 def test_global_context_multiplies_first_and_adds_then(pooling):
     x, module = image(2, 8, 4, 3), fresh("gc", 8, ratio=0.5, pooling=pooling, fusion="both")

@@ -27,6 +27,7 @@ from foveate.explain.cams import METHODS as CAMS
 from foveate.explain.faithfulness import area, imputed
 from foveate.explain.rollout import ROLLOUTS
 from foveate.explaining import METHODS, Explaining
+from foveate.networks import build_network
 from foveate.spec import DataSpec
 
 IMAGE = torch.linspace(-1, 1, 3 * 24 * 24).sin().reshape(3, 24, 24)
@@ -60,7 +61,7 @@ def test_maps_are_held_against_objects():
     assert found["map IoU"][0].item() == pytest.approx(1 / 5)
     assert all(torch.isnan(values[2]) for values in found.values())
     assert localise(maps, objects, tolerance=2)["pointing game"][1] == 1
-    chance = by_chance(objects)
+    chance = by_chance([objects])
     assert chance["pointing game, a random position"] == 0.25
     assert chance["pointing game, the middle of the image"] == 0
     with pytest.raises(ValueError, match="wanted maps and objects"):
@@ -164,7 +165,7 @@ def test_a_network_is_measured_over_images_with_objects():
     batches = [data.test.batch(range(at, at + 10), None) for at in (0, 10)]
     how = Explaining(curves=True, sanity=12)
     found = measure(model, batches, how)
-    assert set(found.items) == {metric.name for metric in how.metrics}
+    assert set(found.items) == {metric.name for metric in how.metrics()}
     assert found.numbers.tolist() == list(range(20))
     assert found.layers == ("layer3",)
     assert all(len(values) == 20 for values in found.items.values())
@@ -175,6 +176,22 @@ def test_a_network_is_measured_over_images_with_objects():
     with pytest.raises(ValueError, match="masks or boxes"):
         measure(model, [without], how)
     assert (*CAMS, *ROLLOUTS) == METHODS
+
+
+def test_of_a_detector_the_map_of_the_best_box_is_measured():
+    data = open_data(DataSpec(kind="digit_boxes", size=64, train_items=2, test_items=3))
+    name = "torchvision:ssdlite320_mobilenet_v3_large"
+    model = build_network(name, num_classes=11, size=64, score_thresh=1e-4).eval()
+    how = Explaining()
+    found = measure(model, [data.test.batch([0, 1], None), data.test.batch([2], None)], how)
+    assert set(found.items) == {metric.name for metric in how.metrics(detects=True)}
+    there = [len(target["boxes"]) > 0 for target in data.test.batch(range(3), None).targets["boxes"]]
+    assert 0 < sum(there) < 3
+    assert all(np.isfinite(values).tolist() == there for values in found.items.values())
+    assert found.items["coverage"][there].max() == 0  # of an untrained detector no gradient is left on its maps
+    assert len(found.layers) > 1
+    silent = build_network(name, num_classes=11, size=64, score_thresh=0.99).eval()
+    assert np.isnan(measure(silent, [data.test.batch([0], None)], how).items["coverage"]).all()
 
 
 def test_photos_with_boxes_are_a_set_to_classify(shared):

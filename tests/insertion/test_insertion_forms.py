@@ -161,6 +161,12 @@ def test_a_replaced_module_is_bypassed() -> None:
     assert sk(x).shape == plain(x).shape
     assert sk.branches[0][0].groups == conv.groups  # type: ignore[union-attr,index]
     assert "layer2.0.conv2.weight" in model.state_dict()
+    insert(model, "sk", at="layer3.0.conv2", replace=True, example=X, kernels=((3, 1), (5, 1)), groups="depthwise")
+    listed = dict(inserted(model))["layer3.0.conv2"].branches
+    assert [(one[0].kernel_size, one[0].stride, one[0].groups) for one in listed] == [  # type: ignore[union-attr,index]
+        ((3, 3), (2, 2), 256),
+        ((5, 5), (2, 2), 256),
+    ]
 
 
 def test_a_replacement_of_the_users_own() -> None:

@@ -1,5 +1,6 @@
 """The page in Chinese: every text of it stands in the catalogue, and names stay as they are."""
 
+import json
 import re
 from dataclasses import replace
 from html import unescape
@@ -8,11 +9,23 @@ import pytest
 from report_studies import PIXEL, STUDIES, make_summary
 from test_report import Reader
 
+from foveate.published import Published
 from foveate.report import write_report
 from foveate.report.languages import FOOT, catalogue, translated
 from foveate.report.page import names_of, page
 from foveate.spec import Metric
-from foveate.summary import AttentionFound, ClassFound, Span, Summary, arm_details
+from foveate.study.analyse.null_check import null_check
+from foveate.study.tuning import tuning
+from foveate.summary import AttentionFound, ClassFound, Score, Span, Summary, arm_details
+from foveate.summary.robustness import corrupted_row, corrupted_scores
+
+NOTES = [
+    "maps that know nothing reach: pointing game, a random position 6.9 %; energy inside, a map without structure "
+    "6.9 %",
+    "se: one hidden unit at 3 of 9 sites, of 16 channels; a gate whose only unit is off for every item gets no "
+    "gradient (reduction = 4 gives it 4)",
+    "the strength of an identity start, 0 at first, has the learning rate 0.1: se",
+]
 
 
 def whole() -> Summary:
@@ -21,7 +34,8 @@ def whole() -> Summary:
     case = {"sort": "gained", "item": "7.png", "plain": 0.0, "variant": 1.0, "picture": PIXEL}
     gallery = {"se": [case, case | {"sort": "lost"}, case | {"sort": "right"}, case | {"sort": "wrong"}]}
     usual = make_summary({"se": 0.01}, roofs=roofs, gallery=gallery, examples={"se": [PIXEL]}, items=20)
-    run = {"confused": ["ant", "bee"], "confusion": [[3, 1], [0, 4]], "curves": {}, "findings": []}
+    run = {"confused": ["ant", "bee"], "confusion": [[3, 1], [0, 4]], "findings": []}
+    run["curves"] = {name: [1 - step / 100 for step in range(101)] for name in ("ant", "bee")}
     state = AttentionFound(
         3, 3, Span(0.1, 0.1, 0.2), Span(0.5, 0.1, 0.9), 9, 1, 20, 2, 0.25, False, "0.1 (0.1 to 0.2)", ""
     )
@@ -29,19 +43,37 @@ def whole() -> Summary:
         replace(
             arm,
             attention=state if arm.label == "se" else None,
-            cost=replace(arm.cost, bytes_moved=10**7, elementwise=10**6, reductions=10**5),
+            cost=replace(arm.cost, bytes_moved=10**7, elementwise=10**6, reductions=10**5, activation_bytes=10**7),
         )
         for arm in usual.arms
     ]
     se = usual.arm("se")
     assert se.score is not None
     assert se.against_plain is not None
+    runs = {
+        f"{arm.label} {lr}": {"arm": arm.label, "seed": 0, "state": "done", "spec": json.dumps({"train": {"lr": lr}})}
+        for arm in arms
+        for lr in (0.01, 0.1)
+    }
+    scores = {key: 0.5 + place / 100 for place, key in enumerate(runs)}
     by_class = ClassFound("ant", Metric("recall"), {"none": se.score, "se": se.score}, {"se": se.against_plain})
     return replace(
         usual,
         arms=tuple(arms),
+        published=Published(
+            source="Some paper, Table 1",
+            setting="its network on its data",
+            columns=("top-1 error, %", "parameters, M"),
+            rows={"none": (24.56, 25.6), "se": (23.14,)},
+            note="Its own words, of its own.",
+        ),
         by_class=(by_class,),
         details=(arm_details("none", {0: run}), arm_details("se", {0: run})),
+        corrupted=corrupted_scores(usual.metric, [Score("se", 0, corrupted_row("accuracy", "motion_blur", 3), 0.5)]),
+        tuning=tuning(["lr"], runs, scores, usual.metric, 1000),
+        null_check=null_check([0.5 + run / 100 for run in range(40)]),
+        about=usual.about
+        | {"notes": NOTES, "chance": {"accuracy": 0.1}, "baseline": "always giving the most frequent class"},
     )
 
 
@@ -53,7 +85,20 @@ def test_every_text_of_the_page_has_a_translation(study: str) -> None:
 def test_sections_that_only_some_studies_have_are_translated() -> None:
     summary = whole()
     english = check(summary)
-    for place in ("gallery", "attention", "confusion", "classes", "items", "examples"):
+    for place in (
+        "gallery",
+        "attention",
+        "confusion",
+        "classes",
+        "items",
+        "examples",
+        "tuning",
+        "corrupted",
+        "null-check",
+        "precision-recall",
+        "published",
+        "convergence",
+    ):
         assert f'<h2 id="{place}"' in english
     assert 'aria-labelledby="cost-roofline-title' in english
 

@@ -146,13 +146,14 @@ def test_page_says_it_all_in_order(summary: Summary) -> None:
         "score-latency": any(arm.score and arm.cost.latency_ms for arm in summary.arms),
         "others": len(summary.metrics) > 1,
         "items": any(arm.items for arm in summary.arms),
+        "convergence": any(arm.convergence for arm in summary.arms),
         "learning": bool(summary.curves),
         "examples": bool(summary.about.get("examples")),
         "costs": any(arm.cost.parameters for arm in summary.arms),
         "failed": bool(summary.failed),
     }
-    wanted = ["results", "score-latency", "differences", "others", "items", "learning", "examples", "seeds", "costs"]
-    wanted += ["failed", "again", "definitions"]
+    wanted = ["results", "score-latency", "differences", "others", "items", "convergence", "learning", "examples"]
+    wanted += ["seeds", "costs", "failed", "again", "definitions"]
     assert heads == [head for head in wanted if there.get(head, True)]
     for text in (summary.answer.question, summary.answer.text, summary.seeds_can_show.text, summary.setting.name):
         assert text in read.seen

@@ -209,7 +209,7 @@ def test_one_worse_among_others_is_no_detectable_help() -> None:
     found = study_of({"none": PLAIN[:5], "se": worse, "eca": plus([0.01, -0.01, 0.02, 0.0, -0.02])}).summary.answer
     assert found.short == "Not detectably"
     assert found.text.startswith("se is worse than the plain network: −5.3 points")
-    assert found.text.endswith("No other variant is detectably better.")
+    assert found.text.endswith("No variant is detectably better.")
 
 
 @pytest.mark.parametrize("metric", [RATE, ERROR], ids=["higher", "lower"])

@@ -9,9 +9,10 @@ from scipy import stats
 from typer.testing import CliRunner
 
 from foveate.cli import app
-from foveate.report import critical_difference_drawing, write_across
+from foveate.report import critical_difference_drawing, write_across, write_beside
+from foveate.report.languages import FOOT, catalogue
 from foveate.spec import Metric
-from foveate.study.analyse import across, analyse
+from foveate.study.analyse import across, analyse, not_ranked
 from foveate.study.analyse.datasets import critical_difference, friedman_p, groups_alike, mean_ranks, random_effect
 from foveate.summary import Across, Arm, Failure, Score, Setting, Summary
 
@@ -143,6 +144,18 @@ def test_what_does_not_fit_is_one_line() -> None:
         ValueError, match="wanted one metric, of one unit and direction, for all data sets; got 'accuracy'"
     ):
         across({"a": one.datasets["set 0"], "b": other.datasets["set 0"]})
+
+
+def test_studies_with_nothing_in_common_stand_side_by_side(tmp_path: Path) -> None:
+    one, two = judged({"se": [0.0] * 2}, 2), judged({"eca": [0.0] * 2}, 2, Metric("error", unit="px", better="lower"))
+    studies = {"a": one.datasets["set 0"], "b": two.datasets["set 0"]}
+    why = not_ranked(studies)
+    assert "got 'accuracy' in a and 'error' in b" in why
+    page = write_beside(studies, why, tmp_path, "zh").read_text(encoding="utf-8")
+    assert "2 项研究并列" in page
+    assert all(f'href="{name}/index.html"' in page and (tmp_path / name / "index.html").is_file() for name in studies)
+    assert "error" in page
+    assert catalogue("zh").exact[FOOT] not in page
 
 
 def test_the_page_has_the_picture_and_each_data_set(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from foveate.explaining import Explaining
 from foveate.items import read_items
 from foveate.spec import DataSpec
 from foveate.study import summarise
+from foveate.study.gallery import draw_gallery
 from foveate.study_file import check_study, read_study, study_toml
 
 
@@ -127,6 +128,25 @@ def test_mistakes_in_the_table_are_named(tmp_path):
         check_study({"explain": {"method": "gradcan"}})
     with pytest.raises(ValueError, match=r"unknown key 'explain.treshold'; did you mean 'threshold'"):
         check_study({"explain": {"treshold": 0.3}})
-    study = small("se", explain=Explaining(), task="detection", data=DataSpec(kind="digit_boxes", train_items=2))
-    with pytest.raises(ValueError, match="explain: wanted a task on images that gives classes"):
+    study = small("se", explain=Explaining(curves=True), task="detection", data=DataSpec(kind="digit_boxes"))
+    with pytest.raises(ValueError, match="explain.curves: they follow the probability of a class"):
         run(study, tmp_path / "study")
+
+
+@pytest.mark.slow
+def test_detectors_are_explained_in_a_study_and_have_a_gallery(tmp_path):
+    options = {"size": 64, "score_thresh": 1e-4}
+    study = small(
+        {"attention": "se", "at": "head"},
+        network="torchvision:ssdlite320_mobilenet_v3_large",
+        network_options=options,
+        task="detection",
+        data=DataSpec(kind="digit_boxes", size=64, train_items=24, test_items=8),
+        explain=Explaining(),
+    )
+    summary = run(study, tmp_path / "study")
+    assert 0 <= summary.arms[1].estimates["coverage"].mean <= 1
+    (cases,) = draw_gallery(tmp_path / "study", summary).values()
+    assert {case["sort"] for case in cases} >= {"right", "wrong"}
+    with Image.open(cases[0]["picture"]) as drawn:
+        assert drawn.width > 4 * 160  # both answers, both maps, gates

@@ -3,7 +3,7 @@
 Typed rows in, one `foveate.summary.Summary` out; nothing is run or written, and only files of item scores are read.
 """
 
-from foveate.study.analyse.datasets import across
+from foveate.study.analyse.datasets import across, not_ranked
 from foveate.study.analyse.inference import holm, sign_flip_p
 from foveate.study.analyse.intervals import paired, t_interval
 from foveate.study.analyse.planner import what_seeds_can_show
@@ -16,6 +16,7 @@ __all__ = [
     "decided",
     "holm",
     "next_look",
+    "not_ranked",
     "paired",
     "sign_flip_p",
     "t_interval",

@@ -172,7 +172,7 @@ class _Writer:
             return "Undecided", " ".join(filter(None, [head, text, alike, unseen_]))
         if head:
             return "Not detectably", " ".join(
-                filter(None, [head, alike, "No other variant is detectably better." if told else ""])
+                filter(None, [head, alike, "No variant is detectably better." if told else ""])
             )
         count = len(self.judged)
         none = f"None of the {count} variants differs" if count > 1 else f"{told[0].label} does not differ"

@@ -18,7 +18,10 @@ def cost_change(ours: Cost | None, base: Cost | None) -> CostChange:
         return CostChange()
     parameters, parameters_percent = _added(ours.parameters, base.parameters)
     macs, macs_percent = _added(ours.macs, base.macs)
+    activations, activations_percent = _added(ours.activation_bytes, base.activation_bytes)
     return CostChange(
+        activations=activations,
+        activations_percent=activations_percent,
         parameters=parameters,
         parameters_percent=parameters_percent,
         macs=macs,

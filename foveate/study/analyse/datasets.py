@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from foveate.spec import Metric
 from foveate.study.analyse import inference
 from foveate.study.analyse.inference import FIRST_LOOK, TOO_FEW, Array
+from foveate.study.analyse.moderation import moderation
 from foveate.study.analyse.words import REFERENCE, listed
 from foveate.summary import ALPHA, Across, Answer, Effect, Margin, RankedArm, Summary, Verdict, signed
 
@@ -127,27 +128,40 @@ def groups_alike(ranks: Sequence[float], difference: float) -> list[tuple[int, i
     return found
 
 
+def not_ranked(datasets: Mapping[str, Summary]) -> str:
+    """Why the arms of these studies cannot be ranked together; "": they can."""
+    if len(datasets) < 2:
+        return f"wanted two data sets or more; got {len(datasets)}"
+    (first_name, first), *others = datasets.items()
+    for name, summary in others:
+        if summary.metric != first.metric:
+            got = f"{first.metric.name!r} in {first_name} and {summary.metric.name!r} in {name}"
+            return f"wanted one metric, of one unit and direction, for all data sets; got {got}"
+        if summary.plain != first.plain:
+            return f"wanted one reference for all; got {first.plain!r} in {first_name}, {summary.plain!r} in {name}"
+    _, labels = _finished(datasets)
+    if first.plain not in labels or len(labels) < 2:
+        return f"wanted {first.plain!r} and a variant with finished runs on every data set; got {labels or 'none'}"
+    return ""
+
+
+def _finished(datasets: Mapping[str, Summary]) -> tuple[list[set[str]], list[str]]:
+    """Labels of the arms with a score in each study, and those that all have, in the order of the first."""
+    known = [{arm.label for arm in one.arms if arm.kind != "control" and arm.score} for one in datasets.values()]
+    first = next(iter(datasets.values()))
+    return known, [arm.label for arm in first.arms if all(arm.label in one for one in known)]
+
+
 def across(datasets: Mapping[str, Summary]) -> Across:
     """What several data sets say together about the arms that all of them have.
 
     Raises: ValueError: fewer than two data sets, other metrics or references, or no variant that all of them finished.
     """
-    if len(datasets) < 2:
-        raise ValueError(f"wanted two data sets or more; got {len(datasets)}")
-    (first_name, first), *others = datasets.items()
+    if why := not_ranked(datasets):
+        raise ValueError(why)
+    first = next(iter(datasets.values()))
     metric, plain = first.metric, first.plain
-    for name, summary in others:
-        if summary.metric != metric:
-            got = f"{metric.name!r} in {first_name} and {summary.metric.name!r} in {name}"
-            raise ValueError(f"wanted one metric, of one unit and direction, for all data sets; got {got}")
-        if summary.plain != plain:
-            raise ValueError(
-                f"wanted one reference for all; got {plain!r} in {first_name}, {summary.plain!r} in {name}"
-            )
-    known = [{arm.label for arm in one.arms if arm.kind != "control" and arm.score} for one in datasets.values()]
-    labels = [arm.label for arm in first.arms if all(arm.label in one for one in known)]
-    if plain not in labels or len(labels) < 2:
-        raise ValueError(f"wanted {plain!r} and a variant with finished runs on every data set; got {labels or 'none'}")
+    known, labels = _finished(datasets)
     notes = [f"{label} is not on every data set and left out" for label in sorted(set.union(*known) - set(labels))]
     for label in labels:
         lost = [name for name, one in datasets.items() if one.arm(label).failed]
@@ -181,6 +195,7 @@ def across(datasets: Mapping[str, Summary]) -> Across:
         pairs=_pairs(scores, labels),
         notes=tuple(notes),
         answer=_answer(arms, metric, datasets, margin),
+        moderation=tuple(found for label in variants if (found := moderation(datasets, label))),
     )
 
 

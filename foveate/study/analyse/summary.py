@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ from foveate.study.analyse.attention import attention_found, with_attention
 from foveate.study.analyse.beside import Judged
 from foveate.study.analyse.checked import Scores, check_arms, check_label, finished_scores, primary_metric
 from foveate.study.analyse.claims import default_claims
+from foveate.study.analyse.convergence import diverged, with_convergence
 from foveate.study.analyse.costs import cost_change, cost_matches
 from foveate.study.analyse.curves import curves_of
 from foveate.study.analyse.inference import default_margin, look_weight
@@ -120,7 +120,9 @@ def analyse(
     table = _Table(
         setting, metrics, arms, scores, costs or {}, failures, items or {}, groups or {}, ledger, pending, attention
     )
-    summaries, claimed = table.summaries(), table.claimed()
+    step = {"train": about.get("train_items"), "batch": (about.get("latency") or {}).get("batch_size")}
+    summaries = with_convergence(table.summaries(), table.plain, primary, curves, failures, step)
+    claimed = table.claimed()
 
     compared = [one.against_plain for one in summaries if one.kind == "attention" and one.against_plain]
     planner = what_seeds_can_show(
@@ -408,9 +410,8 @@ class _Table:
 
 def _verb(failures: list[Failure], label: str) -> str:
     """How runs of an arm failed: "diverged" where the losses or scores were no numbers."""
-    errors = [failure.error.lower() for failure in failures if failure.label == label]
-    diverged = errors and all(re.search(r"\b(nan|inf|infinite)\b|diverge", error) for error in errors)
-    return "diverged" if diverged else "failed"
+    errors = [failure.error for failure in failures if failure.label == label]
+    return "diverged" if errors and all(map(diverged, errors)) else "failed"
 
 
 def _pooled_sd(compared: list[Comparison]) -> float | None:

@@ -1,0 +1,36 @@
+"""A study of signals from recordings to a page, with attention put into a network of one dimension."""
+
+import numpy as np
+from in_process import run
+
+from foveate.report import write_report
+from foveate.spec import Study
+from foveate.tasks.signal_baselines import SPECTRUM
+from foveate.tasks.signals import OF_RECORDINGS
+
+
+def test_a_study_of_signals_ends_with_the_baselines_and_each_level_on_its_page(tmp_path):
+    for label, period in (("slow", 16), ("fast", 5)):
+        (tmp_path / "tones" / label).mkdir(parents=True)
+        np.save(tmp_path / "tones" / label / "0.npy", np.sin(2 * np.pi * np.arange(1280) / period))
+    study = Study(
+        task="signals",
+        task_options={"class_weights": "balanced"},
+        network="foveate:drsn_plain_1d_6",
+        variants=["none", "drsn_cw"],
+        seeds=2,
+        control="none",
+        metric="accuracy at 0 dB",
+        data={
+            "source": str(tmp_path / "tones"),
+            "options": {"window": 64, "hop": 32, "noise": "pink", "snr_db": [10, 0]},
+        },
+        train={"epochs": 1, "batch_size": 16},
+    )
+    summary = run(study, tmp_path / "out")
+    assert summary.about["further_baselines"][SPECTRUM]["accuracy at +10 dB"] == 1
+    assert [arm.label for arm in summary.arms] == ["none", "drsn_cw"]
+    assert {"accuracy at +10 dB", OF_RECORDINGS} <= {metric.name for metric in summary.metrics}
+    page = write_report(summary, tmp_path / "report").read_text(encoding="utf-8")
+    assert f"Baseline, {SPECTRUM}: " in page
+    assert "without a common sample" in page
