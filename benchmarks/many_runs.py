@@ -32,7 +32,7 @@ from foveate.study import Watcher, run_study, status, summarise
 from foveate.study.executor import WorkerResult
 from foveate.study.folder import RESULTS
 
-NAMES = ("se", "eca", "cbam", "sge", "sa", "ca", "bam", "gc", "scse", "ese")
+NAMES = ("se", "eca", "cbam", "cse", "sse", "scse", "ca", "bam", "gc", "ese")
 TEST_ITEMS = 200
 
 

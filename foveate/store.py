@@ -101,7 +101,9 @@ class Store:
         change = (
             "UPDATE runs SET state = 'running', attempts = attempts + 1, started = ? WHERE key = ? AND state != 'done'"
         )
+        self._db.execute("PRAGMA synchronous=NORMAL")  # a machine that goes out now forgets a start, no result
         self._db.execute(change, (time.time(), key))
+        self._db.execute("PRAGMA synchronous=FULL")
         return self.attempts(key)
 
     def state(self, key: str) -> str:

@@ -149,7 +149,7 @@ def run_study(
         )
     if not (out / STUDY).is_file():
         # mistakes end here, before a folder is made
-        make_plan(study.model_copy(update={"control": "none"}), data, task)
+        make_plan(study.model_copy(update={"control": "none", "seeds": study.seeds[:1]}), data, task)
     try:
         with (
             lock_folder(out, wait=wait, on_wait=watcher.waiting) as check_lock,

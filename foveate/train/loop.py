@@ -44,6 +44,7 @@ from foveate.train.optimizer import make_optimizer
 from foveate.train.ranks import SEED_STEP, Ranks
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 
+SAVING_SHARE = 100  # of the time, a checkpoint at the end of an epoch may take one part
 DRAWN, ATTENDED = 12, 4  # test items drawn at the end, and those with the maps of the attention
 
 OnProgress = Callable[[int, int, float], None]  # (steps done, steps in all, loss)
@@ -73,7 +74,8 @@ def train(
             attention.png.
         on_progress: called with (steps done, steps in all, loss).
         stop: asked after each step; True: a checkpoint is written, and the training stops.
-        checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of each epoch besides.
+        checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of an epoch besides, unless
+            epochs are so short that writing takes more than a hundredth of the time.
 
     Returns: {"metrics": [{"name", "unit", "better", "value"}], "history": [{"epoch", …}], "machine", "versions"}.
     Raises: TrainingStopped: if `stop` said so. TrainingFailed: if the loss or a metric is nan or infinite, or the disk
@@ -129,12 +131,13 @@ class _Loop:
         self.losses: dict[str, list[float]] = defaultdict(list)  # of this epoch's steps so far, by part
         self.seconds, self.started = 0.0, time.monotonic()  # spent before this start; when it began
         self.best_loss, self.best_epoch = math.inf, 0
+        self.tested: Scores | None = None  # scores of the test part after the epoch before
         # dropout and the like: the same draws whatever was drawn for the weights
         torch.manual_seed(run.seed + SEED_STEP * self.ranks.number)
         self._resume()
 
     def run_to_the_end(self) -> dict[str, Any]:
-        saved = time.monotonic()
+        saved, took = time.monotonic(), 0.0
         while self.step < self.steps and not self._stopped_early():
             epoch, first = divmod(self.step, self.batches_an_epoch)
             self._thaw(epoch + 1)
@@ -150,14 +153,14 @@ class _Loop:
                 stopped = self.ranks.any(self.stop(), self.device)
                 due = stopped or self.ranks.any(time.monotonic() - saved > self.checkpoint_s, self.device)
                 if due and self.step % self.batches_an_epoch:
-                    self._save()
-                    saved = time.monotonic()
+                    saved, took = self._save()
                     if stopped:
                         raise TrainingStopped
             self._end_epoch(epoch + 1)
-            self._save()
-            saved = time.monotonic()
-            if self.ranks.any(self.stop(), self.device):
+            stopped = self.ranks.any(self.stop(), self.device)
+            if stopped or self.ranks.any(time.monotonic() - saved >= SAVING_SHARE * took, self.device):
+                saved, took = self._save()
+            if stopped:
                 raise TrainingStopped
         return self.ranks.from_first(self._finish() if self.ranks.number == 0 else {})
 
@@ -230,6 +233,7 @@ class _Loop:
             entry[f"train_{name}"] = math.fsum(values) / len(values)
         part, split = ("test", self.data.test) if self.data.validation is None else ("validation", self.data.validation)
         scores = self._evaluate(split)
+        self.tested = scores if part == "test" else None
         entry |= {f"{part}_{name}": value for name, value in scores.values.items()}
         if self.spec.early_stop:
             if "validation_loss" not in entry:
@@ -253,7 +257,7 @@ class _Loop:
     def _finish(self) -> dict[str, Any]:
         if self.average is not None:
             self.average.put_into(self.model)
-        scores = self._evaluate(self.data.test)
+        scores = self.tested or self._evaluate(self.data.test)  # of the last epoch, with these very weights
         metrics = checked_metrics(self.task, scores)
         if self.data.validation is not None:  # as it was after the last epoch
             last = self.history[-1]
@@ -333,7 +337,9 @@ class _Loop:
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.amp)
 
-    def _save(self) -> None:
+    def _save(self) -> tuple[float, float]:
+        """Write a checkpoint; when that was, and the seconds it took."""
+        began = time.monotonic()
         facts = {
             "step": self.step,
             "history": self.history,
@@ -347,6 +353,8 @@ class _Loop:
             save_checkpoint(
                 self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts, self.average, generators
             )
+        ended = time.monotonic()
+        return ended, ended - began
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
