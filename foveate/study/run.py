@@ -306,7 +306,8 @@ class _Coordinator:
             remember_look(self.store, self.study)
 
     def _jobs(self) -> int:
-        waiting = [run for run in self.plan.runs if self.store.state(run.key) == "todo"]
+        states = self.store.states()
+        waiting = [run for key, run in self.by_key.items() if states[key] == "todo"]
         if not waiting:
             return 1
         found = placement(self.study, self.out, waiting)

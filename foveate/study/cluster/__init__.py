@@ -46,6 +46,9 @@ class Cluster:
                 "control = 'latency' is matched on the machine that plans; wanted --costs-on here, or size or macs"
             )
 
+        if study.fast and self.costs_on != HERE:
+            raise ValueError("fast is chosen on the machine that plans; wanted --costs-on here, or no --fast")
+
     def cpus(self, study: Study) -> int:
         """CPU cores of a run."""
         return self.cpus_per_run or study.train.threads
