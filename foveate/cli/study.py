@@ -305,7 +305,7 @@ def carry_out(
         with progress:
             summary = run_study(
                 study, folder, jobs=jobs, wait=wait, command=command, watcher=progress,
-                executor=cluster or LocalProcesses, mirrors=mirrors,
+                executor=LocalProcesses if cluster is None else cluster, mirrors=mirrors,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = (folder / STUDY).is_file()

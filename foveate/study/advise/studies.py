@@ -105,7 +105,8 @@ class Studies:
         summary = self.carry_out(study.model_copy(update=changes), folder)
         if summary.pending:
             raise RuntimeError(
-                f"{folder} is paused with {len(summary.pending)} runs to do; once it is resumed, the same command goes on"
+                f"{folder} is paused with {len(summary.pending)} runs to do; once it is resumed, the same command "
+                "goes on"
             )
         return summary
 
