@@ -6,12 +6,15 @@ import sys
 
 import numpy as np
 import pytest
+from in_process import run, small
 from made_up_scores import RATE
 
+from foveate.data import open_data
 from foveate.insertion import Site
 from foveate.study.advise import (
     Record,
     Space,
+    Studies,
     given_mechanisms,
     largest_schedule,
     latency_budget,
@@ -23,7 +26,9 @@ from foveate.study.advise import (
 from foveate.study.advise.halving import survivors
 from foveate.study.advise.space import propose
 from foveate.study.analyse import analyse
+from foveate.study_file import read_study
 from foveate.summary import Arm, Cost, Score, Setting, Times
+from foveate.variant import Variant
 
 SPACE = Space({"se": ({}, {"reduction": 4}), "eca": ({},)}, {"at every block": "block", "at every stage": "stage"})
 SEED_SD, ITEM_SD = 0.01, 0.01  # of a score over seeds, which pairs share, and of what is left
@@ -170,6 +175,22 @@ def test_a_search_that_goes_on_proposes_and_measures_nothing_twice(tmp_path):
     assert len(again.measured) == 2, "the first two waves were measured before"
     with pytest.raises(ValueError, match="holds another search .budget: '.5 %' there, '.9 %' now.; use another --out"):
         Record(path, asked | {"budget": "+9 %"})
+
+
+def test_a_rung_is_a_study_on_the_validation_part_and_the_confirmation_one_on_the_test_part(tmp_path):
+    studies = Studies(small(items=40), tmp_path, run)
+    scores = studies.rung(1, [Variant.model_validate("eca")], (4,))
+    assert {label: list(of) for label, of in scores.items()} == {"none": [4], "eca": [4]}
+    first = read_study(tmp_path / "rung-1" / "study.toml")
+    assert (first.data.tested_on, first.data.validation_fraction) == ("validation", 0.1)
+    data = open_data(first.data)
+    whole = open_data(small(items=40).data)
+    assert (len(data.train), len(data.test)) == (30, 10)  # one of each class at least
+    taken = {data.test.name_of(item) for item in range(10)}
+    assert taken <= {whole.train.name_of(item) for item in range(40)}
+    assert any("the test part is not read" in note for note in data.notes)
+    assert studies.confirming.data.tested_on == "test"
+    assert studies.places().keys() >= {"at every block", "at every stage", "at the blocks of stage 1"}
 
 
 def test_optunas_sampler_learns_from_the_rows_and_gives_every_point_once():
