@@ -10,6 +10,7 @@ import typer
 
 import foveate
 from foveate.cli import (
+    advise,
     calibrate,
     compare,
     convert,
@@ -25,6 +26,7 @@ from foveate.cli import (
     refine,
     roofline,
     study,
+    train,
     web,
 )
 from foveate.cli.imports import with_imports
@@ -43,7 +45,9 @@ app.command("show")(inspect.show)
 app.command("draw")(draw.draw)
 app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
+app.command("advise")(advise.advise)
 app.command("compare")(compare.compare)
+app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("convert")(convert.convert)

@@ -196,6 +196,7 @@ def _divided(
             was_checked=True,
             groups=None if belonging is None else belonging[places],
             contents_alike=alike[places],
+            fingerprint=checked.fingerprint,
         )
 
     validation = split(divided["validation"]) if "validation" in divided else None

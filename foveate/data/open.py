@@ -42,7 +42,18 @@ def open_data(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
     """
     data = _opened(spec.model_copy(update={"split": None, "validation_fraction": None}), progress)
     data = _with_a_note_on_groups(data) if spec.split is None else resplit(data, spec.split)
-    return with_validation(data, spec.validation_fraction)
+    data = with_validation(data, spec.validation_fraction)
+    return data if spec.tested_on == "test" else _tested_on_validation(data)
+
+
+def _tested_on_validation(data: Dataset) -> Dataset:
+    """The set with its validation part in place of the test part, which nothing reads."""
+    if data.validation is None:
+        raise ValueError(
+            f'{data.name}: tested_on = "validation" wanted a validation part (validation_fraction); got none'
+        )
+    note = f"tested on the {len(data.validation):,} validation items; the test part is not read"
+    return replace(data, test=data.validation, validation=None, notes=(*data.notes, note))
 
 
 def _with_a_note_on_groups(data: Dataset) -> Dataset:

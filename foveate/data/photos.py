@@ -1,9 +1,11 @@
 """Photos: image files of any size and kind → normalised RGB batches, decoded when a batch needs them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -12,7 +14,8 @@ from torch import Tensor
 from foveate.data.augmentation import uniforms
 from foveate.data.dataset import Batch, Content, Levels, Split
 from foveate.data.decode import read_image
-from foveate.data.transforms import Preprocessing
+from foveate.data.pixel_cache import PixelCache
+from foveate.data.transforms import MEAN, STD, Preprocessing
 
 LEAST_AREA, LEAST_RATIO = 0.25, 3 / 4  # of a random crop
 KEPT_BYTES = 128_000_000
@@ -46,6 +49,9 @@ class Photos(Split):
         was_checked: are they of a study, whose files were all checked? Errors say so, and evaluation, which comes again
             after each epoch, keeps what it decoded, up to 128 MB.
         groups, contents_alike: as `Split` has them.
+        fingerprint: of all names and contents of the set, by which decoded photos are kept on the disk (`PixelCache`);
+            "": they are not. Of training it is the photo as it was decoded, before a part of it is drawn, so that the
+            drawn part is the same with and without; of evaluation it is the square that is shown.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class Photos(Split):
         was_checked: bool = False,
         groups: NDArray[np.str_] | None = None,
         contents_alike: NDArray[np.int64] | None = None,
+        fingerprint: str = "",
     ) -> None:
         self.contents, self.names, self.preprocessing = contents, names, preprocessing
         self.channels, self.was_checked = channels, was_checked
@@ -67,6 +74,10 @@ class Photos(Split):
         side = preprocessing.image_size
         self._room = KEPT_BYTES // (side * side * channels) if was_checked else 0
         self._kept: dict[int, NDArray[np.uint8]] = {}  # what evaluation shows of an item
+        decoder = f"{fingerprint} Pillow {PIL.__version__}"
+        self._decoded = PixelCache(f"{decoder} decoded for {side}") if fingerprint else None
+        shown = replace(preprocessing, mean=MEAN, std=STD)  # which pixels do not depend on
+        self._squares = PixelCache(f"{decoder} {shown!r} {channels}") if fingerprint else None
         self._offset = torch.tensor(preprocessing.mean).view(1, -1, 1, 1) * 255
         self._scale = 1 / (torch.tensor(preprocessing.std).view(1, -1, 1, 1) * 255)
         self.levels = Levels(self._offset.flatten(), self._scale.flatten(), preprocessing.bgr)
@@ -99,25 +110,42 @@ class Photos(Split):
         return self._normalised(np.stack([pixels]))[0]
 
     def _one(self, item: int, draws: NDArray[np.float64] | None) -> NDArray[np.uint8]:
-        if draws is None and item in self._kept:
+        if draws is None:
+            return self._square(item)
+        side = self.preprocessing.image_size
+        kept = None if self._decoded is None else self._decoded.get(self.names[item])
+        if kept is None:
+            image = self._read(item, 4 * side)  # pixels of a JPEG's short side: nothing that is shown is lost
+            if self._decoded is not None:
+                self._decoded.add(self.names[item], np.asarray(image))
+        else:
+            image = Image.fromarray(kept)
+        image = self._coloured(image)
+        box = random_part(image.size, draws)
+        shown = self.preprocessing.in_order(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
+        return shown[:, ::-1] if draws[4] < 0.5 else shown
+
+    def _square(self, item: int) -> NDArray[np.uint8]:
+        """What evaluation shows of an item."""
+        if item in self._kept:
             return self._kept[item]
-        content, side = self.contents[item], self.preprocessing.image_size
-        least = None if draws is None else 4 * side  # pixels of a JPEG's short side: nothing that is shown is lost
+        pixels = None if self._squares is None else self._squares.get(self.names[item])
+        if pixels is None:
+            pixels = np.array(self.preprocessing.pixels(self._coloured(self._read(item, None))))
+            if self._squares is not None:
+                self._squares.add(self.names[item], pixels)
+        if len(self._kept) < self._room:
+            self._kept[item] = pixels
+        return pixels
+
+    def _read(self, item: int, least: int | None) -> Image.Image:
+        content = self.contents[item]
         try:
-            image = read_image(content, least, self.names[item] if isinstance(content, bytes) else "")
+            return read_image(content, least, self.names[item] if isinstance(content, bytes) else "")
         except ValueError as error:
             if not self.was_checked:
                 raise
             raise ValueError(f"{error}; it could be read when the data were checked") from None
-        image = self._coloured(image)
-        if draws is None:
-            pixels = np.array(self.preprocessing.pixels(image))
-            if len(self._kept) < self._room:
-                self._kept[item] = pixels
-            return pixels
-        box = random_part(image.size, draws)
-        shown = self.preprocessing.in_order(image.resize((side, side), Image.Resampling.BILINEAR, box=box))
-        return shown[:, ::-1] if draws[4] < 0.5 else shown
 
     def _coloured(self, image: Image.Image) -> Image.Image:
         return image.convert("L") if self.channels == 1 else image

@@ -4,6 +4,7 @@ Reads the summary and nothing else, so a report can be drawn again for ever with
 """
 
 from foveate.report.across import across_table, critical_difference_drawing, write_across
+from foveate.report.advice import advice_table, write_advice
 from foveate.report.architecture import architecture_drawing
 from foveate.report.beside import beside_table, write_beside
 from foveate.report.costs import costs_csv, costs_picture, costs_table
@@ -16,6 +17,7 @@ from foveate.report.table import terminal_table
 
 __all__ = [
     "across_table",
+    "advice_table",
     "architecture_drawing",
     "beside_table",
     "costs_csv",
@@ -30,6 +32,7 @@ __all__ = [
     "roofline_table",
     "terminal_table",
     "write_across",
+    "write_advice",
     "write_beside",
     "write_experiments",
     "write_picture",

@@ -20,7 +20,7 @@ from foveate.study.analyse.remade import TableReaders
 from foveate.study.predict import with_evaluation
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
-from foveate.train.loop import batches_of, evaluate, parts_for_evaluation
+from foveate.train.evaluation import batches_of, evaluate, parts_for_evaluation
 
 
 @dataclass(frozen=True)

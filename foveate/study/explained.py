@@ -20,7 +20,8 @@ from foveate.networks import is_detector
 from foveate.spec import Run, Study
 from foveate.tasks import Task
 from foveate.train import TrainingFailed
-from foveate.train.loop import batches_of, preserve_process
+from foveate.train.evaluation import batches_of
+from foveate.train.loop import preserve_process
 
 BATCH = 32  # images at a time
 MOST_LOOKED_AT = 2048  # whose objects say what chance reaches

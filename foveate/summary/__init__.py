@@ -4,7 +4,8 @@ Scores and differences are in the metric's own unit, ours minus theirs; times ar
 or `short` is ready to print. None stands for a number that does not exist.
 """
 
-from foveate.summary.across import Across, Effect, RankedArm
+from foveate.summary.across import Across, Effect, Moderated, Moderation, RankedArm
+from foveate.summary.advice import Advice, Candidate, Rung
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
 from foveate.summary.convergence import Convergence
 from foveate.summary.details import DETAILS, ArmDetails, arm_details
@@ -60,6 +61,7 @@ __all__ = [
     "NEGLIGIBLE",
     "SCHEMA",
     "Across",
+    "Advice",
     "Answer",
     "Arm",
     "ArmDetails",
@@ -67,6 +69,7 @@ __all__ = [
     "ArmTuning",
     "AttentionFound",
     "AttentionState",
+    "Candidate",
     "Claim",
     "Claimed",
     "ClassFound",
@@ -88,10 +91,13 @@ __all__ = [
     "Logged",
     "Look",
     "Margin",
+    "Moderated",
+    "Moderation",
     "NullCheck",
     "NullRate",
     "RankedArm",
     "Ratio",
+    "Rung",
     "Score",
     "SeedStep",
     "SeedsCanShow",

@@ -361,6 +361,7 @@ def test_a_name_with_a_line_break_is_one_line(folder):
 def test_evaluation_decodes_a_photo_once(folder, monkeypatch):
     from foveate.data import photos as module
 
+    monkeypatch.setenv("FOVEATE_PIXEL_CACHE", "off")
     data = open_data(DataSpec(source=str(folder), size=32))
     decoded, read = [], module.read_image
     monkeypatch.setattr(module, "read_image", lambda *args: decoded.append(args[0]) or read(*args))

@@ -1,0 +1,137 @@
+"""A search's work as studies: a rung is a study in a folder of its own, and so is the confirmation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from foveate.data import open_data
+from foveate.insertion import sites
+from foveate.spec import Study
+from foveate.study.advise.search import Latencies, Scores
+from foveate.study.advise.space import places_of
+from foveate.study.analyse.words import listed
+from foveate.study.checks import check_names
+from foveate.study.executor import Job
+from foveate.study.local import run_alone
+from foveate.study.plan import VALIDATION, Planner, opened_data
+from foveate.study.run import COSTS, LATENCY_BATCH, LATENCY_ROUNDS, study_metrics
+from foveate.summary import Summary, Times
+from foveate.tasks import create_task
+from foveate.variant import PLAIN, At, Variant
+
+CONFIRMATION, LATENCIES = "confirmation", "latencies"  # folders beside rung-1, rung-2, …
+
+
+class Studies:
+    """A `Work`.
+
+    Args:
+        study: network, data, task and training; its variants and seeds are the search's.
+        out: folder of the search.
+        run: carries out a study in a folder.
+        null_check: are the variants copies of the plain network, with seeds of their own?
+
+    Raises: ValueError: what the study names is not there, the data have no validation part and none can be taken from
+        their training part, or the study asks for what a search decides.
+    """
+
+    def __init__(
+        self, study: Study, out: Path, run: Callable[[Study, Path], Summary], *, null_check: bool = False
+    ) -> None:
+        _refuse_the_searchs_own(study)
+        study = check_names(study.model_copy(update={"variants": (Variant(),), "control": "none", "controls": ()}))
+        fraction = study.data.validation_fraction or VALIDATION
+        held = study.data.model_copy(update={"tested_on": "validation", "validation_fraction": fraction})
+        self.searching = study.model_copy(update={"data": held})
+        self.confirming = study.model_copy(update={"data": study.data.model_copy(update={"validation_fraction": None})})
+        self.out, self.carry_out, self.null_check, self.network = out, run, null_check, study.network
+        self.data = open_data(opened_data(self.searching, 0))
+        task = create_task(study.task, self.data, **study.task_options)
+        self.metric = study_metrics(study, task)[0]
+        self.planner = Planner(self.searching, self.data, task)
+        self.planner.check(PLAIN, self.planner.run(Variant()))
+
+    def places(self) -> dict[str, At]:
+        """Where this network can carry attention, in words; empty where it has neither blocks nor stages."""
+        run = self.planner.run(Variant())
+        return places_of(sites(self.planner.build(run).eval(), self.planner.example(run)))
+
+    def latencies(self, variants: Sequence[Variant]) -> Mapping[str, Latencies | str]:
+        found: dict[str, Latencies | str] = {}
+        runs = {PLAIN: self.planner.run(Variant())}
+        for variant in variants:
+            run = self.planner.run(variant)
+            try:
+                self.planner.check(variant.name, run)
+            except ValueError as error:
+                found[variant.name] = str(error).removeprefix(f"variant {variant.name!r}: ")
+            else:
+                runs[variant.name] = run
+        content = {
+            "runs": {label: run.model_dump(mode="json") for label, run in runs.items()},
+            "batch_size": min(LATENCY_BATCH, self.searching.train.batch_size),
+            "repeats": LATENCY_ROUNDS,
+            "budget_s": 1.0 + len(runs),
+        }
+        (self.out / LATENCIES).mkdir(parents=True, exist_ok=True)
+        job = Job(COSTS, "costs", content, self.searching.train.threads)
+        measured = run_alone(self.out / LATENCIES, job, "the latencies could not be measured")
+        for label, cost in measured["costs"].items():
+            found[label] = (
+                Times(**cost.get("latency_ratio", {"median": 1.0, "low": 1.0, "high": 1.0})),
+                Times(**cost["latency_ms"]),
+            )
+        return found
+
+    def rung(self, number: int, variants: Sequence[Variant], seeds: tuple[int, ...]) -> Scores:
+        summary = self._summary(self.searching, f"rung {number}", self.out / f"rung-{number}", variants, seeds)
+        found = {arm.label: dict(arm.score.of_seeds()) for arm in summary.arms if arm.score}
+        if not found.get(PLAIN):
+            failed = listed([f"seed {one.seed}: {one.error}" for one in summary.failed if one.label == PLAIN][:2])
+            raise RuntimeError(f"no training of the plain network ends with a score ({failed})")
+        return self._relabelled(found, variants)
+
+    def confirm(self, variants: Sequence[Variant], seeds: tuple[int, ...]) -> Summary:
+        return self._summary(self.confirming, CONFIRMATION, self.out / CONFIRMATION, variants, seeds)
+
+    def _summary(
+        self, study: Study, name: str, folder: Path, variants: Sequence[Variant], seeds: tuple[int, ...]
+    ) -> Summary:
+        changes: dict[str, Any] = {"name": f"{study.name}, {name}", "seeds": seeds}
+        if self.null_check:
+            changes["null_check"] = len(variants) + 1
+        else:
+            changes["variants"] = (Variant(), *variants)
+        summary = self.carry_out(study.model_copy(update=changes), folder)
+        if summary.pending:
+            raise RuntimeError(
+                f"{folder} is paused with {len(summary.pending)} runs to do; once it is resumed, the same command "
+                "goes on"
+            )
+        return summary
+
+    def _relabelled(self, found: dict[str, dict[int, float]], variants: Sequence[Variant]) -> Scores:
+        """By the variants' labels; a study of copies numbers its own."""
+        if not self.null_check:
+            return found
+        own = {variant.name: found.get(f"copy {number}", {}) for number, variant in enumerate(variants, 1)}
+        return {PLAIN: found[PLAIN], **own}
+
+
+def _refuse_the_searchs_own(study: Study) -> None:
+    """Raises: ValueError: the study lists values, stops early, or divides its data anew with each seed."""
+    reasons = {
+        "a list of values": bool(study.train.listed),
+        "early_stop": bool(study.train.early_stop),
+        "resplit": study.resplit,
+        "until": study.until is not None,
+        "null_check": study.null_check is not None,
+        "a trainer": study.trainer is not None,
+        'tested_on = "validation"': study.data.tested_on != "test",
+    }
+    for name, given in reasons.items():
+        if given:
+            raise ValueError(
+                f"advise: wanted a study without {name}: candidates are chosen on the validation part and confirmed on "
+                "the test part, all trained alike by the library; got one with it"
+            )
