@@ -118,8 +118,8 @@ class SqueezeExcitation(nn.Module):
         one write for the gate. "cov" takes C²·P + 10·C³ more and, in training, a dozen matrices of C² a
         sample.
     Init: torch's Linear default, as in the PyTorch releases (the Caffe files have none).
-    Raises: ValueError: channels < reduction, an unknown squeeze, excitation or variant, frequencies that do not divide the
-        channels, an option of another squeeze, a map of another rank or width.
+    Raises: ValueError: channels < reduction, an unknown squeeze, excitation or variant, frequencies that do not divide
+        the channels, an option of another squeeze, a map of another rank or width.
     """
 
     def __init__(

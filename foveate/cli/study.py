@@ -24,6 +24,7 @@ from foveate.study_file import check_study, read_study
 
 if TYPE_CHECKING:
     from foveate.study.cluster import Cluster
+    from foveate.study.executor import ExecutorFactory
 
 app = typer.Typer(
     no_args_is_help=True, help="Compare attention mechanisms with paired seeds, intervals and equal-cost controls."
@@ -300,12 +301,13 @@ def carry_out(
 
     check_language(language)
     mirrors = open_mirrors(mirror, folder)
+    executor: "ExecutorFactory" = LocalProcesses if cluster is None else cluster
     progress = Progress(folder, quiet=as_json)
     try:
         with progress:
             summary = run_study(
                 study, folder, jobs=jobs, wait=wait, command=command, watcher=progress,
-                executor=cluster or LocalProcesses, mirrors=mirrors,
+                executor=executor, mirrors=mirrors,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = (folder / STUDY).is_file()
@@ -361,6 +363,14 @@ def report(
     out: Annotated[
         Path | None, typer.Option(help="With several folders: of the page over all. Default: across-report.")
     ] = None,
+    machine: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Latencies on another machine, beside: what docs/examples/measure_elsewhere.py brought back from it, "
+            "or its calibration; again for another.",
+            metavar="FILE",
+        ),
+    ] = None,
     lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -373,6 +383,8 @@ def report(
     from foveate.study.analyse import not_ranked
 
     if len(folders) > 1:
+        if machine:
+            raise ValueError("--machine goes with the folder of one study")
         names = [str(folder) for folder in folders]
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"wanted each folder once; got {twice[0]} twice")
@@ -386,4 +398,8 @@ def report(
     if out is not None:
         raise ValueError("--out goes with several folders; the report of one study lies in its own")
     summary = with_gallery(summarise(folders[0]), folders[0])
+    if machine:
+        from foveate.study.machines import with_machines
+
+        summary = with_machines(summary, folders[0], machine)
     write_and_print(summary, folders[0] / "report", as_json=as_json, language=lang)

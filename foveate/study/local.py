@@ -152,7 +152,7 @@ def run_alone(folder: Path, job: Job, failed: str) -> dict[str, Any]:
     """
     jobs = [job]
     with LocalProcesses(folder) as here:
-        ended = next(here.work(lambda: jobs.pop() if jobs else None, lambda key, news: None))
+        ended = next(here.work(lambda machine="": jobs.pop() if jobs else None, lambda key, news: None))
     if ended.result is None:
         raise RuntimeError(f"{failed}: {ended.error or ended.crash}")
     return ended.result

@@ -35,6 +35,7 @@ from foveate.summary.findings import (
     Tuning,
     Verdict,
 )
+from foveate.summary.machines import MachineFound
 from foveate.summary.robustness import CorruptedScores, corrupted_row, corrupted_scores, is_corrupted_row
 from foveate.summary.rows import (
     Arm,
@@ -90,6 +91,7 @@ __all__ = [
     "Ledger",
     "Logged",
     "Look",
+    "MachineFound",
     "Margin",
     "Moderated",
     "Moderation",

@@ -22,6 +22,7 @@ def quick(monkeypatch):
     monkeypatch.setattr("foveate.study.advise.studies.LATENCY_ROUNDS", 4)
 
 
+@pytest.mark.slow
 def test_a_search_is_studies_in_folders_that_goes_on_and_ends_in_a_sentence(tmp_path, quick):
     with mock.patch("foveate.study.advise.search.mean_gain", lambda gains: 0.01 * len(list(gains))):  # all go on
         found = foveate("advise", *SMALL, "--out", "advice", cwd=tmp_path)
@@ -62,7 +63,7 @@ def test_a_search_is_studies_in_folders_that_goes_on_and_ends_in_a_sentence(tmp_
         (["--attention", "sse_"], "sse"),
         (["--attention", "se:reductoin=4"], "reduction"),
         (["--validation-fraction", "1.5"], "validation_fraction"),
-        (["--train-items", "8", "--test-items", "8"], "to hold out for validation"),
+        (["--train-items", "10", "--test-items", "10"], "to hold out for validation"),
         (["--network", "foveate:resnet9"], "resnet8"),
     ],
 )

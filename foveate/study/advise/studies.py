@@ -104,9 +104,8 @@ class Studies:
             changes["variants"] = (Variant(), *variants)
         summary = self.carry_out(study.model_copy(update=changes), folder)
         if summary.pending:
-            raise RuntimeError(
-                f"{folder} is paused with {len(summary.pending)} runs to do; once it is resumed, the same command goes on"
-            )
+            left = f"{len(summary.pending)} runs to do"
+            raise RuntimeError(f"{folder} is paused with {left}; once it is resumed, the same command goes on")
         return summary
 
     def _relabelled(self, found: dict[str, dict[int, float]], variants: Sequence[Variant]) -> Scores:
