@@ -158,7 +158,9 @@ class _Loop:
                         raise TrainingStopped
             self._end_epoch(epoch + 1)
             stopped = self.ranks.any(self.stop(), self.device)
-            if stopped or self.ranks.any(time.monotonic() - saved >= SAVING_SHARE * took, self.device):
+            if stopped or self.ranks.any(
+                time.monotonic() - saved >= min(self.checkpoint_s, SAVING_SHARE * took), self.device
+            ):
                 saved, took = self._save()
             if stopped:
                 raise TrainingStopped
