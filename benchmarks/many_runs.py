@@ -65,6 +65,7 @@ class Simulated:
 
     measures_costs = True
     workers = 1000
+    span = 100.0  # in which the deaths lie; a run takes about 1
     items = False  # write each run's scores of the test items
     given: ClassVar[Counter] = Counter()
     ended: ClassVar[Counter] = Counter()
@@ -72,7 +73,6 @@ class Simulated:
 
     def __init__(self, folder, jobs):
         self.folder, self.random, self.now = folder, random.Random(0), 0.0
-        self.span = 100.0  # in which the deaths lie; a run takes about 1
         self.dies = {
             worker: self.random.uniform(0, self.span) if worker % 10 == 0 else float("inf")
             for worker in range(self.workers)
@@ -165,7 +165,8 @@ def plan_and_simulate(folder, arms, seeds, workers=1000):
     """{"runs", "plan_s", "plan_peak_mib", "all_s", "deaths", "every_run_done_once"}."""
     Simulated.given, Simulated.ended = Counter(), Counter()
     Simulated.deaths, Simulated.workers, Simulated.items = 0, workers, False
-    watch, began = Planned(), time.perf_counter()
+    Simulated.span = arms * seeds / workers
+    before, watch, began = peak_mib(), Planned(), time.perf_counter()
     run_study(study(arms, seeds), folder, executor=Simulated, watcher=watch)
     everything = time.perf_counter() - began
     states = status(folder)["states"]
@@ -175,6 +176,7 @@ def plan_and_simulate(folder, arms, seeds, workers=1000):
         "workers": workers,
         "plan_s": round(watch.seconds, 1),
         "plan_peak_mib": round(watch.peak_mib),
+        "of_which_imports_mib": round(before),
         "all_s": round(everything, 1),
         "all_peak_mib": round(peak_mib()),
         "deaths": Simulated.deaths,

@@ -8,7 +8,7 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,14 +86,19 @@ class Store:
 
     def plan(self, runs: Iterable[Run]) -> None:
         """Add the runs that are not there yet."""
-        rows = [
-            (run.key, run.arm, run.network, *_insertion_columns(run), run.width, run.seed, run.model_dump_json())
-            for run in runs
-        ]
+        named: list[tuple[str, str, str]] = []
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            for run in runs:
+                key = run.key
+                named.append((run.arm, key, run.arm))
+                yield key, run.arm, run.network, *_insertion_columns(run), run.width, run.seed, run.model_dump_json()
+
         columns = "key, arm, network, attention, site, options, init, width, seed, spec"
         with self._transaction():
-            self._db.executemany(f"INSERT OR IGNORE INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            named = [(row[1], row[0], row[1]) for row in rows]
+            self._db.executemany(
+                f"INSERT OR IGNORE INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows()
+            )
             self._db.executemany("UPDATE runs SET arm = ? WHERE key = ? AND arm != ?", named)
 
     def start(self, key: str) -> int:

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # Ray's 
 def study():
     return Study(
         variants=tuple(Variant.model_validate(name) for name in ("none", "se")),
-        seeds=(0, 1, 2, 3),
+        seeds=(0, 1, 2),
         data=DataSpec(train_items=128, test_items=50),
         train=Training(epochs=60, batch_size=16),
         control="none",
@@ -109,7 +109,7 @@ def kill_one(name, pick, *patterns):
 def compare(folder, unbroken):
     assert ledger(folder) == ledger(unbroken)
     assert weights(folder) == weights(unbroken)
-    assert status(folder)["states"]["done"] == 8
+    assert status(folder)["states"]["done"] == 6
 
 
 def test_on_ray_nothing_is_lost_or_counted_twice_and_the_weights_are_those_of_one_machine(
@@ -143,7 +143,7 @@ def test_on_ray_nothing_is_lost_or_counted_twice_and_the_weights_are_those_of_on
         assert len(killer.kills) == ON_RAY
         assert len(set(killer.kills)) == 3, "every sort of kill"
         compare(tmp_path, unbroken)
-        assert sum(run["attempts"] for run in status(tmp_path)["runs"]) > 8
+        assert sum(run["attempts"] for run in status(tmp_path)["runs"]) > 6
     finally:
         ray.shutdown()
         nodes.shutdown()
