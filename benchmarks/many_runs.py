@@ -32,7 +32,7 @@ from foveate.study import Watcher, run_study, status, summarise
 from foveate.study.executor import WorkerResult
 from foveate.study.folder import RESULTS
 
-NAMES = ("se", "eca", "cbam", "simam", "sge", "sa", "coordatt", "bam", "gc", "scse")
+NAMES = ("se", "eca", "cbam", "sge", "sa", "ca", "bam", "gc", "scse", "ese")
 TEST_ITEMS = 200
 
 

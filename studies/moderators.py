@@ -30,7 +30,8 @@ def main(folder: Path) -> None:
                 "train": base.train.model_copy(update={"epochs": epochs}),
             }
         )
-        print(f"{name}: {run_study(study, folder / name, jobs=1).answer.text}")
+        summary = run_study(study, folder / name, jobs=1)
+        sys.stdout.write(f"{name}: {summary.answer.text}\n")
 
 
 if __name__ == "__main__":

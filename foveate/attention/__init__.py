@@ -5,6 +5,7 @@ from foveate.attention._controls import PositionwiseLayer, Shuffled
 from foveate.attention._hard import has_hard_gates
 from foveate.attention._registry import (
     ATTENTION,
+    DOMAINS,
     LEAST_UNITS,
     Deviation,
     Facts,
@@ -24,6 +25,7 @@ from foveate.registry import UnknownNameError
 
 __all__ = [
     "ATTENTION",
+    "DOMAINS",
     "LEAST_UNITS",
     "Captured",
     "Deviation",

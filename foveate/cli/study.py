@@ -24,6 +24,7 @@ from foveate.study_file import check_study, read_study
 
 if TYPE_CHECKING:
     from foveate.study.cluster import Cluster
+    from foveate.study.executor import ExecutorFactory
 
 app = typer.Typer(
     no_args_is_help=True, help="Compare attention mechanisms with paired seeds, intervals and equal-cost controls."
@@ -300,12 +301,13 @@ def carry_out(
 
     check_language(language)
     mirrors = open_mirrors(mirror, folder)
+    executor: "ExecutorFactory" = LocalProcesses if cluster is None else cluster
     progress = Progress(folder, quiet=as_json)
     try:
         with progress:
             summary = run_study(
                 study, folder, jobs=jobs, wait=wait, command=command, watcher=progress,
-                executor=cluster or LocalProcesses, mirrors=mirrors,
+                executor=executor, mirrors=mirrors,
             )  # fmt: skip
     except KeyboardInterrupt:
         kept = (folder / STUDY).is_file()

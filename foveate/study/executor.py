@@ -49,12 +49,11 @@ class Executor(Protocol):
 
     Leaving the with block, also on an error, ends what still runs; checkpoints stay, and a job that is taken again goes
     on from its own.
-
-    Attributes:
-        measures_costs: does it take the job that measures them? Else they are measured on this machine.
     """
 
-    measures_costs: bool
+    @property
+    def measures_costs(self) -> bool:
+        """Does it take the job that measures the costs? Else they are measured on this machine."""
 
     def __enter__(self) -> "Executor": ...
 

@@ -6,13 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
+from foveate.attention import LEAST_UNITS, attention_facts, list_attention, too_narrow
 from foveate.controls import Control
 from foveate.costs import macs, parameters
 from foveate.data.dataset import TASKS_OF, Batch, Dataset
 from foveate.data.open import AUTO, kind_of
 from foveate.insertion import insertions
 from foveate.networks import is_detector, read_weights, unloaded_tag
+from foveate.registry import is_file_reference
 from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
@@ -48,8 +49,24 @@ class PlannedArm:
     def summary(self) -> Arm:
         """As the analysis takes it."""
         return Arm(
-            self.label, self.kind, self.variant.short(), self.width, self.matches, form=self.form, epochs=self.epochs
+            self.label,
+            self.kind,
+            self.variant.short(),
+            self.width,
+            self.matches,
+            form=self.form,
+            epochs=self.epochs,
+            domain=_domain(self.variant) if self.kind == "attention" else "",
         )
+
+
+def _domain(variant: Variant) -> str:
+    """What the inserted attention works on, and that which an option of the network names."""
+    names = [one.attention for one in variant.insert]
+    own = variant.network_options.get("attention")
+    names += [own] if isinstance(own, str) and own in list_attention() else []
+    facts = [attention_facts(name) for name in names if not is_file_reference(name)]
+    return " + ".join(dict.fromkeys(one.domain for one in facts if one is not None))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ Scores and differences are in the metric's own unit, ours minus theirs; times ar
 or `short` is ready to print. None stands for a number that does not exist.
 """
 
-from foveate.summary.across import Across, Effect, RankedArm
+from foveate.summary.across import Across, Effect, Moderated, Moderation, RankedArm
 from foveate.summary.advice import Advice, Candidate, Rung
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
 from foveate.summary.convergence import Convergence
@@ -91,6 +91,8 @@ __all__ = [
     "Logged",
     "Look",
     "Margin",
+    "Moderated",
+    "Moderation",
     "NullCheck",
     "NullRate",
     "RankedArm",

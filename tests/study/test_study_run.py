@@ -274,14 +274,14 @@ def test_a_job_that_cannot_be_done_says_why(tmp_path, monkeypatch, forked):
 
 def test_a_paused_study_stops_at_a_checkpoint_and_goes_on_from_there(tmp_path):
     class Pauser(Watcher):
-        first: ClassVar = {}
+        first: ClassVar[dict] = {}
 
         def progressed(self, run, step, steps):
             self.first.setdefault((run.key, self.first.get("start", 0)), step)
             if "start" not in self.first and step > 3:
                 set_paused(tmp_path, True)
 
-    pauser, study = Pauser(), small_study(seeds=(0, 1), epochs=40)
+    pauser, study = Pauser(), small_study(seeds=(0, 1), epochs=12)
     paused = run_study(study, tmp_path, jobs=1, watcher=pauser)
     assert len(paused.pending) == 2, "neither the one at work nor the next was carried on"
     assert is_paused(tmp_path)
