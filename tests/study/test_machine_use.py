@@ -6,13 +6,14 @@ import pytest
 from in_process import run, small
 
 from foveate.data import open_data
-from foveate.files import read_json
+from foveate.files import read_json, write_json
 from foveate.spec import Variant
 from foveate.study.local import least_used
 from foveate.study.placement import place
 from foveate.study.plan import Planner
 from foveate.study.speed import SETTINGS, choose, in_words
 from foveate.study.trial import memory_of_runs
+from foveate.study.worker import perform
 from foveate.tasks import create_task
 from foveate.train import TrainingFailed
 
@@ -76,8 +77,15 @@ def test_the_fastest_setting_for_sure_is_chosen_and_compiling_has_to_pay():
     assert "bfloat16 + torch.compile failed: no compiler" in words
 
 
+def timed(folder, content):
+    """The job in this process."""
+    write_json(folder / "trial.json", content)
+    return perform(folder)
+
+
 def test_a_fast_study_measures_once_trains_every_arm_alike_and_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("foveate.study.speed.SETTINGS", SETTINGS[:2])
+    monkeypatch.setattr("foveate.study.speed.run_alone", lambda folder, job, failed: timed(tmp_path, job.content))
     monkeypatch.setattr(
         "foveate.study.speed.choose", lambda rows, steps: {"channels_last": True} if len(rows) == 2 else {}
     )
