@@ -106,6 +106,24 @@ def kill_one(name, pick, *patterns):
     return kill
 
 
+def three_machines():
+    """A cluster of Ray's, its head for the coordinator alone; a machine under load may fail to start it."""
+    from ray.cluster_utils import Cluster as Nodes
+
+    for attempt in range(4):
+        nodes = None
+        try:
+            nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
+            return nodes, [nodes.add_node(num_cpus=1) for _ in range(2)]
+        except Exception:
+            if nodes is not None:
+                nodes.shutdown()
+            if attempt == 3:
+                raise
+            time.sleep(5)
+    raise AssertionError
+
+
 def compare(folder, unbroken):
     assert ledger(folder) == ledger(unbroken)
     assert weights(folder) == weights(unbroken)
@@ -118,11 +136,9 @@ def test_on_ray_nothing_is_lost_or_counted_twice_and_the_weights_are_those_of_on
     for name, value in (("RAY_AUTH_MODE", "disabled"), ("RAY_USAGE_STATS_ENABLED", "0")):
         monkeypatch.setenv(name, value)
     import ray
-    from ray.cluster_utils import Cluster as Nodes
 
-    nodes = Nodes(initialize_head=True, head_node_args={"num_cpus": 0})
+    nodes, there = three_machines()
     try:
-        there = [nodes.add_node(num_cpus=1) for _ in range(2)]
         pick = random.Random(7)
 
         def lose_a_machine():
