@@ -40,6 +40,7 @@ docs: setup
 	$(BIN)/python docs/make_mechanisms.py
 	$(BIN)/python docs/make_reference.py
 	$(BIN)/python docs/make_networks.py
+	$(BIN)/python docs/make_when_not.py
 	$(BIN)/sphinx-build -q -W docs docs/_build
 
 demo: setup

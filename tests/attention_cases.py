@@ -60,6 +60,8 @@ CASES = [
         variants=(
             {},
             {"variant": "paper", "reduction": 4},
+            {"excitation": "tanh"},
+            {"excitation": "relu"},
             *({"squeeze": squeeze} for squeeze in ("max", "avg+max", "std", "gem", "learned")),
             *({"squeeze": squeeze} for squeeze in ("avg+std", "dct", "cov", "pyramid")),
             {"squeeze": "pyramid", "levels": (1, 3), "reduction": 8},

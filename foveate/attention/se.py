@@ -14,6 +14,7 @@ from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.attention._squeezes import cosine_pool, covariance_pool, lowest_frequencies, pyramid_pool
 from foveate.kernels import accumulate_gradient, gate_map, global_pool
 
+EXCITATIONS = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "relu": torch.relu}
 SQUEEZES = ("avg", "max", "avg+max", "std", "avg+std", "gem", "learned", "dct", "cov", "pyramid")
 Frequencies = int | Sequence[Sequence[int]]
 
@@ -106,6 +107,8 @@ class SqueezeExcitation(nn.Module):
             gradients of the last two are estimates. None: soft gates.
         keep: of "topk": how many channels stay on, a whole number or a share between 0 and 1. None: half.
         temperature: of "gumbel", positive. None: 1.
+        excitation: what makes the gate of the second layer's output: "sigmoid" is the paper's; "tanh" and "relu" are
+            those of its ablation, without hard gates.
 
     Its place in a block is an option of the network: `create_network("resnet8", attention="se", placement="pre")`
     takes the paper's "standard", "pre", "post" and "identity".
@@ -115,8 +118,8 @@ class SqueezeExcitation(nn.Module):
         one write for the gate. "cov" takes C²·P + 10·C³ more and keeps the C×C matrices of its five
         steps in training.
     Init: torch's Linear default, as in the PyTorch releases (the Caffe files have none).
-    Raises: ValueError: channels < reduction, an unknown squeeze or variant, frequencies that do not divide the
-        channels, an option of another squeeze, a map of another rank or width.
+    Raises: ValueError: channels < reduction, an unknown squeeze, excitation or variant, frequencies that do not divide
+        the channels, an option of another squeeze, a map of another rank or width.
     """
 
     def __init__(
@@ -133,14 +136,19 @@ class SqueezeExcitation(nn.Module):
         hard: str | None = None,
         keep: float | None = None,
         temperature: float | None = None,
+        excitation: str = "sigmoid",
     ) -> None:
         super().__init__()
         check_dims("se", spatial_dims)
         one_of("se", "squeeze", squeeze, SQUEEZES)
         one_of("se", "variant", variant, ("official", "paper"))
+        one_of("se", "excitation", excitation, tuple(EXCITATIONS))
+        self.excitation = excitation
         bias = variant == "official" if bias is None else bias
         self.spatial_dims, self.squeeze = spatial_dims, squeeze
         self.switch = Switch("se", hard, keep, temperature, among=channels)
+        if hard is not None and excitation != "sigmoid":
+            raise ValueError(f"se: hard goes with excitation='sigmoid'; got excitation={excitation!r}")
         for option, given, of in (("frequencies", frequencies, "dct"), ("levels", levels, "pyramid")):
             if given is not None and squeeze != of:
                 raise ValueError(f"se: {option} belongs to squeeze={of!r}; got squeeze={squeeze!r}")
@@ -167,8 +175,8 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
-        alike = self.squeeze == "avg" and self.switch.hard is None
-        if alike and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
+        paper = (self.squeeze, self.excitation, self.switch.hard) == ("avg", "sigmoid", None)
+        if paper and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
             return y
         over, accumulated = axes(x), accumulate_gradient(x)
         match self.squeeze:
@@ -197,7 +205,7 @@ class SqueezeExcitation(nn.Module):
                 logits = self._excite(covariance_pool(x))
             case "pyramid":
                 logits = self._excite(pyramid_pool(x, self.levels))
-        gate = self.switch(logits)
+        gate = self.switch(logits) if self.excitation == "sigmoid" else EXCITATIONS[self.excitation](logits)
         record(self, channel=gate)
         return gate_map(accumulated, channel=gate)
 

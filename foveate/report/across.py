@@ -11,7 +11,8 @@ from markupsafe import Markup
 from foveate.files import write_whole
 from foveate.report.drawing import Drawing, scale, shorten
 from foveate.report.languages import translated
-from foveate.report.page import environment, names_of, write_report
+from foveate.report.moderation import moderation_drawing
+from foveate.report.page import Figure, environment, names_of, write_report
 from foveate.spec import Metric
 from foveate.summary import Across, RankedArm, signed, to_json
 
@@ -93,7 +94,8 @@ def write_across(found: Across, folder: Path | str, language: str = "en") -> Pat
 
     language: of the pages, as of `write_report`.
 
-    Into `folder`: index.html, mean_ranks.svg and .png, summary.json, and for each data set a folder with its report.
+    Into `folder`: index.html, mean_ranks.svg and .png, gain_of_ARM.svg and .png for each of `found.moderation`,
+    summary.json, and for each data set a folder with its report.
 
     Raises: OSError: the folder cannot be written; it names the file.
     """
@@ -111,9 +113,21 @@ def write_across(found: Across, folder: Path | str, language: str = "en") -> Pat
         "mean_ranks.png": drawing.png(),
         "summary.json": f"{json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)}\n".encode(),
     }
+    slugs = page_folders(one.label for one in found.moderation)
+    moderated = {one.label: moderation_drawing(one, found.metric) for one in found.moderation}
+    for label, picture in moderated.items():
+        files[f"gain_of_{slugs[label]}.svg"] = picture.standalone().encode()
+        files[f"gain_of_{slugs[label]}.png"] = picture.png()
     template = environment().get_template("across.html.j2")
     shown = {arm.label: difference(found.metric, arm) for arm in found.arms}
-    html = template.render(found=found, metric=found.metric, pages=pages, shown=shown, figure=Markup(drawing.inline()))
+    html = template.render(
+        found=found,
+        metric=found.metric,
+        pages=pages,
+        shown=shown,
+        figure=Markup(drawing.inline()),
+        moderated={label: Figure.of(picture) for label, picture in moderated.items()},
+    )
     names = set.union(set(found.datasets), *(names_of(summary) for summary in found.datasets.values()))
     html, _ = translated(html, language, names)
     for file, content in (files | {"index.html": html.encode()}).items():
@@ -142,5 +156,6 @@ def across_table(found: Across) -> "Group":
         f"Two mean ranks differ where they are {found.critical_difference:.2f} or more apart (Nemenyi, 0.05).",
     ]
     notes += [f"Friedman's test of equal ranks: p = {found.friedman_p:.2g}."] if found.friedman_p is not None else []
+    notes += [f"{one.text[0].upper()}{one.text[1:]}." for one in found.moderation]
     notes += [f"Note: {note}." for note in found.notes]
     return Group(head, table, Text("\n" + "\n".join(notes), style="dim"))

@@ -194,6 +194,7 @@ def names_of(summary: Summary) -> set[str]:
         *about,
         *items,
         *errors,
+        *(one.name for one in summary.machines),
         *((*paper.columns, paper.source, paper.setting, paper.note) if paper else ()),
         summary.setting.network,
         summary.setting.name,

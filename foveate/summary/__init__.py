@@ -4,7 +4,7 @@ Scores and differences are in the metric's own unit, ours minus theirs; times ar
 or `short` is ready to print. None stands for a number that does not exist.
 """
 
-from foveate.summary.across import Across, Effect, RankedArm
+from foveate.summary.across import Across, Effect, Moderated, Moderation, RankedArm
 from foveate.summary.advice import Advice, Candidate, Rung
 from foveate.summary.attention import NEGLIGIBLE, AttentionFound, AttentionState, GateState, SiteState, Span
 from foveate.summary.convergence import Convergence
@@ -35,6 +35,7 @@ from foveate.summary.findings import (
     Tuning,
     Verdict,
 )
+from foveate.summary.machines import MachineFound
 from foveate.summary.robustness import CorruptedScores, corrupted_row, corrupted_scores, is_corrupted_row
 from foveate.summary.rows import (
     Arm,
@@ -90,7 +91,10 @@ __all__ = [
     "Ledger",
     "Logged",
     "Look",
+    "MachineFound",
     "Margin",
+    "Moderated",
+    "Moderation",
     "NullCheck",
     "NullRate",
     "RankedArm",

@@ -8,6 +8,7 @@ from foveate.spec import Metric
 from foveate.summary.attention import AttentionFound
 from foveate.summary.convergence import Convergence
 from foveate.summary.details import ArmDetails
+from foveate.summary.machines import MachineFound
 from foveate.summary.robustness import CorruptedScores
 from foveate.summary.rows import Arm, Claim, Cost, Failure, Setting
 
@@ -412,7 +413,7 @@ class Summary:
         corrupted: the scores on corrupted test images; None: nothing was corrupted.
         details: of the arms whose runs kept more than metrics.
         by_class: of a task that has a class for every position: the classes that occur in its held-out items.
-        published: a paper's figures, shown beside.
+        published: a paper's figures, shown beside. machines: latencies on other machines.
     """
 
     schema: int
@@ -438,6 +439,7 @@ class Summary:
     details: tuple[ArmDetails, ...] = ()
     by_class: tuple[ClassFound, ...] = ()
     published: Published | None = None
+    machines: tuple[MachineFound, ...] = ()
 
     def arm(self, label: str) -> ArmSummary:
         """The arm of this label. Raises: KeyError: there is none."""

@@ -16,7 +16,7 @@ from foveate.report.page import names_of, page
 from foveate.spec import Metric
 from foveate.study.analyse.null_check import null_check
 from foveate.study.tuning import tuning
-from foveate.summary import AttentionFound, ClassFound, Score, Span, Summary, arm_details
+from foveate.summary import AttentionFound, ClassFound, MachineFound, Score, Span, Summary, Times, arm_details
 from foveate.summary.robustness import corrupted_row, corrupted_scores
 
 NOTES = [
@@ -67,6 +67,9 @@ def whole() -> Summary:
             rows={"none": (24.56, 25.6), "se": (23.14,)},
             note="Its own words, of its own.",
         ),
+        machines=(
+            MachineFound("A board, some runtime, 1 thread", "measured", {"se": Times(2, 1, 3)}, {"se": 2.0}, 0.5),
+        ),
         by_class=(by_class,),
         details=(arm_details("none", {0: run}), arm_details("se", {0: run})),
         corrupted=corrupted_scores(usual.metric, [Score("se", 0, corrupted_row("accuracy", "motion_blur", 3), 0.5)]),
@@ -97,6 +100,7 @@ def test_sections_that_only_some_studies_have_are_translated() -> None:
         "null-check",
         "precision-recall",
         "published",
+        "machines",
         "convergence",
     ):
         assert f'<h2 id="{place}"' in english

@@ -167,7 +167,8 @@ def _searched(
     scores: Mapping[str, Mapping[int, float]],
     plain_ms: Times | None,
 ) -> Summary | None:
-    """All scores of the search as a summary, for the picture: a latency there is the ratio times that of plain."""
+    """All scores of the search as a summary, for the picture: a latency there is the ratio times that of plain, and the
+    few seeds of a candidate have no interval."""
     trained = [one for one in candidates if scores.get(one.label)]
     if not trained or not scores.get(PLAIN):
         return None
@@ -185,4 +186,9 @@ def _searched(
                 scaled = Times(*(plain_ms.median * part for part in (ratio.median, ratio.low, ratio.high)))
                 costs[one.label] = Cost(latency_ms=scaled, latency_ratio=ratio)
     seeds = tuple(sorted({row.seed for row in rows}))
-    return analyse(Setting("search", network, seeds), [metric], arms, rows, costs=costs)
+    found = analyse(Setting("search", network, seeds), [metric], arms, rows, costs=costs)
+    bare = [
+        dataclasses.replace(arm, score=arm.score and dataclasses.replace(arm.score, low=None, high=None))
+        for arm in found.arms
+    ]
+    return dataclasses.replace(found, arms=tuple(bare))

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from foveate.spec import Metric
 from foveate.study.analyse import inference
 from foveate.study.analyse.inference import FIRST_LOOK, TOO_FEW, Array
+from foveate.study.analyse.moderation import moderation
 from foveate.study.analyse.words import REFERENCE, listed
 from foveate.summary import ALPHA, Across, Answer, Effect, Margin, RankedArm, Summary, Verdict, signed
 
@@ -194,6 +195,7 @@ def across(datasets: Mapping[str, Summary]) -> Across:
         pairs=_pairs(scores, labels),
         notes=tuple(notes),
         answer=_answer(arms, metric, datasets, margin),
+        moderation=tuple(found for label in variants if (found := moderation(datasets, label))),
     )
 
 
