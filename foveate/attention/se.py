@@ -55,7 +55,7 @@ FACTS = Facts(
         Deviation(
             "squeeze 'pyramid' (SPANet)",
             "grids of 1, 2 and 4 cells an axis",
-            "the same",
+            "—",
             "levels=; a cell's channels side by side",
         ),
     ),
@@ -115,8 +115,8 @@ class SqueezeExcitation(nn.Module):
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x.
     Cost: 2·C·h weights (h = C // reduction) and as many multiply-adds a sample; one read for the squeeze, one read and
-        one write for the gate. "cov" takes C²·P + 10·C³ more and, in training, a dozen matrices of C² a
-        sample.
+        one write for the gate. "cov" takes C²·P + 10·C³ more and keeps the C×C matrices of its five
+        steps in training.
     Init: torch's Linear default, as in the PyTorch releases (the Caffe files have none).
     Raises: ValueError: channels < reduction, an unknown squeeze, excitation or variant, frequencies that do not divide
         the channels, an option of another squeeze, a map of another rank or width.
