@@ -114,11 +114,6 @@ def mebibytes(value: float) -> str:
     return f"{value / 2**20:.3g}"
 
 
-def published(value: float) -> str:
-    """A paper's figure with the digits that a study file gives: 24.56 → "24.56"."""
-    return f"{value:,.10g}"
-
-
 def duration(seconds: float | None) -> str:
     """221.4 → "3 min 41 s"."""
     if seconds is None:
