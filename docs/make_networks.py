@@ -52,7 +52,7 @@ keep them, and every command and `foveate.insert` takes them by name:
 
 | network | by name |
 |---|---|
-| AlexNet | `torchvision:alexnet` |
+| AlexNet of 2014, one group (the paper's two are ours above) | `torchvision:alexnet` |
 | VGG | `torchvision:vgg16_bn`, `timm:vgg16_bn` |
 | SqueezeNet | `torchvision:squeezenet1_0` (songhan/SqueezeNet-Deep-Compression's weights: `foveate.official`) |
 | GoogLeNet, Inception v3 | `torchvision:googlenet`, `torchvision:inception_v3` |

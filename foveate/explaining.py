@@ -9,6 +9,8 @@ METHODS = ("gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "rollout"
 POINTING, ENERGY, COVERAGE, IOU = "pointing game", "energy inside", "coverage", "map IoU"
 PROBABILITY = "true class probability"
 DELETION, INSERTION, ROAD = "deletion area", "insertion area", "ROAD area"
+ON_OBJECTS, ON_DISTRACTORS = "let through on objects", "let through on distractors"
+SELECTIVITY = "let through difference"
 SIMILARITY = "similarity to random weights"  # of maps, to those of the network with random weights
 ALIKE = 0.5  # mean rank correlation from which maps of a network with random weights are called alike
 
@@ -24,6 +26,8 @@ class Explaining(Frozen):
         tolerance: pixels by which the maximum may lie beside the object in the pointing game.
         items: the most test images, evenly among them; None: all.
         curves: measure deletion, insertion and ROAD too, which take 30 more passes an image.
+        passing: measure how much of its map each attention lets through on the object and on distractors, of data that
+            have the boxes of these.
         sanity: images whose maps are compared with those of the network with random weights; 0: none. Not of
             detectors: with random weights they find no box.
     """
@@ -34,6 +38,7 @@ class Explaining(Frozen):
     tolerance: int = Field(0, ge=0, le=1000)
     items: int | None = Field(None, ge=2)
     curves: bool = False
+    passing: bool = False
     sanity: int = Field(32, ge=0, le=10_000)
 
     @field_validator("method")
@@ -50,4 +55,6 @@ class Explaining(Frozen):
             return places
         curves = (Metric(DELETION, better="lower"), Metric(INSERTION), Metric(ROAD, better="lower"))
         similar = (Metric(SIMILARITY, "", "neither"),) if self.sanity else ()
-        return (*places, Metric(PROBABILITY), *(curves if self.curves else ()), *similar)
+        through = (Metric(ON_OBJECTS, better="neither"), Metric(ON_DISTRACTORS, better="neither"), Metric(SELECTIVITY))
+        more = (*(curves if self.curves else ()), *(through if self.passing else ()))
+        return (*places, Metric(PROBABILITY), *more, *similar)

@@ -9,7 +9,9 @@ A NumPy archive without pickles:
     :<table>.<column>      (k, …) rows that are no items, such as detections; the column "item" says whose each row is
 """
 
+import functools
 import io
+import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from foveate.files import write_whole
 
 ITEMS = "items.npz"
+SMALL = 2**14  # bytes of a file whose arrays are kept once they are read
 TABLE = ":"  # begins what is no metric
 GROUPS = ":groups"
 ANSWERS = "answers"  # table of a classification: item, true, predicted
@@ -56,39 +59,47 @@ def write_items(
 
 
 def read_items(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]] | None:
-    """Names and scores; None where there is no such file. Raises: ValueError: if it is damaged."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
-            arrays = {name: kept[name] for name in kept.files if not name.startswith(TABLE)}
-        return [str(name) for name in arrays.pop("names")], arrays
-    except FileNotFoundError:
+    """Names and scores, to be read alone; None where there is no such file. Raises: ValueError: if it is damaged."""
+    kept = _read(path)
+    if kept is None:
         return None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: no scores of items ({error})") from None
+    if "names" not in kept:
+        raise ValueError(f"{path}: no scores of items (it holds no names)")
+    arrays = {name: array for name, array in kept.items() if not name.startswith(TABLE) and name != "names"}
+    return kept["names"].tolist(), arrays
 
 
 def read_groups(path: Path) -> dict[str, str]:
-    """Item → what it belongs to; {} where no item belongs to anything, or there is no such file."""
-    try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
-            if GROUPS not in kept.files:
-                return {}
-            return dict(zip(map(str, kept["names"]), map(str, kept[GROUPS]), strict=True))
-    except FileNotFoundError:
-        return {}
+    """Item → what it belongs to; {} where no item belongs to anything, or there is no such file. Raises: as above."""
+    kept = _read(path) or {}
+    return dict(zip(kept["names"].tolist(), kept[GROUPS].tolist(), strict=True)) if GROUPS in kept else {}
 
 
 def read_tables(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
-    """Table → column → values; {} where there is none, or no such file. Raises: ValueError: if it is damaged."""
+    """Table → column → values; {} where there is none, or no such file. Raises: as above."""
     tables: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, array in (_read(path) or {}).items():
+        if name.startswith(TABLE) and name != GROUPS:
+            table, _, column = name.removeprefix(TABLE).partition(".")
+            tables.setdefault(table, {})[column] = array
+    return tables
+
+
+def _read(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Every array of a file; those of small ones are kept, as a report reads each several times."""
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
-            for name in kept.files:
-                if name.startswith(TABLE) and name != GROUPS:
-                    table, _, column = name.removeprefix(TABLE).partition(".")
-                    tables.setdefault(table, {})[column] = kept[name]
+        about = os.stat(path)
+        read = _small if about.st_size <= SMALL else _arrays
+        return read(str(path), about.st_mtime_ns, about.st_size)
     except FileNotFoundError:
-        return {}
+        return None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path}: no scores of items ({error})") from None
-    return tables
+
+
+def _arrays(path: str, changed: int, size: int) -> dict[str, NDArray[Any]]:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
+        return {name: kept[name] for name in kept.files}
+
+
+_small = functools.lru_cache(maxsize=20_000)(_arrays)  # at most as many as 20,000 · SMALL bytes, compressed

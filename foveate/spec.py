@@ -213,6 +213,9 @@ class Study(Frozen):
     published: Published | None = Field(None, description="a paper's figures for the variants; None: none stand beside")
     data: Annotated[DataSpec, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)] = DataSpec()
     train: Training = Training()
+    fast: bool = Field(
+        False, description="bfloat16, channels-last and torch.compile where a few timed steps here say so, for all arms"
+    )
     trainer: str | None = Field(None, description="path.py:function that trains in place of the library's loop")
     trainer_options: Options = Field(default_factory=dict)
     imports: tuple[str, ...] = Field((), max_length=100, description="Python files that register what the study names")

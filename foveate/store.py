@@ -4,10 +4,11 @@ One row a run, one row a run and a metric, one row a run, an epoch and a metric,
 `results` joins runs and metrics: arm, seed, attention, site, options, metric, value, unit, better, machine, versions.
 """
 
+import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,25 +86,43 @@ class Store:
 
     def plan(self, runs: Iterable[Run]) -> None:
         """Add the runs that are not there yet."""
-        rows = [
-            (run.key, run.arm, run.network, *_insertion_columns(run), run.width, run.seed, run.model_dump_json())
-            for run in runs
-        ]
+        named: list[tuple[str, str, str]] = []
+
+        def rows() -> Iterator[tuple[Any, ...]]:
+            for run in runs:
+                key = run.key
+                named.append((run.arm, key, run.arm))
+                yield key, run.arm, run.network, *_insertion_columns(run), run.width, run.seed, run.model_dump_json()
+
         columns = "key, arm, network, attention, site, options, init, width, seed, spec"
-        self._db.executemany(f"INSERT OR IGNORE INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        self._db.executemany("UPDATE runs SET arm = ? WHERE key = ?", [(run.arm, run.key) for run in runs])
+        with self._transaction():
+            self._db.executemany(
+                f"INSERT OR IGNORE INTO runs ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows()
+            )
+            self._db.executemany("UPDATE runs SET arm = ? WHERE key = ? AND arm != ?", named)
 
     def start(self, key: str) -> int:
         """A run begins (again); returns the number of this attempt, 1 for the first."""
         change = (
             "UPDATE runs SET state = 'running', attempts = attempts + 1, started = ? WHERE key = ? AND state != 'done'"
         )
+        self._db.execute("PRAGMA synchronous=NORMAL")  # a machine that goes out now forgets a start, no result
         self._db.execute(change, (time.time(), key))
+        self._db.execute("PRAGMA synchronous=FULL")
         return self.attempts(key)
 
     def state(self, key: str) -> str:
         """'todo', 'running', 'done' or 'failed'."""
         return str(self._db.execute("SELECT state FROM runs WHERE key = ?", (key,)).fetchone()[0])
+
+    def states(self) -> dict[str, str]:
+        """Key → state of every run, in the order planned."""
+        return {row["key"]: row["state"] for row in self._db.execute("SELECT key, state FROM runs ORDER BY rowid")}
+
+    def machines(self) -> dict[int, str]:
+        """Seed → type of machine that its first finished run was trained on."""
+        rows = self._db.execute("SELECT seed, machine FROM runs WHERE state = 'done' ORDER BY rowid DESC")
+        return {row["seed"]: row["machine"] for row in rows}
 
     def attempts(self, key: str) -> int:
         """How often the run was started."""
@@ -152,6 +171,23 @@ class Store:
             self._db.execute("DELETE FROM costs")
             full = [(*row, machine, json.dumps(versions)) for row in rows]
             self._db.executemany("INSERT INTO costs VALUES (?, ?, ?, ?, ?, ?, ?, ?)", full)
+
+    def copy_to(self, path: Path) -> None:
+        """Write all of it to a new file."""
+        with contextlib.closing(sqlite3.connect(path)) as other:
+            self._db.backup(other)
+
+    def add_from(self, path: Path) -> None:
+        """Add the runs of another study's file that are not done here: done there, or else to do."""
+        self._db.execute("ATTACH ? AS other", (str(path),))
+        with self._transaction():
+            new = "key NOT IN (SELECT key FROM main.runs WHERE state = 'done')"
+            self._db.execute(f"CREATE TEMP TABLE added AS SELECT key FROM other.runs WHERE state = 'done' AND {new}")
+            self._db.execute("INSERT OR REPLACE INTO main.runs SELECT * FROM other.runs WHERE key IN added")
+            self._db.execute("INSERT INTO main.metrics SELECT * FROM other.metrics WHERE run IN added")
+            self._db.execute("INSERT INTO main.history SELECT * FROM other.history WHERE run IN added")
+            self._db.execute("INSERT OR IGNORE INTO main.runs SELECT * FROM other.runs")
+        self._db.execute("DETACH other")
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run with its state, in the order planned."""

@@ -21,7 +21,7 @@ from foveate.metric import Frozen
 MOST = 1_000_000  # of any count
 MOST_CHOICES = 64  # combinations of the listed values
 FINE_TUNING_LR = {"sgd": 0.01, "adamw": 1e-4}  # the defaults of a study that starts from weights
-MACHINE = {"device", "threads", "amp", "channels_last"}  # one for a study: its costs are measured with them
+MACHINE = {"device", "threads", "amp", "channels_last", "compile"}  # one for a study: its costs are measured with them
 
 
 class Choices(BaseModel):
@@ -96,6 +96,7 @@ class Training(Choices, Frozen):
     early_stop: int = Field(0, ge=0, le=MOST, description="epochs without a lower loss on the validation part; 0: off")
     amp: bool = False
     channels_last: bool = False
+    compile: bool = Field(False, description="of the training step, by torch.compile")
     device: str = "cpu"
     threads: int = Field(1, ge=1, le=4096, description="CPU threads of one run; part of what makes it repeatable")
 

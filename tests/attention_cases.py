@@ -52,6 +52,8 @@ def near_identity(transformer: nn.Module) -> None:
     last.bias.mul_(0.3).view(transformer.spatial_dims, -1).diagonal().add_(1.0)
 
 
+HARD = ({"hard": "topk"}, {"hard": "straight_through"}, {"hard": "gumbel", "temperature": 0.5})
+
 CASES = [
     Case(
         "se",
@@ -63,13 +65,15 @@ CASES = [
             *({"squeeze": squeeze} for squeeze in ("max", "avg+max", "std", "gem", "learned")),
             *({"squeeze": squeeze} for squeeze in ("avg+std", "dct", "cov", "pyramid")),
             {"squeeze": "pyramid", "levels": (1, 3), "reduction": 8},
+            *HARD,
+            {"hard": "topk", "keep": 5, "squeeze": "max"},
         ),
         golden=("senet__*",),
         maps={"channel": "n c"},
     ),
     Case(
         "eca",
-        variants=({}, {"kernel_size": 5}, {"variant": "paper"}, {"shared": False}, {"kernel_size": 1}),
+        variants=({}, {"kernel_size": 5}, {"variant": "paper"}, {"shared": False}, {"kernel_size": 1}, *HARD),
         golden=("eca__*",),
         maps={"channel": "n c"},
         any_width=True,
@@ -86,6 +90,8 @@ CASES = [
             {"channel": False},
             {"descriptor": "conv", "kernel_size": 3},
             {"descriptor": "bottleneck", "kernel_size": 3},
+            *HARD,
+            {"hard": "topk", "order": "parallel", "keep": 0.25},
         ),
         golden=("cbam__*",),
         train_from=2,
@@ -143,12 +149,12 @@ CASES = [
         any_width=True,
         affinity="channels",
     ),
-    Case("ese", variants=({}, {"variant": "paper"}), maps={"channel": "n c"}),
-    Case("cse", variants=({}, {"reduction": 4, "bias": False}), maps={"channel": "n c"}),
-    Case("sse", variants=({}, {"bias": False}), maps={"spatial": "n *s"}),
+    Case("ese", variants=({}, {"variant": "paper"}, *HARD), maps={"channel": "n c"}),
+    Case("cse", variants=({}, {"reduction": 4, "bias": False}, *HARD), maps={"channel": "n c"}),
+    Case("sse", variants=({}, {"bias": False}, *HARD), maps={"spatial": "n *s"}),
     Case(
         "scse",
-        variants=({}, {"variant": "paper", "reduction": 8}, {"combine": "max", "bias": False}),
+        variants=({}, {"variant": "paper", "reduction": 8}, {"combine": "max", "bias": False}, *HARD),
         golden=("scse_*",),
         maps={"channel": "n c", "spatial": "n *s"},
     ),

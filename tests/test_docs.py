@@ -13,8 +13,8 @@ ROOT = Path(__file__).parents[1]
 
 
 WRITTEN = ("README.md", *(f"docs/{name}.md" for name in (
-    "five_minutes", "my_photos", "segmentation", "detection", "clips", "my_network", "studies", "own_task",
-    "own_trainer", "compression", "compare", "explain",
+    "five_minutes", "my_photos", "segmentation", "detection", "clips", "signals", "my_network", "studies", "own_task",
+    "own_trainer", "compression", "compare", "explain", "advise", "speed", "cluster",
 )))  # fmt: skip
 
 

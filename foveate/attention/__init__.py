@@ -2,8 +2,10 @@
 
 from foveate.attention._capture import Captured, LazyAffinity, capture, record
 from foveate.attention._controls import PositionwiseLayer, Shuffled
+from foveate.attention._hard import has_hard_gates
 from foveate.attention._registry import (
     ATTENTION,
+    DOMAINS,
     LEAST_UNITS,
     Deviation,
     Facts,
@@ -23,6 +25,7 @@ from foveate.registry import UnknownNameError
 
 __all__ = [
     "ATTENTION",
+    "DOMAINS",
     "LEAST_UNITS",
     "Captured",
     "Deviation",
@@ -38,6 +41,7 @@ __all__ = [
     "capture",
     "check_attention_options",
     "create_attention",
+    "has_hard_gates",
     "list_attention",
     "made_by",
     "record",

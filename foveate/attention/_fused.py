@@ -86,8 +86,8 @@ def cbam(module: "ConvolutionalBlockAttention", x: Tensor) -> Tensor | None:
     channel, spatial = module.channel_gate, module.spatial_gate
     if torch.is_grad_enabled() or capturing() or channel is None or spatial is None:
         return None
-    form = module.order, channel.pools, spatial.descriptor, module.spatial_dims
-    if form != ("channel-spatial", ("avg", "max"), "pools", 2):
+    form = module.order, channel.pools, spatial.descriptor, module.spatial_dims, module.switch.hard
+    if form != ("channel-spatial", ("avg", "max"), "pools", 2, None):
         return None
     layers = channel.reduce, channel.expand, spatial.conv, spatial.norm
     if has_hooks(channel, spatial) or not is_plain_layer(*layers):

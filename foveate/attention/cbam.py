@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from foveate.attention import _fused
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import (
     axes,
     batch_norm,
@@ -160,6 +161,11 @@ class ConvolutionalBlockAttention(nn.Module):
         descriptor: input of the spatial gate's convolution: "pools" (the paper's), "conv" (a learned 1×1 map, its
             ablation), or "bottleneck" (1×1 to C // r, k×k, 1×1 with batch norms; practitioners use k = 3).
         variant: "official" (default: biases, batch norm, [max; mean]) or "paper" (none of them, [avg; max]).
+        hard: gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with noise); the
+            gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": how many channels and positions stay on, a share between 0 and 1. None: half. In the order
+            "parallel" the joint gate is switched.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Gates: channel (N, C), spatial (N, *S).
     Cost: 2·C·h weights (h = C // r) and 2·kᵈ; three reads of the map and one write.
@@ -180,6 +186,9 @@ class ConvolutionalBlockAttention(nn.Module):
         spatial: bool = True,
         descriptor: str = "pools",
         variant: str = "official",
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         check_dims("cbam", spatial_dims)
@@ -196,6 +205,7 @@ class ConvolutionalBlockAttention(nn.Module):
         if order == "parallel" and not (channel and spatial):
             raise ValueError("cbam: order='parallel' needs both gates")
         self.spatial_dims, self.order = spatial_dims, order
+        self.switch = Switch("cbam", hard, keep, temperature, among=channels, shares=spatial)
         official = variant == "official"
         self.channel_gate = ChannelGate(channels, reduction, pools, official) if channel else None
         size = odd_kernel("cbam", kernel_size)
@@ -214,10 +224,10 @@ class ConvolutionalBlockAttention(nn.Module):
         """x · channel gate · spatial gate of the channel-gated map, with those of the two gates that are on."""
         by_channel = by_position = None
         if channel and self.channel_gate is not None:
-            by_channel = torch.sigmoid(self.channel_gate(x))
+            by_channel = self.switch(self.channel_gate(x))
             record(self, channel=by_channel)
         if spatial and self.spatial_gate is not None:
-            by_position = torch.sigmoid(self.spatial_gate(x, by_channel)).squeeze(1)
+            by_position = self.switch(self.spatial_gate(x, by_channel)).squeeze(1)
             record(self, spatial=by_position)
         return gate_map(x, channel=by_channel, position=by_position)
 
@@ -233,7 +243,7 @@ class ConvolutionalBlockAttention(nn.Module):
         assert self.channel_gate is not None
         assert self.spatial_gate is not None
         channel, spatial = self.channel_gate(accumulated), self.spatial_gate(accumulated)
-        gate = torch.sigmoid(spread(channel, x) + spatial)
+        gate = self.switch(spread(channel, x) + spatial)
         record(self, channel=torch.sigmoid(channel), spatial=torch.sigmoid(spatial).squeeze(1))
         return x * gate
 

@@ -7,9 +7,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import check_dims, check_map, odd_kernel, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
-from foveate.kernels import convolve_channels
+from foveate.kernels import accumulate_gradient, convolve_channels, gate_map, global_pool
+from foveate.kernels.fused.convolve_channels import neighbour_sums
 
 FACTS = Facts(
     title="ECA-Net: Efficient Channel Attention for Deep Convolutional Neural Networks",
@@ -53,6 +55,10 @@ class EfficientChannelAttention(nn.Module):
         variant: "official" (default: k = 3, the released layer's) or "paper" (k = ψ(C): 5 at 128 … 1280 channels).
             The released checkpoints follow neither: their k is part of their names (such as k3557).
         shared: one kernel for all channels; False gives each channel its own (ECA-NS).
+        hard: gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with noise); the
+            gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": how many channels stay on, a whole number or a share between 0 and 1. None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x.
     Cost: k parameters and C·k multiply-adds a sample; one read for the mean, one read and one write for the gate.
@@ -68,6 +74,9 @@ class EfficientChannelAttention(nn.Module):
         kernel_size: int | None = None,
         variant: str = "official",
         shared: bool = True,
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         check_dims("eca", spatial_dims)
@@ -76,6 +85,7 @@ class EfficientChannelAttention(nn.Module):
             kernel_size = paper_kernel_size(channels) if variant == "paper" else 3
         size = odd_kernel("eca", kernel_size)
         self.spatial_dims, self.kernel_size, self.shared = spatial_dims, size, shared
+        self.switch = Switch("eca", hard, keep, temperature, among=channels)
         bound = 1 / math.sqrt(size)
         self.weight = nn.Parameter(torch.empty(1 if shared else channels, 1, size).uniform_(-bound, bound))
 
@@ -86,9 +96,14 @@ class EfficientChannelAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("eca", x, self.channels, self.spatial_dims, self.weight)
-        y, gate = convolve_channels(x, self.weight)
+        if self.switch.hard is None:
+            y, gate = convolve_channels(x, self.weight)
+            record(self, channel=gate)
+            return y
+        accumulated = accumulate_gradient(x)
+        gate = self.switch(neighbour_sums(global_pool(accumulated, ("mean",))[0], self.weight))
         record(self, channel=gate)
-        return y
+        return gate_map(accumulated, channel=gate)
 
     def extra_repr(self) -> str:
         return (

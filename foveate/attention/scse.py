@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from foveate.attention import _fused
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import check_dims, check_map, conv, hidden_width, one_of, spread
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import AccumulatedMap, accumulate_gradient, gate_map, global_pool
@@ -69,6 +70,10 @@ class ChannelSqueezeExcitation(nn.Module):
         spatial_dims: number of spatial axes, 1, 2 or 3.
         reduction: r, at most `channels`.
         bias: biases of the two layers.
+        hard: gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with noise); the
+            gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": how many channels stay on, a whole number or a share between 0 and 1. None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Gate: channel (N, C).
     Cost: 2·C·h weights (h = C // reduction) and as many multiply-adds a sample.
@@ -76,9 +81,20 @@ class ChannelSqueezeExcitation(nn.Module):
     Raises: ValueError: channels < reduction, a map of another rank or width.
     """
 
-    def __init__(self, channels: int, *, spatial_dims: int = 2, reduction: int = 2, bias: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        spatial_dims: int = 2,
+        reduction: int = 2,
+        bias: bool = True,
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
+    ) -> None:
         super().__init__()
         check_dims("cse", spatial_dims)
+        self.switch = Switch("cse", hard, keep, temperature, among=channels)
         self.spatial_dims = spatial_dims
         width = hidden_width("cse", channels, reduction)
         self.reduce = nn.Linear(channels, width, bias=bias)
@@ -91,11 +107,11 @@ class ChannelSqueezeExcitation(nn.Module):
 
     def gate(self, x: AccumulatedMap) -> Tensor:
         """(N, C), between 0 and 1."""
-        return torch.sigmoid(self.expand(torch.relu(self.reduce(*global_pool(x, ("mean",))))))
+        return self.switch(self.expand(torch.relu(self.reduce(*global_pool(x, ("mean",))))))
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("cse", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
+        if self.switch.hard is None and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
             return y
         accumulated = accumulate_gradient(x)
         gate = self.gate(accumulated)
@@ -116,6 +132,10 @@ class SpatialSqueezeExcitation(nn.Module):
         channels: C of the map.
         spatial_dims: number of spatial axes, 1, 2 or 3.
         bias: bias of the 1×1 convolution.
+        hard: gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with noise); the
+            gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": how many positions stay on, a whole number or a share between 0 and 1. None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Gate: spatial (N, *S).
     Cost: C weights and C multiply-adds a position.
@@ -123,9 +143,19 @@ class SpatialSqueezeExcitation(nn.Module):
     Raises: ValueError: a map of another rank or width.
     """
 
-    def __init__(self, channels: int, *, spatial_dims: int = 2, bias: bool = True) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        spatial_dims: int = 2,
+        bias: bool = True,
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
+    ) -> None:
         super().__init__()
         check_dims("sse", spatial_dims)
+        self.switch = Switch("sse", hard, keep, temperature)
         self.spatial_dims = spatial_dims
         self.conv = conv(spatial_dims)(channels, 1, 1, bias=bias)
 
@@ -136,7 +166,7 @@ class SpatialSqueezeExcitation(nn.Module):
 
     def gate(self, x: Tensor) -> Tensor:
         """(N, 1, *S), between 0 and 1."""
-        return torch.sigmoid(self.conv(x))
+        return self.switch(self.conv(x))
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("sse", x, self.channels, self.spatial_dims, self.conv.weight)
@@ -161,6 +191,10 @@ class ConcurrentSqueezeExcitation(nn.Module):
         combine: "max" (element-wise) or "sum". None: as `variant`.
         bias: biases of all three layers.
         variant: "official" (default: max, as the authors released) or "paper" (sum).
+        hard: gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with noise); the
+            gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": how many channels and positions stay on, a share between 0 and 1. None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Gates: channel (N, C), spatial (N, *S).
     Cost: 2·C·h + C weights (h = C // reduction); 2·C·h multiply-adds a sample and C a position.
@@ -177,6 +211,9 @@ class ConcurrentSqueezeExcitation(nn.Module):
         combine: str | None = None,
         bias: bool = True,
         variant: str = "official",
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         check_dims("scse", spatial_dims)
@@ -187,6 +224,8 @@ class ConcurrentSqueezeExcitation(nn.Module):
         self.combine = combine or ("max" if variant == "official" else "sum")
         self.channel = ChannelSqueezeExcitation(channels, spatial_dims=spatial_dims, reduction=reduction, bias=bias)
         self.spatial = SpatialSqueezeExcitation(channels, spatial_dims=spatial_dims, bias=bias)
+        for gate in (self.channel, self.spatial):
+            gate.switch = Switch("scse", hard, keep, temperature, shares=True)
 
     @property
     def channels(self) -> int:

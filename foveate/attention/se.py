@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from foveate.attention import _fused
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import axes, check_dims, check_groups, check_map, hidden_width, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.attention._squeezes import cosine_pool, covariance_pool, lowest_frequencies, pyramid_pool
@@ -54,7 +55,7 @@ FACTS = Facts(
         Deviation(
             "squeeze 'pyramid' (SPANet)",
             "grids of 1, 2 and 4 cells an axis",
-            "the same",
+            "—",
             "levels=; a cell's channels side by side",
         ),
     ),
@@ -102,16 +103,20 @@ class SqueezeExcitation(nn.Module):
         levels: of "pyramid": cells an axis of each grid. None: (1, 2, 4).
         variant: "official" (default: biases, as released) or "paper" (no biases).
         bias: of the layers; None: as `variant`.
+        hard: gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with noise); the
+            gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": how many channels stay on, a whole number or a share between 0 and 1. None: half.
+        temperature: of "gumbel", positive. None: 1.
         excitation: what makes the gate of the second layer's output: "sigmoid" is the paper's; "tanh" and "relu" are
-            those of its ablation.
+            those of its ablation, without hard gates.
 
     Its place in a block is an option of the network: `create_network("resnet8", attention="se", placement="pre")`
     takes the paper's "standard", "pre", "post" and "identity".
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x.
     Cost: 2·C·h weights (h = C // reduction) and as many multiply-adds a sample; one read for the squeeze, one read and
-        one write for the gate. "cov" takes C²·P + 10·C³ more and, in training, a dozen matrices of C² a
-        sample.
+        one write for the gate. "cov" takes C²·P + 10·C³ more and keeps the C×C matrices of its five
+        steps in training.
     Init: torch's Linear default, as in the PyTorch releases (the Caffe files have none).
     Raises: ValueError: channels < reduction, an unknown squeeze, excitation or variant, frequencies that do not divide
         the channels, an option of another squeeze, a map of another rank or width.
@@ -128,6 +133,9 @@ class SqueezeExcitation(nn.Module):
         levels: Sequence[int] | None = None,
         variant: str = "official",
         bias: bool | None = None,
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
         excitation: str = "sigmoid",
     ) -> None:
         super().__init__()
@@ -138,6 +146,9 @@ class SqueezeExcitation(nn.Module):
         self.excitation = excitation
         bias = variant == "official" if bias is None else bias
         self.spatial_dims, self.squeeze = spatial_dims, squeeze
+        self.switch = Switch("se", hard, keep, temperature, among=channels)
+        if hard is not None and excitation != "sigmoid":
+            raise ValueError(f"se: hard goes with excitation='sigmoid'; got excitation={excitation!r}")
         for option, given, of in (("frequencies", frequencies, "dct"), ("levels", levels, "pyramid")):
             if given is not None and squeeze != of:
                 raise ValueError(f"se: {option} belongs to squeeze={of!r}; got squeeze={squeeze!r}")
@@ -164,7 +175,7 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("se", x, self.channels, self.spatial_dims, self.reduce.weight)
-        paper = (self.squeeze, self.excitation) == ("avg", "sigmoid")
+        paper = (self.squeeze, self.excitation, self.switch.hard) == ("avg", "sigmoid", None)
         if paper and (y := _fused.squeeze_excite(self, x, self.reduce, self.expand)) is not None:
             return y
         over, accumulated = axes(x), accumulate_gradient(x)
@@ -194,7 +205,7 @@ class SqueezeExcitation(nn.Module):
                 logits = self._excite(covariance_pool(x))
             case "pyramid":
                 logits = self._excite(pyramid_pool(x, self.levels))
-        gate = EXCITATIONS[self.excitation](logits)
+        gate = self.switch(logits) if self.excitation == "sigmoid" else EXCITATIONS[self.excitation](logits)
         record(self, channel=gate)
         return gate_map(accumulated, channel=gate)
 

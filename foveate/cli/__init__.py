@@ -26,6 +26,7 @@ from foveate.cli import (
     refine,
     roofline,
     study,
+    train,
     web,
 )
 from foveate.cli.imports import with_imports
@@ -46,6 +47,7 @@ app.command("sites")(inspect.sites)
 app.command("cost")(cost.cost)
 app.command("advise")(advise.advise)
 app.command("compare")(compare.compare)
+app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("explain")(explain.explain)
 app.command("convert")(convert.convert)

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from foveate.cli import parse
-from foveate.cli.imports import given_imports
 from foveate.spec import Study
-from foveate.study_file import check_study, read_study
 
 if TYPE_CHECKING:
     from foveate.study.advise import Space, Studies
@@ -93,7 +91,9 @@ def advise(
     if trials is not None and budget is not None:
         raise ValueError("--trials and --budget: wanted one of them; got both")
     plan = (
-        searching.schedule(trials or 12, **numbers) if budget is None else searching.largest_schedule(budget, **numbers)
+        searching.schedule(12 if trials is None else trials, **numbers)
+        if budget is None
+        else searching.largest_schedule(budget, **numbers)
     )
     if init not in ("paper", "identity", "both"):
         raise ValueError(f"--init: wanted paper, identity or both; got {init!r}")
@@ -107,7 +107,8 @@ def advise(
         "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr, "weight_decay": weight_decay,
         "device": device, "threads": threads,
     }  # fmt: skip
-    study = _study(file, given, source, training)
+    plain: dict[str, Any] = {"variants": ["none"], "control": "none", "controls": (), "compare": ()}
+    study = parse.study(file, given | plain, source, training, where="advise")
     command = shlex.join(["foveate", *sys.argv[1:]])
     work = searching.Studies(study, out, _Running(command, jobs, wait, as_json).run, null_check=null_check)
     space = None if null_check else _space(work, attention, at, init)
@@ -139,17 +140,6 @@ def advise(
     console = Console(width=None if sys.stdout.isatty() else 100)
     console.print(advice_table(found))
     console.print(f"report: {page.resolve()}", soft_wrap=True, highlight=False)
-
-
-def _study(file: Path | None, given: dict[str, Any], source: dict[str, Any], training: dict[str, Any]) -> Study:
-    """The study of the file with the flags that are given, without variants of its own."""
-    content: dict[str, Any] = read_study(file).model_dump(mode="json", exclude_unset=True) if file else {}
-    content |= {key: value for key, value in given.items() if value is not None}
-    for name, flags in (("data", source), ("train", training)):
-        content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
-    content["imports"] = [*content.get("imports", ()), *given_imports()]
-    content |= {"variants": ["none"], "control": "none", "controls": (), "compare": ()}
-    return check_study(content, where=str(file or "advise")).resolved(Path.cwd())
 
 
 def _space(work: "Studies", attention: str | None, at: str | None, init: str) -> "Space":

@@ -288,7 +288,7 @@ def score_classifier(
 
     from foveate.data.reading import read_ahead
     from foveate.tasks import create_task
-    from foveate.train.loop import evaluate as scores_of
+    from foveate.train.evaluation import evaluate as scores_of
 
     model = model.to(device, memory_format=torch.channels_last if channels_last else torch.contiguous_format).eval()
     split, task = data.test, create_task("classification", data)

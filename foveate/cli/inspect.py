@@ -22,17 +22,33 @@ Model = Annotated[
 ]
 
 
-def list_(pattern: Annotated[str, typer.Argument(help="A glob pattern.")] = "*", as_json: Json = False) -> None:
+def list_(
+    pattern: Annotated[str, typer.Argument(help="A glob pattern.")] = "*",
+    domain: Annotated[
+        str | None,
+        typer.Option(
+            help="Only mechanisms that work on this: channel, spatial, mixed (both), kernel, self, transform, temporal."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """List the mechanisms and our own networks by name.
 
-    Example: foveate list 'c*'
+    Example: foveate list --domain mixed
     """
-    from foveate.attention import attention_facts, list_attention
+    from foveate.attention import DOMAINS, attention_facts, list_attention
     from foveate.networks import list_networks
 
-    names, networks = list_attention(pattern), list_networks(pattern)
+    if domain is not None and domain not in DOMAINS:
+        wanted = ", ".join(DOMAINS)
+        raise ValueError(f"--domain: wanted one of {wanted}; got {domain!r}; {nearest(domain, DOMAINS)}")
+    names, networks = list_attention(pattern), [] if domain else list_networks(pattern)
+    if domain:
+        names = [name for name in names if (facts := attention_facts(name)) and facts.domain == domain]
     if not names and not networks:
-        raise LookupError(f"nothing is called {pattern!r}; foveate list shows every name")
+        what = "no mechanism" if domain else "nothing"
+        where = f" that works on {domain}" if domain else ""
+        raise LookupError(f"{what}{where} is called {pattern!r}; foveate list shows every name")
     if as_json:
         typer.echo(json.dumps({"attention": names, "networks": networks}))
         return

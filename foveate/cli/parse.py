@@ -5,7 +5,9 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from foveate.spec import PRETRAINED
+from foveate.cli.imports import given_imports
+from foveate.spec import PRETRAINED, Study
+from foveate.study_file import check_study, read_study
 from foveate.variant import PLAIN
 
 
@@ -103,6 +105,19 @@ def seeds(text: str) -> Any:
     if len(numbers) == 1 and numbers[0] < 1:
         raise ValueError(f"--seeds: wanted 1 or more; got {text}")
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def study(
+    file: Path | None, given: dict[str, Any], source: dict[str, Any], training: dict[str, Any], *, where: str
+) -> Study:
+    """The study of a file, or that of the defaults, with what flags give: of itself, of [data] and of [train]; None is
+    not given. where: the command, for messages."""
+    content: dict[str, Any] = read_study(file).model_dump(mode="json", exclude_unset=True) if file else {}
+    content |= {key: value for key, value in given.items() if value is not None}
+    for name, flags in (("data", source), ("train", training)):
+        content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
+    content["imports"] = [*content.get("imports", ()), *given_imports()]
+    return check_study(content, where=str(file or where)).resolved(Path.cwd())
 
 
 def weights(file: str | Path | None, pretrained: bool) -> str | Path | None:

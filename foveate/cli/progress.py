@@ -72,6 +72,9 @@ class Progress(Watcher):
         else:
             self.bars.add_task("training", total=self.total, completed=done)
 
+    def placed(self, text: str) -> None:
+        self.console.print(f"runs: {text}")
+
     def measuring(self) -> None:
         self.console.print("measuring the costs …")
 

@@ -1,16 +1,16 @@
-"""foveate study run | status | resume | report."""
+"""foveate study run | aa | resume | report, and those of `study_folder`."""
 
 import inspect
-import json
 import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from foveate.cli import parse
+from foveate.cli import cluster as where
+from foveate.cli import parse, study_folder
 from foveate.cli.imports import given_imports
 from foveate.cli.outcome import (
     Language,
@@ -22,11 +22,19 @@ from foveate.cli.outcome import (
 from foveate.spec import Study
 from foveate.study_file import check_study, read_study
 
+if TYPE_CHECKING:
+    from foveate.study.cluster import Cluster
+    from foveate.study.executor import ExecutorFactory
+
 app = typer.Typer(
     no_args_is_help=True, help="Compare attention mechanisms with paired seeds, intervals and equal-cost controls."
 )
+app.command()(study_folder.status)
+app.command()(study_folder.pause)
+app.command()(study_folder.note)
+app.command()(study_folder.merge)
+app.command()(study_folder.export)
 LISTED = "VALUE[,VALUE…]"
-Folder = Annotated[Path, typer.Argument(help="The study's folder.", show_default=False)]
 
 
 @app.command()
@@ -152,8 +160,28 @@ def run(
     device: Annotated[str | None, typer.Option(help="cpu, cuda, …")] = None,
     amp: Annotated[bool | None, typer.Option("--amp/--no-amp", help="bfloat16 autocast.")] = None,
     channels_last: Annotated[bool | None, typer.Option("--channels-last/--no-channels-last")] = None,
+    compile: Annotated[bool | None, typer.Option("--compile/--no-compile", help="torch.compile of the training.")] = (
+        None
+    ),
+    fast: Annotated[
+        bool | None,
+        typer.Option(
+            "--fast",
+            help="bfloat16, channels-last and --compile where a few timed steps on this machine and data say so; one "
+            "choice for all networks, written into the report.",
+        ),
+    ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of one run.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: cores / threads.")] = None,
+    ray: where.RayAddress = None,
+    slurm: where.OnSlurm = False,
+    slurm_cluster: where.SlurmCluster = "slurm",
+    slurm_option: where.SlurmOption = None,
+    slurm_kinds: where.SlurmKinds = None,
+    cpus_per_run: where.CpusPerRun = None,
+    gpus_per_run: where.GpusPerRun = None,
+    costs_on: where.CostsOn = None,
+    mirror: where.Mirrors = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that works in the folder.")] = False,
     lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -168,7 +196,13 @@ def run(
         raise ValueError("--data: wanted 'embedded' or a folder; got an empty text")
     content: dict[str, Any] = read_study(file).model_dump(mode="json", exclude_unset=True) if file else {}
     given: dict[str, Any] = {"until": until, "max_seeds": max_seeds, "resplit": resplit}
-    given |= {"task": task, "network": network, "weights": parse.weights(weights, pretrained), "trainer": trainer}
+    given |= {
+        "fast": fast,
+        "task": task,
+        "network": network,
+        "weights": parse.weights(weights, pretrained),
+        "trainer": trainer,
+    }
     given |= parse.control(control)
     given |= {"seeds": None if seeds is None else parse.seeds(seeds), "metric": parse.metric(metric, better, unit)}
     options = {
@@ -201,6 +235,7 @@ def run(
     }  # fmt: skip
     training = parse.listed(listed) | {
         "early_stop": early_stop, "device": device, "amp": amp, "channels_last": channels_last, "threads": threads,
+        "compile": compile,
     }  # fmt: skip
     for name, flags in (("data", source), ("train", training)):
         content[name] = content.get(name, {}) | {key: value for key, value in flags.items() if value is not None}
@@ -209,10 +244,14 @@ def run(
             raise ValueError("--until and --max-seeds go with variants; a null check has none")
         content |= {"null_check": max(2, len(content["variants"])), "variants": ["none"], "control": "none"}
         content |= {"controls": (), "compare": (), "published": None, "until": None, "max_seeds": None}
-    study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file)
+    cluster = where.cluster(ray, slurm, slurm_cluster, slurm_option, slurm_kinds, cpus_per_run, gpus_per_run, costs_on)
+    study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file, device=cluster is None)
     folder = out or Path(f"{file.stem if file else 'foveate'}{'-aa' if null_check else '' if file else '-study'}")
     command = shlex.join(["foveate", *sys.argv[1:]])
-    carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json, language=lang)
+    carry_out(
+        study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json, language=lang, cluster=cluster,
+        mirror=mirror,
+    )  # fmt: skip
 
 
 def _with_the_flags_of(command: Callable[..., None], but: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -249,32 +288,52 @@ def carry_out(
     command: str,
     as_json: bool = False,
     language: str = "en",
+    cluster: "Cluster | None" = None,
+    mirror: str | None = None,
 ) -> None:
     """Run the study with its progress drawn, write the report, print the table and where the report is."""
     from foveate.cli.progress import Progress
     from foveate.report.languages import check_language
     from foveate.study import run_study
-    from foveate.study.folder import STUDY
+    from foveate.study.folder import STUDY, is_paused
+    from foveate.study.local import LocalProcesses
+    from foveate.study.mirror import open_mirrors
 
     check_language(language)
+    mirrors = open_mirrors(mirror, folder)
+    executor: "ExecutorFactory" = LocalProcesses if cluster is None else cluster
     progress = Progress(folder, quiet=as_json)
     try:
         with progress:
-            summary = run_study(study, folder, jobs=jobs, wait=wait, command=command, watcher=progress)
+            summary = run_study(
+                study, folder, jobs=jobs, wait=wait, command=command, watcher=progress,
+                executor=executor, mirrors=mirrors,
+            )  # fmt: skip
     except KeyboardInterrupt:
         kept = (folder / STUDY).is_file()
         more = f"go on with: foveate study resume {shlex.quote(str(folder))}" if kept else "nothing was made yet"
         typer.echo(f"\nstopped; {more}", err=True)
         raise typer.Exit(1) from None
     write_and_print(with_gallery(summary, folder), folder / "report", as_json=as_json, language=language)
+    if is_paused(folder):
+        typer.echo(f"paused; go on with: foveate study resume {shlex.quote(str(folder))}", err=True)
     if summary.failed:
         raise typer.Exit(1)
 
 
 @app.command()
 def resume(
-    folder: Folder,
+    folder: study_folder.Folder,
     jobs: Annotated[int | None, typer.Option(min=1, help="Runs at a time.")] = None,
+    ray: where.RayAddress = None,
+    slurm: where.OnSlurm = False,
+    slurm_cluster: where.SlurmCluster = "slurm",
+    slurm_option: where.SlurmOption = None,
+    slurm_kinds: where.SlurmKinds = None,
+    cpus_per_run: where.CpusPerRun = None,
+    gpus_per_run: where.GpusPerRun = None,
+    costs_on: where.CostsOn = None,
+    mirror: where.Mirrors = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for another process that works in the folder.")] = False,
     lang: Language = "en",
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
@@ -289,29 +348,11 @@ def resume(
         raise ValueError(f"{folder}: wanted the folder of a study; it holds no {STUDY}")
     command = shlex.join(["foveate", "study", "run", str(folder / STUDY), "--out", str(folder)])
     study = read_study(folder / STUDY)
-    carry_out(study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json, language=lang)
-
-
-@app.command()
-def status(folder: Folder, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
-    """Where a study stands: runs done, running, to do, failed.
-
-    Example: foveate study status foveate-study
-    """
-    from foveate.study.results import status as where
-    from foveate.study.tuning import in_words
-
-    found = where(folder)
-    if as_json:
-        typer.echo(json.dumps(found, indent=1))
-        return
-    typer.echo(", ".join(f"{count} {state}" for state, count in found["states"].items()))
-    for run in found["runs"]:
-        if run["state"] != "done":
-            again = f", attempt {run['attempts']}" if run["attempts"] > 1 else ""
-            why = f": {run['error']}" if run["error"] else ""
-            values = f", {in_words(run['values'])}" if run["values"] else ""
-            typer.echo(f"  {run['state']:8} {run['arm']}, seed {run['seed']}{values}{again}{why}")
+    cluster = where.cluster(ray, slurm, slurm_cluster, slurm_option, slurm_kinds, cpus_per_run, gpus_per_run, costs_on)
+    carry_out(
+        study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json, language=lang, cluster=cluster,
+        mirror=mirror,
+    )  # fmt: skip
 
 
 @app.command()

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from foveate.attention import has_hard_gates
 from foveate.costs.energy import energy_mj
 from foveate.costs.latency import (
     Latency,
@@ -34,6 +35,7 @@ from foveate.counting import (
     count,
     first_samples,
     first_tensor,
+    macs_on_zeros,
     passes,
     skips,
 )
@@ -55,7 +57,9 @@ class Cost:
     peak_mib, train_peak_mib: memory that a pass takes above weights and batch. energy_mj: millijoules of a forward
     pass. inserted_ms: of each inserted module, by its place. skip_bytes: the most that lateral connections keep at one
     time in inference; skip_ratio: the time of a pass in times of one without them, as `foveate.counting.skips` and
-    `passes` define both. What was not measured or cannot be is None; `notes`
+    `passes` define both. zero_macs: multiply-adds of convolutions over channels and positions that are 0 throughout, as
+    hard gates make them, where a network of the run has some (`foveate.counting.macs_on_zeros`); they are computed all
+    the same, and are part of macs. What was not measured or cannot be is None; `notes`
     say why.
     """
 
@@ -71,6 +75,7 @@ class Cost:
     inserted_ms: Mapping[str, Latency] = field(default_factory=dict)
     skip_bytes: int | None = None
     skip_ratio: Latency | None = None
+    zero_macs: int | None = None
     notes: tuple[str, ...] = ()
     times_ms: tuple[float, ...] = field(default=(), repr=False)
 
@@ -103,7 +108,7 @@ class Cost:
         }
         rest = {
             name: getattr(self, name)
-            for name in ("batch_size", "peak_mib", "train_peak_mib", "energy_mj", "skip_bytes")
+            for name in ("batch_size", "peak_mib", "train_peak_mib", "energy_mj", "skip_bytes", "zero_macs")
         }
         if self.latency_ratio is not None:
             slower = "slower" if self.latency_ratio.median > 1 else "faster"
@@ -223,6 +228,7 @@ def costs(
             inside = _inserted_times(placed, given, repeats, budget_s) if modules else {}
             across = {name: skips(model, given) for name, model in placed.items()} if lateral else {}
             apart = _skip_ratios(placed, given, across, repeats, budget_s)
+            hard = any(has_hard_gates(model) for model in placed.values()) and where.type != "meta"
             joules = {name: energy_mj(step, where) for name, step in forward.items()} if energy else {}
         trained: dict[str, list[float]] = {}
         if training:
@@ -247,6 +253,7 @@ def costs(
                 inserted_ms={place: interval_of_a_repeat(ms) for place, ms in inside.get(name, {}).items()},
                 skip_bytes=across[name].bytes if name in across else None,
                 skip_ratio=apart.get(name),
+                zero_macs=macs_on_zeros(placed[name], given) if hard else None,
                 notes=(*checked.get(name, ()), *_notes(counted[name]), *_reasons(peak.get(name, ()), joules.get(name))),
                 times_ms=tuple(times[name]),
             )

@@ -13,6 +13,7 @@ from foveate.counting.rows import Count, Kept, Row, Sums
 from foveate.counting.traffic import storage_of, tensors_in
 from foveate.counting.watch import Watch, count, module_paths, out_of_memory
 from foveate.counting.work import Work, register_operator
+from foveate.counting.zeros import macs_on_zeros
 
 __all__ = [
     "Batch",
@@ -29,6 +30,7 @@ __all__ = [
     "count",
     "first_samples",
     "first_tensor",
+    "macs_on_zeros",
     "module_paths",
     "out_of_memory",
     "passes",

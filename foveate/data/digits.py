@@ -81,7 +81,7 @@ def scenes(n: int, seed: int, image_size: int, split: Part) -> Iterator[Scene]:
         top, left = (int(v) for v in rng.integers(0, image_size - side, 2, endpoint=True))
         target = Piece(np.pad(ink[digit], 1), top, left, side, side, int(rng.integers(140, 255)))
         sources = [int(v) for v in rng.choice(others[label], int(rng.integers(8, 12, endpoint=True)))]
-        clutter = tuple(_cut(rng, ink[source], target, image_size) for source in sources)
+        clutter = tuple(cut(rng, ink[source], target, image_size) for source in sources)
         yield Scene(label, digit, tuple(sources), clutter, target)
 
 
@@ -90,7 +90,7 @@ def _side(rng: np.random.Generator, image_size: int) -> int:
     return int(rng.integers(image_size * 14 // 32, image_size * 25 // 32, endpoint=True))
 
 
-def _cut(rng: np.random.Generator, ink: Ints, target: Piece, image_size: int) -> Piece:
+def cut(rng: np.random.Generator, ink: Ints, target: Piece, image_size: int) -> Piece:
     """A part of a digit, 3 to 5 levels of its 8 on a side, at a scale that digits have; mostly beside the target."""
     height, width = (int(v) for v in rng.integers(3, 5, 2, endpoint=True))
     y, x = int(rng.integers(0, 8 - height, endpoint=True)), int(rng.integers(0, 8 - width, endpoint=True))

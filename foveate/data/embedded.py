@@ -9,6 +9,7 @@ import numpy as np
 
 from foveate.data.dataset import Dataset, Progress, Target, register_data
 from foveate.data.digits import CLASSES, SIDE, SMALLEST, Part, scattered_digits
+from foveate.data.distractors import digits_among
 from foveate.data.in_memory import Samples, in_memory
 from foveate.spec import EMBEDDED, DataSpec
 
@@ -24,14 +25,26 @@ TARGETS = {
 
 
 @register_data(EMBEDDED, recognises=lambda source: source == EMBEDDED)
-def open_embedded(spec: DataSpec, *, progress: Progress | None = None) -> Dataset:
+def open_embedded(
+    spec: DataSpec,
+    *,
+    progress: Progress | None = None,
+    distractors: int | None = None,
+    distractors_are: str = "pieces",
+) -> Dataset:
     """Scattered digits, 32×32 unless `spec.size` says otherwise; train_items and test_items say how many.
 
     Targets: "label", the digit; "mask", its ink; "box", tight around the ink, x1 and y1 just outside it; "centre", the
     middle of that box. The images are drawn in their size, not resized.
 
-    Raises: ValueError: if the source is another, the size is no square of 16 pixels or more, or there are fewer images
-        than classes.
+    Args:
+        spec: of the data.
+        distractors: objects beside the digit in each image, 0 to 32, in place of its usual 8 to 12 pieces of other
+            digits; the target "distractors" is then their boxes. Digits, places and noise do not depend on it.
+        distractors_are: "pieces" of other digits, "letters", or "both" in turn.
+
+    Raises: ValueError: if the source is another, the size is no square of 16 pixels or more, there are fewer images
+        than classes, or an option is out of its range.
     """
     if spec.source != EMBEDDED:
         raise ValueError(f"kind of data {EMBEDDED!r}: wanted source = {EMBEDDED!r}; got {spec.source!r}")
@@ -46,8 +59,10 @@ def open_embedded(spec: DataSpec, *, progress: Progress | None = None) -> Datase
             raise ValueError(
                 f"{option}: wanted at most {MOST_PIXELS // size[0] ** 2:,} images of {size[0]}×{size[0]}; got {count:,}"
             )
-    train = _drawn(counts["train_items"], size[0], "train")
-    test = _drawn(counts["test_items"], size[0], "test")
+    if distractors is None and distractors_are != "pieces":
+        raise ValueError(f"distractors_are: goes with distractors = a number; got {distractors_are!r}")
+    train = _drawn(counts["train_items"], size[0], "train", distractors, distractors_are)
+    test = _drawn(counts["test_items"], size[0], "test", distractors, distractors_are)
     digest = hashlib.sha256()
     for images, targets in (train, test):
         digest.update(images.tobytes() + targets["label"].tobytes())
@@ -55,21 +70,38 @@ def open_embedded(spec: DataSpec, *, progress: Progress | None = None) -> Datase
         spec.model_copy(update={"train_items": None, "test_items": None}),
         train,
         test,
-        TARGETS,
+        TARGETS if not distractors else TARGETS | {"distractors": _boxes_of(distractors)},
         name="scattered digits",
         fingerprint=digest.hexdigest()[:16],
-        content="a handwritten digit among cut pieces of others, with noise",
+        content=_content(distractors, distractors_are),
         shift=size[0] // 16,
         edge="reflect",
         fixed_parts="its test digits are of other writers than its training digits",
     )
 
 
-def _drawn(count: int, side: int, split: Part) -> Samples:
-    made = scattered_digits(count, SEED, side, split)
+def _content(distractors: int | None, kind: str) -> str:
+    if distractors is None:
+        return "a handwritten digit among cut pieces of others, with noise"
+    among = {"pieces": "cut pieces of others", "letters": "letters", "both": "pieces of others and letters"}[kind]
+    return f"a handwritten digit among {distractors} {among}, with noise" if distractors else "a digit, with noise"
+
+
+def _boxes_of(count: int) -> Target:
+    names = tuple(f"{side} of {number}" for number in range(count) for side in ("x0", "y0", "x1", "y1"))
+    return Target("values", names, "px", "boxes")
+
+
+def _drawn(count: int, side: int, split: Part, distractors: int | None, kind: str) -> Samples:
+    if distractors is None:
+        made = scattered_digits(count, SEED, side, split)
+    else:
+        made = digits_among(count, SEED, side, split, distractors=distractors, kind=kind)
     boxes = made["boxes"].astype(np.float32)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     targets = {"label": made["labels"], "mask": made["masks"], "box": boxes, "centre": centres}
+    if distractors:
+        targets["distractors"] = made["distractors"].reshape(count, -1)
     return made["images"][:, None], targets
 
 

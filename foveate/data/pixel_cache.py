@@ -62,7 +62,7 @@ class PixelCache:
                 self._map()
             found = self._pixels[place:end]
             if key not in self._sound:
-                if len(found) != end - place or zlib.crc32(found) != checksum:
+                if len(found) != end - place or zlib.crc32(found.data) != checksum:
                     del self._rows[key]  # a later row of the same name replaces it
                     return None
                 self._sound.add(key)
@@ -81,9 +81,9 @@ class PixelCache:
                     return
                 place = os.fstat(file).st_size
                 self._refuse_too_much(place, content.nbytes)
-                row = ROW.pack(key, place, *content.shape, zlib.crc32(content))
+                row = ROW.pack(key, place, *content.shape, zlib.crc32(content.data))
                 try:
-                    _write(file, memoryview(content).cast("B"))
+                    _write(file, content.data.cast("B"))
                     _write(index, memoryview(row))
                 except OSError:
                     os.ftruncate(file, place)  # no row speaks of what lies behind

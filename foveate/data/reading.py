@@ -10,6 +10,8 @@ from torch import Tensor
 
 from foveate.data.dataset import Batch, Split
 
+MOST_READERS = 8
+
 
 def evaluation_parts(split: Split, items: Sequence[int], size: int, positions: int) -> list[list[int]]:
     """The items in order in parts of items that evaluation gives in one size.
@@ -25,6 +27,19 @@ def evaluation_parts(split: Split, items: Sequence[int], size: int, positions: i
         else:
             parts.append([item])
     return parts
+
+
+def reader_threads(device: torch.device, threads: int, cores: int) -> int:
+    """How many threads read while a training computes: on a CPU as many as compute, beside a GPU up to 8 more.
+
+    The batches do not depend on it.
+
+    Args:
+        device: that computes.
+        threads: of the training, on the CPU.
+        cores: that the process may use.
+    """
+    return threads if device.type == "cpu" else max(threads, min(MOST_READERS, cores - 1))
 
 
 def read_ahead(

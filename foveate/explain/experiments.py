@@ -114,7 +114,12 @@ class ThresholdByNoise:
 
 
 def threshold_by_noise(
-    model: nn.Module, batches: Iterable[Tensor], levels_db: Sequence[float] = NOISE_DB, seed: int = 0
+    model: nn.Module,
+    batches: Iterable[Tensor],
+    levels_db: Sequence[float] = NOISE_DB,
+    seed: int = 0,
+    *,
+    rescaled: bool = False,
 ) -> list[ThresholdByNoise]:
     """The thresholds as white noise is added, from clean inputs to the lowest ratio of signal to noise.
 
@@ -126,6 +131,8 @@ def threshold_by_noise(
         batches: of inputs (N, C, *S).
         levels_db: ratios of the sample's variance to the noise's, in decibels, falling.
         seed: of the noise.
+        rescaled: bring each noisy sample back to its deviation without noise, as data of signals that are scaled window
+            by window have it; thresholds then rise with the share of the noise, not with how loud the sample is.
 
     Raises: ValueError: the network has no thresholds, or fewer than two levels are given.
     """
@@ -133,7 +140,7 @@ def threshold_by_noise(
         raise ValueError(f"levels_db: wanted two or more, falling; got {list(levels_db)}")
     drawn = torch.Generator().manual_seed(seed)
     changes: list[Callable[[Tensor], Tensor]] = [lambda x: x]
-    changes += [partial(_noisy, level_db=level, drawn=drawn) for level in levels_db]
+    changes += [partial(_noisy, level_db=level, drawn=drawn, rescaled=rescaled) for level in levels_db]
     found = _captured(model, batches, "threshold", changes)
     if not found:
         raise ValueError("wanted a network with shrinkage (drsn_cs, drsn_cw); it records no thresholds")
@@ -240,10 +247,11 @@ def _captured(
     return found
 
 
-def _noisy(x: Tensor, level_db: float, drawn: torch.Generator) -> Tensor:
+def _noisy(x: Tensor, level_db: float, drawn: torch.Generator, rescaled: bool) -> Tensor:
     axes = tuple(range(1, x.dim()))
-    deviation = x.std(axes, correction=0, keepdim=True) * 10 ** (-level_db / 20)
-    return x + deviation * torch.randn(x.shape, generator=drawn).to(x)
+    own = x.std(axes, correction=0, keepdim=True)
+    noisy = x + own * 10 ** (-level_db / 20) * torch.randn(x.shape, generator=drawn).to(x)
+    return noisy * (own / noisy.std(axes, correction=0, keepdim=True)) if rescaled else noisy
 
 
 def _no_rise(differences: NDArray[np.float64]) -> float:

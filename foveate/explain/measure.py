@@ -15,6 +15,7 @@ from foveate.explain.faithfulness import area, deletion, insertion, road
 from foveate.explain.layers import Layer, find_layers
 from foveate.explain.localisation import by_chance, localise, mean_interval, object_masks
 from foveate.explain.maps import explain_batch
+from foveate.explain.passing import passing
 from foveate.explain.sanity import randomised, rank_correlations
 from foveate.explain.targets import NoBoxError
 from foveate.explaining import (
@@ -61,7 +62,8 @@ def measure(model: nn.Module, batches: Iterable[Batch], how: Explaining) -> Meas
 
     Args:
         model: a classifier, a network that gives a map of classes, or a detector.
-        batches: with targets "label" or "mask" for the class, and "mask", "boxes" or "box" for the object.
+        batches: with targets "label" or "mask" for the class, and "mask", "boxes" or "box" for the object; with
+            "distractors" where `how.passing` is set.
         how: method, layer, threshold, …
 
     Raises: ValueError: targets without class or object, or as `foveate.explain`.
@@ -93,6 +95,8 @@ def measure(model: nn.Module, batches: Iterable[Batch], how: Explaining) -> Meas
         if how.curves:
             curves = (DELETION, deletion), (INSERTION, insertion), (ROAD, road)
             row |= {name: area(curve(model, inputs, targets, found.maps)) for name, curve in curves}
+        if how.passing:
+            row |= passing(model, batch)
         if random is not None:
             row[SIMILARITY] = torch.full((len(inputs),), torch.nan)
             count = min(len(inputs), how.sanity - compared)

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 LEVELS = {"per_stage": "stage", "per_module": "module", "per_operator": "operator"}
 MIB = 2**20
+ON_ZEROS = (
+    "on zeros: the share of the multiply-adds that convolutions spend on channels and positions that are 0 throughout"
+    " in this batch; dense convolutions, as torch's and onnxruntime's are, compute them all the same, so the times have"
+    " nothing of it: it is what a backend could skip that selects channels or positions"
+)
 Figures = dict[str, Any]
 
 
@@ -44,6 +49,8 @@ def costs_table(whole: Figures) -> "Group":
     for note, names in notes.items():
         who = "" if len(names) == len(networks) else f" ({', '.join(names)})"
         parts.append(Text(f"note: {note}{who}"))
+    if any(figures["zero_macs"] is not None for figures in networks.values()):
+        parts.append(Text(f"note: {ON_ZEROS}"))
     parts += [Text(f"note: {note}") for note in whole.get("said", [])]
     return Group(*parts)
 
@@ -62,8 +69,9 @@ def _head(about: Figures) -> str:
 
 def _counted(networks: dict[str, Figures]) -> "Table":
     lateral = any(figures["skip_bytes"] for figures in networks.values())
+    gated = any(figures["zero_macs"] is not None for figures in networks.values())
     table = _table("counted", "parameters", "multiply-adds", "other operations", "bytes moved", "kept in training",
-                   "launches", *(["kept by skips"] if lateral else []))  # fmt: skip
+                   "launches", *(["kept by skips"] if lateral else []), *(["on zeros"] if gated else []))  # fmt: skip
     plain = next(iter(networks.values()))
     for name, figures in networks.items():
         base = None if figures is plain else plain
@@ -76,6 +84,7 @@ def _counted(networks: dict[str, Figures]) -> "Table":
             _added(figures, base, lambda f: f["activation_bytes"]),
             _added(figures, base, lambda f: f["launches"], numbers.whole),
             *([_added(figures, base, lambda f: f["skip_bytes"] or 0)] if lateral else []),
+            *([f"{100 * figures['zero_macs'] / max(figures['macs'], 1):.1f} %"] if gated else []),
         )
     return table
 

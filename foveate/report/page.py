@@ -21,7 +21,7 @@ from foveate.report.languages import check_language, translated
 from foveate.report.learning import curve_title, learning_curves, logged_names, watched_part
 from foveate.report.precision_recall import precision_recall
 from foveate.report.scatter import score_latency
-from foveate.report.table import csv_text, no_formula
+from foveate.report.table import by_domain, csv_text, no_formula
 from foveate.summary import SCHEMA, Summary, to_json
 
 if TYPE_CHECKING:
@@ -146,6 +146,8 @@ def page(summary: Summary, figures: Mapping[str, Drawing] | None = None, languag
         .get_template("page.html.j2")
         .render(
             summary=summary,
+            arms=by_domain(summary.arms),
+            domains={arm.domain for arm in summary.arms if arm.domain},
             metric=summary.metric,
             setting=summary.setting,
             about={**dict.fromkeys(ABOUT), **summary.about},

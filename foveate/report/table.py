@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from foveate.report import numbers
@@ -34,6 +35,7 @@ def _csv_row(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
     row: dict[str, Any] = {
         "variant": no_formula(arm.label),
         "kind": arm.kind,
+        "domain": arm.domain,
         "seeds": len(arm.score.seeds) if arm.score else 0,
         "failed_seeds": len(arm.failed),
         "metric": no_formula(metric.name),
@@ -119,6 +121,14 @@ def _shown(metric: Metric, value: float | None) -> float | None:
     return round(metric.factor * value, 6)
 
 
+def by_domain(arms: Sequence[ArmSummary]) -> list[ArmSummary]:
+    """The arms in their order, but those with attention grouped by what it works on, in the order of first places."""
+    attended = [arm for arm in arms if arm.kind == "attention"]
+    domains = list(dict.fromkeys(arm.domain for arm in attended))
+    grouped = iter(sorted(attended, key=lambda arm: domains.index(arm.domain)))
+    return [next(grouped) if arm.kind == "attention" else arm for arm in arms]
+
+
 def no_formula(text: str) -> str:
     """A label that a spreadsheet would run as a formula, made text."""
     return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
@@ -134,17 +144,22 @@ def terminal_table(summary: Summary) -> "Group":
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", expand=False)
     table.add_column("variant\n", max_width=23, overflow="fold")
     costed = any(arm.cost.parameters is not None or arm.cost.latency_ms for arm in summary.arms)
+    arms = by_domain(summary.arms)
+    several = len({arm.domain for arm in arms if arm.kind == "attention"}) > 1
+    if several:
+        table.add_column("works\non", max_width=8, overflow="fold")
     headings = [f"{shorten(metric.name, 14, 1 / 0.53)}\n{metric.shown_unit}", f"to plain\n{metric.difference_unit}"]
     for heading in headings + (["para-\nmeters", "mult.-\nadds"] if costed else []):
         table.add_column(Text(heading), justify="right", no_wrap=True)
     if costed:
         table.add_column("latency, ms\nmedian (spread)", justify="right", no_wrap=True)
     table.add_column("verdict\n", max_width=18 if costed else 40, overflow="fold")
-    kinds = [arm.kind for arm in summary.arms]
-    for index, arm in enumerate(summary.arms):
-        cells = _cells(metric, arm, costed)
+    groups = [(arm.kind, arm.domain) for arm in arms]
+    for index, arm in enumerate(arms):
+        label, *cells = _cells(metric, arm, costed)
+        cells = [label, *([arm.domain] if several else []), *cells]
         table.add_row(*(Text(cell) for cell in cells), style="dim" if arm.kind == "control" else "")
-        if index + 1 < len(kinds) and kinds[index + 1] != arm.kind:
+        if index + 1 < len(groups) and groups[index + 1] != groups[index]:
             table.add_section()
     answer = summary.answer
     head = Text(f"{answer.question}\n") + Text(answer.short, style="bold") + Text(f". {answer.text}\n")

@@ -16,12 +16,13 @@ from foveate.study_file import line_of
 from foveate.tasks import TASKS
 
 
-def check_names(study: Study, *, file: Path | None = None) -> Study:
+def check_names(study: Study, *, file: Path | None = None, device: bool = True) -> Study:
     """Is there every mechanism, task, kind of data, trainer and file that the study names, with such options, the
     weights that it starts from, and the device?
 
     Args:
         file: that the study was read from; its line then stands before the error.
+        device: is it to be on this machine?
 
     Returns: the study, its imports completed by the scripts in which names were registered, so that every process of
         the study knows them.
@@ -58,7 +59,8 @@ def check_names(study: Study, *, file: Path | None = None) -> Study:
         except LookupError as error:
             raise ValueError(f"trainer: {error.args[0]}") from None
     try:
-        require_device(study.train.device)
+        if device:
+            require_device(study.train.device)
     except ValueError as error:
         raise ValueError(f"train.{error}") from None
     return study.model_copy(update={"imports": (*study.imports, *_unnamed_files(study))})

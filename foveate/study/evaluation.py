@@ -13,13 +13,14 @@ from foveate.data.evaluation import evaluation_set, find_images
 from foveate.data.photos import Photos
 from foveate.data.seismic.batches import ShotGathers
 from foveate.data.seismic.kind import OF_GENERATED
+from foveate.data.signals.batches import SignalWindows
 from foveate.spec import EMBEDDED, Run
 from foveate.study.analyse.items import interval_over_items, of_metric
 from foveate.study.analyse.remade import TableReaders
 from foveate.study.predict import with_evaluation
 from foveate.study.trained import TrainedRun, find_run
 from foveate.tasks import Scores, Task, create_task
-from foveate.train.loop import batches_of, evaluate, parts_for_evaluation
+from foveate.train.evaluation import batches_of, evaluate, parts_for_evaluation
 
 
 @dataclass(frozen=True)
@@ -90,12 +91,18 @@ def _other(data: Dataset, source: str, run: Run) -> Dataset:
     spec = run.data.model_copy(update=changes)
     other = open_data(spec)
     for name, target in data.targets.items():
-        if other.targets.get(name, target) != target:  # what is missing, the task says itself
+        if (
+            target.kind != "other" and other.targets.get(name, target) != target
+        ):  # what is missing, the task says itself
             raise ValueError(f"{source}: wanted the targets that the network was trained on ({name}: {target})")
     if isinstance(data.test, ShotGathers) and isinstance(other.test, ShotGathers):
         if data.inputs != other.inputs:
             raise ValueError(
                 f"{source}: wanted gathers of {data.inputs} (shots, samples, receivers); got {other.inputs}"
             )
+        return replace(other, test=other.test.scaled_as(data.test))
+    if isinstance(data.test, SignalWindows) and isinstance(other.test, SignalWindows):
+        if data.inputs != other.inputs:
+            raise ValueError(f"{source}: wanted windows of {data.inputs} (channels, samples); got {other.inputs}")
         return replace(other, test=other.test.scaled_as(data.test))
     return other

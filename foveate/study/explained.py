@@ -13,13 +13,15 @@ from foveate.data.dataset import Batch, Dataset
 from foveate.explain import by_chance
 from foveate.explain.cams import METHODS
 from foveate.explain.measure import measure, objects_of, true_classes
+from foveate.explain.passing import distractor_masks
 from foveate.explaining import Explaining
 from foveate.items import ITEMS, read_groups, read_items, read_tables, write_items
 from foveate.networks import is_detector
 from foveate.spec import Run, Study
 from foveate.tasks import Task
 from foveate.train import TrainingFailed
-from foveate.train.loop import batches_of, preserve_process
+from foveate.train.evaluation import batches_of
+from foveate.train.loop import preserve_process
 
 BATCH = 32  # images at a time
 MOST_LOOKED_AT = 2048  # whose objects say what chance reaches
@@ -36,6 +38,8 @@ def check_explain(how: Explaining, task: Task, data: Dataset) -> None:
         raise ValueError("explain.curves: they follow the probability of a class; wanted false for detection")
     if task.detects and how.method not in METHODS:
         raise ValueError(f"explain.method: wanted one of {', '.join(METHODS)} for detection; got {how.method!r}")
+    if task.detects and how.passing:
+        raise ValueError("explain.passing: it follows one object of an image; wanted false for detection")
     if not len(data.test):
         raise ValueError("explain: wanted data with test images; got none")
     batch = data.test.batch([0], None)
@@ -43,6 +47,8 @@ def check_explain(how: Explaining, task: Task, data: Dataset) -> None:
         if not task.detects and int(true_classes(batch).max()) >= task.outputs:
             raise ValueError(f"the task has {task.outputs} outputs, fewer than the classes")
         objects_of(batch)
+        if how.passing:
+            distractor_masks(batch)
     except ValueError as error:
         raise ValueError(f"explain: {error}") from None
 

@@ -12,12 +12,14 @@ from foveate.files import write_whole
 from foveate.networks import is_release
 from foveate.registry import is_file_reference
 from foveate.spec import EMBEDDED, PRETRAINED, Study
+from foveate.study.claim import ClaimTaken, claim
 from foveate.study_file import read_study, study_toml
 
-STUDY, RESULTS, LOCK = "study.toml", "results.db", ".lock"
+STUDY, RESULTS = "study.toml", "results.db"
+LOCK, CLAIM, PAUSE = ".lock", ".claim", ".pause"
 FIXED = (
-    "network", "network_options", "weights", "task", "task_options", "data", "train", "trainer", "trainer_options",
-    "resplit", "null_check",
+    "fast", "network", "network_options", "weights", "task", "task_options", "data", "train", "trainer",
+    "trainer_options", "resplit", "null_check",
 )  # fmt: skip
 
 
@@ -28,12 +30,21 @@ class FolderInUse(ValueError):
 @contextlib.contextmanager
 def lock_folder(
     folder: Path, *, wait: bool = False, on_wait: Callable[[str], None] = lambda who: None
-) -> Iterator[None]:
-    """Work in the study's folder alone.
+) -> Iterator[Callable[[], None]]:
+    """Work in the study's folder alone, also where machines share it and its file system keeps no locks.
 
+    Yields: a function that raises FolderInUse if another process has taken the folder over, as it may where this one
+        was suspended for long.
     Raises: FolderInUse: if another process works in it and `wait` is False. ValueError: if it cannot be made or
         written.
     """
+
+    def check() -> None:
+        try:
+            own.check()
+        except ClaimTaken as error:
+            raise FolderInUse(f"{folder}: {error}, and this process stops") from None
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = open(folder / LOCK, "a+", encoding="utf-8")  # noqa: SIM115
@@ -44,15 +55,23 @@ def lock_folder(
             lock.seek(0)
             who = lock.read().strip() or "another process"
             if not wait:
-                raise FolderInUse(f"{folder} is in use by {who}; wait for it (--wait) or name another --out")
+                raise _in_use(folder, who)
             on_wait(who)
             try_lock(lock, wait=True)
         lock.seek(0)
         lock.truncate()
         lock.write(f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         lock.flush()
-        yield
+        try:
+            with claim(folder / CLAIM, wait=wait, on_wait=on_wait) as own:
+                yield check
+        except ClaimTaken as error:
+            raise _in_use(folder, str(error)) from None
         lock.truncate(0)
+
+
+def _in_use(folder: Path, who: str) -> FolderInUse:
+    return FolderInUse(f"{folder} is in use by {who}; wait for it (--wait) or name another --out")
 
 
 def try_lock(file: Any, *, wait: bool = False, after_s: float = 0) -> bool:
@@ -76,6 +95,19 @@ def is_locked(folder: Path) -> bool:
         return False
 
 
+def is_paused(folder: Path) -> bool:
+    """Was the study asked to stop at the next checkpoints?"""
+    return (folder / PAUSE).exists()
+
+
+def set_paused(folder: Path, paused: bool) -> None:
+    """Ask the study to stop at the next checkpoints, or no longer."""
+    if paused:
+        write_whole(folder / PAUSE, b"")
+    else:
+        (folder / PAUSE).unlink(missing_ok=True)
+
+
 def write_study(folder: Path, study: Study) -> None:
     """Write study.toml."""
     write_whole(folder / STUDY, study_toml(study).encode())
@@ -88,12 +120,15 @@ def refuse_another(folder: Path, study: Study) -> None:
         named.
     """
     path = folder / STUDY
-    if path.is_file():
-        before, now = _without_places(read_study(path)), _without_places(study)
-        for part in FIXED:
-            if before[part] != now[part]:
-                key, old, new = _difference(part, before[part], now[part])
-                raise ValueError(f"{folder} holds another study ({key}: {old!r} there, {new!r} now); use another --out")
+    if path.is_file() and (difference := first_difference(read_study(path), study)) is not None:
+        key, old, new = difference
+        raise ValueError(f"{folder} holds another study ({key}: {old!r} there, {new!r} now); use another --out")
+
+
+def first_difference(ours: Study, theirs: Study) -> tuple[str, Any, Any] | None:
+    """Name and values of what tells two studies apart, where files may have moved; None: they are one."""
+    before, now = _without_places(ours), _without_places(theirs)
+    return next((_difference(part, before[part], now[part]) for part in FIXED if before[part] != now[part]), None)
 
 
 def _without_places(study: Study) -> dict[str, Any]:

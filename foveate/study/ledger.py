@@ -43,6 +43,16 @@ def remember_look(store: Store, study: Study) -> None:
         _write(store, dataclasses.replace(before, looks=(*before.looks, now)))
 
 
+def union(first: Ledger, second: Ledger) -> Ledger:
+    """What two folders of one study remember together."""
+    return Ledger(
+        tuple(dict.fromkeys([*first.claims, *second.claims])),
+        tuple(dict.fromkeys([*first.seeds, *second.seeds])),
+        tuple(dict.fromkeys([*first.looks, *second.looks])),
+        max((most for most in (first.most, second.most) if most is not None), default=None),
+    )
+
+
 def claims_of(study: Study, arms: Sequence[Arm]) -> list[str]:
     """Names of the study's claims, as `foveate.summary.Claim.name` writes them."""
     named = [Claim(one.arm, one.against, one.metric) for one in study.compare]

@@ -8,16 +8,21 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import torch
+
 from foveate.files import read_json, write_json
-from foveate.study.executor import Job, JobProgress, WorkerResult
+from foveate.spec import Study
+from foveate.study.executor import Job, JobProgress, Take, WorkerResult
 from foveate.study.forking import Forked, ForkServer, can_fork
+from foveate.study.worker import STOPPED
 from foveate.train import CHECKPOINT
 
-FILE_OF = {"train": "run.json", "costs": "costs.json"}
+FILE_OF = {"train": "run.json", "costs": "costs.json", "trial": "trial.json"}
 Process = subprocess.Popen[bytes] | Forked
 
 
@@ -27,9 +32,13 @@ class LocalProcesses:
     A worker's progress is its standard output, and it ends when its standard input does: with this process.
     """
 
-    def __init__(self, folder: Path, jobs: int = 1) -> None:
-        self.folder, self.jobs = folder, max(1, jobs)
+    measures_costs = True
+
+    def __init__(self, folder: Path, jobs: int | None = None, *, fork: bool = True) -> None:
+        """fork: of a process that stays for further jobs, where that can be; False: a new process for each."""
+        self.folder, self.jobs, self.fork = folder, max(1, jobs or 1), fork
         self._running: dict[str, Process] = {}
+        self._gpu_of: dict[str, str] = {}  # of a running job, where there are several GPUs to choose from
         self._server: ForkServer | None = None
         self._ended: queue.Queue[WorkerResult] = queue.Queue()
 
@@ -45,6 +54,9 @@ class LocalProcesses:
             self._server.close()
             self._server = None
 
+    def prepare(self, study: Study) -> int:
+        return self.jobs
+
     def finished(self, key: str) -> dict[str, Any] | None:
         path = self._place(key) / "result.json"
         try:
@@ -56,7 +68,7 @@ class LocalProcesses:
             return None
         return result if isinstance(result, dict) else None
 
-    def work(self, take: Callable[[], Job | None], tell: Callable[[str, JobProgress], None]) -> Iterator[WorkerResult]:
+    def work(self, take: Take, tell: Callable[[str, JobProgress], None]) -> Iterator[WorkerResult]:
         while True:
             while len(self._running) < self.jobs and (job := take()) is not None:
                 self._start(job, tell)
@@ -64,6 +76,7 @@ class LocalProcesses:
                 return
             ended = self._ended.get()
             self._running.pop(ended.key)
+            self._gpu_of.pop(ended.key, None)
             yield ended
 
     def clear(self, key: str) -> None:
@@ -74,7 +87,7 @@ class LocalProcesses:
 
     def _start(self, job: Job, tell: Callable[[str, JobProgress], None]) -> None:
         place = self._place(job.key)
-        if job.kind == "costs":
+        if job.kind != "train":
             shutil.rmtree(place, ignore_errors=True)  # measured anew, all in one process
         place.mkdir(parents=True, exist_ok=True)
         for old in ("error.json", "result.json"):
@@ -88,7 +101,11 @@ class LocalProcesses:
     def _process(self, job: Job, place: Path, log: IO[bytes]) -> Process:
         threads = str(job.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
-        if not can_fork():
+        gpus = visible_gpus() if job.kind == "train" and job.content["train"]["device"] == "cuda" else []
+        if len(gpus) > 1:
+            self._gpu_of[job.key] = least_used(gpus, self._gpu_of.values())
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpu_of[job.key]
+        if not (self.fork and can_fork()):
             return subprocess.Popen(
                 [sys.executable, "-m", "foveate.study.worker", str(place)],
                 stdin=subprocess.PIPE,
@@ -121,12 +138,40 @@ class LocalProcesses:
             return WorkerResult(key, result=result)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return WorkerResult(key, error=str(read_json(place / "error.json")["error"]))
+        if status == STOPPED:
+            return WorkerResult(key, crash="the study was paused")
         lines = (place / "log.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
         how = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
         return WorkerResult(key, crash=f"{how}: {lines[-1] if lines else 'no log'}")
 
 
+def run_alone(folder: Path, job: Job, failed: str) -> dict[str, Any]:
+    """The result of one job in a process of its own.
+
+    Raises: RuntimeError: it has none; `failed` says what that means, the reason follows.
+    """
+    jobs = [job]
+    with LocalProcesses(folder) as here:
+        ended = next(here.work(lambda machine="": jobs.pop() if jobs else None, lambda key, news: None))
+    if ended.result is None:
+        raise RuntimeError(f"{failed}: {ended.error or ended.crash}")
+    return ended.result
+
+
+def visible_gpus() -> list[str]:
+    """This process's GPUs as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+
+
+def least_used(gpus: Sequence[str], used: Iterable[str]) -> str:
+    """The GPU with the fewest runs on it, the first of equal ones."""
+    counts = Counter(used)
+    return min(gpus, key=lambda gpu: counts[gpu])
+
+
 def _library(job: Job) -> str:
     """Of the job's network."""
-    run = job.content if job.kind == "train" else next(iter(job.content["runs"].values()))
+    several = job.content.get("runs")
+    run = next(iter(several.values())) if several else job.content.get("run", job.content)
     return str(run["network"]).partition(":")[0]

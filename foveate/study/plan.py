@@ -1,18 +1,20 @@
 """What will be run, before anything runs: every network built, every site found, every control matched."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from foveate.attention import LEAST_UNITS, attention_facts, too_narrow
+from foveate.attention import LEAST_UNITS, attention_facts, list_attention, too_narrow
 from foveate.controls import Control
 from foveate.costs import macs, parameters
 from foveate.data.dataset import TASKS_OF, Batch, Dataset
 from foveate.data.open import AUTO, kind_of
 from foveate.insertion import insertions
 from foveate.networks import is_detector, read_weights, unloaded_tag
+from foveate.registry import is_file_reference
 from foveate.spec import DRAWS, STRENGTH_FACTOR, DataSpec, Metric, Run, Study, Variant
 from foveate.study.build import build_for, example_batch, example_inputs, how_it_started
 from foveate.study.controls import Chosen, choose_controls
@@ -48,8 +50,24 @@ class PlannedArm:
     def summary(self) -> Arm:
         """As the analysis takes it."""
         return Arm(
-            self.label, self.kind, self.variant.short(), self.width, self.matches, form=self.form, epochs=self.epochs
+            self.label,
+            self.kind,
+            self.variant.short(),
+            self.width,
+            self.matches,
+            form=self.form,
+            epochs=self.epochs,
+            domain=_domain(self.variant) if self.kind == "attention" else "",
         )
+
+
+def _domain(variant: Variant) -> str:
+    """What the inserted attention works on, and that which an option of the network names."""
+    names = [one.attention for one in variant.insert]
+    own = variant.network_options.get("attention")
+    names += [own] if isinstance(own, str) and own in list_attention() else []
+    facts = [attention_facts(name) for name in names if not is_file_reference(name)]
+    return " + ".join(dict.fromkeys(one.domain for one in facts if one is not None))
 
 
 @dataclass(frozen=True)
@@ -76,6 +94,11 @@ class Planner:
         self.narrow: list[str] = []  # notes on variants whose attention degenerates at a width of this network
         self.started = ""
         self.device = task.planned_on
+        # parts that runs have in common, made once: a study may have 100,000 runs
+        self._data = functools.cache(lambda seed: opened_data(study, seed))
+        self._train = functools.cache(lambda values: study.train.single(dict(values)))
+        self._given: dict[frozenset[str], set[str]] = {}
+        self._variants: dict[int, tuple[Variant, Variant]] = {}  # a variant, kept so that its id stays, without network
 
     def run(
         self,
@@ -89,21 +112,21 @@ class Planner:
         study, network = self.study, variant.network or self.study.network
         seed = study.seeds[0] if seed is None else seed
         start = self.starts[network]
-        return Run(
+        made = Run(
             network=network,
             network_options=({} if variant.network else study.network_options) | variant.network_options,
             width=width,
-            variant=variant.model_copy(update={"network": "", "network_options": {}}),
+            variant=self._without_network(variant),
             task=study.task,
             task_options=study.task_options,
-            data=opened_data(study, seed),
+            data=self._data(seed if study.resplit else study.seeds[0]),
             fingerprint=self.data.fingerprint,
             weights=start.path,
             weights_fingerprint=start.fingerprint,
             pretrained=start.pretrained,
             code_fingerprint=self.code,
             teacher_fingerprint=teacher_fingerprint(variant.distill) if variant.distill else "",
-            train=study.train.single(values or {}),
+            train=self._train(tuple((values or {}).items())),
             trainer=study.trainer,
             trainer_options=study.trainer_options,
             metric=study.metric if isinstance(study.metric, Metric) else None,
@@ -113,6 +136,16 @@ class Planner:
             seed=seed,
             **arm,
         )
+        # pydantic's set of the fields that were given takes more memory than all the rest of a run
+        given = self._given.setdefault(frozenset(made.model_fields_set), made.model_fields_set)
+        object.__setattr__(made, "__pydantic_fields_set__", given)
+        return made
+
+    def _without_network(self, variant: Variant) -> Variant:
+        if id(variant) not in self._variants:
+            bare = variant.model_copy(update={"network": "", "network_options": {}})
+            self._variants[id(variant)] = variant, bare
+        return self._variants[id(variant)][1]
 
     def start_notes(self) -> list[str]:
         """What every network starts from."""

@@ -1,7 +1,7 @@
 """A study's rows, read back from its folder: its summary, and where it stands."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from foveate.study.analyse import analyse
 from foveate.study.analyse.classes import by_class
 from foveate.study.analyse.items import of_metric
 from foveate.study.analyse.null_check import null_check
-from foveate.study.folder import RESULTS, STUDY, is_locked
+from foveate.study.folder import RESULTS, STUDY, is_locked, is_paused
 from foveate.study.ledger import read_ledger
+from foveate.study.notes import in_words, read_notes
+from foveate.study.standing import progress_of
 from foveate.study.tuning import listed_values, standing_runs, tuning, validation_scores
 from foveate.study_file import read_study
 from foveate.summary import (
@@ -106,6 +108,7 @@ def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | 
     details = _details(folder, runs)
     found = [f"{one.label}: {line}" for one in details for line in one.findings]
     notes = [*about.get("notes", ()), *ends, *_at_chance(summary), *_sanity_notes(summary), *found]
+    notes += [*machine_notes(planned.values(), latency.get("where")), *map(in_words, read_notes(folder))]
     return replace(
         summary,
         about=summary.about | {"notes": notes},
@@ -118,6 +121,24 @@ def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | 
         published=study.published,
         by_class=by_class(items, about.get("class_names") or [], summary.plain, groups, summary.setting.overlap),
     )
+
+
+def machine_notes(runs: Iterable[Mapping[str, Any]], costs_on: str | None) -> list[str]:
+    """Where runs were trained on machines of several types, which, and whether each seed stayed on one; and the machine
+    of a cluster that costs were measured on."""
+    of_seed: dict[int, set[str]] = {}
+    for run in runs:
+        if run["state"] == "done":
+            of_seed.setdefault(run["seed"], set()).add(run["machine"])
+    machines = sorted(set().union(*of_seed.values()))
+    notes = [] if costs_on is None else [f"costs were measured on {costs_on}, alone"]
+    if len(machines) < 2:
+        return notes
+    mixed = [seed for seed, those in of_seed.items() if len(those) > 1]
+    stay = "; all runs of a seed are on one, so that differences are between runs of one machine"
+    if mixed:
+        stay = f"; the runs of seed{'s' if len(mixed) > 1 else ''} {', '.join(map(str, mixed))} are on several"
+    return [*notes, f"runs are on {len(machines)} types of machine ({'; '.join(machines)}){stay}"]
 
 
 def _unfinished(logged: Mapping[str, Sequence[Mapping[str, float]]], runs: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -291,7 +312,10 @@ def _costs(rows: list[dict[str, Any]]) -> dict[str, Cost]:
 
 def status(folder: Path) -> dict[str, Any]:
     """Where a study stands: {"states": {state: runs}, "runs": [{"arm", "seed", "values", "state", "attempts",
-    "error"}]}; values: those of the run that the study lists."""
+    "error", "key", "progress"}], "working", "paused"}.
+
+    values: those of the run that the study lists. progress: (steps done, steps in all) of a run at work, 0 where not
+    known yet. working: does a process work in the folder? paused: was it asked to stop at the next checkpoints?"""
     store = Store(folder / RESULTS, read_only=True)
     try:
         runs = runs_of_the_plan(store)
@@ -303,7 +327,9 @@ def status(folder: Path) -> dict[str, Any]:
         {name: run[name] for name in ("arm", "seed", "state", "attempts", "error", "key")} | {"values": values[key]}
         for key, run in runs.items()
     ]
-    if not is_locked(folder):  # a coordinator that was killed leaves its runs as "running"
+    progress, working = progress_of(folder), is_locked(folder)
+    rows = [row | {"progress": progress.get(row["key"])} for row in rows]
+    if not working:  # a coordinator that was killed leaves its runs as "running"
         rows = [row | {"state": "todo"} if row["state"] == "running" else row for row in rows]
     states = {state: sum(row["state"] == state for row in rows) for state in ("done", "running", "todo", "failed")}
-    return {"states": states, "runs": rows}
+    return {"states": states, "runs": rows, "working": working, "paused": is_paused(folder)}

@@ -13,7 +13,8 @@ from foveate.spec import Metric, Run
 from foveate.summary import corrupted_row
 from foveate.tasks import Task
 from foveate.train import TrainingFailed
-from foveate.train.loop import batches_of, evaluate, parts_for_evaluation, preserve_process
+from foveate.train.evaluation import batches_of, evaluate, parts_for_evaluation
+from foveate.train.loop import preserve_process
 
 
 def robustness_metrics(task: Task) -> tuple[Metric, Metric]:

@@ -9,36 +9,43 @@ import os
 import shlex
 import sqlite3
 import time
-from collections import Counter, deque
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from foveate.data import open_data
 from foveate.data.dataset import Dataset
-from foveate.machine import cores
 from foveate.registry import nearest
 from foveate.spec import Metric, Run, Study
 from foveate.store import Store
 from foveate.study.analyse import decided, next_look
 from foveate.study.checks import check_names
+from foveate.study.cluster import Cluster
 from foveate.study.estimate import training_seconds
 from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.explained import check_explain, explain_notes
-from foveate.study.folder import RESULTS, STUDY, lock_folder, refuse_another, write_study
+from foveate.study.folder import RESULTS, STUDY, is_paused, lock_folder, refuse_another, set_paused, write_study
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
+from foveate.study.mirror import Mirror
+from foveate.study.placement import placement
 from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
 from foveate.study.robust import check_robustness, robustness_metrics
+from foveate.study.speed import speed_notes, with_measured_speed
+from foveate.study.standing import Standing
 from foveate.study.start import find_start
+from foveate.study.tries import Tries
 from foveate.study.user_code import code_files, code_fingerprint
+from foveate.study.waiting import WaitingRuns
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
 from foveate.tasks.task import MOST_CONFUSED
 from foveate.training import validation_name
 
-ATTEMPTS = 3  # of a run whose worker was killed or crashed; one that says why it failed is not tried again
+ATTEMPTS = 3  # of a run whose worker ends without getting further; one that says why it failed is not tried again
 LATENCY_BATCH = 32
 LATENCY_ROUNDS = 60
 COSTS = "costs"  # key of the job that measures them
@@ -61,6 +68,9 @@ class Watcher:
 
     def planned(self, study: Study, data: Dataset, plan: Plan, done: int) -> None:
         """The plan stands; this many of its runs are done already."""
+
+    def placed(self, text: str) -> None:
+        """How many runs go at a time on GPUs, and why."""
 
     def measuring(self) -> None:
         """The costs are about to be measured."""
@@ -93,6 +103,7 @@ def run_study(
     command: str = "",
     watcher: Watcher | None = None,
     executor: ExecutorFactory = LocalProcesses,
+    mirrors: Sequence[Mirror] = (),
 ) -> Summary:
     """Run the study in the folder `out`, or go on with it, and analyse it.
 
@@ -100,11 +111,13 @@ def run_study(
     in every worker: put the call under `if __name__ == "__main__":`.
 
     Args:
-        jobs: runs at a time; None: cores // threads of one run (one on a GPU).
+        jobs: runs at a time; None: cores // threads of one run, on GPUs as many as their measured memory allows.
         wait: wait for another process that works in the folder, instead of an error.
         command: what a person would type to do this again, for the report.
         watcher: is called as the study runs.
-        executor: carries out the runs; costs are measured on this machine.
+        executor: carries out the runs: processes of this machine, or a `foveate.study.cluster.Cluster`. Costs are
+            measured on this machine, or on the one that a cluster names.
+        mirrors: are given each run's rows when it is done.
 
     With `study.until`, seeds are added and the study is judged again until every claim has its verdict or `max_seeds`
     have been run.
@@ -118,7 +131,8 @@ def run_study(
             'run_study was called while a worker reads this script; put the call under: if __name__ == "__main__":'
         )
     watcher, out = watcher or Watcher(), Path(out)
-    study = check_names(study.resolved(Path.cwd()))
+    elsewhere = isinstance(executor, Cluster)
+    study = check_names(study.resolved(Path.cwd()), device=not elsewhere)
     data = open_data(opened_data(study, study.seeds[0]))  # what cannot be divided is refused before a folder is made
     task = create_task(study.task, data, **study.task_options)
     metrics = study_metrics(study, task)
@@ -126,6 +140,8 @@ def run_study(
         check_robustness(study.robustness, task, data)
     if study.explain is not None:
         check_explain(study.explain, task, data)
+    if isinstance(executor, Cluster):
+        executor.check(study)
     if study.train.listed and metrics[0] not in task.metrics:
         raise ValueError(
             f"train.{study.train.listed[0]}: a list is chosen from by the task's metrics on the validation part; "
@@ -133,18 +149,20 @@ def run_study(
         )
     if not (out / STUDY).is_file():
         # mistakes end here, before a folder is made
-        make_plan(study.model_copy(update={"control": "none"}), data, task)
+        make_plan(study.model_copy(update={"control": "none", "seeds": study.seeds[:1]}), data, task)
     try:
         with (
-            lock_folder(out, wait=wait, on_wait=watcher.waiting),
+            lock_folder(out, wait=wait, on_wait=watcher.waiting) as check_lock,
             contextlib.closing(Store(out / RESULTS)) as store,
         ):
-            study = with_seeds_added_before(study, store)
+            study = with_measured_speed(with_seeds_added_before(study, store), out, store, data, task)
             again: tuple[str, ...] = ("running", "failed")
             while True:
-                coordinator = _Coordinator(study, out, data, task, metrics, store, watcher)
-                coordinator.run(executor, jobs or _jobs(study), command, again)
+                coordinator = _Coordinator(study, out, data, task, metrics, store, watcher, mirrors, check_lock)
+                coordinator.run(executor, jobs, command, again)
                 summary = summarise(out)
+                if is_paused(out):
+                    return summary
                 further = next_look(len(study.seeds), study.max_seeds) if study.max_seeds else None
                 if further is None or decided(summary, study.max_seeds):
                     return summary
@@ -191,10 +209,6 @@ def study_metrics(study: Study, task: Task) -> tuple[Metric, ...]:
     return metrics
 
 
-def _jobs(study: Study) -> int:
-    return max(1, cores() // study.train.threads) if study.train.device == "cpu" else 1
-
-
 def _without_later(study: dict[str, Any]) -> dict[str, Any]:
     """A study's values without those that change no network: its controls are kept, which measured times may choose."""
     later = {"name", "seeds", "until", "max_seeds", "matters", "compare"}
@@ -211,9 +225,12 @@ class _Coordinator:
         metrics: tuple[Metric, ...],
         store: Store,
         watcher: Watcher,
+        mirrors: Sequence[Mirror],
+        check_lock: Callable[[], None],
     ) -> None:
         self.study, self.out, self.data, self.task = study, out, data, task
-        self.metrics, self.store, self.watcher = metrics, store, watcher
+        self.metrics, self.store, self.watcher, self.mirrors = metrics, store, watcher, mirrors
+        self.check_lock = check_lock
         weights = "+".join(dict.fromkeys(find_start(study, name).fingerprint for name in study.networks()))
         content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
         refuse_another(out, study)
@@ -225,7 +242,8 @@ class _Coordinator:
             write_study(out, study)  # planning may measure latencies; killed meanwhile, the study can go on
         self.plan = make_plan(study, data, task, before["plan"] if same else None)
         self.by_key = {run.key: run for run in self.plan.runs}
-        self.starts: Counter[str] = Counter()  # of each run, by this coordinator
+        self.tries = Tries(ATTEMPTS)
+        self.standing = Standing(out)
         write_study(out, study)
         store.set_meta("plan", {"study": given, "plan": self.plan.to_json()})
         store.set_meta("content", content)
@@ -256,28 +274,46 @@ class _Coordinator:
                     f"there; {metric.better}, in {metric.unit!r} now); use another --out"
                 )
 
-    def run(self, executor: ExecutorFactory, jobs: int, command: str, again: tuple[str, ...]) -> None:
+    def run(self, executor: ExecutorFactory, jobs: int | None, command: str, again: tuple[str, ...]) -> None:
         """Carry out the runs that are to do, and those in the states `again`."""
         self.store.plan(self.plan.runs)
         self.store.reset(again)
         self._set_about(command)
-        with executor(self.out, jobs) as working:
-            for key in self.by_key:
-                result = working.finished(key)
-                if result is not None and self.store.state(key) != "done":
+        set_paused(self.out, False)
+        jobs = jobs or (None if isinstance(executor, Cluster) else self._jobs())
+        with executor(self.out, jobs) as working, self.standing:
+            places = working.prepare(self.study)
+            for key, state in self.store.states().items():
+                if key in self.by_key and state != "done" and (result := working.finished(key)) is not None:
                     self._finish(key, result)  # the coordinator was killed between a run's end and its row
                     working.clear(key)
-            done = sum(self.store.state(key) == "done" for key in self.by_key)
+            states = self.store.states()
+            done = sum(states[key] == "done" for key in self.by_key)
             self.watcher.planned(self.study, self.data, self.plan, done)
             self._measure_costs(working)
-            waiting = deque(key for key in self.by_key if self.store.state(key) == "todo")
-            self._estimate([self.by_key[key] for key in waiting], jobs)
-            for ended in working.work(lambda: self._begin(waiting.popleft()) if waiting else None, self._progress):
-                if self._end(ended):
-                    waiting.append(ended.key)
-                elif ended.result is not None:
-                    working.clear(ended.key)
-        remember_look(self.store, self.study)
+            waiting = WaitingRuns(
+                (run for key, run in self.by_key.items() if states[key] == "todo"), self.store.machines()
+            )
+            self._estimate([run for key, run in self.by_key.items() if states[key] == "todo"], places)
+            while waiting and not is_paused(self.out):
+                for ended in working.work(lambda machine="": self._begin(waiting, machine), self._progress):
+                    if self._end(ended):
+                        waiting.put(self.by_key[ended.key])
+                    elif ended.result is not None:
+                        working.clear(ended.key)
+                waiting.release()  # those that are left began on a type of machine that is gone
+        if not is_paused(self.out):
+            remember_look(self.store, self.study)
+
+    def _jobs(self) -> int:
+        states = self.store.states()
+        waiting = [run for key, run in self.by_key.items() if states[key] == "todo"]
+        if not waiting:
+            return 1
+        found = placement(self.study, self.out, waiting)
+        if found.a_gpu:
+            self.watcher.placed(found.text)
+        return found.jobs
 
     def _estimate(self, runs: list[Run], jobs: int) -> None:
         costs: dict[str, dict[str, float]] = {arm.label: {} for arm in self.plan.arms}
@@ -288,25 +324,35 @@ class _Coordinator:
         if runs and seconds is not None:
             self.watcher.estimated(len(runs), jobs, seconds)
 
-    def _begin(self, key: str) -> Job:
-        run = self.by_key[key]
+    def _begin(self, waiting: WaitingRuns, machine: str) -> Job | None:
+        run = None if is_paused(self.out) else waiting.take(machine)
+        if run is None:
+            return None
+        key = run.key
         attempt = self.store.start(key)
-        self.starts[key] += 1
+        self.tries.begin(key)
+        self.standing.begin(key)
         self.watcher.started(run, attempt)
         return Job(key, "train", run.model_dump(mode="json"), self.study.train.threads)
 
     def _progress(self, key: str, news: JobProgress) -> None:
         run = self.by_key.get(key)
         if run is not None and "step" in news:
+            self.tries.reached(key, news["step"])
+            self.standing.reached(key, news["step"], news["steps"])
             self.watcher.progressed(run, news["step"], news["steps"])
 
     def _end(self, ended: WorkerResult) -> bool:
         """Store what the worker left; True if the run is to be tried again."""
+        self.check_lock()
         key, error = ended.key, ended.error
+        self.standing.end(key)
         if ended.result is not None:
             error = self._finish(key, ended.result)
         elif error is None:
-            if self.starts[key] < ATTEMPTS:
+            if ended.lost is not None:
+                self.tries.forgive(key)
+            if self.tries.left(key) or is_paused(self.out):
                 return True
             error = f"the worker ended {ATTEMPTS} times without a result ({ended.crash})"
         if error is not None:
@@ -328,10 +374,12 @@ class _Coordinator:
                 f"metric {other!r} {state}: other runs of this study gave {', '.join(before)}; got {', '.join(names)}"
             )
         self.store.finish(key, result)
+        for mirror in self.mirrors:
+            mirror.write(self.by_key[key], result)
         return None
 
     def _measure_costs(self, working: Executor) -> None:
-        """All arms in one process on this machine, one after another in turns, while nothing else of the study runs."""
+        """All arms in one process on one machine, one after another in turns, while nothing else of the study runs."""
         labels = [arm.label for arm in self.plan.arms]
         if {row["arm"] for row in self.store.costs()} == set(labels):
             return
@@ -345,12 +393,10 @@ class _Coordinator:
             "budget_s": 1.0 + len(labels),
         }
         jobs = deque([Job(COSTS, "costs", content, self.study.train.threads)])
-        with (
-            contextlib.nullcontext(working) if isinstance(working, LocalProcesses) else LocalProcesses(self.out) as here
-        ):
-            ended = next(here.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
+        with contextlib.nullcontext(working) if working.measures_costs else LocalProcesses(self.out) as here:
+            ended = next(here.work(lambda machine="": jobs.popleft() if jobs else None, lambda key, news: None))
         if ended.result is None:
-            raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash}")
+            raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash or ended.lost}")
         result = ended.result
         rows: list[tuple[str, str, float, float | None, float | None, str]] = []
         for label, cost in result["costs"].items():
@@ -366,7 +412,8 @@ class _Coordinator:
                     rows.append((label, metric, value["median"], value["low"], value["high"], unit))
         self.store.put_costs(rows, result["machine"], result["versions"])
         self.store.set_meta("roofs", result["roofs"])
-        self.store.set_meta("latency", {"batch_size": batch_size, "threads": self.study.train.threads})
+        where = {"where": result["where"]} if "where" in result else {}  # a machine of a cluster
+        self.store.set_meta("latency", {"batch_size": batch_size, "threads": self.study.train.threads} | where)
 
     def _set_about(self, command: str) -> None:
         classes = getattr(self.task, "classes", ())
@@ -387,7 +434,13 @@ class _Coordinator:
             "task": self.study.task,
             "command": command,
             "toml": study_toml(self.study),
-            "notes": [*self.data.notes, *self.task.notes, *self.plan.notes, *explain_notes(self.study, self.data)],
+            "notes": [
+                *self.data.notes,
+                *self.task.notes,
+                *self.plan.notes,
+                *speed_notes(self.store),
+                *explain_notes(self.study, self.data),
+            ],
             "when": time.strftime("%Y-%m-%d"),
         }
         self.store.set_meta("about", about)

@@ -20,7 +20,12 @@ OnProgress = Callable[[int, int, float], None]
 
 
 def train_smaller(
-    run: Run, task: Task, data: Dataset, folder: Path, on_progress: OnProgress
+    run: Run,
+    task: Task,
+    data: Dataset,
+    folder: Path,
+    on_progress: OnProgress,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Train the run's network as `foveate.train.train` does; if it is to be pruned, prune it then and train it again.
 
@@ -34,7 +39,7 @@ def train_smaller(
     if pruning is None:
         model = build_variant_for(run, data, task.outputs)
         taught = with_teacher(run, task, data, model)
-        return model, train(run, model, taught, data, folder, on_progress=on_progress)
+        return model, train(run, model, taught, data, folder, on_progress=on_progress, stop=stop)
     first, second = before_pruning(run), after_pruning(run)
     epochs = first.train.epochs + second.train.epochs
     model = build_variant_for(first, data, task.outputs)
@@ -48,7 +53,7 @@ def train_smaller(
                 on_progress(step, steps * epochs // first.train.epochs, loss)
 
             taught = with_teacher(first, task, data, model)
-            train(first, model, taught, data, weights.parent, on_progress=progress)
+            train(first, model, taught, data, weights.parent, on_progress=progress, stop=stop)
     model.load_state_dict(safetensors.torch.load_file(weights))
     example = example_inputs(example_batch(run, data))
     small = prune(model.cpu(), example, pruning.amount, importance=pruning.importance)
@@ -58,7 +63,7 @@ def train_smaller(
         on_progress(done + step, steps + done, loss)
 
     taught = with_teacher(second, task, data, small)
-    return small, train(second, small, taught, data, folder, on_progress=after)
+    return small, train(second, small, taught, data, folder, on_progress=after, stop=stop)
 
 
 def before_pruning(run: Run) -> Run:

@@ -1,10 +1,12 @@
 """One process, one job: python -m foveate.study.worker FOLDER. Ends with the coordinator that started it.
 
-FOLDER has run.json (a training) or costs.json. The worker prints progress as JSON lines and leaves result.json, or
-error.json where the job would fail the same way again. Only the coordinator writes the study's database.
+FOLDER has run.json (a training), costs.json or trial.json. The worker prints progress as JSON lines and leaves
+result.json, or error.json where the job would fail the same way again. Only the coordinator writes the study's
+database.
 """
 
 import json
+import math
 import os
 import sys
 import traceback
@@ -12,20 +14,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+STOPPED = 5  # exit status where the study was paused: the checkpoint is there
+LOOK_S = 1.0  # between looks whether it was
+
 
 def main(folder: Path) -> int:
-    """Do the folder's job; 0: result.json is there, 1: error.json is there."""
+    """Do the folder's job; 0: result.json is there, 1: error.json is there, STOPPED: a checkpoint."""
     from foveate.files import write_json
     from foveate.machine import end_with_the_parent
     from foveate.study.folder import try_lock
     from foveate.study.run import WORKING
+    from foveate.train import TrainingStopped
 
     end_with_the_parent()
     os.environ[WORKING] = "1"
     with open(folder / ".lock", "w") as lock:
         try_lock(lock, wait=True)  # a worker of a coordinator just killed may still be closing
         try:
-            result = perform(folder, _print_progress)
+            result = perform(folder, _print_progress, _paused(folder.parent.parent))
+        except TrainingStopped:
+            return STOPPED
         except Exception as error:
             text = lasting_error(error)
             if text is None:
@@ -37,21 +45,45 @@ def main(folder: Path) -> int:
     return 0
 
 
-def perform(folder: Path, on_progress: Callable[[int, int, float], None] | None = None) -> dict[str, Any]:
-    """Do the job whose run.json or costs.json is in the folder, in this process; its result as plain values.
+def perform(
+    folder: Path,
+    on_progress: Callable[[int, int, float], None] | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Do the job whose file is in the folder, in this process; its result as plain values.
 
     Args:
         folder: of the job; a training writes its weights, scores of items and pictures there.
         on_progress: called with (steps done, steps in all, loss).
+        stop: is to stop at a checkpoint? A trainer of the user's own goes on to its end.
 
     Raises: any Exception; `lasting_error` tells those that would come again.
     """
     from foveate.files import read_json
 
-    costs = folder / "costs.json"
+    costs, trial = folder / "costs.json", folder / "trial.json"
     if costs.is_file():
         return _costs(read_json(costs))
-    return _train(folder, on_progress or (lambda step, steps, loss: None))
+    if trial.is_file():
+        return _trial(read_json(trial))
+    return _train(folder, on_progress or (lambda step, steps, loss: None), stop)
+
+
+def _paused(study: Path) -> Callable[[], bool]:
+    """Is the study of this folder paused? Looked up once a second."""
+    import time
+
+    from foveate.study.folder import is_paused
+
+    looked, found = -math.inf, False
+
+    def paused() -> bool:
+        nonlocal looked, found
+        if time.monotonic() - looked > LOOK_S:
+            looked, found = time.monotonic(), is_paused(study)
+        return found
+
+    return paused
 
 
 def lasting_error(error: Exception) -> str | None:
@@ -72,7 +104,7 @@ def lasting_error(error: Exception) -> str | None:
     return None
 
 
-def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict[str, Any]:
+def _train(folder: Path, on_progress: Callable[[int, int, float], None], stop: Callable[[], bool]) -> dict[str, Any]:
     from foveate.registry import read_from_file
     from foveate.spec import Run
     from foveate.study.build import build_for, example_batch
@@ -89,7 +121,7 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
         trainer, model = read_from_file(run.trainer, "a function"), build_for(run, data, task.outputs)
         result = train_with(trainer, run, model, task, data, folder, on_progress=on_progress)
     else:
-        model, result = train_smaller(run, task, data, folder, on_progress)
+        model, result = train_smaller(run, task, data, folder, on_progress, stop)
     if run.robustness is not None:
         result["metrics"] += corrupted_rows(run, model, task, data)
     if run.explain is not None:
@@ -97,6 +129,21 @@ def _train(folder: Path, on_progress: Callable[[int, int, float], None]) -> dict
     inputs = example_batch(run, data, 1).inputs
     sample = list(inputs.shape[1:]) if hasattr(inputs, "shape") else None  # None: several tensors
     return result | {"network": {"outputs": task.outputs, "sample": sample}}
+
+
+def _trial(content: dict[str, Any]) -> dict[str, Any]:
+    """The times of one run's steps in several settings, {"rows", "machine"}; or the memory of runs, {"bytes"}."""
+    from foveate.machine import machine_name
+    from foveate.spec import Run
+    from foveate.study.trial import memory_of_runs, times_of_settings
+
+    if "run" in content:
+        run = Run.model_validate(content["run"])
+        data, task = _opened(run)
+        return {"rows": times_of_settings(run, content["settings"], task, data), "machine": machine_name()}
+    runs = {label: Run.model_validate(spec) for label, spec in content["runs"].items()}
+    data, task = _opened(next(iter(runs.values())))
+    return {"bytes": memory_of_runs(runs, task, data)}
 
 
 def _opened(run: Any) -> tuple[Any, Any]:

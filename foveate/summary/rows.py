@@ -19,6 +19,8 @@ class Arm:
         matches: labels of the variants that a control is for.
         form: of a control: conv, wider, block, longer, frozen or shuffled, as `foveate.spec.Study.controls` has them.
         epochs: of a control that trains longer than the study says.
+        domain: what its attention works on, as "channel" or "channel + spatial"; "": it has none, or none that is
+            known.
     """
 
     label: str
@@ -28,6 +30,7 @@ class Arm:
     matches: tuple[str, ...] = ()
     form: str = ""
     epochs: int | None = None
+    domain: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,19 +1,28 @@
 """One training: the loop, its order and rate, its checkpoint; and a person's own trainer in its place."""
 
-from foveate.train.checkpoint import CHECKPOINT, TrainingFailed
-from foveate.train.loop import evaluate, train
+from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, TrainingStopped
+from foveate.train.evaluation import evaluate
+from foveate.train.loop import preserve_process, repeated_step, train
+from foveate.train.ranks import Ranks, batch_sizes_in_words, join_ranks, leave_ranks
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.train.trainer import Context, train_with
 
 __all__ = [
     "CHECKPOINT",
     "Context",
+    "Ranks",
     "TrainingFailed",
+    "TrainingStopped",
+    "batch_sizes_in_words",
     "batches_an_epoch",
     "epoch_order",
     "evaluate",
     "evenly",
+    "join_ranks",
     "learning_rate",
+    "leave_ranks",
+    "preserve_process",
+    "repeated_step",
     "train",
     "train_with",
 ]

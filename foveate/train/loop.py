@@ -6,24 +6,24 @@ rest (weights, optimiser, generator): a run killed at any moment goes on and end
 
 import contextlib
 import math
+import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from foveate.data.dataset import Batch, Dataset, Split
-from foveate.data.reading import evaluation_parts, read_ahead
+from foveate.data.on_device import kept_on
 from foveate.files import write_json, write_whole
 from foveate.insertion import unfreeze
 from foveate.items import ITEMS, write_items
 from foveate.machine import machine_name, versions
-from foveate.networks import input_channels
 from foveate.spec import Run
 from foveate.summary import DETAILS
 from foveate.tasks import Scores, Task
@@ -31,14 +31,20 @@ from foveate.tasks.gallery import ATTENTION, EXAMPLES, MISTAKES, attention_pictu
 from foveate.tasks.pictures import above, png, sheet
 from foveate.train.attention_state import DESCRIBED, AttentionWatch
 from foveate.train.average import WeightAverage
-from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, load_checkpoint, save_checkpoint, save_tensors
+from foveate.train.checkpoint import (
+    CHECKPOINT,
+    TrainingFailed,
+    TrainingStopped,
+    load_checkpoint,
+    save_checkpoint,
+    save_tensors,
+)
+from foveate.train.evaluation import batches_of, checked_metrics, evaluate, evaluation_batch, parts_for_evaluation
 from foveate.train.optimizer import make_optimizer
+from foveate.train.ranks import SEED_STEP, Ranks
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
-from foveate.training import validation_name
 
-EVALUATED = 128  # items at a time, fewer where they are large
-MOST_VALUES = 2**25  # of the inputs or dense outputs of one batch in evaluation
-PYRAMID = 48  # values of a detector's maps for each pixel
+SAVING_SHARE = 100  # of the time, a checkpoint at the end of an epoch may take one part
 DRAWN, ATTENDED = 12, 4  # test items drawn at the end, and those with the maps of the attention
 
 OnProgress = Callable[[int, int, float], None]  # (steps done, steps in all, loss)
@@ -52,6 +58,7 @@ def train(
     folder: Path,
     *,
     on_progress: OnProgress = lambda step, steps, loss: None,
+    stop: Callable[[], bool] = lambda: False,
     checkpoint_s: float = 30.0,
 ) -> dict[str, Any]:
     """Train the network as the run says, in its folder; goes on from the folder's checkpoint if there is one.
@@ -66,16 +73,29 @@ def train(
         folder: of this run; holds the checkpoint, and at the end model.safetensors, items.npz, examples.png and
             attention.png.
         on_progress: called with (steps done, steps in all, loss).
-        checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of each epoch besides.
+        stop: asked after each step; True: a checkpoint is written, and the training stops.
+        checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of an epoch besides, unless
+            epochs are so short that writing takes more than a hundredth of the time.
 
     Returns: {"metrics": [{"name", "unit", "better", "value"}], "history": [{"epoch", …}], "machine", "versions"}.
-    Raises: TrainingFailed: if the loss or a metric is nan or infinite, or the disk is full. ValueError: if early
+    Raises: TrainingStopped: if `stop` said so. TrainingFailed: if the loss or a metric is nan or infinite, or the disk
+        is full. ValueError: if early
         stopping has no validation part.
     """
     with preserve_process(run.train.device):
         torch.set_num_threads(run.train.threads)
         torch.use_deterministic_algorithms(True, warn_only=True)
-        return _Loop(run, model, task, data, folder, on_progress, checkpoint_s).run_to_the_end()
+        return _Loop(run, model, task, data, folder, on_progress, stop, checkpoint_s).run_to_the_end()
+
+
+def repeated_step(run: Run, model: nn.Module, task: Task, data: Dataset) -> Callable[[], None]:
+    """A step of this training on its first batch, again and again with the first learning rate, for measuring it."""
+    loop = _Loop(run, model, task, data, Path(os.devnull), lambda step, steps, loss: None, lambda: False, math.inf)
+    items = evenly(loop.train_items, loop.batches_an_epoch)[0]
+    augment = (run.seed, 0) if run.data.augment else None
+    batch = next(loop._batches(data.train, [items], augment))
+    loop.model.train()
+    return lambda: loop._learn(batch, len(items))
 
 
 class _Loop:
@@ -87,11 +107,13 @@ class _Loop:
         data: Dataset,
         folder: Path,
         on_progress: OnProgress,
+        stop: Callable[[], bool],
         checkpoint_s: float,
     ) -> None:
-        self.run, self.task, self.data, self.folder, self.spec = run, task, data, folder, run.train
-        self.on_progress, self.checkpoint_s = on_progress, checkpoint_s
+        self.run, self.task, self.folder, self.spec = run, task, folder, run.train
+        self.on_progress, self.stop, self.checkpoint_s = on_progress, stop, checkpoint_s
         self.device = torch.device(self.spec.device)
+        self.data = kept_on(data, self.device)
         if self.spec.early_stop and data.validation is None:
             raise ValueError("early_stop: wanted data with a validation part (data.validation_fraction); got none")
         self.train_items = list(range(len(data.train)))
@@ -102,15 +124,20 @@ class _Loop:
         self.attention = AttentionWatch(self.model)
         self.optimizer = make_optimizer(self.model, self.spec, run.variant.attention_lr)
         self.average = None if self.spec.ema is None else WeightAverage(self.model, self.spec.ema)
+        self.ranks = Ranks.here()
+        self.ranks.check(len(self.train_items) // self.batches_an_epoch)
+        self.stepping = self._for_steps()
         self.step, self.history = 0, list[dict[str, float]]()
         self.losses: dict[str, list[float]] = defaultdict(list)  # of this epoch's steps so far, by part
         self.seconds, self.started = 0.0, time.monotonic()  # spent before this start; when it began
         self.best_loss, self.best_epoch = math.inf, 0
-        torch.manual_seed(run.seed)  # dropout and the like: the same draws whatever was drawn for the weights
+        self.tested: Scores | None = None  # scores of the test part after the epoch before
+        # dropout and the like: the same draws whatever was drawn for the weights
+        torch.manual_seed(run.seed + SEED_STEP * self.ranks.number)
         self._resume()
 
     def run_to_the_end(self) -> dict[str, Any]:
-        saved = time.monotonic()
+        saved, took = time.monotonic(), 0.0
         while self.step < self.steps and not self._stopped_early():
             epoch, first = divmod(self.step, self.batches_an_epoch)
             self._thaw(epoch + 1)
@@ -118,16 +145,26 @@ class _Loop:
             order = epoch_order(self.train_items, self.run.seed, epoch)
             parts = evenly(order, self.batches_an_epoch)[first:]
             augment = (self.run.seed, epoch) if self.run.data.augment else None
-            for batch in self._batches(self.data.train, parts, augment):
-                self._learn(batch)
+            for whole, batch in zip(
+                parts, self._batches(self.data.train, self.ranks.share(parts), augment), strict=True
+            ):
+                self._learn(batch, len(whole))
                 self.step += 1
-                if time.monotonic() - saved > self.checkpoint_s and self.step % self.batches_an_epoch:
-                    self._save()
-                    saved = time.monotonic()
+                stopped = self.ranks.any(self.stop(), self.device)
+                due = stopped or self.ranks.any(time.monotonic() - saved > self.checkpoint_s, self.device)
+                if due and self.step % self.batches_an_epoch:
+                    saved, took = self._save()
+                    if stopped:
+                        raise TrainingStopped
             self._end_epoch(epoch + 1)
-            self._save()
-            saved = time.monotonic()
-        return self._finish()
+            stopped = self.ranks.any(self.stop(), self.device)
+            if stopped or self.ranks.any(
+                time.monotonic() - saved >= min(self.checkpoint_s, SAVING_SHARE * took), self.device
+            ):
+                saved, took = self._save()
+            if stopped:
+                raise TrainingStopped
+        return self.ranks.from_first(self._finish() if self.ranks.number == 0 else {})
 
     def _thaw(self, epoch: int) -> None:
         """Train everything from this epoch on, if the variant says so."""
@@ -135,15 +172,38 @@ class _Loop:
         if variant.thaw is not None and epoch >= variant.thaw:
             with contextlib.suppress(LookupError):  # nothing is frozen any more
                 unfreeze(self.model)
+                self.stepping = self._for_steps()
 
-    def _learn(self, batch: Batch) -> None:
+    def _for_steps(self) -> nn.Module:
+        """The network as a training step calls it."""
+        model = self.ranks.wrapped(self.model)
+        return cast(nn.Module, torch.compile(model)) if self.spec.compile else model
+
+    def _losses(self, batch: Batch) -> Mapping[str, Tensor]:
+        try:
+            with self._autocast():
+                return self.task.loss(self.stepping, batch)
+        except Exception as error:
+            if self.spec.compile and type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+                reason = " ".join(str(error).split())[:300]
+                raise TrainingFailed(
+                    f"torch.compile cannot compile this network ({reason}); train without it"
+                ) from error
+            raise
+
+    def _learn(self, batch: Batch, whole: int) -> None:
+        """One step; whole: items of the batch in all ranks."""
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, self.steps, self.batches_an_epoch, self.spec, group["highest_lr"])
-        with self._autocast():
-            parts = self.task.loss(self.model, batch)
+        parts = self._losses(batch)
         loss = parts["loss"]
-        for name, part in parts.items():
-            self.losses[name].append(part.item())
+        share = len(batch) / whole
+        values = [part.item() for part in parts.values()]
+        if self.ranks.count > 1:
+            loss = loss * (share * self.ranks.count)  # so that the average over ranks is that over items
+            values = self.ranks.sums([share * value for value in values], self.device)
+        for name, part in zip(parts, values, strict=True):
+            self.losses[name].append(part)
         value = self.losses["loss"][-1]
         if not math.isfinite(value):
             rate = self.optimizer.param_groups[0]["lr"]
@@ -162,8 +222,12 @@ class _Loop:
         self.on_progress(self.step + 1, self.steps, value)
 
     def _end_epoch(self, epoch: int) -> None:
-        with contextlib.nullcontext() if self.average is None else self.average.used(self.model):
-            self._evaluate_epoch(epoch)
+        if self.ranks.number == 0:  # the others wait for what it found
+            with contextlib.nullcontext() if self.average is None else self.average.used(self.model):
+                self._evaluate_epoch(epoch)
+        self.losses.clear()
+        found = self.ranks.from_first((self.history, self.best_loss, self.best_epoch))
+        self.history, self.best_loss, self.best_epoch = found
 
     def _evaluate_epoch(self, epoch: int) -> None:
         entry: dict[str, float] = {"epoch": epoch}
@@ -171,8 +235,8 @@ class _Loop:
             entry[f"train_{name}"] = math.fsum(values) / len(values)
         part, split = ("test", self.data.test) if self.data.validation is None else ("validation", self.data.validation)
         scores = self._evaluate(split)
+        self.tested = scores if part == "test" else None
         entry |= {f"{part}_{name}": value for name, value in scores.values.items()}
-        self.losses.clear()
         if self.spec.early_stop:
             if "validation_loss" not in entry:
                 entry["validation_loss"] = self._mean_loss(split)
@@ -195,7 +259,7 @@ class _Loop:
     def _finish(self) -> dict[str, Any]:
         if self.average is not None:
             self.average.put_into(self.model)
-        scores = self._evaluate(self.data.test)
+        scores = self.tested or self._evaluate(self.data.test)  # of the last epoch, with these very weights
         metrics = checked_metrics(self.task, scores)
         if self.data.validation is not None:  # as it was after the last epoch
             last = self.history[-1]
@@ -275,7 +339,9 @@ class _Loop:
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.amp)
 
-    def _save(self) -> None:
+    def _save(self) -> tuple[float, float]:
+        """Write a checkpoint; when that was, and the seconds it took."""
+        began = time.monotonic()
         facts = {
             "step": self.step,
             "history": self.history,
@@ -284,28 +350,24 @@ class _Loop:
             "seconds": self._spent(),
             "attention": self.attention.facts(),
         }
-        save_checkpoint(self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts, self.average)
+        generators = self.ranks.generators()
+        if self.ranks.number == 0:
+            save_checkpoint(
+                self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts, self.average, generators
+            )
+        ended = time.monotonic()
+        return ended, ended - began
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        facts = load_checkpoint(path, self.run.key, self.model, self.optimizer, self.average)
+        facts = load_checkpoint(path, self.run.key, self.model, self.optimizer, self.average, self.ranks)
         self.step, self.history, self.seconds = facts["step"], facts["history"], facts["seconds"]
         self.losses.update(facts["losses"])
         self.best_loss, self.best_epoch = facts["best"]
         if "attention" in facts:  # not in a checkpoint of before this was kept
             self.attention.resume(facts["attention"])
-
-
-def evaluate(model: nn.Module, task: Task, batches: Iterator[Batch]) -> Scores:
-    """The task's scores over the batches, in evaluation mode and without gradients."""
-    meter = task.meter()
-    model.eval()
-    with torch.inference_mode():
-        for batch in batches:
-            meter.update(model, batch)
-        return meter.scores()
 
 
 def write_attention(watch: AttentionWatch, model: nn.Module, task: Task, data: Dataset, run: Run, folder: Path) -> None:
@@ -317,52 +379,6 @@ def write_attention(watch: AttentionWatch, model: nn.Module, task: Task, data: D
     items = max(parts_for_evaluation(task, data, data.test, items, run.train.batch_size), key=len)[:most]  # of one size
     for batch in batches_of(data.test, [items], None, run, torch.device(run.train.device)):
         watch.write(folder, model, lambda batch=batch: task.meter().update(model, batch), len(items))  # type: ignore[misc]
-
-
-def evaluation_batch(task: Task, data: Dataset, batch_size: int) -> int:
-    """Items at a time in evaluation: at least the batch size, up to 128 where that many inputs and outputs fit."""
-    positions = math.prod(data.inputs[1:])
-    inside = PYRAMID if task.detects else 0
-    values = positions * max(data.inputs[0], task.outputs if task.dense else inside)
-    return max(batch_size, min(EVALUATED, MOST_VALUES // max(values, 1)))
-
-
-def parts_for_evaluation(
-    task: Task, data: Dataset, split: Split, items: Sequence[int], batch_size: int
-) -> list[list[int]]:
-    """The items in batches of evaluation, each of items of one size; of items larger than `data.inputs` fewer."""
-    return evaluation_parts(split, items, evaluation_batch(task, data, batch_size), math.prod(data.inputs[1:]))
-
-
-def batches_of(
-    split: Split, parts: list[list[int]], augment: tuple[int, int] | None, run: Run, device: torch.device
-) -> Iterator[Batch]:
-    """Each part's batch on the device, as the run's network takes it; the next is read while this one is used."""
-    return read_ahead(
-        split,
-        parts,
-        augment,
-        device=device,
-        channels=lambda channels: input_channels(run.network, channels),
-        channels_last=run.train.channels_last,
-    )
-
-
-def checked_metrics(task: Task, scores: Scores, *, on_validation: bool = False) -> list[dict[str, Any]]:
-    """The task's metrics as rows; those of the validation part are named as such.
-
-    Raises: TrainingFailed: if one is missing or not finite.
-    """
-    rows = []
-    for metric in task.metrics:
-        value = scores.values.get(metric.name)
-        name = validation_name(metric.name) if on_validation else metric.name
-        if value is None:
-            raise TrainingFailed(f"the task gives no {metric.name!r}; it gives {', '.join(scores.values) or 'nothing'}")
-        if not math.isfinite(value):
-            raise TrainingFailed(f"{name} is {value} at the end")
-        rows.append({**metric.model_dump(exclude={"shown"}), "name": name, "value": float(value)})
-    return rows
 
 
 def run_facts(epochs: int, seconds: float) -> list[dict[str, Any]]:
@@ -383,7 +399,8 @@ def save_model(model: nn.Module, folder: Path) -> None:
 def preserve_process(device: str) -> Iterator[None]:
     """torch's threads, generators and determinism are as before afterwards, also on an error."""
     threads = torch.get_num_threads()
-    own = [] if torch.device(device).type == "cpu" else [torch.device(device).index or 0]
+    place = torch.device(device)
+    own = [] if place.type == "cpu" else [torch.cuda.current_device() if place.index is None else place.index]
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     try:
         with torch.random.fork_rng(own):

@@ -19,17 +19,8 @@ from foveate.spec import Metric, Run
 from foveate.tasks import Scores, Task
 from foveate.train.attention_state import AttentionWatch
 from foveate.train.checkpoint import TrainingFailed
-from foveate.train.loop import (
-    OnProgress,
-    batches_of,
-    checked_metrics,
-    evaluate,
-    parts_for_evaluation,
-    preserve_process,
-    run_facts,
-    save_model,
-    write_attention,
-)
+from foveate.train.evaluation import batches_of, checked_metrics, evaluate, parts_for_evaluation
+from foveate.train.loop import OnProgress, preserve_process, run_facts, save_model, write_attention
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly
 
 

@@ -66,6 +66,8 @@ def test_odd_maps_keep_their_shape_and_have_true_gradients(case, options, size):
     given = tuple(t.requires_grad_() for t in inputs_for(case, x))
     assert module(*given).shape == x.shape
     assert module(*given).isfinite().all()
+    if any(getattr(part, "estimates", False) for part in module.modules()):
+        return  # no true gradients; test_hard_gates.py has what they are instead
     assert torch.autograd.gradcheck(module, given, fast_mode=True, atol=1e-6)
 
 
@@ -87,6 +89,13 @@ def test_one_two_and_three_dimensions(case, options, dims):
         assert parameter.grad is not None, f"{name} gets no gradient"
 
 
+def assert_rounded(actual, exact, options, tolerance):
+    """Equal but for rounding, by which a hard gate near its border may turn over: here a few of them."""
+    far = (actual - exact).abs() > tolerance * exact.abs().max()
+    assert far.float().mean() <= (0.1 if options.get("hard") and tolerance > 0.01 else 0)
+    assert actual.isfinite().all()
+
+
 @each_row
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 def test_other_dtypes_agree_with_float32(case, options, dtype):
@@ -96,8 +105,7 @@ def test_other_dtypes_agree_with_float32(case, options, dtype):
     exact = copy.deepcopy(module).double()(*(t.double() for t in given))
     actual = module.to(dtype)(*(t.to(dtype) for t in given))
     assert actual.dtype == dtype
-    tolerance = 1e-9 if dtype == torch.float64 else 0.1
-    assert (actual.double() - exact).abs().max() <= tolerance * exact.abs().max()
+    assert_rounded(actual.double(), exact, options, 1e-9 if dtype == torch.float64 else 0.1)
 
 
 @each_row
@@ -109,7 +117,7 @@ def test_autocast_and_channels_last_change_nothing_but_rounding(case, options):
     torch.testing.assert_close(module(*(t.to(memory_format=last) for t in given)), plain)
     with torch.autocast("cpu", torch.bfloat16):
         mixed = module(*given)
-    assert (mixed.float() - plain).abs().max() <= 0.1 * plain.abs().max()
+    assert_rounded(mixed.float(), plain, options, 0.1)
 
 
 @each_row

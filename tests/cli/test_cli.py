@@ -43,6 +43,10 @@ def test_every_command_has_help_with_an_example(command):
 def test_list_show_and_sites():
     listed = json.loads(foveate("list", "--json").stdout)
     assert {"se", "eca", "cbam"} <= set(listed["attention"])
+    mixed = json.loads(foveate("list", "--domain", "mixed", "--json").stdout)
+    assert {"cbam", "bam", "scse"} <= set(mixed["attention"])
+    assert not {"se", "sse"} & set(mixed["attention"])
+    assert mixed["networks"] == []
     shown = foveate("show", "cbam")
     assert "arXiv:1807.06521" in shown.stdout
     assert "[avg; max]; released: [max; mean]" in shown.stdout
@@ -124,6 +128,7 @@ def test_a_study_from_flags_to_its_report(tmp_path):
     labels = [arm["label"] for arm in json.loads(again.stdout)["arms"]]
     assert labels[:2] == ["none", "se"]
     assert labels[2] == "conv control of se"
+    assert [arm["domain"] for arm in json.loads(again.stdout)["arms"]] == ["", "channel", ""]
     assert json.loads(foveate("study", "report", folder, "--json").stdout)["arms"] == json.loads(again.stdout)["arms"]
     assert foveate("study", "report", folder, "--lang", "zh").returncode == 0
     assert 'lang="zh-CN"' in (folder / "report" / "index.html").read_text(encoding="utf-8")
@@ -133,6 +138,8 @@ def test_a_study_from_flags_to_its_report(tmp_path):
 MISTAKES = [
     (["show", "cbma"], "did you mean 'cbam'"),
     (["list", "zzz*"], "nothing is called"),
+    (["list", "--domain", "mixd"], "got 'mixd'; did you mean 'mixed'"),
+    (["list", "se", "--domain", "mixed"], "no mechanism that works on mixed is called 'se'"),
     (["sites", "timm:resnet5O"], "did you mean 'resnet50"),
     (["sites", "foveate:resnet8", "--at", "layer7.*"], "layer7"),
     (["study", "run", "--attention", "none,cbma"], "did you mean 'cbam'"),

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 import foveate
-from foveate.counting import Row, Work, count, register_operator
+from foveate.counting import Row, Work, count, macs_on_zeros, register_operator
 
 
 def rows_of(run, *x, **needs):
@@ -250,3 +250,16 @@ def test_an_operator_of_ones_own_says_what_it_computes():
 )
 def test_says_where_values_decide_the_shapes(run, seen):
     assert count(Steps(run, i=torch.tensor([1])), X, kept=False).data_dependent == seen
+
+
+def test_multiply_adds_on_channels_and_positions_of_zeros_are_their_shares_of_the_map():
+    conv = nn.Conv2d(8, 4, 3, padding=1)
+    whole = count(conv, X, kept=False).macs
+    x = X.abs() + 1
+    assert macs_on_zeros(conv, x) == 0
+    x[0, :4] = 0  # half of the channels of one of N samples
+    assert macs_on_zeros(conv, x) == round(whole / 2 / N)
+    x = X.abs() + 1
+    x[:, :, :2] = 0  # two rows of H
+    x[:, 0, 3] = 0  # part of a channel, which counts for nothing
+    assert macs_on_zeros(conv, x) == round(whole * 2 / H)

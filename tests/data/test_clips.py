@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from foveate.data.clips import files
 from foveate.data.clips.files import clip_paths, look, read_frames
 from foveate.data.clips.kind import Sampling, find_problems
 from foveate.data.clips.moving_digits import AXES, CLASSES, moving_digits
@@ -65,6 +66,17 @@ def test_a_range_is_seconds_of_a_video_and_numbers_of_frames_in_a_folder(tmp_pat
     assert clip_paths(frames) == [frames]
     with pytest.raises(ValueError, match="wanted a video .*; no such file or folder"):
         clip_paths(tmp_path / "b")
+
+
+def test_torchcodec_reads_the_frames_that_pyav_reads(tmp_path, monkeypatch):
+    if files.seeking_decoder() is None:
+        pytest.skip("torchcodec is not installed, or the system has no FFmpeg")
+    for ending in (".mp4", ".webm", ".avi"):
+        clip = video(tmp_path / f"a{ending}")
+        sought = read_frames(clip, [9, 2, 9])
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "seeking_decoder", lambda: None)
+            assert np.array_equal(sought, read_frames(clip, [9, 2, 9]))
 
 
 def test_what_is_no_clip_is_said_by_name(tmp_path):

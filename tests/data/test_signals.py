@@ -209,7 +209,7 @@ def test_what_cannot_be_used_is_said_by_name(tmp_path):
         ({"gap": -1}, "gap: wanted a whole number of 0 or more; got -1"),
         ({"window": 1}, "window: wanted a whole number of 2 or more; got 1"),
         ({"hop": 0}, "hop: wanted a whole number of 1 or more; got 0"),
-        ({"label": "fault"}, "has no column 'fault'; known: file, label, load"),
+        ({"label": "fault"}, "index.csv: label: no column is called 'fault'; known: file, label, load"),
         ({"only": {"load": 7}}, "only: no recording has load = '7'"),
         ({"noise": "brown", "snr_db": 0}, "noise: wanted none, white, laplacian, pink; got 'brown'"),
         ({"noise": "white"}, "snr_db: wanted one or more different levels"),
@@ -232,10 +232,15 @@ def test_class_folders_and_tables_are_recognised_and_their_faults_named(tmp_path
     for label in "ab":
         (root / label).mkdir(parents=True)
         for number in range(2):
-            wavfile.write(root / label / f"{number}.wav", 8000, tone(400, number))
+            wavfile.write(root / label / f"{number}.wav", 8000, tone(400, ord(label) + 10 * number))
     assert kind_of(str(root)) == "signals"
     assert opened(root).description == "folders: 4 recordings of 2 classes, 32 train, 12 test windows of 1×32 samples"
     assert opened(root).about["rate"] == "8000 samples a second"
+    (root / "b" / "2.wav").write_bytes((root / "a" / "1.wav").read_bytes())
+    with pytest.raises(ValueError, match="2.wav: has the same samples as a/1.wav; wanted each recording once"):
+        opened(root)
+    assert len(opened(root, skip_bad=True).train) == 32
+    (root / "b" / "2.wav").unlink()
     (root / "a" / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match=r"notes.txt: not a recording; wanted one of .npz"):
         opened(root)

@@ -63,6 +63,9 @@ def test_real_modules_are_measured():
     (found,) = threshold_by_noise(model, [images, images])
     assert found.thresholds.shape == (5,)
     assert -1 <= found.trend[1] <= found.trend[0] <= found.trend[2] <= 1
+    (alike,) = threshold_by_noise(model, [images, images], rescaled=True)
+    assert alike.thresholds[0] == found.thresholds[0]
+    assert alike.thresholds[-1] < found.thresholds[-1], "noise no longer makes the image stronger"
     with pytest.raises(ValueError, match="falling"):
         threshold_by_noise(model, [images], (0, 10))
 

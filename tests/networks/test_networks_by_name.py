@@ -30,9 +30,10 @@ def test_builds_and_runs_in_both_directions_without_memory(name):
         network = foveate.create_network(name, num_classes=7, in_channels=shape[0])
         y = network(torch.empty(2, *shape))
     sides = MODELS.get(name, shape[1:] if DENSE.search(name) else ())
-    outputs = y if isinstance(y, tuple) else (y,)
+    trained = network.loss(y, torch.empty(2, dtype=torch.int64, device="meta")) if isinstance(y, dict) else None
+    outputs = y if isinstance(y, tuple) else (y["out"] if isinstance(y, dict) else y,)
     assert [one.shape for one in outputs] == [(2, 7, *sides)] * len(outputs)
-    sum(one.sum() for one in outputs).backward()
+    (sum(one.sum() for one in outputs) if trained is None else trained).backward()
     without = [key for key, p in network.named_parameters() if p.grad is None]
     assert not without, f"no gradient reaches {without[:3]}"
 
@@ -59,6 +60,8 @@ def test_learns_a_step_and_keeps_its_tensors(name, tmp_path):
 
 MULTIPLY_ADDS = 1e-3  # relative; the published counts are of convolutions and linear layers, so these are equal
 SIZES = [  # name, options, parameters, multiply-adds
+    ("alexnet", {}, 60_965_224, 724_406_816),
+    ("alexnet", {"groups": 1}, 62_378_344, 1_135_256_096),
     ("mobilenet_v1", {}, 4_231_976, 568_740_352),
     ("mobilenet_v2", {}, 3_504_872, 300_774_272),
     ("ca_mobilenet_v2", {}, 3_950_648, 306_666_368),

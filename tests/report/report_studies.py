@@ -25,6 +25,7 @@ epochs = 8
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )  # a picture of one pixel
+DOMAINS = {"se": "channel", "eca": "channel", "cbam": "mixed", "sge": "spatial"}
 RATE = Metric("mIoU")
 ERROR = Metric("error", unit="px", better="lower")
 LOSS = Metric("loss", unit="nats", better="lower")
@@ -52,7 +53,11 @@ def make_summary(
     scale = 1.0 if metric.unit == "fraction" else 50.0
     sign = -1.0 if metric.better == "lower" else 1.0
     arms = [Arm("none", "plain", {"attention": "none"})]
-    arms += [Arm(label, "attention", {"attention": label.split(" ")[0]}) for label in variants]
+    arms += [
+        Arm(label, "attention", {"attention": name}, domain=DOMAINS.get(name, ""))
+        for label in variants
+        for name in label.split(" ")[:1]
+    ]
     if control:
         half = (len(variants) + 1) // 2
         for index, group in enumerate([list(variants)[:half], list(variants)[half:]]):

@@ -23,6 +23,7 @@ from rich.console import Console
 from foveate.report import numbers, terminal_table, write_report
 from foveate.report.page import page
 from foveate.report.scatter import on_the_front
+from foveate.report.table import by_domain
 from foveate.summary import Cost, CostChange, Summary, to_json
 
 ROOT = Path(__file__).parents[2]
@@ -206,6 +207,17 @@ def test_csv_is_numbers_with_units_in_the_headings(usual: Summary, tmp_path: Pat
     assert float(rows[1]["difference_to_plain_low_points"]) == pytest.approx(low, abs=1e-5)
     assert rows[0]["difference_to_plain_mean_points"] == ""
     assert float(rows[1]["latency_ms_median"]) == arm.cost.latency_ms.median
+
+
+def test_variants_are_grouped_by_what_their_attention_works_on(tmp_path: Path) -> None:
+    summary = make_summary({"se": 0.0, "cbam": 0.0, "eca": 0.0, "own": 0.0}, control=False)
+    assert [arm.label for arm in by_domain(summary.arms)] == ["none", "se", "eca", "cbam", "own"]
+    write_report(summary, tmp_path)
+    domains = {row["variant"]: row["domain"] for row in rows_of(tmp_path)}
+    assert domains == {"none": "", "se": "channel", "cbam": "mixed", "eca": "channel", "own": ""}
+    html = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "Works on" in html
+    assert html.index(">eca<") < html.index(">cbam<")
 
 
 def test_csv_has_every_metric_in_its_own_unit(tmp_path: Path) -> None:

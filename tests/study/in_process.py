@@ -16,7 +16,12 @@ from foveate.study.worker import lasting_error, perform
 class InProcess:
     """An `Executor`."""
 
-    def __init__(self, folder, jobs):
+    measures_costs = False
+
+    def prepare(self, study):
+        return 1
+
+    def __init__(self, folder, jobs=1):
         self.folder = Path(folder)
 
     def __enter__(self):

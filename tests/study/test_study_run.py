@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from typing import ClassVar
 
 import pytest
 from in_process import run
@@ -15,7 +16,7 @@ from in_process import run
 from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study import Watcher, run_study, status, summarise
 from foveate.study.executor import Job
-from foveate.study.folder import write_study
+from foveate.study.folder import is_paused, set_paused, write_study
 from foveate.study.forking import ForkServer
 from foveate.study.local import LocalProcesses
 from foveate.study_file import read_study
@@ -269,3 +270,24 @@ def test_a_job_that_cannot_be_done_says_why(tmp_path, monkeypatch, forked):
     assert ended.error is not None
     assert ended.error.endswith("validation errors for Run")
     assert "Traceback" in (tmp_path / "runs" / "wrong" / "log.txt").read_text()
+
+
+def test_a_paused_study_stops_at_a_checkpoint_and_goes_on_from_there(tmp_path):
+    class Pauser(Watcher):
+        first: ClassVar[dict] = {}
+
+        def progressed(self, run, step, steps):
+            self.first.setdefault((run.key, self.first.get("start", 0)), step)
+            if "start" not in self.first and step > 3:
+                set_paused(tmp_path, True)
+
+    pauser, study = Pauser(), small_study(seeds=(0, 1), epochs=12)
+    paused = run_study(study, tmp_path, jobs=1, watcher=pauser)
+    assert len(paused.pending) == 2, "neither the one at work nor the next was carried on"
+    assert is_paused(tmp_path)
+    (checkpoint,) = tmp_path.glob("runs/*/checkpoint.safetensors")
+    pauser.first["start"] = 1
+    assert not_failed(study, tmp_path, watcher=pauser)
+    assert not is_paused(tmp_path)
+    assert pauser.first[checkpoint.parent.name, 1] > pauser.first[checkpoint.parent.name, 0]
+    assert [run["attempts"] for run in status(tmp_path)["runs"]] == [2, 1]

@@ -3,27 +3,34 @@
 import numpy as np
 from in_process import run
 
+from foveate.data import open_data
 from foveate.report import write_report
 from foveate.spec import Study
+from foveate.study.evaluation import evaluate_run
 from foveate.tasks.signal_baselines import SPECTRUM
 from foveate.tasks.signals import OF_RECORDINGS
 
 
-def test_a_study_of_signals_ends_with_the_baselines_and_each_level_on_its_page(tmp_path):
+def recordings(root, loudness):
     for label, period in (("slow", 16), ("fast", 5)):
-        (tmp_path / "tones" / label).mkdir(parents=True)
-        np.save(tmp_path / "tones" / label / "0.npy", np.sin(2 * np.pi * np.arange(1280) / period))
+        (root / label).mkdir(parents=True)
+        np.save(root / label / f"{loudness}.npy", loudness * np.sin(2 * np.pi * np.arange(1280) / period))
+    return root
+
+
+def test_a_study_of_signals_ends_with_the_baselines_and_each_level_on_its_page(tmp_path):
+    tones = recordings(tmp_path / "tones", 1.0)
     study = Study(
         task="signals",
         task_options={"class_weights": "balanced"},
         network="foveate:drsn_plain_1d_6",
         variants=["none", "drsn_cw"],
-        seeds=2,
+        seeds=1,
         control="none",
         metric="accuracy at 0 dB",
         data={
-            "source": str(tmp_path / "tones"),
-            "options": {"window": 64, "hop": 32, "noise": "pink", "snr_db": [10, 0]},
+            "source": str(tones),
+            "options": {"window": 64, "hop": 32, "noise": "pink", "snr_db": [10, 0], "scale": "training"},
         },
         train={"epochs": 1, "batch_size": 16},
     )
@@ -34,3 +41,7 @@ def test_a_study_of_signals_ends_with_the_baselines_and_each_level_on_its_page(t
     page = write_report(summary, tmp_path / "report").read_text(encoding="utf-8")
     assert f"Baseline, {SPECTRUM}: " in page
     assert "without a common sample" in page
+    other = recordings(tmp_path / "louder", 3.0)
+    found = evaluate_run(f"{tmp_path / 'out'}:drsn_cw:0", str(other))
+    assert found.data.test.scaling == open_data(study.data).test.scaling, "of the data that it was trained on"
+    assert set(found.scores.values) == {metric.name for metric in found.task.metrics}

@@ -1,5 +1,6 @@
-"""Frames of a clip: of a video file through PyAV, or of a folder of images."""
+"""Frames of a clip: of a video file through PyAV or torchcodec, or of a folder of images."""
 
+import functools
 import hashlib
 import importlib
 import re
@@ -90,6 +91,10 @@ def read_frames(path: Path, numbers: Sequence[int]) -> list[Image.Image]:
         if path.is_dir():
             files = frame_files(path)
             found = {number: decode.read_image(files[number]) for number in wanted}
+        elif (decoder := seeking_decoder()) is not None and path.suffix.lower() != ".gif":
+            order = sorted(wanted)
+            frames = decoder(str(path), dimension_order="NHWC").get_frames_at(order).data.numpy()
+            found = {number: Image.fromarray(frame) for number, frame in zip(order, frames, strict=True)}
         else:
             with closing(_frames(path)) as frames:
                 for number, (_, image) in enumerate(frames):
@@ -175,6 +180,17 @@ def _frames(path: Path) -> Generator[tuple[float, Image.Image], None, None]:
             pixels = frame.to_ndarray(format="rgb24")
             turned = np.rot90(pixels, round(getattr(frame, "rotation", 0) / 90))
             yield time - first, Image.fromarray(np.ascontiguousarray(turned))
+
+
+@functools.cache
+def seeking_decoder() -> Any:
+    """torchcodec's VideoDecoder, which reads single frames without those before them; None: it is not installed, or the
+    system has no FFmpeg for it. Its frames equal PyAV's."""
+    try:
+        codec = importlib.import_module("torchcodec")
+    except (ImportError, OSError, RuntimeError):
+        return None
+    return codec.decoders.VideoDecoder if codec.ffmpeg_major_version else None  # it can be imported without FFmpeg
 
 
 def _reader() -> Any:

@@ -14,7 +14,7 @@ from torch import Tensor
 from foveate.data.augmentation import uniforms
 from foveate.data.cache import load_record, save_record
 from foveate.data.checks import examine
-from foveate.data.clips.files import Seen, look, read_frames
+from foveate.data.clips.files import Seen, look, read_frames, seeking_decoder
 from foveate.data.clips.listing import Clip, ClipListing, few_clips, is_of_clips, list_clips
 from foveate.data.dataset import Batch, Dataset, Progress, Split, Target, register_data
 from foveate.data.division import divide
@@ -311,6 +311,7 @@ def open_clips(
             "augmentation": "other frames, a random part of the image" + ", mirror images" * flip,
             "sampling": str(chosen) + f", {crops} squares of each" * (crops > 1),
             "preprocessing": str(preprocessing),
+            "decoder": "PyAV" if seeking_decoder() is None else "torchcodec",
             "clip lengths": f"{min(lengths)} to {max(lengths)} frames",
         },
         notes=tuple(str(problem) for problem in problems),

@@ -1,5 +1,6 @@
 """Windows of recordings → batches: moved, louder or softer, with noise, scaled."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,6 +103,12 @@ class SignalWindows(Split):
         stretch, start = self.windows[place].tolist()
         at = f" #{level}" if level else ""
         return f"{self.names[self.stretches[stretch].recording]} at {start}{at}"
+
+    def scaled_as(self, other: "SignalWindows") -> "SignalWindows":
+        """The same windows with the other part's scaling."""
+        scaled = copy.copy(self)
+        scaled.scaling = other.scaling
+        return scaled
 
     def of_recordings(self) -> NDArray[np.str_]:
         """(n,) the name of each item's recording."""

@@ -84,9 +84,9 @@ def list_signals(
     rows = _rows(file)
     columns = tuple(dict.fromkeys(name for _, row in rows for name in row))
     keeps = {name: _kept(file, name, values, rows, columns) for name, values in (only or {}).items()}
-    for name in (label, *([factor] if factor else [])):
-        if name not in columns:
-            raise ValueError(f"{file}: has no column {name!r}; {nearest(name, columns)}")
+    for option, name in (("label", label), ("factor", factor)):
+        if name is not None and name not in columns:
+            raise ValueError(f"{file}: {option}: no column is called {name!r}; {nearest(name, columns)}")
     found = []
     for place, row in rows:
         if all(row.get(name) in values for name, values in keeps.items()):
@@ -150,7 +150,7 @@ def _kept(
     file: Path, name: str, given: Any, rows: Sequence[tuple[str, Mapping[str, str]]], columns: tuple[str, ...]
 ) -> tuple[str, ...]:
     if name not in columns:
-        raise ValueError(f"{file}: has no column {name!r}; {nearest(name, columns)}")
+        raise ValueError(f"{file}: only: no column is called {name!r}; {nearest(name, columns)}")
     there = {row.get(name, "") for _, row in rows}
     wanted = as_values(f"only: {name}", given)
     for value in wanted:

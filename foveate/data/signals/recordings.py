@@ -1,5 +1,6 @@
 """Every recording read, at one rate, and everything that is wrong with any."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -27,7 +28,11 @@ def usable(
     problems = list(listing.problems)
     kept: list[Recording] = []
     signals: Signals = []
+    first: dict[bytes, str] = {}  # of each content
     for one, (signal, own, reason) in zip(listing.recordings, read, strict=True):
+        if not reason:
+            earlier = first.setdefault(hashlib.blake2b(signal.tobytes(), digest_size=16).digest(), one.name)
+            reason = "" if earlier == one.name else f"has the same samples as {earlier}; wanted each recording once"
         if reason:
             named = one.path if one.key is None or one.key not in one.name else Path(f"{one.path}: {one.key}")
             problems.append(Problem(named, reason))

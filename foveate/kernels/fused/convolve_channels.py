@@ -33,8 +33,8 @@ def _windows(values: Tensor, size: int) -> Tensor:
     return F.pad(values, (size // 2, size // 2)).unfold(1, size, 1)
 
 
-def _logits(mean: Tensor, w: Tensor) -> Tensor:
-    """(N, C) → (N, C): the convolution, with one kernel for all channels or one for each."""
+def neighbour_sums(mean: Tensor, w: Tensor) -> Tensor:
+    """(N, C) → (N, C): the convolution along the channels, with one kernel for all of them or one for each."""
     if w.shape[0] == 1:
         return F.conv1d(mean.unsqueeze(1), w, padding=w.shape[2] // 2).squeeze(1)
     return torch.einsum("nck,ck->nc", _windows(mean, w.shape[2]), w.squeeze(1))
@@ -43,7 +43,7 @@ def _logits(mean: Tensor, w: Tensor) -> Tensor:
 def reference(x: Tensor, w: Tensor, impl: str | None = "reference") -> tuple[Tensor, Tensor]:
     accumulated = accumulate_gradient(x, impl=impl)
     (mean,) = global_pool(accumulated, ("mean",))
-    gate = torch.sigmoid(_logits(mean, w))
+    gate = torch.sigmoid(neighbour_sums(mean, w))
     return gate_map(accumulated, channel=gate), gate
 
 
@@ -84,7 +84,7 @@ class _ConvolveChannels(Function):
         if backward_form("cpu", dy) == "reference":
             flat, ones = x.flatten(2), (1,) * (x.dim() - 2)
             mean = flat.mean(2)
-            gate = torch.sigmoid(_logits(mean, w))
+            gate = torch.sigmoid(neighbour_sums(mean, w))
             d_logits = (x * dy).reshape(*x.shape[:2], -1).sum(2) * gate * (1 - gate)
             parts = d_logits.unsqueeze(2) * w.squeeze(1)  # of each channel, for each of its neighbours
             shifted = [F.pad(parts[:, :, k], (k, size - 1 - k)) for k in range(size)]

@@ -137,10 +137,11 @@ def _nothing(
     found = first.against_plain
     if found is None:
         return f"Nothing helped: of the {len(trained)} {what} no finalist finished a seed that plain finished as well."
+    p = "" if found.p_holm is None else f", corrected p = {found.p_holm:.2g}"
     return (
         f"Nothing helped: none of the {len(trained)} {what} is confirmed better than the plain network; {first.label} "
         f"came nearest with {difference(found, metric)} in {metric.name} on the test part, {len(found.seeds)} fresh "
-        "paired seeds."
+        f"paired seeds{p}."
     )
 
 
@@ -167,7 +168,8 @@ def _searched(
     scores: Mapping[str, Mapping[int, float]],
     plain_ms: Times | None,
 ) -> Summary | None:
-    """All scores of the search as a summary, for the picture: a latency there is the ratio times that of plain."""
+    """All scores of the search as a summary, for the picture: a latency there is the ratio times that of plain, and the
+    few seeds of a candidate have no interval."""
     trained = [one for one in candidates if scores.get(one.label)]
     if not trained or not scores.get(PLAIN):
         return None
@@ -185,4 +187,9 @@ def _searched(
                 scaled = Times(*(plain_ms.median * part for part in (ratio.median, ratio.low, ratio.high)))
                 costs[one.label] = Cost(latency_ms=scaled, latency_ratio=ratio)
     seeds = tuple(sorted({row.seed for row in rows}))
-    return analyse(Setting("search", network, seeds), [metric], arms, rows, costs=costs)
+    found = analyse(Setting("search", network, seeds), [metric], arms, rows, costs=costs)
+    bare = [
+        dataclasses.replace(arm, score=arm.score and dataclasses.replace(arm.score, low=None, high=None))
+        for arm in found.arms
+    ]
+    return dataclasses.replace(found, arms=tuple(bare))

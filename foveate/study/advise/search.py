@@ -15,7 +15,7 @@ from foveate.study.advise.budget import LatencyBudget
 from foveate.study.advise.conclude import conclude
 from foveate.study.advise.halving import Schedule, mean_gain, survivors
 from foveate.study.advise.space import Choice, Space, Told, propose
-from foveate.summary import Advice, Candidate, Summary, Times, to_json
+from foveate.summary import Advice, Candidate, Rung, Summary, Times, to_json
 from foveate.variant import PLAIN, Variant
 
 WAVES = 3  # after the first half of the candidates, in which the sampler is told what the rows hold
@@ -105,7 +105,7 @@ def search(
         network=work.network,
         budget=budget,
         candidates=found.candidates(),
-        rungs=plan.rungs[: found.rung],
+        rungs=tuple(found.trained),
         confirming=plan.confirming,
         scores=found.scores,
         plain_ms=found.plain_ms,
@@ -134,7 +134,7 @@ class _Search:
         self.gains: dict[str, dict[int, float]] = {}  # −inf for a failed run
         self.last: dict[str, int] = {}  # the last rung in which it was trained
         self.plain_ms: Times | None = None
-        self.rung = 0
+        self.trained: list[Rung] = []
 
     def rungs(self) -> list[str]:
         """The finalists that scored above plain, the best first."""
@@ -166,14 +166,16 @@ class _Search:
                 self.entries[label] = Candidate(label, self.variants[label].short())
             self._train(1, list(self.variants), rung.seeds)
             return list(self.variants)
-        going: list[str] = []
+        going, untrained = list[str](), False
         for number, size in enumerate(_waves(rung.candidates)):
             if number == len(self.record.waves):
                 self.record.add(self._wave(self.space, size, going))
             taken = self._take(self.space, self.record.waves[number])
-            if taken:
-                going += taken
+            going += taken
+            untrained = untrained or bool(taken)
+            if untrained and number + 1 == len(self.record.waves):  # earlier waves of a search that goes on are trained
                 self._train(1, going, rung.seeds)
+                untrained = False
         return going
 
     def _wave(self, space: Space, size: int, going: Sequence[str]) -> list[dict[str, Any]]:
@@ -208,8 +210,8 @@ class _Search:
             choice = Choice(**row["choice"])
             self.known.append(choice)
             variant = space.variant(choice)
-            times = {name: Times(**row[name]) for name in ("latency_ratio", "latency_ms") if name in row}
-            entry = Candidate(variant.label, variant.short(), dropped=row["dropped"], **times)
+            ratio, ms = (Times(**row[name]) if name in row else None for name in ("latency_ratio", "latency_ms"))
+            entry = Candidate(variant.label, variant.short(), ratio, ms, row["dropped"])
             self.entries[entry.label], self.choices[entry.label] = entry, choice
             self.variants[entry.label] = variant
             self.plain_ms = self.plain_ms or Times(**row["plain_ms"])
@@ -225,7 +227,7 @@ class _Search:
         return [(choice, max(means.get(label, worst), worst)) for label, choice in self.choices.items()]
 
     def _train(self, number: int, going: Sequence[str], seeds: tuple[int, ...]) -> None:
-        self.rung = number
+        self.trained[number - 1 :] = [Rung(len(going), seeds)]
         scores = self.work.rung(number, [self.variants[label] for label in going], seeds)
         for label in (PLAIN, *going):
             self.scores.setdefault(label, {}).update(scores.get(label, {}))

@@ -24,7 +24,7 @@ MECHANISMS: dict[str, tuple[dict[str, Any], ...]] = {  # what is tried where nob
     "sa": ({"groups": 8},),
 }
 STARTUP = 4  # candidates with a known gain, before which the sampler draws at random
-RETRIES = 20  # proposals of the sampler for each new one, before what is left is drawn from at random
+RETRIES = 150  # proposals of the sampler for each new one, before what is left is drawn from at random
 Told = tuple["Choice", float]
 
 

@@ -1,6 +1,5 @@
 """A search's work as studies: a rung is a study in a folder of its own, and so is the confirmation."""
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from foveate.study.advise.space import places_of
 from foveate.study.analyse.words import listed
 from foveate.study.checks import check_names
 from foveate.study.executor import Job
-from foveate.study.local import LocalProcesses
+from foveate.study.local import run_alone
 from foveate.study.plan import VALIDATION, Planner, opened_data
 from foveate.study.run import COSTS, LATENCY_BATCH, LATENCY_ROUNDS, study_metrics
 from foveate.summary import Summary, Times
@@ -74,7 +73,10 @@ class Studies:
             "repeats": LATENCY_ROUNDS,
             "budget_s": 1.0 + len(runs),
         }
-        for label, cost in _measured(self.out / LATENCIES, content, self.searching.train.threads).items():
+        (self.out / LATENCIES).mkdir(parents=True, exist_ok=True)
+        job = Job(COSTS, "costs", content, self.searching.train.threads)
+        measured = run_alone(self.out / LATENCIES, job, "the latencies could not be measured")
+        for label, cost in measured["costs"].items():
             found[label] = (
                 Times(**cost.get("latency_ratio", {"median": 1.0, "low": 1.0, "high": 1.0})),
                 Times(**cost["latency_ms"]),
@@ -100,7 +102,11 @@ class Studies:
             changes["null_check"] = len(variants) + 1
         else:
             changes["variants"] = (Variant(), *variants)
-        return self.carry_out(study.model_copy(update=changes), folder)
+        summary = self.carry_out(study.model_copy(update=changes), folder)
+        if summary.pending:
+            left = f"{len(summary.pending)} runs to do"
+            raise RuntimeError(f"{folder} is paused with {left}; once it is resumed, the same command goes on")
+        return summary
 
     def _relabelled(self, found: dict[str, dict[int, float]], variants: Sequence[Variant]) -> Scores:
         """By the variants' labels; a study of copies numbers its own."""
@@ -127,14 +133,3 @@ def _refuse_the_searchs_own(study: Study) -> None:
                 f"advise: wanted a study without {name}: candidates are chosen on the validation part and confirmed on "
                 "the test part, all trained alike by the library; got one with it"
             )
-
-
-def _measured(folder: Path, content: dict[str, Any], threads: int) -> dict[str, Any]:
-    """Costs of each run's network, measured in turns in one process."""
-    jobs = deque([Job(COSTS, "costs", content, threads)])
-    folder.mkdir(parents=True, exist_ok=True)
-    with LocalProcesses(folder) as here:
-        ended = next(here.work(lambda: jobs.popleft() if jobs else None, lambda key, news: None))
-    if ended.result is None:
-        raise RuntimeError(f"the latencies could not be measured: {ended.error or ended.crash}")
-    return dict(ended.result["costs"])

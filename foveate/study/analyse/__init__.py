@@ -4,9 +4,10 @@ Typed rows in, one `foveate.summary.Summary` out; nothing is run or written, and
 """
 
 from foveate.study.analyse.datasets import across, not_ranked
-from foveate.study.analyse.inference import holm, sign_flip_p
+from foveate.study.analyse.inference import holm
 from foveate.study.analyse.intervals import paired, t_interval
 from foveate.study.analyse.planner import what_seeds_can_show
+from foveate.study.analyse.sign_flip import sign_flip_p
 from foveate.study.analyse.stopping import decided, next_look
 from foveate.study.analyse.summary import analyse
 

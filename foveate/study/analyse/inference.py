@@ -262,25 +262,6 @@ def median_gain(gains: ArrayLike) -> Array:
     return np.asarray(np.median(np.clip(np.asarray(gains, dtype=float), -limit, limit), -1))
 
 
-def sign_flip_p(differences: Sequence[float], scale: float = 0.0) -> float:
-    """Two-sided p of the exact sign-flip test on paired differences; never below 2/2^n.
-
-    Above 16 seeds the sign patterns are drawn (99 999, from a fixed seed) instead of listed.
-
-    Source: R. Fisher, The Design of Experiments, 1935, ch. 3.
-    """
-    import itertools
-
-    values = np.asarray(differences, dtype=float)
-    seen = abs(values.sum()) * (1 - ROUNDING) - ROUNDING * max(scale, float(np.abs(values).max()))
-    if len(values) <= 16:
-        # the first sign may stay: turning all signs gives the same |sum|
-        signs = np.array([(1, *rest) for rest in itertools.product((1, -1), repeat=len(values) - 1)])
-        return float((abs(signs @ values) >= seen).mean())
-    drawn = np.random.default_rng(0).choice((1.0, -1.0), size=(99_999, len(values)))
-    return float(((abs(drawn @ values) >= seen).sum() + 1) / 100_000)
-
-
 # -- many comparisons, many looks -------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from foveate.spec import Metric
 from foveate.study.analyse import inference
+from foveate.study.analyse.sign_flip import sign_flip_p
 from foveate.summary import ALPHA, Comparison, Estimate, Interval
 
 
@@ -88,7 +89,7 @@ def paired(
         item_share=float(found.item_share) if items and many and found.variance > 0 else None,
         item_variance=item_variance,
         overlap=overlap,
-        p_exact=inference.sign_flip_p(differences, scale),
+        p_exact=sign_flip_p(differences, scale),
         p_exact_floor=min(1.0, 2.0 / 2.0 ** len(seeds)),
         failed=lost,
         failed_other=lost_other,

@@ -57,9 +57,7 @@ def item_part(
     runs = [arm[seed] for arm in (ours, theirs) for seed in seeds]
     if len({type(values) for _, values in runs}) > 1:
         return 0.0, 0
-    places = [_places(names) for names, _ in runs]
-    common = sorted(set.intersection(*(set(of_run) for of_run in places)))
-    rows = [[of_run[name] for name in common] for of_run in places]
+    common, rows = _common([names for names, _ in runs])
     n = len(seeds)
     wholes = [values for _, values in runs if isinstance(values, Remade)]
     if wholes:
@@ -156,11 +154,11 @@ def compare_items(ours: Mapping[int, Items], theirs: Mapping[int, Items], metric
     An item's value is its mean over seeds; values that are no finite number leave the item out.
     """
     seeds = tuple(sorted(set(ours) & set(theirs)))
-    tables = [_by_name(source) for arm in (ours, theirs) for source in (arm[seed] for seed in seeds)]
-    names = sorted(set.intersection(*(set(table) for table in tables))) if tables else []
+    runs = [arm[seed] for arm in (ours, theirs) for seed in seeds]
+    names, rows = _common([of_run for of_run, _ in runs])
     if not names:
         return None
-    values = np.array([[table[name] for name in names] for table in tables], dtype=float)
+    values = np.array([np.asarray(_each(one), float)[row] for (_, one), row in zip(runs, rows, strict=True)])
     mine, other = values[: len(seeds)].mean(0), values[len(seeds) :].mean(0)
     known = np.isfinite(mine) & np.isfinite(other)
     gain = np.array([metric.gain(a, b) for a, b in zip(mine[known], other[known], strict=True)])
@@ -169,11 +167,23 @@ def compare_items(ours: Mapping[int, Items], theirs: Mapping[int, Items], metric
     return ItemComparison(int(known.sum()), seeds, better, worse, int(near.sum())) if known.any() else None
 
 
+def _each(values: Any) -> Any:
+    """A value for each item, of the metrics of the whole set its influence."""
+    return values.influence() if isinstance(values, Remade) else values
+
+
 def _by_name(items: Items | Whole) -> dict[tuple[str, int], float]:
     names, values = items
-    if isinstance(values, Remade):
-        values = values.influence()
-    return {name: float(values[place]) for name, place in _places(names).items()}
+    found = _each(values)
+    return {name: float(found[place]) for name, place in _places(names).items()}
+
+
+def _common(runs: Sequence[Sequence[str]]) -> tuple[list[tuple[str, int]], list[list[int]]]:
+    """The items that all runs have, and for each run their places; most runs have the same names."""
+    alike = {names: _places(names) for names in dict.fromkeys(map(tuple, runs))}
+    common = sorted(set.intersection(*map(set, alike.values()))) if alike else []
+    rows = {names: [places[name] for name in common] for names, places in alike.items()}
+    return common, [rows[tuple(names)] for names in runs]
 
 
 def _places(names: Sequence[str]) -> dict[tuple[str, int], int]:
