@@ -37,3 +37,11 @@ class Published(Frozen):
         """The figure of an arm in a column; None: the paper's is not known."""
         row = self.rows.get(label, ())
         return row[column] if column < len(row) else None
+
+    def shown(self, label: str, column: int) -> str:
+        """The figure with the decimals of its column; "not known to us" where there is none."""
+        value = self.figure(label, column)
+        if value is None:
+            return "not known to us"
+        column_of = [row[column] for row in self.rows.values() if column < len(row)]
+        return f"{value:,.{max(len(f'{one:.6f}'.rstrip('0').partition('.')[2]) for one in column_of)}f}"

@@ -114,11 +114,6 @@ def mebibytes(value: float) -> str:
     return f"{value / 2**20:.3g}"
 
 
-def published(value: float) -> str:
-    """A paper's figure with the digits that a study file gives: 24.56 → "24.56"."""
-    return f"{value:,.10g}"
-
-
 def duration(seconds: float | None) -> str:
     """221.4 → "3 min 41 s"."""
     if seconds is None:
@@ -138,7 +133,27 @@ def baseline(summary: Summary) -> str:
 def further_baselines(summary: Summary) -> list[str]:
     """The same of the task's other baselines."""
     others = summary.about.get("further_baselines") or {}
-    return [f"Baseline, {words}: {shown}" for words, found in others.items() if (shown := _figures(summary, found))]
+    return [
+        f"Baseline, {words}: {shown}{_against(summary, found)}"
+        for words, found in others.items()
+        if (shown := _figures(summary, found))
+    ]
+
+
+def _against(summary: Summary, found: Mapping[str, float]) -> str:
+    """Which arms are better and worse than a baseline in the judged metric, by their intervals over seeds alone."""
+    metric = summary.metric
+    if metric.name not in found or metric.better == "neither":
+        return ""
+    told: dict[str, list[str]] = {"better": [], "worse": [], "not told apart from it": []}
+    for arm in summary.arms:
+        if arm.score is None or arm.score.low is None or arm.score.high is None:
+            continue
+        gains = sorted(metric.gain(end, found[metric.name]) for end in (arm.score.low, arm.score.high))
+        word = "better" if gains[0] > 0 else "worse" if gains[1] < 0 else "not told apart from it"
+        told[word].append(arm.label)
+    parts = [f"{', '.join(labels)} {word}" for word, labels in told.items() if labels]
+    return f". In {metric.name}, by intervals over seeds: {'; '.join(parts)}" if parts else ""
 
 
 def _figures(summary: Summary, found: Mapping[str, float]) -> str:

@@ -180,8 +180,7 @@ def _published(summary: Summary) -> list["RenderableType"]:
     for column in paper.columns:
         table.add_column(Text(column), justify="right", overflow="fold")
     for arm in (one for one in summary.arms if one.kind != "control"):
-        figures = [paper.figure(arm.label, number) for number in range(len(paper.columns))]
-        cells = ["not known to us" if one is None else numbers.published(one) for one in figures]
+        cells = [paper.shown(arm.label, number) for number in range(len(paper.columns))]
         table.add_row(*(Text(cell) for cell in (arm.label, *cells)))
     head = f"\nAs published, beside and not compared. {paper.source}: {paper.setting}"
     return [Text(head), table, *([Text(paper.note, style="dim")] if paper.note else [])]

@@ -3,9 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from report_studies import make_summary
+from report_studies import LOSS, make_summary
 
 from foveate.report import write_report
+from foveate.report.numbers import further_baselines
 from foveate.report.page import page
 from foveate.spec import Metric
 from foveate.summary import ArmDetails, Summary, arm_details
@@ -54,3 +55,13 @@ def test_curves_and_confusion_are_drawn_and_what_users_write_stays_text(tmp_path
     assert "What se takes for what" in text
     assert "<td>&lt;i&gt;cat</td><td>6</td><td>2</td>" in text
     assert "<i>cat" not in text
+
+
+def test_arms_are_held_against_further_baselines_by_their_intervals() -> None:
+    baselines = {"a low one": {"mIoU": 0.2}, "a high one": {"mIoU": 0.99}, "of another metric": {"loss": 0.1}}
+    summary = make_summary({"se": 0.01}, seeds=5, control=False, others=(LOSS,), further_baselines=baselines)
+    low, high, other = further_baselines(summary)
+    assert low.endswith("mIoU 20.0 %. In mIoU, by intervals over seeds: none, se better")
+    assert high.endswith("mIoU 99.0 %. In mIoU, by intervals over seeds: none, se worse")
+    assert other.startswith("Baseline, of another metric: loss")
+    assert "intervals" not in other

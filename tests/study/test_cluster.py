@@ -190,7 +190,7 @@ def test_a_machine_that_came_later_and_cannot_is_left_out_with_a_warning(tmp_pat
     assert {one.result["on"] for one in ended} == {"a"}
 
 
-def test_what_a_run_is_given_fits_it():
+def test_what_a_run_is_given_fits_it(monkeypatch):
     def refused(cluster, message, **train):
         with pytest.raises(ValueError, match=message):
             cluster.check(study(train=Training(**train)))
@@ -199,6 +199,7 @@ def test_what_a_run_is_given_fits_it():
     refused(Cluster(gpus_per_run=1), "--gpus-per-run: the runs are on the CPU", device="cpu")
     refused(Cluster(gpus_per_run=0), "--gpus-per-run: the runs are on 'cuda'", device="cuda")
     refused(Slurm(gpus_per_run=0.5, costs_on="n1"), "Slurm gives whole GPUs; got 0.5", device="cuda")
+    monkeypatch.setattr("shutil.which", lambda name: name)
     refused(Slurm(), "--costs-on NODE or here")
     with pytest.raises(ValueError, match="--costs-on here"):
         Cluster().check(study(control="latency"))
@@ -248,15 +249,20 @@ def test_machines_of_ray_have_names_that_stay(monkeypatch):
         engine.place("m")
 
 
-def test_without_slurm_and_with_unknown_options_one_line_says_so(tmp_path):
+def test_without_slurm_and_with_unknown_options_one_line_says_so(tmp_path, monkeypatch):
     pytest.importorskip("submitit")
-    with pytest.raises(ValueError, match="--slurm: .*srun.*is this a machine from which jobs are submitted"):
-        SlurmEngine(tmp_path, "slurm", {}, (), None).connect()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for ask in (lambda: Slurm(costs_on="n1").check(study()), SlurmEngine(tmp_path, "slurm", {}, (), None).connect):
+        with pytest.raises(ValueError, match="--slurm: .*srun.*is this a machine from which jobs are submitted"):
+            ask()
+    with pytest.raises(ValueError, match="--slurm-option: .*did you mean 'partition'"):
+        SlurmEngine(tmp_path, "local", {"partitin": "gpu"}, (), None).connect()
 
 
 def test_flags_that_do_not_go_together_are_refused():
     nothing = (None, False, "slurm", None, None, None, None, None)
     assert from_flags(*nothing) is None
+    assert Ray("auto", costs_on="here") == Ray(costs_on="here")
 
     def flags(**changed):
         names = ("ray", "slurm", "slurm_cluster", "slurm_option", "slurm_kinds", "cpus", "gpus", "costs_on")

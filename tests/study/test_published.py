@@ -34,6 +34,7 @@ def test_figures_are_read_and_written_again(tmp_path: Path) -> None:
     assert study.published.figure("se", 0) == 23.14
     assert study.published.figure("se", 1) is None
     assert study.published.figure("cbam", 0) is None
+    assert [study.published.shown(label, 0) for label in ("none", "cbam")] == ["24.56", "not known to us"]
     assert read(tmp_path, study_toml(study)).published == study.published
 
 

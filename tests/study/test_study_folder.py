@@ -7,6 +7,7 @@ import sys
 import pyarrow.parquet
 import pytest
 
+from foveate.cli import study_folder
 from foveate.cli.study_folder import _table
 from foveate.spec import DataSpec, Run, Study, Training, Variant
 from foveate.store import Store
@@ -195,3 +196,21 @@ def test_a_mirror_that_there_is_not_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match="pip install tensorboard"):
         open_mirrors("tensorboard", tmp_path)
+
+
+def test_the_commands_of_a_folder_say_what_they_did(tmp_path, capsys):
+    ours, theirs = made(tmp_path / "ours", (0,)), made(tmp_path / "theirs", (0, 1), changed=0.25)
+    study_folder.status(ours, watch=True)  # ends at once, as no process works on it
+    study_folder.note(ours, "a note", arm="se", seed=0)
+    study_folder.merge(ours, theirs, out=tmp_path / "both")
+    study_folder.export(tmp_path / "both", out=tmp_path / "rows.csv")
+    told = capsys.readouterr()
+    assert "2 done, 0 running" in told.out
+    assert "both: 4 finished runs" in told.out
+    assert "rows.csv: 8 rows" in told.out
+    assert told.err.count("unequal: ") == 2
+    with pytest.raises(ValueError, match="no process works on it"):
+        study_folder.pause(ours)
+    with lock_folder(ours):
+        study_folder.pause(ours)
+    assert status(ours)["paused"]

@@ -1,5 +1,6 @@
 """A study on a cluster: which, and what each run needs there."""
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ ANSWER_S = 120.0  # of a machine of Ray's; a Slurm job may wait in its queue for
 __all__ = ["Cluster", "Ray", "Slurm"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
     """Makes the executor of a study: `foveate.run_study(study, folder, executor=Ray("auto"))`.
 
@@ -107,6 +108,8 @@ class Slurm(Cluster):
         super().check(study)
         if self.gpus_per_run is not None and self.gpus_per_run != int(self.gpus_per_run):
             raise ValueError(f"--gpus-per-run: Slurm gives whole GPUs; got {self.gpus_per_run:g}")
+        if self.cluster == "slurm" and shutil.which("srun") is None:
+            raise ValueError("--slurm: there is no srun here; is this a machine from which jobs are submitted?")
         if self.cluster == "slurm" and self.costs_on is None:
             raise ValueError(
                 "costs: wanted the machine to measure them on, --costs-on NODE or here; Slurm's machines may differ"

@@ -4,6 +4,7 @@ The engine (Ray, Slurm) starts a function on a machine and says how it ended; wh
 reach the machines by a shared folder, which is checked before anything starts.
 """
 
+import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -166,7 +167,8 @@ class ClusterExecutor:
                     continue
                 job, place = self._running.pop(ended.handle)
                 if ended.lost is not None:
-                    self._machines.pop(place, None)  # asked again if it is there
+                    self._machines.pop(place, None)  # asked again, if it is there
+                    self._looked = -math.inf
                 yield self._result(job, place, ended)
             self._look_around()
             for job, _ in self._running.values():
