@@ -149,6 +149,10 @@ class Store:
             )
             self._db.execute(change, (time.time(), result["machine"], json.dumps(result["versions"]), key))
 
+    def put_back(self, key: str) -> None:
+        """A run that began waits again."""
+        self._db.execute("UPDATE runs SET state = 'todo' WHERE key = ? AND state = 'running'", (key,))
+
     def fail(self, key: str, error: str) -> None:
         """A run ended with an error that would only come again."""
         self._db.execute(

@@ -40,7 +40,16 @@ def main(folder: Path, out: Path) -> None:
     with open(out / "thresholds.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         trend = ["rank correlation with noise", "low", "high"]
-        writer.writerow(["network", "seed", "module", *(f"threshold at {name} dB" for name in NAMES), *trend])
+        writer.writerow(
+            [
+                "network",
+                "seed",
+                "module",
+                "threshold, clean",
+                *(f"threshold at {name} dB" for name in NAMES[1:]),
+                *trend,
+            ]
+        )
         for (arm, seed), modules in found.items():
             for one in modules:
                 values = [*one.thresholds, *one.trend]

@@ -50,6 +50,7 @@ class AlexNet(nn.Module):
         for layer in layers:
             nn.init.normal_(layer.weight, std=0.01)
             ones = layer in (self.conv2, self.conv4, self.conv5, self.fc6, self.fc7)
+            assert layer.bias is not None
             nn.init.constant_(layer.bias, float(ones))
 
     def forward(self, x: Tensor) -> Tensor:

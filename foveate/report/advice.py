@@ -46,10 +46,11 @@ def write_advice(found: Advice, folder: Path | str) -> Path:
         .render(
             found=found,
             metric=found.metric,
+            about=dict.fromkeys(("data", "command", "pages")) | found.about,
             ranked=ranked(found),
             gain=gain_text,
             ratio=ratio_text,
-            figures={name: Figure.of(drawing) for name, drawing in drawings.items()},
+            figures=dict.fromkeys(drawn) | {name: Figure.of(drawing) for name, drawing in drawings.items()},
             title=question(found),
             files=sorted([*drawings, "table.csv", "summary.json"]),
         )

@@ -353,6 +353,7 @@ class _Coordinator:
             if ended.lost is not None:
                 self.tries.forgive(key)
             if self.tries.left(key) or is_paused(self.out):
+                self.store.put_back(key)
                 return True
             error = f"the worker ended {ATTEMPTS} times without a result ({ended.crash})"
         if error is not None:

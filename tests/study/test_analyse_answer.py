@@ -85,7 +85,7 @@ CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "open and worse": (
         {"rows": {"none": plain(), "se": WORSE, "eca": OPEN}},
         "Not detectably",
-        "se is worse than the plain network: −1.3 points (95 % interval −1.5 to −1.2). No other variant is detectably "
+        "se is worse than the plain network: −1.3 points (95 % interval −1.5 to −1.2). No variant is detectably "
         "better.",
     ),
     "diverged": (

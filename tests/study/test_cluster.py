@@ -262,6 +262,7 @@ def test_without_slurm_and_with_unknown_options_one_line_says_so(tmp_path, monke
 def test_flags_that_do_not_go_together_are_refused():
     nothing = (None, False, "slurm", None, None, None, None, None)
     assert from_flags(*nothing) is None
+    assert Ray("auto", costs_on="here") == Ray(costs_on="here")
 
     def flags(**changed):
         names = ("ray", "slurm", "slurm_cluster", "slurm_option", "slurm_kinds", "cpus", "gpus", "costs_on")

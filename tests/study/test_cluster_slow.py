@@ -6,7 +6,6 @@ import random
 import signal
 import sqlite3
 import subprocess
-import threading
 import time
 
 import pytest
@@ -62,33 +61,21 @@ def processes(*patterns):
 
 
 class Killer(Watcher):
-    """Calls one of `ways` at random, a while after runs have got further, until it has done so `most` times."""
+    """Calls one of `ways` at random when a run has got further, `most` times. On a cluster a watcher is called in the
+    main thread, where Ray starts machines."""
 
     def __init__(self, most, *ways):
         self.most, self.ways, self.random = most, ways, random.Random(20)
-        self.kills, self.further, self.ended_all = [], threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.kills, self.seen, self.next = [], {}, 0.0
 
     def progressed(self, run, step, steps):
-        if 0 < step < steps:
-            self.further.set()
-
-    def _work(self):
-        while len(self.kills) < self.most and not self.ended_all.is_set():
-            self.further.clear()
-            if self.further.wait(1):
-                time.sleep(self.random.uniform(0, 2))
-                name = self.random.choice(self.ways)()
-                if name:
-                    self.kills.append(name)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended_all.set()
-        self.thread.join(60)
+        further = self.seen.get(run.key) != step
+        self.seen[run.key] = step
+        if further and 0 < step < steps and len(self.kills) < self.most and time.monotonic() > self.next:
+            name = self.random.choice(self.ways)()
+            if name:
+                self.kills.append(name)
+                self.next = time.monotonic() + self.random.uniform(0, 2)
 
 
 def kill_one(name, pick, *patterns):
@@ -152,8 +139,8 @@ def test_on_ray_nothing_is_lost_or_counted_twice_and_the_weights_are_those_of_on
             kill_one("worker", pick, f"foveate.study.forking {tmp_path}"),
             kill_one("process of the engine", pick, "^ray::carry_out"),
         )
-        with Killer(ON_RAY, *ways) as killer:
-            summary = run_study(study(), tmp_path, executor=Ray(nodes.address), watcher=killer)
+        killer = Killer(ON_RAY, *ways)
+        summary = run_study(study(), tmp_path, executor=Ray(nodes.address), watcher=killer)
         print(killer.kills)  # noqa: T201
         assert summary.failed == ()
         assert len(killer.kills) == ON_RAY
@@ -171,8 +158,8 @@ def test_on_submitit_nothing_is_lost_or_counted_twice_and_the_weights_are_those_
         kill_one("worker", pick, f"foveate.study.worker {tmp_path}"),
         kill_one("process of the engine", pick, f"submitit.core._submit {tmp_path}"),
     )
-    with Killer(ON_SLURM, *ways) as killer:
-        summary = run_study(study(), tmp_path, executor=Slurm(cluster="local"), jobs=2, watcher=killer)
+    killer = Killer(ON_SLURM, *ways)
+    summary = run_study(study(), tmp_path, executor=Slurm(cluster="local"), jobs=2, watcher=killer)
     print(killer.kills)  # noqa: T201
     assert summary.failed == ()
     assert len(killer.kills) == ON_SLURM

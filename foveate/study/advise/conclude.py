@@ -137,7 +137,7 @@ def _nothing(
     found = first.against_plain
     if found is None:
         return f"Nothing helped: of the {len(trained)} {what} no finalist finished a seed that plain finished as well."
-    p = "" if found.p_holm is None else f", corrected p = {found.p_holm:.2g}"
+    p = "" if found.p_holm is None else f", corrected p = {found.p_holm:.3g}"
     return (
         f"Nothing helped: none of the {len(trained)} {what} is confirmed better than the plain network; {first.label} "
         f"came nearest with {difference(found, metric)} in {metric.name} on the test part, {len(found.seeds)} fresh "

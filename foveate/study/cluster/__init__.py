@@ -17,7 +17,7 @@ ANSWER_S = 120.0  # of a machine of Ray's; a Slurm job may wait in its queue for
 __all__ = ["Cluster", "Ray", "Slurm"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
     """Makes the executor of a study: `foveate.run_study(study, folder, executor=Ray("auto"))`.
 
