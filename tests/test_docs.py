@@ -1,6 +1,7 @@
 """What the documents say is what the code does."""
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 
 WRITTEN = ("README.md", *(f"docs/{name}.md" for name in (
     "five_minutes", "my_photos", "segmentation", "detection", "clips", "signals", "my_network", "studies", "own_task",
-    "own_trainer", "compression", "compare", "explain", "advise", "speed", "cluster",
+    "own_trainer", "compression", "compare", "explain", "advise", "speed", "cluster", "when_not",
 )))  # fmt: skip
 
 
@@ -114,6 +115,13 @@ def test_the_pages_of_commands_and_python_are_what_the_code_says():
     again = "run: python docs/make_reference.py"
     assert made.COMMANDS.read_text(encoding="utf-8") == made.commands_page(), again
     assert made.API.read_text(encoding="utf-8") == made.api_page(), again
+
+
+def test_the_figures_of_when_not_to_add_attention_are_those_of_the_results():
+    made = module_of("make_when_not")
+    page = made.PAGE.read_text(encoding="utf-8")
+    assert page == made.page_with_figures(page, json.loads(made.FOUND.read_text(encoding="utf-8")))
+    assert page.count("| narrow-") == page.count("| wide-") == 3
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.name)
