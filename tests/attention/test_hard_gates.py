@@ -17,7 +17,7 @@ def test_the_largest_stay_on_as_soft_gates_with_true_gradients():
         switch = Switch("se", "topk", keep, None)
         on = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0]])
         torch.testing.assert_close(switch.gate(LOGITS), torch.sigmoid(LOGITS) * on)
-        assert torch.autograd.gradcheck(switch, LOGITS.clone().requires_grad_())
+        assert torch.autograd.gradcheck(switch.gate, LOGITS.clone().requires_grad_())
     assert (Switch("se", "topk", 0.01, None).gate(LOGITS) > 0).sum() == 2, "one of each sample"
     assert (Switch("se", "topk", 9, None).gate(LOGITS) > 0).all(), "a map that was made narrower keeps what it has"
 
