@@ -73,7 +73,8 @@ class Switch(nn.Module):
         """Are the gradients to the logits estimates?"""
         return self.hard in ("straight_through", "gumbel")
 
-    def forward(self, logits: Tensor, soft: Callable[[Tensor], Tensor] = torch.sigmoid) -> Tensor:
+    def gate(self, logits: Tensor, soft: Callable[[Tensor], Tensor] = torch.sigmoid) -> Tensor:
+        """The gates; soft: from a logit to its soft gate."""
         if self.hard is None:
             return soft(logits)
         if self.hard == "topk":

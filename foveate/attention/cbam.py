@@ -224,10 +224,10 @@ class ConvolutionalBlockAttention(nn.Module):
         """x · channel gate · spatial gate of the channel-gated map, with those of the two gates that are on."""
         by_channel = by_position = None
         if channel and self.channel_gate is not None:
-            by_channel = self.switch(self.channel_gate(x))
+            by_channel = self.switch.gate(self.channel_gate(x))
             record(self, channel=by_channel)
         if spatial and self.spatial_gate is not None:
-            by_position = self.switch(self.spatial_gate(x, by_channel)).squeeze(1)
+            by_position = self.switch.gate(self.spatial_gate(x, by_channel)).squeeze(1)
             record(self, spatial=by_position)
         return gate_map(x, channel=by_channel, position=by_position)
 
@@ -243,7 +243,7 @@ class ConvolutionalBlockAttention(nn.Module):
         assert self.channel_gate is not None
         assert self.spatial_gate is not None
         channel, spatial = self.channel_gate(accumulated), self.spatial_gate(accumulated)
-        gate = self.switch(spread(channel, x) + spatial)
+        gate = self.switch.gate(spread(channel, x) + spatial)
         record(self, channel=torch.sigmoid(channel), spatial=torch.sigmoid(spatial).squeeze(1))
         return x * gate
 

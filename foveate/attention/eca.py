@@ -101,7 +101,7 @@ class EfficientChannelAttention(nn.Module):
             record(self, channel=gate)
             return y
         accumulated = accumulate_gradient(x)
-        gate = self.switch(neighbour_sums(global_pool(accumulated, ("mean",))[0], self.weight))
+        gate = self.switch.gate(neighbour_sums(global_pool(accumulated, ("mean",))[0], self.weight))
         record(self, channel=gate)
         return gate_map(accumulated, channel=gate)
 

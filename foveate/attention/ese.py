@@ -74,7 +74,7 @@ class EffectiveSqueezeExcitation(nn.Module):
         check_map("ese", x, self.channels, self.spatial_dims, self.fc.weight)
         accumulated = accumulate_gradient(x)
         logits = self.fc(*global_pool(accumulated, ("mean",)))
-        gate = self.switch(logits, self.soft)
+        gate = self.switch.gate(logits, self.soft)
         record(self, channel=gate)
         return gate_map(accumulated, channel=gate)
 

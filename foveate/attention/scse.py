@@ -107,7 +107,7 @@ class ChannelSqueezeExcitation(nn.Module):
 
     def gate(self, x: AccumulatedMap) -> Tensor:
         """(N, C), between 0 and 1."""
-        return self.switch(self.expand(torch.relu(self.reduce(*global_pool(x, ("mean",))))))
+        return self.switch.gate(self.expand(torch.relu(self.reduce(*global_pool(x, ("mean",))))))
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("cse", x, self.channels, self.spatial_dims, self.reduce.weight)
@@ -166,7 +166,7 @@ class SpatialSqueezeExcitation(nn.Module):
 
     def gate(self, x: Tensor) -> Tensor:
         """(N, 1, *S), between 0 and 1."""
-        return self.switch(self.conv(x))
+        return self.switch.gate(self.conv(x))
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("sse", x, self.channels, self.spatial_dims, self.conv.weight)

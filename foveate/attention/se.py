@@ -205,7 +205,7 @@ class SqueezeExcitation(nn.Module):
                 logits = self._excite(covariance_pool(x))
             case "pyramid":
                 logits = self._excite(pyramid_pool(x, self.levels))
-        gate = self.switch(logits) if self.excitation == "sigmoid" else EXCITATIONS[self.excitation](logits)
+        gate = self.switch.gate(logits) if self.excitation == "sigmoid" else EXCITATIONS[self.excitation](logits)
         record(self, channel=gate)
         return gate_map(accumulated, channel=gate)
 

@@ -101,7 +101,7 @@ class LocalProcesses:
     def _process(self, job: Job, place: Path, log: IO[bytes]) -> Process:
         threads = str(job.threads)
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
-        gpus = visible_gpus() if job.kind == "train" and job.content["train"]["device"] == "cuda" else []
+        gpus = visible_gpus() if job.kind == "train" and _device(job) == "cuda" else []
         if len(gpus) > 1:
             self._gpu_of[job.key] = least_used(gpus, self._gpu_of.values())
             environment["CUDA_VISIBLE_DEVICES"] = self._gpu_of[job.key]
@@ -168,6 +168,11 @@ def least_used(gpus: Sequence[str], used: Iterable[str]) -> str:
     """The GPU with the fewest runs on it, the first of equal ones."""
     counts = Counter(used)
     return min(gpus, key=lambda gpu: counts[gpu])
+
+
+def _device(job: Job) -> str:
+    """That the training names; "" where its content is damaged, which the worker says."""
+    return str(job.content.get("train", {}).get("device", ""))
 
 
 def _library(job: Job) -> str:

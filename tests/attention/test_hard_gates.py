@@ -16,17 +16,17 @@ def test_the_largest_stay_on_as_soft_gates_with_true_gradients():
     for keep in (2, 0.5):
         switch = Switch("se", "topk", keep, None)
         on = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0]])
-        torch.testing.assert_close(switch(LOGITS), torch.sigmoid(LOGITS) * on)
-        assert torch.autograd.gradcheck(switch, LOGITS.clone().requires_grad_())
-    assert (Switch("se", "topk", 0.01, None)(LOGITS) > 0).sum() == 2, "one of each sample"
-    assert (Switch("se", "topk", 9, None)(LOGITS) > 0).all(), "a map that was made narrower keeps what it has"
+        torch.testing.assert_close(switch.gate(LOGITS), torch.sigmoid(LOGITS) * on)
+        assert torch.autograd.gradcheck(switch.gate, LOGITS.clone().requires_grad_())
+    assert (Switch("se", "topk", 0.01, None).gate(LOGITS) > 0).sum() == 2, "one of each sample"
+    assert (Switch("se", "topk", 9, None).gate(LOGITS) > 0).all(), "a map that was made narrower keeps what it has"
 
 
 @pytest.mark.parametrize(("hard", "temperature"), [("straight_through", None), ("gumbel", 0.5)])
 def test_binary_gates_have_the_gradients_of_soft_ones(hard, temperature):
     switch = Switch("se", hard, None, temperature).eval()
     logits = LOGITS.clone().requires_grad_()
-    gate = switch(logits)
+    gate = switch.gate(logits)
     assert torch.equal(gate, (LOGITS > 0).double())
     (slope,) = torch.autograd.grad(gate.sum(), logits)
     soft = torch.sigmoid(LOGITS / (temperature or 1))
@@ -35,14 +35,14 @@ def test_binary_gates_have_the_gradients_of_soft_ones(hard, temperature):
 
 def test_gumbel_gates_are_on_as_often_as_their_soft_gate_says():
     switch = Switch("se", "gumbel", None, 0.1).train()
-    many = switch(LOGITS[0].expand(20000, 4))
+    many = switch.gate(LOGITS[0].expand(20000, 4))
     assert set(many.unique().tolist()) == {0.0, 1.0}
     torch.testing.assert_close(many.mean(0), torch.sigmoid(LOGITS[0]), rtol=0, atol=0.02)
 
 
 def test_a_gate_of_unknown_logits_is_unknown():
     for hard in ("topk", "straight_through", "gumbel"):
-        gate = Switch("se", hard, None, None)(torch.tensor([[float("nan"), 1.0], [1.0, 2.0]]))
+        gate = Switch("se", hard, None, None).gate(torch.tensor([[float("nan"), 1.0], [1.0, 2.0]]))
         assert gate[0, 0].isnan()
         assert gate[1].isfinite().all()
 
