@@ -1,7 +1,7 @@
 """Classification of images moved by a known transform, and how much of it a spatial transformer finds."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,8 +13,6 @@ from foveate.spec import Metric
 from foveate.tasks.classification import Classification, ClassificationMeter
 from foveate.tasks.task import Scores, register_task
 
-PARTS = ("rotation", "shift", "zoom")
-UNITS = {"rotation": "°", "shift": " of half the side", "zoom": " in ln"}
 LOOKED_AT = 200  # test items in which a part that is planted must vary
 
 
@@ -50,16 +48,6 @@ class PlantedTransform(Classification):
 
     def meter(self) -> "PlantedMeter":
         return PlantedMeter(self.classes, self.parts)
-
-    def remarks(self, model: nn.Module, batches: Iterator[Batch]) -> list[str]:
-        meter = self.meter()
-        for batch in batches:
-            meter.update(model, batch)
-        planted, predicted = meter.transforms()
-        if predicted is None:
-            return []
-        found = [f"{float(errors(planted[n], predicted[n], n).median()):.2g}{UNITS[n]} in {n}" for n in self.parts]
-        return [f"half of the transforms that are predicted are within {', '.join(found)} of those planted"]
 
 
 class PlantedMeter(ClassificationMeter):
@@ -111,11 +99,6 @@ def _aligned(planted: Tensor, predicted: Tensor, name: str) -> Tensor:
     turn = torch.deg2rad(apart)
     middle = torch.rad2deg(torch.atan2(turn.sin().mean(0), turn.cos().mean(0)))
     return planted + (apart - middle + 180) % 360 - 180
-
-
-def errors(planted: Tensor, predicted: Tensor, name: str) -> Tensor:
-    """Distances (N,) of the predicted values from the planted ones, but for a constant."""
-    return (_aligned(planted, predicted, name) - planted).norm(dim=1)
 
 
 def correlation(planted: Tensor, predicted: Tensor, name: str) -> float:
