@@ -147,7 +147,7 @@ def terminal_table(summary: Summary) -> "Group":
     arms = by_domain(summary.arms)
     several = len({arm.domain for arm in arms if arm.kind == "attention"}) > 1
     if several:
-        table.add_column("works\non", max_width=8, overflow="fold")
+        table.add_column("works\non", max_width=9, overflow="fold")
     headings = [f"{shorten(metric.name, 14, 1 / 0.53)}\n{metric.shown_unit}", f"to plain\n{metric.difference_unit}"]
     for heading in headings + (["para-\nmeters", "mult.-\nadds"] if costed else []):
         table.add_column(Text(heading), justify="right", no_wrap=True)
