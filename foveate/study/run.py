@@ -9,7 +9,6 @@ import os
 import shlex
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,11 +22,12 @@ from foveate.study.analyse import decided, next_look
 from foveate.study.checks import check_names
 from foveate.study.cluster import Cluster
 from foveate.study.estimate import training_seconds
-from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
+from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.explained import check_explain, explain_notes
 from foveate.study.folder import RESULTS, STUDY, is_paused, lock_folder, refuse_another, set_paused, write_study
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
+from foveate.study.measured_costs import LATENCY_BATCH, measure_costs
 from foveate.study.mirror import Mirror
 from foveate.study.placement import placement
 from foveate.study.plan import Plan, make_plan, opened_data
@@ -46,21 +46,7 @@ from foveate.tasks.task import MOST_CONFUSED
 from foveate.training import validation_name
 
 ATTEMPTS = 3  # of a run whose worker ends without getting further; one that says why it failed is not tried again
-LATENCY_BATCH = 32
-LATENCY_ROUNDS = 60
-COSTS = "costs"  # key of the job that measures them
 WORKING = "FOVEATE_WORKER"  # set in the environment of a worker
-_OPERATIONS = (
-    ("elementwise", "operations a batch"),
-    ("reductions", "operations a batch"),
-    ("launches", "operators a pass"),
-)
-_TIMES = (
-    ("latency_ms", "ms a batch"),
-    ("latency_ratio", "times plain"),
-    ("train_step_ms", "ms a batch"),
-    ("train_step_ratio", "times plain"),
-)
 
 
 class Watcher:
@@ -290,7 +276,9 @@ class _Coordinator:
             states = self.store.states()
             done = sum(states[key] == "done" for key in self.by_key)
             self.watcher.planned(self.study, self.data, self.plan, done)
-            self._measure_costs(working)
+            if {row["arm"] for row in self.store.costs()} != {arm.label for arm in self.plan.arms}:
+                self.watcher.measuring()
+                measure_costs(self.plan, self.study.train, self.out, self.store, working)
             waiting = WaitingRuns(
                 (run for key, run in self.by_key.items() if states[key] == "todo"), self.store.machines()
             )
@@ -378,43 +366,6 @@ class _Coordinator:
         for mirror in self.mirrors:
             mirror.write(self.by_key[key], result)
         return None
-
-    def _measure_costs(self, working: Executor) -> None:
-        """All arms in one process on one machine, one after another in turns, while nothing else of the study runs."""
-        labels = [arm.label for arm in self.plan.arms]
-        if {row["arm"] for row in self.store.costs()} == set(labels):
-            return
-        self.watcher.measuring()
-        first = {label: next(run for run in self.plan.runs if run.arm == label) for label in labels}
-        batch_size = min(LATENCY_BATCH, self.study.train.batch_size)
-        content: dict[str, Any] = {
-            "runs": {label: run.model_dump(mode="json") for label, run in first.items()},
-            "batch_size": batch_size,
-            "repeats": LATENCY_ROUNDS,
-            "budget_s": 1.0 + len(labels),
-        }
-        jobs = deque([Job(COSTS, "costs", content, self.study.train.threads)])
-        with contextlib.nullcontext(working) if working.measures_costs else LocalProcesses(self.out) as here:
-            ended = next(here.work(lambda machine="": jobs.popleft() if jobs else None, lambda key, news: None))
-        if ended.result is None:
-            raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash or ended.lost}")
-        result = ended.result
-        rows: list[tuple[str, str, float, float | None, float | None, str]] = []
-        for label, cost in result["costs"].items():
-            for metric, unit in (("parameters", "parameters"), ("macs", "multiply-adds a sample")):
-                rows.append((label, metric, cost[metric], None, None, unit))
-            for metric in ("bytes_moved", "activation_bytes"):
-                rows.append((label, metric, cost[metric], None, None, "bytes a batch"))
-            for metric, unit in _OPERATIONS:
-                rows.append((label, metric, cost[metric], None, None, unit))
-            for metric, unit in _TIMES:
-                if metric in cost:
-                    value = cost[metric]
-                    rows.append((label, metric, value["median"], value["low"], value["high"], unit))
-        self.store.put_costs(rows, result["machine"], result["versions"])
-        self.store.set_meta("roofs", result["roofs"])
-        where = {"where": result["where"]} if "where" in result else {}  # a machine of a cluster
-        self.store.set_meta("latency", {"batch_size": batch_size, "threads": self.study.train.threads} | where)
 
     def _set_about(self, command: str) -> None:
         classes = getattr(self.task, "classes", ())

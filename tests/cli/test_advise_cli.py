@@ -18,8 +18,7 @@ SMALL = ["--data", "embedded", "--network", "foveate:resnet8", "--train-items", 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("foveate.study.run.LATENCY_ROUNDS", 4)
-    monkeypatch.setattr("foveate.study.advise.studies.LATENCY_ROUNDS", 4)
+    monkeypatch.setattr("foveate.study.measured_costs.LATENCY_ROUNDS", 4)
 
 
 @pytest.mark.slow

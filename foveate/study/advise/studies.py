@@ -11,10 +11,10 @@ from foveate.study.advise.search import Latencies, Scores
 from foveate.study.advise.space import places_of
 from foveate.study.analyse.words import listed
 from foveate.study.checks import check_names
-from foveate.study.executor import Job
 from foveate.study.local import run_alone
+from foveate.study.measured_costs import costs_job
 from foveate.study.plan import VALIDATION, Planner, opened_data
-from foveate.study.run import COSTS, LATENCY_BATCH, LATENCY_ROUNDS, study_metrics
+from foveate.study.run import study_metrics
 from foveate.summary import Summary, Times
 from foveate.tasks import create_task
 from foveate.variant import PLAIN, At, Variant
@@ -67,14 +67,8 @@ class Studies:
                 found[variant.name] = str(error).removeprefix(f"variant {variant.name!r}: ")
             else:
                 runs[variant.name] = run
-        content = {
-            "runs": {label: run.model_dump(mode="json") for label, run in runs.items()},
-            "batch_size": min(LATENCY_BATCH, self.searching.train.batch_size),
-            "repeats": LATENCY_ROUNDS,
-            "budget_s": 1.0 + len(runs),
-        }
         (self.out / LATENCIES).mkdir(parents=True, exist_ok=True)
-        job = Job(COSTS, "costs", content, self.searching.train.threads)
+        job = costs_job(runs, self.searching.train)
         measured = run_alone(self.out / LATENCIES, job, "the latencies could not be measured")
         for label, cost in measured["costs"].items():
             found[label] = (
