@@ -79,6 +79,9 @@ class LocalProcesses:
             self._gpu_of.pop(ended.key, None)
             yield ended
 
+    def wait_for_machines(self) -> bool:
+        return False
+
     def clear(self, key: str) -> None:
         (self._place(key) / CHECKPOINT).unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from foveate.spec import Run, Training
 from foveate.store import Store
-from foveate.study.executor import Executor, Job
+from foveate.study.executor import Executor, Job, WorkerResult
 from foveate.study.local import LocalProcesses
 from foveate.study.plan import Plan
 
@@ -46,6 +46,8 @@ def costs_job(runs: Mapping[str, Run], train: Training) -> Job:
 def measure_costs(plan: Plan, train: Training, folder: Path, store: Store, working: Executor) -> None:
     """Measure every arm and keep the rows.
 
+    A machine that is lost meanwhile is no failure: they are measured on another one, or when it is back.
+
     Raises: RuntimeError: they cannot be measured.
     """
     first: dict[str, Run] = {}
@@ -53,16 +55,25 @@ def measure_costs(plan: Plan, train: Training, folder: Path, store: Store, worki
         first.setdefault(run.arm, run)
     job = costs_job({arm.label: first[arm.label] for arm in plan.arms}, train)
     with contextlib.nullcontext(working) if working.measures_costs else LocalProcesses(folder) as here:
-        jobs = [job]
-        ended = next(here.work(lambda machine="": jobs.pop() if jobs else None, lambda key, news: None))
+        ended = carried_out(job, here)
     if ended.result is None:
-        raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash or ended.lost}")
+        raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash}")
     result = ended.result
     rows = [row for label, cost in result["costs"].items() for row in _rows(label, cost)]
     store.put_costs(rows, result["machine"], result["versions"])
     store.set_meta("roofs", result["roofs"])
     where = {"where": result["where"]} if "where" in result else {}  # a machine of a cluster
     store.set_meta("latency", {"batch_size": job.content["batch_size"], "threads": train.threads} | where)
+
+
+def carried_out(job: Job, working: Executor) -> WorkerResult:
+    """The job's end; where its machine is lost, on another one or when it is back."""
+    while True:
+        jobs = [job]
+        for ended in working.work(lambda machine="", jobs=jobs: jobs.pop() if jobs else None, lambda key, news: None):
+            if ended.lost is None:
+                return ended
+        working.wait_for_machines()
 
 
 def _rows(label: str, cost: Mapping[str, Any]) -> list[Row]:

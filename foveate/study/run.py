@@ -289,7 +289,8 @@ class _Coordinator:
                         waiting.put(self.by_key[ended.key])
                     elif ended.result is not None:
                         working.clear(ended.key)
-                waiting.release()  # those that are left began on a type of machine that is gone
+                if waiting and not working.wait_for_machines():
+                    waiting.release()  # those that are left began on a type of machine that is gone
         if not is_paused(self.out):
             remember_look(self.store, self.study)
 
