@@ -64,6 +64,7 @@ def test_a_search_is_studies_in_folders_that_goes_on_and_ends_in_a_sentence(tmp_
         (["--validation-fraction", "1.5"], "validation_fraction"),
         (["--train-items", "10", "--test-items", "10"], "to hold out for validation"),
         (["--network", "foveate:resnet9"], "resnet8"),
+        (["--at", "block,stag"], "--at: at='stag' matches none of the "),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_made(tmp_path, flags, message):
@@ -75,8 +76,11 @@ def test_a_mistake_is_one_line_before_anything_is_made(tmp_path, flags, message)
     assert not Path(tmp_path / "advice").exists()
 
 
-def test_what_the_search_decides_is_refused_in_a_study(tmp_path):
-    (tmp_path / "study.toml").write_text("[train]\nlr = [0.1, 0.01]\n")
+@pytest.mark.parametrize(
+    ("text", "name"), [("[train]\nlr = [0.1, 0.01]\n", "a list of values"), ("fast = true\n", "fast")]
+)
+def test_what_the_search_decides_is_refused_in_a_study(tmp_path, text, name):
+    (tmp_path / "study.toml").write_text(text)
     found = foveate("advise", "study.toml", cwd=tmp_path)
     assert found.returncode == 2
-    assert "advise: wanted a study without a list of values" in found.stderr
+    assert f"advise: wanted a study without {name}: candidates" in found.stderr
