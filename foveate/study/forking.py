@@ -40,8 +40,8 @@ def can_fork() -> bool:
 class Forked:
     """A job's process; the names are those of `subprocess.Popen`."""
 
-    def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes], told: IO[str]) -> None:
-        self.pid, self.stdin, self.stdout, self._told = pid, stdin, stdout, told
+    def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes], status: IO[str]) -> None:
+        self.pid, self.stdin, self.stdout, self._status = pid, stdin, stdout, status
         self.returncode: int | None = None
         self._waiting = threading.Lock()
 
@@ -49,8 +49,8 @@ class Forked:
         """The exit status once it has ended; negative: the signal that killed it."""
         with self._waiting:
             if self.returncode is None:
-                with self._told:
-                    self.returncode = int(self._told.readline() or -signal.SIGKILL)
+                with self._status:
+                    self.returncode = int(self._status.readline() or -signal.SIGKILL)
         return self.returncode
 
     def kill(self) -> None:
@@ -84,15 +84,15 @@ class ForkServer:
 
     def start(self, place: Path, log: IO[bytes]) -> Forked:
         """Start the job of the folder `place`. Raises: OSError: the process has ended."""
-        (their_in, stdin), (stdout, their_out), (told, tell) = os.pipe(), os.pipe(), os.pipe()
-        ours = os.fdopen(stdin, "wb", buffering=0), os.fdopen(stdout, "rb"), os.fdopen(told, encoding="ascii")
+        (their_in, stdin), (stdout, their_out), (status, their_status) = os.pipe(), os.pipe(), os.pipe()
+        ours = os.fdopen(stdin, "wb", buffering=0), os.fdopen(stdout, "rb"), os.fdopen(status, encoding="ascii")
         try:
             try:
                 socket.send_fds(
-                    self._socket, [os.fsencode(place.absolute())], (their_in, their_out, log.fileno(), tell)
+                    self._socket, [os.fsencode(place.absolute())], (their_in, their_out, log.fileno(), their_status)
                 )
             finally:
-                for end in (their_in, their_out, tell):
+                for end in (their_in, their_out, their_status):
                     os.close(end)
             pid = ours[2].readline()
             if not pid:
@@ -134,11 +134,11 @@ def serve(channel: socket.socket, library: str) -> None:
         os.waitpid(pid, 0)
 
 
-def _watch_a_job(place: Path, stdin: int, stdout: int, log: int, tell: int) -> NoReturn:
-    """Fork once more, and tell the number of that process and, when it has ended, its exit status."""
+def _watch_a_job(place: Path, stdin: int, stdout: int, log: int, status: int) -> NoReturn:
+    """Fork once more, and write the number of that process and, when it has ended, its exit status."""
     pid = _fork()
     if pid == 0:
-        os.close(tell)
+        os.close(status)
         for end, standard in ((stdin, 0), (stdout, 1), (log, 2)):
             os.dup2(end, standard)
             os.close(end)
@@ -147,8 +147,8 @@ def _watch_a_job(place: Path, stdin: int, stdout: int, log: int, tell: int) -> N
     for end in (stdin, stdout, log):
         os.close(end)
     with contextlib.suppress(BrokenPipeError):  # the coordinator is gone
-        os.write(tell, f"{pid}\n".encode())
-        os.write(tell, str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
+        os.write(status, f"{pid}\n".encode())
+        os.write(status, str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
     os._exit(0)
 
 
