@@ -73,7 +73,7 @@ class Executor(Protocol):
         job's key and its progress, from any thread."""
 
     def wait_for_machines(self) -> bool:
-        """Where jobs are left after `work`: wait a moment for machines that are being checked or, where all are gone, for
+        """Where jobs are left after `work`: wait a moment for machines that are being checked or, if all are gone, for
         new ones; False: there is nothing to wait for."""
 
     def clear(self, key: str) -> None:

@@ -164,7 +164,7 @@ class ClusterExecutor:
                     continue
                 job, place = self._running.pop(ended.handle)
                 if ended.lost is not None:
-                    self._machines.pop(place, None)  # asked again, if it is there
+                    self._machines.pop(place, None)  # checked again, if it is there
                     self._looked = -math.inf
                 yield self._result(job, place, ended)
             self._look_around()
@@ -223,9 +223,9 @@ class ClusterExecutor:
         places = self.engine.places()
         for gone in [place for place in self._machines if place not in places]:
             del self._machines[gone]
-        asked = set(self._answers.values())
+        checked = set(self._answers.values())
         for place in places:
-            if place not in self._machines and place not in asked and place.name not in self._refused:
+            if place not in self._machines and place not in checked and place.name not in self._refused:
                 self._answers[self._ask(place)] = place
 
     def _ask(self, place: Place) -> Any:
