@@ -28,7 +28,7 @@ from foveate.study.folder import RESULTS, STUDY, is_paused, lock_folder, refuse_
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
 from foveate.study.measured_costs import LATENCY_BATCH, measure_costs
-from foveate.study.mirror import Mirror
+from foveate.study.mirror import Mirror, Mirrors
 from foveate.study.placement import placement
 from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
@@ -103,7 +103,7 @@ def run_study(
         watcher: is called as the study runs.
         executor: carries out the runs: processes of this machine, or a `foveate.study.cluster.Cluster`. Costs are
             measured on this machine, or on the one that a cluster names.
-        mirrors: are given each run's rows when it is done.
+        mirrors: are given the rows of each run that is done from now on; one that fails is left out from then on.
 
     With `study.until`, seeds are added and the study is judged again until every claim has its verdict or `max_seeds`
     have been run.
@@ -116,7 +116,7 @@ def run_study(
         raise RuntimeError(
             'run_study was called while a worker reads this script; put the call under: if __name__ == "__main__":'
         )
-    watcher, out = watcher or Watcher(), Path(out)
+    watcher, out, kept_mirrors = watcher or Watcher(), Path(out), Mirrors(mirrors)
     elsewhere = isinstance(executor, Cluster)
     study = check_names(study.resolved(Path.cwd()), device=not elsewhere)
     data = open_data(opened_data(study, study.seeds[0]))  # what cannot be divided is refused before a folder is made
@@ -141,10 +141,11 @@ def run_study(
             lock_folder(out, wait=wait, on_wait=watcher.waiting) as check_lock,
             contextlib.closing(Store(out / RESULTS)) as store,
         ):
+            set_paused(out, False)
             study = with_measured_speed(with_seeds_added_before(study, store), out, store, data, task)
             again: tuple[str, ...] = ("running", "failed")
             while True:
-                coordinator = _Coordinator(study, out, data, task, metrics, store, watcher, mirrors, check_lock)
+                coordinator = _Coordinator(study, out, data, task, metrics, store, watcher, kept_mirrors, check_lock)
                 coordinator.run(executor, jobs, command, again)
                 summary = summarise(out)
                 if is_paused(out):
@@ -155,7 +156,7 @@ def run_study(
                 watcher.undecided(summary, further)
                 study, again = study.with_seeds(further), ("running",)
     except (OSError, sqlite3.OperationalError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise RuntimeError(
             f"{out}: {reason}; once that is mended: foveate study resume {shlex.quote(str(out))}"
         ) from error
@@ -211,7 +212,7 @@ class _Coordinator:
         metrics: tuple[Metric, ...],
         store: Store,
         watcher: Watcher,
-        mirrors: Sequence[Mirror],
+        mirrors: Mirrors,
         check_lock: Callable[[], None],
     ) -> None:
         self.study, self.out, self.data, self.task = study, out, data, task
@@ -219,10 +220,11 @@ class _Coordinator:
         self.check_lock = check_lock
         weights = "+".join(dict.fromkeys(find_start(study, name).fingerprint for name in study.networks()))
         content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
-        refuse_another(out, study)
+        before = store.get_meta("plan")
+        planned = before and Study.model_validate({key: of for key, of in before["study"].items() if key != "content"})
+        refuse_another(out, study, planned)
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
-        before = store.get_meta("plan")
         same = before is not None and _without_later(before["study"]) == _without_later(given)
         if not (out / STUDY).is_file():
             write_study(out, study)  # planning may measure latencies; killed meanwhile, the study can go on
@@ -265,13 +267,14 @@ class _Coordinator:
         self.store.plan(self.plan.runs)
         self.store.reset(again)
         self._set_about(command)
-        set_paused(self.out, False)
         jobs = jobs or (None if isinstance(executor, Cluster) else self._jobs())
-        with executor(self.out, jobs) as working, self.standing:
+        with self.standing, executor(self.out, jobs) as working:
             places = working.prepare(self.study)
             for key, state in self.store.states().items():
                 if key in self.by_key and state != "done" and (result := working.finished(key)) is not None:
-                    self._finish(key, result)  # the coordinator was killed between a run's end and its row
+                    # the coordinator was killed between a run's end and its row
+                    if (error := self._finish(key, result)) is not None:
+                        self.store.fail(key, error)
                     working.clear(key)
             states = self.store.states()
             done = sum(states[key] == "done" for key in self.by_key)
@@ -299,7 +302,7 @@ class _Coordinator:
         waiting = [run for key, run in self.by_key.items() if states[key] == "todo"]
         if not waiting:
             return 1
-        found = placement(self.study, self.out, waiting)
+        found = placement(self.study, self.out, waiting, self.store)
         if found.a_gpu:
             self.watcher.placed(found.text)
         return found.jobs
@@ -314,11 +317,12 @@ class _Coordinator:
             self.watcher.estimated(len(runs), jobs, seconds)
 
     def _begin(self, waiting: WaitingRuns, machine: str) -> Job | None:
+        self.check_lock()
         run = None if is_paused(self.out) else waiting.take(machine)
         if run is None:
             return None
         key = run.key
-        attempt = self.store.start(key)
+        attempt = self.store.start(key, machine)
         self.tries.begin(key)
         self.standing.begin(key)
         self.watcher.started(run, attempt)
@@ -364,8 +368,7 @@ class _Coordinator:
                 f"metric {other!r} {state}: other runs of this study gave {', '.join(before)}; got {', '.join(names)}"
             )
         self.store.finish(key, result)
-        for mirror in self.mirrors:
-            mirror.write(self.by_key[key], result)
+        self.mirrors.write(self.by_key[key], result)
         return None
 
     def _set_about(self, command: str) -> None:
@@ -391,7 +394,7 @@ class _Coordinator:
                 *self.data.notes,
                 *self.task.notes,
                 *self.plan.notes,
-                *speed_notes(self.store),
+                *speed_notes(self.study, self.store),
                 *explain_notes(self.study, self.data),
             ],
             "when": time.strftime("%Y-%m-%d"),

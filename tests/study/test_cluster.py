@@ -313,7 +313,7 @@ def test_flags_that_do_not_go_together_are_refused():
     )
     for changed, message in (
         ({"ray": "auto", "slurm": True}, "wanted one of them"),
-        ({"gpus": 1.0}, "--gpus-per-run goes with --ray or --slurm"),
+        ({"cpus": 1}, "--cpus-per-run goes with --ray or --slurm"),
         ({"costs_on": "n"}, "--costs-on goes with"),
         ({"ray": "auto", "slurm_option": ["a=b"]}, "--slurm-option goes with --slurm"),
         ({"slurm": True, "slurm_cluster": "pbs"}, "wanted slurm or local; got 'pbs'"),
