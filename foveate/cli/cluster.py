@@ -55,7 +55,7 @@ Mirrors = Annotated[
     str | None,
     typer.Option(
         "--mirror",
-        help="Copy the rows of each run that ends from now on to: tensorboard, mlflow.",
+        help="Copy the rows of each run that ends from now on to: tensorboard, mlflow, trackio.",
         metavar="NAME[,NAME…]",
     ),
 ]

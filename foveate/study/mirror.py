@@ -3,9 +3,12 @@
 A mirror is given each run when it is done; it never reads one back, and a study goes on without it.
 """
 
+import contextlib
 import importlib
+import itertools
 import os
 import re
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -103,6 +106,32 @@ class MLflow:
         self._client.set_terminated(number)
 
 
+class Trackio:
+    """A study is a project, named after its folder, and a run a run of it: curves by epoch, and after them the final
+    metrics under final/; the arm, the network and the seed are its configuration. trackio keeps them in
+    TRACKIO_DIR or in its cache.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """folder: of the study. Raises: ValueError: trackio is not installed."""
+        try:
+            self._trackio = importlib.import_module("trackio")
+        except ImportError as error:
+            raise ValueError(f"--mirror trackio: it is not installed ({error}); pip install trackio") from None
+        self._project = folder.absolute().name
+
+    def write(self, run: Run, result: dict[str, Any]) -> None:
+        with contextlib.redirect_stdout(sys.stderr):  # what it prints is no part of --json
+            there = self._trackio.init(
+                project=self._project, name=_name(run), config=_facts(run), embed=False, auto_log_gpu=False,
+                auto_log_cpu=False,
+            )  # fmt: skip
+            for epoch, rows in itertools.groupby(_curves(result), key=lambda row: row[0]):
+                there.log({name: value for _, name, value in rows}, step=epoch)
+            there.log({f"final/{one['name']}": float(one["value"]) for one in result["metrics"]})
+            self._trackio.finish()
+
+
 def _name(run: Run) -> str:
     return f"{run.arm}, seed {run.seed} ({run.key[:6]})"
 
@@ -121,7 +150,7 @@ def _curves(result: dict[str, Any]) -> list[tuple[int, str, float]]:
     ]
 
 
-MIRRORS: dict[str, Callable[[Path], Mirror]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
+MIRRORS: dict[str, Callable[[Path], Mirror]] = {"tensorboard": TensorBoard, "mlflow": MLflow, "trackio": Trackio}
 
 
 def open_mirrors(names: str | None, folder: Path) -> list[Mirror]:

@@ -248,6 +248,23 @@ def test_a_mirror_to_mlflow_has_an_experiment_of_the_study_and_names_that_it_tak
     assert MlflowClient.last.address == "http://server"
 
 
+def test_a_mirror_to_trackio_has_the_curves_by_epoch_and_prints_nothing(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def init(**settings):
+        print("Trackio project initialized")  # noqa: T201
+        seen.append((settings["project"], settings["config"]["seed"]))
+        return SimpleNamespace(log=lambda values, step=None: seen.append((step, values)))
+
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=init, finish=lambda: seen.append("ended")))
+    (mirror,) = open_mirrors("trackio", tmp_path)
+    mirror.write(planned("se", 3), result(0.75))
+    assert seen[:3] == [(tmp_path.name, 3), (1, {"train_loss": 1.0}), (2, {"train_loss": 0.5})]
+    assert seen[3][1]["final/accuracy"] == 0.75
+    assert seen[4] == "ended"
+    assert capsys.readouterr().out == ""
+
+
 def test_a_mirror_that_fails_gets_no_further_runs_and_the_others_do():
     class Broken:
         def write(self, run, result):
