@@ -91,8 +91,7 @@ def join_ranks(device: str) -> Ranks:
     if "LOCAL_RANK" not in os.environ:
         return Ranks()
     if device == "cpu":
-        torch.distributed.init_process_group("gloo", timeout=LONGEST_WAIT)
-        return Ranks.here()
+        return _joined("gloo")
     local = int(os.environ["LOCAL_RANK"])
     if device != "cuda" or local >= torch.cuda.device_count():
         raise ValueError(
@@ -100,7 +99,15 @@ def join_ranks(device: str) -> Ranks:
             f"{torch.cuda.device_count()} GPUs"
         )
     torch.cuda.set_device(local)
-    torch.distributed.init_process_group("nccl", timeout=LONGEST_WAIT)
+    return _joined("nccl")
+
+
+def _joined(backend: str) -> Ranks:
+    store, number, count = next(torch.distributed.rendezvous("env://"))
+    if count == int(os.environ.get("LOCAL_WORLD_SIZE", 0)):
+        # torchrun's store outlives a restart: without a part of its own this start may find addresses of the one before
+        store = torch.distributed.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    torch.distributed.init_process_group(backend, store=store, rank=number, world_size=count, timeout=LONGEST_WAIT)
     return Ranks.here()
 
 
