@@ -103,7 +103,7 @@ def is_locked(folder: Path) -> bool:
 
 
 def is_paused(folder: Path) -> bool:
-    """Was the study asked to stop at the next checkpoints?"""
+    """Is the study to stop at the next checkpoints?"""
     return (folder / PAUSE).exists()
 
 
