@@ -82,6 +82,9 @@ class LocalProcesses:
             self._gpu_of.pop(ended.key, None)
             yield ended
 
+    def wait_for_machines(self) -> bool:
+        return False
+
     def clear(self, key: str) -> None:
         (self._place(key) / CHECKPOINT).unlink(missing_ok=True)
 
@@ -128,15 +131,27 @@ class LocalProcesses:
     def _follow(self, key: str, process: Process, tell: Callable[[str, JobProgress], None]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        for line in process.stdout:
-            with contextlib.suppress(ValueError):  # something a library printed
-                tell(key, json.loads(line))
-        status = process.wait()
-        process.stdin.close()
-        process.stdout.close()
-        self._ended.put(self._result(key, status))
+        try:
+            for line in process.stdout:
+                with contextlib.suppress(ValueError):  # something a library printed
+                    tell(key, json.loads(line))
+        except BaseException:
+            process.kill()  # nobody reads its progress any more
+            raise
+        finally:
+            status = process.wait()
+            process.stdin.close()
+            process.stdout.close()
+            self._ended.put(self._result(key, status))
 
     def _result(self, key: str, status: int) -> WorkerResult:
+        try:
+            return self._left_behind(key, status)
+        except OSError as error:  # its folder is gone, or cannot be read
+            return WorkerResult(key, crash=str(error))
+
+    def _left_behind(self, key: str, status: int) -> WorkerResult:
+        """What the files in the job's folder say. Raises: OSError: they cannot be read."""
         place = self._place(key)
         if (result := self.finished(key)) is not None:  # also of one whose exit status is lost
             return WorkerResult(key, result=result)

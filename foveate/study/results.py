@@ -131,7 +131,7 @@ def machine_notes(runs: Iterable[Mapping[str, Any]], costs_on: str | None) -> li
     of_seed: dict[int, set[str]] = {}
     for run in runs:
         if run["state"] == "done":
-            of_seed.setdefault(run["seed"], set()).add(run["machine"])
+            of_seed.setdefault(run["seed"] % DRAWS, set()).add(run["machine"])
     machines = sorted(set().union(*of_seed.values()))
     notes = [] if costs_on is None else [f"costs were measured on {costs_on}, alone"]
     if len(machines) < 2:
