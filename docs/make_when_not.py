@@ -30,11 +30,7 @@ def figures(found: dict[str, Any]) -> str:
     lines = [head, ["---"] * len(head)]
     lines += [[name, f"{100 * base:.1f}", *gains] for base, name, gains in sorted(cells)]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    texts = [
-        f"{one['text'][0].upper()}{one['text'][1:]}. Noise that gain and score share would alone give a slope of "
-        f"{10 * one['coupled']:+.2f} points for ten.".replace("-", "−")
-        for one in found["moderation"]
-    ]
+    texts = [f"{one['text'][0].upper()}{one['text'][1:]}." for one in found["moderation"]]
     return f"\n{table}\n" + "\n\n".join(texts) + "\n\n"
 
 

@@ -36,7 +36,7 @@ class Switch(nn.Module):
         shares: must `keep` be a share, since it is of channels and of positions at once?
 
     Gradients: those of "topk" are true (the gates that are off have none). Those of "straight_through" and "gumbel"
-        are estimates: backwards the gate counts as soft, σ of the logit or of (logit + noise) / temperature.
+        are estimates: backwards the gate counts as the soft one of the logit, or of (logit + noise) / temperature.
     Shape: (N, *) → (N, *); the largest are chosen within each sample.
     Raises: ValueError: an unknown form, an option of another form, a temperature that is not positive, `keep` of
         nothing or of more than there are.
@@ -86,8 +86,8 @@ class Switch(nn.Module):
             return soft(logits) * on
         if self.hard == "gumbel":
             if self.training:
-                uniform = torch.rand_like(logits).clamp(_EPSILON, 1 - _EPSILON)
-                logits = logits + uniform.log() - torch.log1p(-uniform)
+                uniform = torch.rand_like(logits, dtype=torch.float32).clamp(_EPSILON, 1 - _EPSILON)
+                logits = logits + (uniform.log() - torch.log1p(-uniform)).to(logits.dtype)
             logits = logits / self.temperature
         gate = soft(logits)
         return (logits > 0).to(gate.dtype) + (gate - gate.detach())

@@ -67,8 +67,9 @@ def _checked_frequencies(given: Frequencies, channels: int, spatial_dims: int) -
     if isinstance(given, int):
         check_groups("se", channels, given, option="frequencies")
         return lowest_frequencies(given, spatial_dims)
-    chosen = [tuple(one) for one in given]
-    if not chosen or any(len(one) != spatial_dims or min(one) < 0 for one in chosen):
+    lists = given if isinstance(given, Sequence) else ()
+    chosen = [tuple(one) if isinstance(one, Sequence) else (one,) for one in lists]
+    if not chosen or any(len(one) != spatial_dims or any(type(n) is not int or n < 0 for n in one) for one in chosen):
         raise ValueError(
             f"se: frequencies must be a number or lists of {spatial_dims} indices of at least 0; got {given!r}"
         )
@@ -77,7 +78,7 @@ def _checked_frequencies(given: Frequencies, channels: int, spatial_dims: int) -
 
 
 def _checked_levels(levels: Sequence[int]) -> tuple[int, ...]:
-    if not levels or any(not isinstance(level, int) or level < 1 for level in levels):
+    if not levels or any(type(level) is not int or level < 1 for level in levels):
         raise ValueError(f"se: levels must be numbers of cells of at least 1; got {levels!r}")
     return tuple(levels)
 

@@ -71,7 +71,8 @@ def _kernels(
     for option, value in (("branches", branches), ("kernel_size", kernel_size)):
         if value is not None:
             raise ValueError(f"sk: kernels says {option} too; leave {option} out (got {value!r})")
-    pairs = [tuple(pair) if isinstance(pair, Sequence) else (pair,) for pair in kernels]
+    listed = kernels if isinstance(kernels, Sequence) else ()
+    pairs = [tuple(pair) if isinstance(pair, Sequence) else (pair,) for pair in listed]
     if len(pairs) < 2 or any(len(pair) != 2 for pair in pairs):
         raise ValueError(f"sk: kernels must be two or more pairs (kernel size, dilation); got {kernels!r}")
     for _, dilation in pairs:
@@ -82,7 +83,7 @@ def _kernels(
 
 def _groups(groups: Groups | Sequence[Groups], channels: int, branches: int, dense_first: bool) -> list[int]:
     """The groups of each branch."""
-    each = [groups] * branches if isinstance(groups, int | str) else list(groups)
+    each = list(groups) if isinstance(groups, Sequence) and not isinstance(groups, str) else [groups] * branches
     if len(each) != branches:
         raise ValueError(f"sk: groups must be one for all branches or {branches}; got {groups!r}")
     counts: list[int] = []

@@ -36,7 +36,9 @@ def open_shuffled_labels(
     Raises: LookupError, TypeError, ValueError: as of that kind. ValueError: it has no class of each item, or the share
         is not above 0 and at most 1.
     """
-    if not 0 < share <= 1:
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"kind of data 'shuffled_labels': wanted a seed of at least 0; got {seed!r}")
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
         raise ValueError(f"kind of data 'shuffled_labels': wanted a share above 0 and at most 1; got {share!r}")
     inner = spec.model_copy(update={"kind": form, "options": options})
     found = opener_of(inner)(inner, progress=progress, **options)

@@ -14,7 +14,7 @@ from foveate.report.languages import translated
 from foveate.report.moderation import moderation_drawing
 from foveate.report.page import Figure, environment, names_of, write_report
 from foveate.spec import Metric
-from foveate.summary import Across, RankedArm, signed, to_json
+from foveate.summary import Across, RankedArm, p_text, signed, to_json
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -114,7 +114,9 @@ def write_across(found: Across, folder: Path | str, language: str = "en") -> Pat
         "summary.json": f"{json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False)}\n".encode(),
     }
     slugs = page_folders(one.label for one in found.moderation)
-    moderated = {one.label: moderation_drawing(one, found.metric) for one in found.moderation}
+    moderated = {
+        one.label: moderation_drawing(one, found.metric, number) for number, one in enumerate(found.moderation)
+    }
     for label, picture in moderated.items():
         files[f"gain_of_{slugs[label]}.svg"] = picture.standalone().encode()
         files[f"gain_of_{slugs[label]}.png"] = picture.png()
@@ -122,6 +124,7 @@ def write_across(found: Across, folder: Path | str, language: str = "en") -> Pat
     shown = {arm.label: difference(found.metric, arm) for arm in found.arms}
     html = template.render(
         found=found,
+        p_text=p_text,
         metric=found.metric,
         pages=pages,
         shown=shown,
@@ -155,7 +158,7 @@ def across_table(found: Across) -> "Group":
         answer.about,
         f"Two mean ranks differ where they are {found.critical_difference:.2f} or more apart (Nemenyi, 0.05).",
     ]
-    notes += [f"Friedman's test of equal ranks: p = {found.friedman_p:.2g}."] if found.friedman_p is not None else []
+    notes += [f"Friedman's test of equal ranks: {p_text(found.friedman_p)}."] if found.friedman_p is not None else []
     notes += [f"{one.text[0].upper()}{one.text[1:]}." for one in found.moderation]
     notes += [f"Note: {note}." for note in found.notes]
     return Group(head, table, Text("\n" + "\n".join(notes), style="dim"))

@@ -9,11 +9,13 @@ WIDTH, HEIGHT, SIZE = 760.0, 360.0, 12.0
 LEFT, RIGHT, TOP, BELOW = 62.0, 20.0, 18.0, 60.0
 
 
-def moderation_drawing(found: Moderation, metric: Metric) -> Drawing:
-    """Gains with their intervals over the plain network's scores; the line passes through the mean of both."""
+def moderation_drawing(found: Moderation, metric: Metric, number: int = 0) -> Drawing:
+    """Gains with their intervals over the plain network's scores; the line passes through the mean of both.
+
+    number: of the drawing, unique on its page.
+    """
     factor, sets = metric.factor, found.sets
-    ident = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in found.label)
-    drawing = Drawing(f"moderation-{ident}", WIDTH, HEIGHT, f"Gain of {found.label} against the plain network's score")
+    drawing = Drawing(f"moderation-{number}", WIDTH, HEIGHT, f"Gain of {found.label} against the plain network's score")
     drawing.description = " ".join(
         f"{one.name}: plain {metric.format(one.base)}, gain {factor * one.gain:+.3g}." for one in sets
     )

@@ -145,14 +145,14 @@ def _against(summary: Summary, found: Mapping[str, float]) -> str:
     metric = summary.metric
     if metric.name not in found or metric.better == "neither":
         return ""
-    told: dict[str, list[str]] = {"better": [], "worse": [], "not told apart from it": []}
+    labels: dict[str, list[str]] = {"better": [], "worse": [], "not distinguishable from it": []}
     for arm in summary.arms:
         if arm.score is None or arm.score.low is None or arm.score.high is None:
             continue
         gains = sorted(metric.gain(end, found[metric.name]) for end in (arm.score.low, arm.score.high))
-        word = "better" if gains[0] > 0 else "worse" if gains[1] < 0 else "not told apart from it"
-        told[word].append(arm.label)
-    parts = [f"{', '.join(labels)} {word}" for word, labels in told.items() if labels]
+        word = "better" if gains[0] > 0 else "worse" if gains[1] < 0 else "not distinguishable from it"
+        labels[word].append(arm.label)
+    parts = [f"{', '.join(those)} {word}" for word, those in labels.items() if those]
     return f". In {metric.name}, by intervals over seeds: {'; '.join(parts)}" if parts else ""
 
 

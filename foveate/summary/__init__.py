@@ -51,6 +51,7 @@ from foveate.summary.rows import (
     Times,
 )
 from foveate.summary.shown import (
+    p_text,
     signed,
     size_of,
     to_json,
@@ -115,6 +116,7 @@ __all__ = [
     "corrupted_row",
     "corrupted_scores",
     "is_corrupted_row",
+    "p_text",
     "signed",
     "size_of",
     "to_json",

@@ -58,8 +58,8 @@ class Moderation:
     Attributes:
         label: of the arm.
         base, gain: mean of the plain network's scores, and the model's gain there.
-        slope: what a unit more of the plain network's score adds to the gain. low, high: its 95 % interval, p: of no
-            slope; not corrected for the number of arms.
+        slope: what a unit more of the plain network's score adds to the gain. low, high: its 95 % interval; p: of
+            no other slope than `coupled`; not corrected for the number of arms.
         between_sd: of the data sets' true gains, beside the line.
         coupled: the slope that would come of the noise that gain and score have in common, as the gain is a difference
             to that score, if no true gain depended on it.

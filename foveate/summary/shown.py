@@ -27,6 +27,11 @@ def to_json(value: Any) -> Any:
     return to_json(value.item()) if hasattr(value, "item") else str(value)
 
 
+def p_text(p: float) -> str:
+    """ "p = 0.27", or "p < 0.001"."""
+    return f"p = {p:.2g}" if p >= 0.001 else "p < 0.001"
+
+
 def signed(metric: Metric, values: Sequence[float]) -> list[str]:
     """Differences as a person reads them: signed, with equal decimals, nothing but zero shown as zero."""
     scaled = [metric.factor * value for value in values]

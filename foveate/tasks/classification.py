@@ -73,6 +73,8 @@ class Classification(Task):
         given = model(batch.inputs)
         own = getattr(model, "loss", None)
         if callable(own):
+            if self.class_weights is not None or self.label_smoothing:
+                raise ValueError("class_weights, label_smoothing: the network has a loss of its own, without either")
             return summed(own(given, labels), (), extra_losses(model), self.loss_weights)
         first, *others = (
             F.cross_entropy(logits.float(), labels, self._weights_on(logits), label_smoothing=self.label_smoothing)

@@ -91,11 +91,9 @@ def parts_of(transforms: Tensor) -> dict[str, Tensor]:
     return {"rotation": angle[:, None], "shift": torch.stack((x, y), 1), "zoom": zoom[:, None]}
 
 
-def _aligned(planted: Tensor, predicted: Tensor, name: str) -> Tensor:
-    """The predicted values less the constant by which they differ from the planted ones; angles turn at 360°."""
+def _unwrapped(planted: Tensor, predicted: Tensor) -> Tensor:
+    """Predicted angles less the one by which they differ from the planted ones, within half a turn of these."""
     apart = predicted - planted
-    if name != "rotation":
-        return predicted - apart.mean(0)
     turn = torch.deg2rad(apart)
     middle = torch.rad2deg(torch.atan2(turn.sin().mean(0), turn.cos().mean(0)))
     return planted + (apart - middle + 180) % 360 - 180
@@ -103,7 +101,7 @@ def _aligned(planted: Tensor, predicted: Tensor, name: str) -> Tensor:
 
 def correlation(planted: Tensor, predicted: Tensor, name: str) -> float:
     """Over all items and axes, each axis about its own mean; 0 where one side does not vary."""
-    found = _aligned(planted, predicted, name)
+    found = _unwrapped(planted, predicted) if name == "rotation" else predicted
     a, b = planted - planted.mean(0), found - found.mean(0)
     spread = math.sqrt(float(a.square().sum() * b.square().sum()))
     return float((a * b).sum()) / spread if spread > 1e-9 else 0.0

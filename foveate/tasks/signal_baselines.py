@@ -29,14 +29,16 @@ def has_wavelets() -> bool:
 def signal_baselines(train: Split, test: Split, conditions: Mapping[int, str]) -> dict[str, dict[str, float]]:
     """By the baseline in words, the accuracy at each condition under its name.
 
-    Each condition has a classifier of its own, trained on windows at that level of noise alone: it knows the level,
-    which a network is not told. Training windows are read once a condition, as a network sees them in as many epochs.
+    Each condition has a classifier of its own, trained on windows at that level of noise alone where training has it:
+    it knows the level, which a network does not. Training windows are read once for each level that training has, as a
+    network sees them in as many epochs.
 
     Args:
         train, test: windows (N, C, T) with the targets "label" and, where there are several conditions, "condition".
         conditions: numbers in the target "condition" of the test, and the name of the metric of each.
     """
-    seen = _read(train, [(0, draw) for draw in range(len(conditions))])
+    levels = len(getattr(train, "ratios_db", ())) or 1
+    seen = _read(train, [(0, draw) for draw in range(levels)])
     given = _read(test, [None])
     ways: dict[str, Any] = {SPECTRUM: log_spectrum}
     if has_wavelets():

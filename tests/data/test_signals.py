@@ -142,6 +142,13 @@ def test_each_test_window_is_an_item_at_each_level_and_its_noise_is_its_own(tmp_
     assert not torch.equal(trained.batch([0], (0, 0)).inputs, trained.batch([0], (0, 1)).inputs)
 
 
+def test_no_two_parts_share_their_noise(tmp_path):
+    data = opened(table(tmp_path, [("a", 0), ("b", 0)]), noise="white", snr_db=-60, validation=0.2)
+    parts = [(data.train, None), (data.train, (0, 0)), (data.validation, None), (data.test, None)]
+    noise = np.stack([part.batch([0], how).inputs.flatten().numpy() for part, how in parts])
+    assert np.abs(np.corrcoef(noise) - np.eye(4)).max() < 0.7  # of 32 samples
+
+
 def test_windows_are_scaled_by_their_own_or_by_the_training_parts_values(tmp_path):
     root = table(tmp_path, [("a", 0), ("b", 0)])
     np.save(root / "1.npy", 10 + 3 * tone(400, 1))
@@ -217,6 +224,7 @@ def test_what_cannot_be_used_is_said_by_name(tmp_path):
         ({"noise": "white", "snr_db": [0, "loud"]}, "snr_db: wanted decibels from -60 to 100, or 'clean'; got 'loud'"),
         ({"scale": "mean"}, "scale: wanted 'window' or 'training'; got 'mean'"),
         ({"gain": 1}, "gain: wanted 0 or more, below 1; got 1"),
+        ({"gain": 0.1}, "gain: goes with scale = 'training'"),
         ({"rate": 0}, "rate: wanted samples a second above 0; got 0"),
     ],
 )

@@ -38,6 +38,13 @@ def test_a_soft_threshold_lets_strong_maps_through_and_weak_ones_not():
     torch.testing.assert_close(found[SELECTIVITY], found[ON_OBJECTS] - found[ON_DISTRACTORS])
 
 
+@pytest.mark.parametrize("name", ["gc", "nl", "sk", "stn"])
+def test_mechanisms_that_gate_nothing_have_no_share(name):
+    model = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1), nn.Flatten(), nn.Linear(2048, 2))
+    foveate.insert(model, name, at="0", example=batch(BESIDE).inputs)
+    assert passing(model, batch(BESIDE))[ON_OBJECTS].tolist() == [1, 1]
+
+
 def test_images_without_a_visible_distractor_have_no_share():
     found = passing(nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), batch([0.0, 0.0, 2.0, 2.0]))
     assert found[ON_OBJECTS].tolist() == [1, 1]

@@ -16,10 +16,10 @@ from foveate.study.analyse.moderation import mixed_line
 from foveate.summary import Across, Arm, Failure, Score, Setting, Summary
 
 
-def cell(base: float, gain: float, number: int, metric: Metric, lost: bool = False) -> Summary:
+def cell(base: float, gain: float | None, number: int, metric: Metric, lost: bool = False) -> Summary:
     draw, arms = np.random.default_rng(number), [Arm("none", "plain"), Arm("se", "attention")]
     plain = base + draw.normal(0, 0.004, 5)
-    ours = plain + gain + draw.normal(0, 0.004, 5)
+    ours = plain if gain is None else plain + gain + draw.normal(0, 0.004, 5)
     rows = [Score("none", seed, metric.name, value) for seed, value in enumerate(plain)]
     rows += [Score("se", seed, metric.name, value) for seed, value in enumerate(ours) if seed or not lost]
     failed = [Failure("se", 0, "loss was nan")] if lost else []
@@ -67,6 +67,7 @@ def test_a_gain_that_falls_with_the_plain_score_is_found() -> None:
     assert found.base == pytest.approx(0.65, abs=0.01)
     assert abs(found.coupled) < 0.01 * abs(found.slope)
     assert found.text.startswith("the gain of se depends on the plain network's accuracy: −1.0 points")
+    assert "p < 0.001 against " in found.text
 
 
 def test_one_that_does_not_is_not_claimed_and_lower_errors_are_gains() -> None:
@@ -75,6 +76,12 @@ def test_one_that_does_not_is_not_claimed_and_lower_errors_are_gains() -> None:
     assert "does not detectably depend on" in found.text
     (error,) = cells(0.1, metric=Metric("error", unit="px", better="lower")).moderation
     assert error.slope == pytest.approx(-0.1, abs=0.02)
+
+
+def test_gains_of_0_everywhere_have_a_slope_of_0() -> None:
+    made = {f"set {number}": cell(0.4 + 0.05 * number, None, number, Metric("accuracy")) for number in range(8)}
+    (found,) = across(made).moderation
+    assert (found.gain, found.slope, found.low, found.high, found.p) == (0, 0, 0, 0, 1)
 
 
 def test_too_few_sets_or_failed_runs_have_no_line() -> None:

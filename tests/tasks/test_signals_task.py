@@ -111,7 +111,7 @@ def test_baselines_tell_tones_apart_until_the_noise_is_stronger(recordings):
     found = create_task("signals", data).further_baselines()
     assert set(found) == {SPECTRUM, WAVELETS}
     for one in found.values():
-        assert one["accuracy at +10 dB"] == 1
+        assert one["accuracy at +10 dB"] >= 0.95
         assert one["accuracy at -40 dB"] < 0.9
         assert one["accuracy"] == pytest.approx((one["accuracy at +10 dB"] + one["accuracy at -40 dB"]) / 2)
     clean = opened(recordings)

@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 
 from foveate.data.augmentation import uniforms
 from foveate.data.dataset import Batch, Split
+from foveate.data.listing import Part
 from foveate.data.signals.division import Stretch
 from foveate.data.signals.noise import Noise, with_noise
 
-VERSION = 1  # of how noise is drawn
+VERSION = 2  # of how noise is drawn
+STREAMS: dict[Part, int] = {"train": 1, "validation": 2, "test": 3}  # of noise, so that no two parts share any
+TRAINED = 4  # the stream of windows that are changed in each epoch
 SCALES = ("window", "training")
 
 
@@ -53,7 +56,8 @@ class SignalWindows(Split):
     """Windows (N, C, window) with targets "label", "recording" and "condition" (how much noise).
 
     In evaluation every window is an item at each level of noise, one level after another: item = level · windows +
-    window, with noise that depends on the item alone. In training a level and the noise are drawn anew in each epoch.
+    window, with noise that depends on the part and the item alone. In training a level and the noise are drawn anew in
+    each epoch.
 
     Args:
         signals: n recordings (C, T).
@@ -66,7 +70,7 @@ class SignalWindows(Split):
         ratios_db: of signal to noise in this part, None without noise.
         conditions: number of each of them among the names of the target.
         scaling, changes: of the samples.
-        tested: is every window an item at each level?
+        part: "train", "validation" or "test"; but in training every window is an item at each level.
     """
 
     def __init__(
@@ -83,8 +87,9 @@ class SignalWindows(Split):
         conditions: Sequence[int],
         scaling: Scaling,
         changes: Changes,
-        tested: bool,
+        part: Part,
     ) -> None:
+        tested, self.stream = part != "train", STREAMS[part]
         self.signals, self.names, self.stretches, self.windows = signals, names, stretches, windows
         self.window, self.noise, self.ratios_db = window, noise, tuple(ratios_db)
         self.scaling, self.changes = scaling, changes
@@ -126,12 +131,12 @@ class SignalWindows(Split):
         levels = np.empty(len(wanted), np.int64)
         for row, item in enumerate(wanted.tolist()):
             level, place = divmod(item, len(self.windows))
-            state = [VERSION, item]
+            state = [VERSION, self.stream, item]
             stretch, start = self.windows[place].tolist()
             stretch = self.stretches[stretch]
             gain = np.float32(1)
             if draws is not None and augment is not None:
-                state = [VERSION, item, *augment]
+                state = [VERSION, TRAINED, item, *augment]
                 moved = start + round((2 * draws[row, 0] - 1) * self.changes.shift)
                 start = min(max(moved, stretch.begin), stretch.end - self.window)
                 gain = np.float32(1 + (2 * draws[row, 1] - 1) * self.changes.gain)

@@ -32,13 +32,13 @@ def by_time(lengths: Sequence[int], test: float, validation: float, gap: int) ->
 
     test, validation: shares of the recording. gap: samples that no part has.
     """
-    held: list[tuple[Part, float]] = [("test", test)]
+    shares: list[tuple[Part, float]] = [("test", test)]
     if validation:
-        held.append(("validation", validation))
-    divided: Division = {"train": [], **{part: [] for part, _ in held}}
+        shares.append(("validation", validation))
+    divided: Division = {"train": [], **{part: [] for part, _ in shares}}
     for number, length in enumerate(lengths):
         end = length
-        for part, share in held:
+        for part, share in shares:
             begin = max(end - round(share * length), 0)
             divided[part].append(Stretch(number, begin, end))
             end = max(begin - gap, 0)
@@ -52,7 +52,7 @@ def by_recording(listing: SignalListing, lengths: Sequence[int], test: float, va
     Raises: ValueError: if a class has too few.
     """
     labels = [one.label for one in listing.recordings]
-    return _whole(_held_out(listing, labels, [one.name for one in listing.recordings], test, validation), lengths)
+    return _whole(_divided(listing, labels, [one.name for one in listing.recordings], test, validation), lengths)
 
 
 def by_column(
@@ -90,12 +90,12 @@ def by_column(
             raise ValueError(f"{listing.root}: {column}: wanted train, validation or test; got {odd[0]!r}")
         parts = list(values)
     else:
-        parts = _held_out(listing, [one.label for one in listing.recordings], values, test, 0.0)
+        parts = _divided(listing, [one.label for one in listing.recordings], values, test, 0.0)
     if validation:
         inside = [place for place, part in enumerate(parts) if part == "train"]
         if "validation" in parts:
             raise ValueError(f"validation: {column!r} has a validation part of its own; got {validation}")
-        some = _held_out(
+        some = _divided(
             listing,
             [listing.recordings[place].label for place in inside],
             [values[place] for place in inside],
@@ -107,7 +107,7 @@ def by_column(
     return _whole(parts, lengths)
 
 
-def _held_out(
+def _divided(
     listing: SignalListing, labels: Sequence[str], groups: Sequence[str], test: float, validation: float
 ) -> list[str]:
     """The part of each recording; those of one group stay together."""
@@ -115,12 +115,12 @@ def _held_out(
     _, numbers = np.unique(np.array(groups), return_inverse=True)
     parts = np.full(len(labels), "train", dtype="<U10")
     try:
-        inside, held = hold_out(
+        inside, taken = hold_out(
             strata, positions(len(labels)), test, numbers, names=names.tolist(), alike="recordings that stay together"
         )
-        parts[held] = "test"
+        parts[taken] = "test"
         if validation:
-            _, held = hold_out(
+            _, taken = hold_out(
                 strata[inside],
                 positions(len(inside)),
                 validation,
@@ -129,7 +129,7 @@ def _held_out(
                 purpose="validation",
                 alike="recordings that stay together",
             )
-            parts[inside[held]] = "validation"
+            parts[inside[taken]] = "validation"
     except ValueError as error:
         raise ValueError(f"{listing.root}: {error}; split = 'time' divides each recording") from None
     return [str(part) for part in parts]

@@ -1,6 +1,6 @@
 """A recording's file: npz, npy, csv, wav or mat → channels over time, and its rate where the file says it."""
 
-from collections.abc import Mapping
+import math
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -96,14 +96,13 @@ def _of_many(path: Path, key: str | None) -> NDArray[Any]:
     if path.suffix.lower() == ".npz":
         with np.load(path, allow_pickle=False) as kept:
             return kept[_chosen(kept.files, key)]
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
-        found: Mapping[str, Any] = loadmat(path)
+        name = _chosen([name for name, shape, _ in whosmat(path) if math.prod(shape) > 1], key)
+        return np.asarray(loadmat(path, variable_names=[name])[name])
     except NotImplementedError:
         raise ValueError("a MATLAB 7.3 file; save it with -v7") from None
-    arrays = {name: value for name, value in found.items() if isinstance(value, np.ndarray) and value.size > 1}
-    return np.asarray(arrays[_chosen(list(arrays), key)])
 
 
 def _chosen(names: list[str], key: str | None) -> str:

@@ -99,7 +99,7 @@ def open_signals(
         only: the table's column → its values; other recordings are left out.
         scale: "window", each window by its own mean and deviation, or "training", by those of the training part.
         shift: samples that training windows are moved by, at most.
-        gain: part that training windows are made louder or softer by, at most.
+        gain: part that training windows are made louder or softer by, at most; with scale = "training".
         noise: "none", "white", "laplacian" or "pink".
         snr_db: decibels of signal to noise, "clean" for none, or a list: each test window is an item at each of them,
             and training draws one for each window.
@@ -114,7 +114,16 @@ def open_signals(
     hop = window if hop is None else _whole_number("hop", hop, 1)
     gap = _gap(gap, split, window)
     added = Noise.of(noise, snr_db, noise_in)
+    if spec.validation_fraction and added.where == "test":
+        raise ValueError(
+            "validation_fraction: its windows are of the training part, which noise_in = 'test' leaves without noise; "
+            "wanted the option validation, a share of each recording"
+        )
     changes = Changes(_whole_number("shift", shift, 0), _share("gain", gain))
+    if changes.gain and scale == "window":
+        raise ValueError(
+            "gain: goes with scale = 'training'; scale = 'window' divides each window by its own deviation"
+        )
     _share("validation", validation)
     if scale not in SCALES:
         raise ValueError(f"scale: wanted {' or '.join(map(repr, SCALES))}; got {scale!r}")
@@ -169,7 +178,7 @@ def open_signals(
             conditions=[levels.index(one) for one in own],
             scaling=scaling,
             changes=changes if part == "train" else Changes(),
-            tested=tested,
+            part=part,
         )
     apart = least_distance(divided)
     assert apart is None or apart >= 0, "no sample is in two parts"
@@ -273,7 +282,9 @@ def _fitted(signals: Signals, stretches: Sequence[Any], places: NDArray[np.int64
         values = signals[stretches[place].recording][:, start : start + window].astype(np.float64)
         total += np.stack([np.full(len(values), window), values.sum(1), (values**2).sum(1)])
     mean = total[1] / total[0]
-    deviation = np.sqrt(total[2] / total[0] - mean**2)
+    deviation = np.sqrt(np.maximum(total[2] / total[0] - mean**2, 0))
+    if not (deviation > 0).all():
+        raise ValueError(f"scale = 'training': channel {deviation.argmin()} does not vary in the training windows")
     return Scaling("training", mean[:, None].astype(np.float32), deviation[:, None].astype(np.float32))
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -88,11 +89,12 @@ def list_signals(
         if name is not None and name not in columns:
             raise ValueError(f"{file}: {option}: no column is called {name!r}; {nearest(name, columns)}")
     found = []
+    there = sorted(one.relative_to(root).as_posix() for one in root.rglob("*") if one.suffix.lower() in ENDINGS)
+    only_file = _only_file(root)
     for place, row in rows:
         if all(row.get(name) in values for name, values in keeps.items()):
-            found += _of_row(root, file, place, row, label, key, factor, problems)
-    names = [one.name for one in found]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+            found += _of_row(root, file, place, row, label, key, factor, there, only_file, problems)
+    if twice := sorted(name for name, times in Counter(one.name for one in found).items() if times > 1):
         raise ValueError(f"{file}: wanted each recording once; got {twice[0]} twice")
     return SignalListing(root, tuple(found), columns, tuple(problems))
 
@@ -167,16 +169,19 @@ def _of_row(
     label: str,
     key: str | None,
     factor: str | None,
+    there: Sequence[str],
+    only_file: Path | None,
     problems: list[Problem],
 ) -> list[Recording]:
+    """No recording where the file is missing, which is one of the problems. there: files of recordings in the folder;
+    only_file: the one of several recordings."""
     if row.get(label, "") == "":
         raise ValueError(f"{file}: {place}: wanted a {label!r}; got {one_line(json.dumps(row), 80)}")
     name = row.get("file", "")
-    path = root / name if name else _only_file(root)
+    path = root / name if name else only_file
     if path is None:
         raise ValueError(f"{file}: {place}: wanted a 'file', or one file of recordings in the folder")
     if not path.is_file():
-        there = [one.relative_to(root).as_posix() for one in root.rglob("*") if one.suffix.lower() in ENDINGS]
         near = get_close_matches(name, there, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         problems.append(Problem(file, f"{place}: names {one_line(name)}; there is no such file{hint}"))

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 
 from foveate.spec import Metric
 from foveate.study.analyse.inference import ROUNDING, Array
-from foveate.summary import ALPHA, Comparison, Moderated, Moderation, Summary, signed
+from foveate.summary import ALPHA, Comparison, Moderated, Moderation, Summary, p_text, signed
 
 LEAST = 6  # data sets
 
@@ -98,8 +98,9 @@ def moderation(datasets: Mapping[str, Summary], label: str) -> Moderation | None
     if np.ptp(base) <= ROUNDING * np.abs(base).max():
         return None
     line = mixed_line(gains, base)
-    half, p = _half_width(line.errors[1], line.freedom), _p(line.slope / line.errors[1], line.freedom)
     shared = [_covariance(mine, plain) / len(plain) for mine, plain in zip(gains, scores, strict=True)]
+    coupled = float(np.mean(shared)) / float(base.var(ddof=1))
+    half, p = _half_width(line.errors[1], line.freedom), _p(line.slope - coupled, line.errors[1], line.freedom)
     sets = tuple(_of_set(name, metric, one, float(x)) for (name, _, one), x in zip(compared, base, strict=True))
     return Moderation(
         label=label,
@@ -111,8 +112,8 @@ def moderation(datasets: Mapping[str, Summary], label: str) -> Moderation | None
         high=line.slope + half,
         p=p,
         between_sd=line.between_sd,
-        coupled=float(np.mean(shared)) / float(base.var(ddof=1)),
-        text=_in_words(label, metric, line, half, p, len(sets)),
+        coupled=coupled,
+        text=_in_words(label, metric, line, half, coupled, p, len(sets)),
     )
 
 
@@ -140,21 +141,24 @@ def _half_width(error: float, freedom: int) -> float:
     return float(special.stdtrit(freedom, 1 - ALPHA / 2)) * error
 
 
-def _p(t: float, freedom: int) -> float:
+def _p(difference: float, error: float, freedom: int) -> float:
+    if error == 0:
+        return float(difference == 0)
     from scipy import special
 
-    return float(2 * special.stdtr(freedom, -abs(t)))
+    return float(2 * special.stdtr(freedom, -abs(difference / error)))
 
 
-def _in_words(label: str, metric: Metric, line: MixedLine, half: float, p: float, sets: int) -> str:
+def _in_words(label: str, metric: Metric, line: MixedLine, half: float, coupled: float, p: float, sets: int) -> str:
     """For ten points (or one unit) more of the plain network."""
     step = 0.1 if metric.shown == "percent" else 1.0
     ends = (line.slope, line.slope - half, line.slope + half)
     slope, low, high = signed(metric, [step * one for one in ends])
+    (noise,) = signed(metric, [step * coupled])
     unit = f" {metric.difference_unit}" if metric.difference_unit else ""
     more = "ten points" if metric.shown == "percent" else f"1 {metric.unit}".strip()
     clear = "depends on" if p < ALPHA else "does not detectably depend on"
     return (
         f"the gain of {label} {clear} the plain network's {metric.name}: {slope}{unit} ({low} to {high}) for {more} "
-        f"more, over {sets} data sets, p = {p:.2g}"
+        f"more, over {sets} data sets; {p_text(p)} against {noise}, the slope of the noise that both share"
     )
