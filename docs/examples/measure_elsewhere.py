@@ -39,9 +39,7 @@ for name, taken in ms.items():
     low, high = np.sort(kept)[[39, 60]]  # of 100 they enclose the median in 95 % of cases
     rows[name] = {"median": np.median(kept), "low": min(low, *quarters), "high": max(high, *quarters)}
     if max(quarters) > 1.1 * min(quarters):
-        print(
-            f"{name}: {min(quarters):.3g} to {max(quarters):.3g} ms in the quarters of the time; is the machine busy?"
-        )
+        print(f"{name}: {min(quarters):.3g} to {max(quarters):.3g} ms by quarters of the time; is the machine busy?")
 facts = {"machine": machine, "runtime": f"{runtime.__name__} {runtime.__version__}", "threads": threads}
 measured = {"kind": "foveate measurements", **facts, "batch_size": len(x), "networks": rows}
 Path(out).write_text(json.dumps(measured, indent=1))

@@ -20,6 +20,7 @@ from foveate.tasks.task import main_output
 
 LISTED = ("table", "label", "key", "factor", "only")  # options of the data that say which recordings there are
 SAYS_ITS_RATE = ".wav"
+OF_ONE_ARRAY = (".wav", ".npy")
 Rows = list[dict[str, Any]]
 
 
@@ -35,7 +36,7 @@ class RecordingForm:
         majority: most of the windows' answers decide a recording, not the mean of their log-probabilities.
         rate: samples a second of the recordings that the network was trained on; None: not known.
         resample: recordings of another rate to that one.
-        key: of the array in a file of several.
+        key: of the array in a file that may have several.
     """
 
     window: int
@@ -60,7 +61,9 @@ class RecordingForm:
             rate = None
         elif self.resample and rate is None:
             raise ValueError(f"{file}: does not say its rate, to be resampled from; wanted --rate")
-        one = Recording(file, self.key if key is None else key, file.name, "", rate=rate)
+        if key is None and file.suffix.lower() not in OF_ONE_ARRAY:
+            key = self.key
+        one = Recording(file, key, file.name, "", rate=rate)
         alone = SignalListing(file.parent, (one,), (), ())
         kept, signals, problems = usable(alone, self.window, self.rate if self.resample else None, False, None)
         if problems:
