@@ -55,6 +55,7 @@ class Explaining(Frozen):
             return places
         curves = (Metric(DELETION, better="lower"), Metric(INSERTION), Metric(ROAD, better="lower"))
         similar = (Metric(SIMILARITY, "", "neither"),) if self.sanity else ()
-        through = (Metric(ON_OBJECTS, better="neither"), Metric(ON_DISTRACTORS, better="neither"), Metric(SELECTIVITY))
+        shares = (Metric(ON_OBJECTS, better="neither"), Metric(ON_DISTRACTORS, better="neither"))
+        through = (*shares, Metric(SELECTIVITY, "", shown="percent"))  # less than 0 where distractors get more through
         more = (*(curves if self.curves else ()), *(through if self.passing else ()))
         return (*places, Metric(PROBABILITY), *more, *similar)

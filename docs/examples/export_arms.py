@@ -17,9 +17,9 @@ names = {}
 for arm in summarise(Path(study)).arms:
     if arm.score:
         model, x = foveate.load(study, arm=arm.label, seed=arm.score.seeds[0]), torch.zeros(shape)
-        stem = names[arm.label] = f"arm{len(names)}"
+        file = names[arm.label] = f"arm{len(names)}.{form}"
         if form == "onnx":
-            torch.onnx.export(model, (x,), folder / f"{stem}.onnx", dynamo=True, external_data=False)
+            torch.onnx.export(model, (x,), folder / file, dynamo=True, external_data=False)
         else:
-            torch.export.save(torch.export.export(model, (x,)), folder / f"{stem}.pt2")
+            torch.export.save(torch.export.export(model, (x,)), folder / file)
 (folder / "networks.json").write_text(json.dumps({"shape": shape, "networks": names}, ensure_ascii=False))

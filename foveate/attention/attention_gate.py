@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import batch_norm, check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 
@@ -84,6 +85,11 @@ class AttentionGate(nn.Module):
         align_corners: of the linear resizing.
         return_map: return (y, α), α (N, 1, *S).
         variant: "official" (default: transform "norm") or "paper" ("none").
+        hard: of normalise "sigmoid", gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in
+            training with noise); the gradients of the last two are estimates. They are of θ's grid, and resized with
+            sub_sample: a position of x between one that is on and one that is off has a share. None: soft gates.
+        keep: of "topk": how many positions of that grid stay on, a whole number or a share between 0 and 1. None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, *S), g (N, gate_channels, *T) → y (N, C, *S), dtype of x. Gate: spatial (N, *S).
     Cost: C·w·k + gate_channels·w + C² weights (w the width, k the window's positions); C·w + C² multiply-adds a
@@ -110,6 +116,9 @@ class AttentionGate(nn.Module):
         align_corners: bool = False,
         return_map: bool = False,
         variant: str = "official",
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         check_dims("attention_gate", spatial_dims)
@@ -117,6 +126,9 @@ class AttentionGate(nn.Module):
         one_of("attention_gate", "normalise", normalise, NORMALISERS)
         one_of("attention_gate", "transform", transform, (*TRANSFORMS, None))
         one_of("attention_gate", "variant", variant, ("official", "paper"))
+        self.switch = Switch("attention_gate", hard, keep, temperature)
+        if hard is not None and normalise != "sigmoid":
+            raise ValueError(f"attention_gate: hard goes with normalise='sigmoid'; got normalise={normalise!r}")
         gate_channels = channels if gate_channels is None else gate_channels
         width = max(channels // 2, 1) if width is None else width
         for option, value in (("gate_channels", gate_channels), ("width", width)):
@@ -164,7 +176,7 @@ class AttentionGate(nn.Module):
     def _normalised(self, logits: Tensor) -> Tensor:
         """α on the coarse grid, (N, 1, *T')."""
         if self.normalise == "sigmoid":
-            return torch.sigmoid(logits)
+            return self.switch.gate(logits)
         flat = logits.flatten(2)
         match self.normalise:
             case "softmax":

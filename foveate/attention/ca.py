@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from foveate.attention import _fused
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import axes, check_dims, check_map
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import AccumulatedMap, accumulate_gradient, gate_strips, pool_strips
@@ -56,6 +57,10 @@ class CoordinateAttention(nn.Module):
         spatial_dims: number of spatial axes: 2 is the paper's; 3 has one strip more, and with 1 the strip is the map.
         reduction: r of the hidden width.
         minimum: least hidden width.
+        hard: gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with noise); the
+            gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": the share of each axis's gates (a channel's at a place along it) that stay on. None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured: the gate of each axis, (N, C, side), under length;
         height, width; or depth, height, width.
@@ -66,13 +71,24 @@ class CoordinateAttention(nn.Module):
         a single strip position (only with spatial_dims=1).
     """
 
-    def __init__(self, channels: int, *, spatial_dims: int = 2, reduction: int = 32, minimum: int = 8) -> None:
+    def __init__(
+        self,
+        channels: int,
+        *,
+        spatial_dims: int = 2,
+        reduction: int = 32,
+        minimum: int = 8,
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
+    ) -> None:
         super().__init__()
         check_dims("ca", spatial_dims)
         for option, value in (("reduction", reduction), ("minimum", minimum)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"ca: {option} must be a positive whole number; got {value!r}")
         self.spatial_dims = spatial_dims
+        self.switch = Switch("ca", hard, keep, temperature, shares=True)
         width = max(minimum, channels // reduction)
         self.reduce = nn.Conv1d(channels, width, 1)
         self.norm = nn.BatchNorm1d(width)
@@ -85,7 +101,7 @@ class CoordinateAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("ca", x, self.channels, self.spatial_dims, self.reduce.weight)
-        if (y := _fused.coordinate_attention(self, x)) is not None:
+        if self.switch.hard is None and (y := _fused.coordinate_attention(self, x)) is not None:
             return y
         accumulated = accumulate_gradient(x)
         strips = _strips(accumulated)
@@ -93,7 +109,7 @@ class CoordinateAttention(nn.Module):
         parts = hidden.split([strip.shape[2] for strip in strips], 2)
         gates = []
         for part, gate_of, name in zip(parts, self.gates, AXES[self.spatial_dims], strict=True):
-            gates.append(torch.sigmoid(_fused.pointwise_conv(gate_of, part)))
+            gates.append(self.switch.gate(_fused.pointwise_conv(gate_of, part)))
             record(self, **{name: gates[-1]})
         if len(gates) == 1:
             return x * gates[0]

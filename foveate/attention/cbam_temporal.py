@@ -1,10 +1,10 @@
 """CBAM for clips: channels, then positions, then frames. After arXiv:1807.06521 and arXiv:2004.01278; ours."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import check_dims, check_map, odd_kernel, one_of, spread
 from foveate.attention._registry import LEAST_UNITS, Deviation, Facts, register_attention
 from foveate.attention.cbam import ChannelGate, SpatialGate
@@ -66,6 +66,11 @@ class ClipBlockAttention(nn.Module):
         temporal_kernel_size: odd number of frames that enter a frame's score.
         channel, spatial, temporal: False leaves that gate out.
         variant: of CBAM's gates: "official" (default: biases, batch norm, [max; mean]) or "paper" (none, [avg; max]).
+        hard: gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with noise); the
+            gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": the share of the channels, of the positions of all frames, and of the frames that stays on.
+            None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, T, H, W) → y of the same shape, dtype of x. Captured: channel (N, C), spatial (N, T, H, W),
         temporal (N, T).
@@ -87,6 +92,9 @@ class ClipBlockAttention(nn.Module):
         spatial: bool = True,
         temporal: bool = True,
         variant: str = "official",
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         why = (
@@ -96,6 +104,7 @@ class ClipBlockAttention(nn.Module):
         one_of("cbam_temporal", "variant", variant, ("official", "paper"))
         if not (channel or spatial or temporal):
             raise ValueError("cbam_temporal: channel, spatial and temporal are all False; keep one of the gates")
+        self.switch = Switch("cbam_temporal", hard, keep, temperature, shares=True)
         official, size = variant == "official", odd_kernel("cbam_temporal", kernel_size)
         self.channel_gate = ChannelGate(channels, reduction, ("avg", "max"), official) if channel else None
         self.spatial_gate = SpatialGate(channels, 2, size, "pools", official, 0) if spatial else None
@@ -113,16 +122,16 @@ class ClipBlockAttention(nn.Module):
     def forward(self, x: Float[Tensor, "n c t h w"]) -> Float[Tensor, "n c t h w"]:
         check_map("cbam_temporal", x, self.channels, 3, next(self.parameters()))
         if self.channel_gate is not None:
-            channel = torch.sigmoid(self.channel_gate(x))
+            channel = self.switch.gate(self.channel_gate(x))
             record(self, channel=channel)
             x = x * spread(channel, x)
         if self.spatial_gate is not None:
             frames = x.transpose(1, 2).flatten(0, 1)
-            spatial = torch.sigmoid(self.spatial_gate(frames)).reshape(x.shape[0], 1, *x.shape[2:])
+            spatial = self.switch.gate(self.spatial_gate(frames).reshape(x.shape[0], 1, *x.shape[2:]))
             record(self, spatial=spatial.squeeze(1))
             x = x * spatial
         if self.temporal_gate is not None:
-            temporal = torch.sigmoid(self.temporal_gate(x))
+            temporal = self.switch.gate(self.temporal_gate(x))
             record(self, temporal=temporal)
             x = x * over_frames(temporal, x)
         return x

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from foveate.attention import _fused
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import axes, check_dims, check_map, conv, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 from foveate.kernels import AccumulatedMap, accumulate_gradient, attention_pool, gate_map, global_pool
@@ -62,6 +63,10 @@ class GlobalContext(nn.Module):
         ratio: of the transforms' inner width to C; 1/16 and 1/4 are the paper's.
         pooling: "att" or "avg".
         fusion: "add", "mul" or "both" (first multiply, then add; both with the context of x).
+        hard: of "mul" and "both", gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in
+            training with noise); the gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": how many channels stay on, a whole number or a share between 0 and 1. None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, *S) → y (N, C, *S), dtype of x. Captured: spatial (N, *S), the weights of the positions ("att");
         channel (N, C), the factors ("mul", "both"); added (N, C), what is added ("add", "both").
@@ -80,11 +85,17 @@ class GlobalContext(nn.Module):
         ratio: float = 1 / 16,
         pooling: str = "att",
         fusion: str = "add",
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         check_dims("gc", spatial_dims)
         one_of("gc", "pooling", pooling, ("att", "avg"))
         one_of("gc", "fusion", fusion, ("add", "mul", "both"))
+        self.switch = Switch("gc", hard, keep, temperature, among=channels)
+        if hard is not None and fusion == "add":
+            raise ValueError(f"gc: hard goes with fusion='mul' or 'both', which have gates; got fusion={fusion!r}")
         if isinstance(ratio, bool) or not isinstance(ratio, int | float) or not ratio > 0:
             raise ValueError(f"gc: ratio must be a positive number; got {ratio!r}")
         width = int(channels * ratio)
@@ -125,13 +136,13 @@ class GlobalContext(nn.Module):
 
     def forward(self, x: Float[Tensor, "n c *s"]) -> Float[Tensor, "n c *s"]:
         check_map("gc", x, self.channels, self.spatial_dims, next(self.parameters()))
-        if (y := _fused.global_context(self, x)) is not None:
+        if self.switch.hard is None and (y := _fused.global_context(self, x)) is not None:
             return y
         accumulated = accumulate_gradient(x)
         context = self._context(accumulated)
         gate = added = None
         if self.mul is not None:
-            gate = torch.sigmoid(self.mul(context))
+            gate = self.switch.gate(self.mul(context))
             record(self, channel=gate)
         if self.add is not None:
             added = self.add(context)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from foveate.attention._capture import record
+from foveate.attention._hard import Switch
 from foveate.attention._maps import axes, check_dims, check_map, hidden_width, odd_kernel, one_of
 from foveate.attention._registry import Deviation, Facts, register_attention
 
@@ -74,6 +75,10 @@ class TemporalAttention(nn.Module):
         kernel_size: k, odd number of frames that enter a frame's score; 1: each frame by itself.
         mode: "gate" (each frame by itself, in 0 to 1); "softmax" (the frames compete; the factor T keeps a later mean
             over time equal to the pooled sum); "pool" (that sum itself, leaving one frame).
+        hard: of "gate", gates of which some are exactly 0: "topk", "straight_through" or "gumbel" (in training with
+            noise); the gradients of the last two are estimates. None: soft gates.
+        keep: of "topk": how many frames stay on, a whole number or a share between 0 and 1. None: half.
+        temperature: of "gumbel", positive. None: 1.
 
     Shape: x (N, C, T, *S) → y of the same shape; (N, C, 1, *S) for "pool"; dtype of x. Captured: temporal (N, T), the
         σ or the softmax.
@@ -91,10 +96,16 @@ class TemporalAttention(nn.Module):
         reduction: int = 16,
         kernel_size: int = 3,
         mode: str = "gate",
+        hard: str | None = None,
+        keep: float | None = None,
+        temperature: float | None = None,
     ) -> None:
         super().__init__()
         check_dims("temporal", spatial_dims, (1, 3), "an image has no time axis; clips are (N, C, T, H, W)")
         one_of("temporal", "mode", mode, MODES)
+        self.switch = Switch("temporal", hard, keep, temperature)
+        if hard is not None and mode != "gate":
+            raise ValueError(f"temporal: hard goes with mode='gate'; got mode={mode!r}")
         self.spatial_dims, self.mode = spatial_dims, mode
         self.gate = TemporalGate("temporal", channels, reduction, kernel_size)
 
@@ -106,7 +117,7 @@ class TemporalAttention(nn.Module):
     def forward(self, x: Float[Tensor, "n c t *s"]) -> Float[Tensor, "n c u *s"]:
         check_map("temporal", x, self.channels, self.spatial_dims, self.gate.reduce.weight)
         logits = self.gate(x)
-        weights = torch.sigmoid(logits) if self.mode == "gate" else torch.softmax(logits, -1)
+        weights = self.switch.gate(logits) if self.mode == "gate" else torch.softmax(logits, -1)
         record(self, temporal=weights)
         if self.mode == "pool":
             return (x * over_frames(weights, x)).sum(2, keepdim=True).to(x.dtype)

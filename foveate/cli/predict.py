@@ -33,7 +33,8 @@ def predict(
         Path | None,
         typer.Option(
             help="FILE.csv, or a folder for predictions.csv and masks; of a detector FILE.json in COCO's form or a "
-            "folder for detections.json and pictures. Default: print the CSV."
+            "folder for detections.json and pictures; of recordings a folder for windows.csv too. Default: print the "
+            "CSV."
         ),
     ] = None,
     least_score: Annotated[
@@ -54,13 +55,20 @@ def predict(
     scales: Annotated[
         str | None, typer.Option(help="Of masks: the mean over these scales, such as 0.75,1,1.25.")
     ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=1e-9, help="Of recordings: samples a second of files that do not say theirs.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="Of recordings: the array in each npz or mat file, or the columns of csv files.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, …")] = "cpu",
     batch_size: Annotated[int, typer.Option(min=1)] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Write what a trained network gives for each file: class and scores, values, masks, or boxes.
 
-    Masks are as large as the images; with --out FOLDER they are written as PNG with a palette, and over the images.
+    Masks are as large as the images; with --out FOLDER they are written as PNG with a palette, and over the images. A
+    recording is read in the windows of its study, which decide together; --out FOLDER and --json have each of them.
 
     Example: foveate predict new-photos --run my-study:se --out predictions.csv
     """
@@ -78,11 +86,17 @@ def predict(
     if predictor.note:
         typer.echo(f"note: {predictor.note}", err=True)
     as_folder = out is not None and (out.is_dir() or not out.suffix)
+    for option, value in (("--rate", rate), ("--key", key)):
+        if value is not None and predictor.recordings is None:
+            raise ValueError(f"{option} is of recordings; this network takes none")
     if predictor.boxes is not None:
         _boxes(predictor, path, out, LEAST_SCORE if least_score is None else least_score, device, batch_size, as_json)
         return
     if least_score is not None:
         raise ValueError("--least-score is of a detector's boxes; this network gives none")
+    if predictor.recordings is not None:
+        _recordings(predictor, path, out, rate, key, device, batch_size, as_json)
+        return
     masks = out if as_folder else None
     rows = predict_files(predictor, path, device=device, batch_size=batch_size, masks=masks)
     if as_json:
@@ -126,6 +140,42 @@ def _boxes(
     if out is not None and not as_json:
         boxes = sum(len(one.boxes.labels) for one in found)
         typer.echo(f"{out}: {boxes:,} boxes in {len(found):,} file{'s' * (len(found) > 1)} by {predictor.name}")
+
+
+def _recordings(
+    predictor: "Predictor",
+    path: Path,
+    out: Path | None,
+    rate: float | None,
+    key: str | None,
+    device: str,
+    batch_size: int,
+    as_json: bool,
+) -> None:
+    """Print or write what a network gives for recordings and their windows."""
+    from foveate.files import write_whole
+    from foveate.study.predict_recordings import predict_recordings
+
+    form, files = predictor.recordings, predictor.files(path)
+    assert form is not None
+    root = path if path.is_dir() else path.parent
+    rows, windows = predict_recordings(
+        predictor.model, form, files, root, device=device, batch_size=batch_size, key=key, rate=rate
+    )
+    if as_json:
+        typer.echo(json.dumps({"network": predictor.name, "predictions": rows, "windows": windows}))
+        return
+    if out is None:
+        typer.echo(_csv(rows), nl=False)
+        return
+    file = out
+    if out.is_dir() or not out.suffix:
+        out.mkdir(parents=True, exist_ok=True)
+        file = out / "predictions.csv"
+        write_whole(out / "windows.csv", _csv(windows).encode())
+    write_whole(file, _csv(rows).encode())
+    some = f"{len(rows):,} recording{'s' * (len(rows) > 1)}"
+    typer.echo(f"{file}: {some}, {len(windows):,} window{'s' * (len(windows) > 1)} by {predictor.name}")
 
 
 def _csv(rows: list[dict[str, Any]], names: list[str] | None = None) -> str:

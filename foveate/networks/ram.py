@@ -132,8 +132,11 @@ class RecurrentAttention(nn.Module):
         scaled = (place - mean) / self.deviation
         return -(scaled.square() / 2 + math.log(self.deviation) + math.log(2 * math.pi) / 2).sum(1)
 
-    def loss(self, outputs: Mapping[str, Tensor], targets: Tensor) -> Tensor:
-        """Cross-entropy, the policy's loss and the baselines' square error: of outputs in training, labels (N,)."""
+    def loss(self, outputs: Tensor | Mapping[str, Tensor], targets: Tensor) -> Tensor:
+        """Cross-entropy, the policy's loss and the baselines' square error, for labels (N,); of logits, as evaluation
+        gives them, the cross-entropy."""
+        if isinstance(outputs, Tensor):
+            return F.cross_entropy(outputs.float(), targets)
         logits, baseline = outputs["out"].float(), outputs["baseline"].float()
         reward = (logits.argmax(1) == targets).to(baseline.dtype)[:, None]
         advantage = (reward - baseline).detach()

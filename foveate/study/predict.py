@@ -23,10 +23,13 @@ from foveate.data.dataset import Dataset, Target
 from foveate.data.decode import read_image
 from foveate.data.listing import ENDINGS
 from foveate.data.photos import Photos
+from foveate.data.signals.batches import SignalWindows
+from foveate.data.signals.files import ENDINGS as OF_SIGNALS
 from foveate.data.transforms import published
 from foveate.files import write_whole
 from foveate.networks import input_channels, is_detector
 from foveate.study.predict_boxes import BoxForm
+from foveate.study.predict_recordings import RecordingForm, form_of
 from foveate.study.trained import find_run
 from foveate.tasks import create_task
 from foveate.tasks.inversion import Inversion
@@ -65,6 +68,7 @@ class Predictor:
         classes: names of the classes of the masks.
         note: for the reader, on the weights; "" where there is nothing to say.
         boxes: of a detector; `prepare` and `rows` are then not called.
+        recordings: of a network of signals; `prepare` and `rows` are then not called.
         arrays: from answers to values (H, W), for tasks that give one for each position; else None.
         files: from a path to the files that it takes there, as `list_files`.
     """
@@ -78,6 +82,7 @@ class Predictor:
     classes: tuple[str, ...] = ()
     note: str = ""
     boxes: BoxForm | None = None
+    recordings: RecordingForm | None = None
     arrays: Callable[[Any], NDArray[np.float32]] | None = None
     files: Callable[[Path], list[Path]] = list_files
 
@@ -94,6 +99,17 @@ def of_run(text: str, evaluation: Mapping[str, Any] | None = None) -> Predictor:
     trained = find_run(text)
     run = trained.run
     data = open_data(run.data)
+    if isinstance(data.test, SignalWindows):
+        task = create_task(run.task, data, **with_evaluation(run.task_options, evaluation))
+        return Predictor(
+            trained.name,
+            trained.model,
+            whole_image,
+            task.answers,
+            task.predict,
+            recordings=form_of(run.data, data.test, task),
+            files=partial(list_files, endings=OF_SIGNALS),
+        )
     if data.prepare is None:
         raise ValueError(f"{text}: data of the kind {run.data.kind!r} do not say how a file becomes a sample")
     task = create_task(run.task, data, **with_evaluation(run.task_options, evaluation))

@@ -41,6 +41,12 @@ def test_group_enhance_gates_one_position_by_its_bias(variant):
     assert slope.isfinite().all()
 
 
+@pytest.mark.parametrize(("channels", "groups"), [(16, 1), (16, 8), (64, 8), (64, 32), (512, 64), (2048, 64)])
+def test_shuffle_attention_has_three_parameters_for_each_channel_of_a_group(channels, groups):
+    module = foveate.create_attention("sa", channels, groups=groups)
+    assert sum(parameter.numel() for parameter in module.parameters()) == 3 * channels // groups
+
+
 @pytest.mark.parametrize("fusion", ["sum", "product"])
 def test_the_papers_bottleneck_attention_ends_its_branches_with_norms(fusion):
     x, module = image(3, 8, 5, 4), fresh("bam", 8, reduction=2, variant="paper", fusion=fusion).train()

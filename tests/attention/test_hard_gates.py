@@ -59,6 +59,34 @@ def test_half_of_the_channels_are_off(name):
         assert (y[off] == 0).all()
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("sa", {"groups": 2}),
+        ("sge", {"groups": 4}),
+        ("gc", {"fusion": "mul"}),
+        ("temporal", {"spatial_dims": 1}),
+        ("attention_gate", {"variant": "paper", "sub_sample": 1}),
+    ],
+)
+def test_half_of_the_map_is_off(name, options):
+    gate = foveate.create_attention(name, 16, hard="topk", **options)
+    for parameter in gate.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(2, 16, 6) if name == "temporal" else torch.randn(2, 16, 6, 4)
+    y = gate(x, torch.randn(2, 16, 3, 2)) if name == "attention_gate" else gate(x)
+    assert (y == 0).flatten(1).float().mean(1).tolist() == [0.5, 0.5]
+
+
+def test_half_of_the_rows_and_columns_of_channels_are_off():
+    with foveate.capture(gate := foveate.create_attention("ca", 16, hard="topk")) as seen:
+        y = gate(torch.randn(2, 16, 6, 4))
+    rows, columns = seen.maps[""]["height"] == 0, seen.maps[""]["width"] == 0
+    assert rows.flatten(1).sum(1).tolist() == [48, 48]
+    assert columns.flatten(1).sum(1).tolist() == [32, 32]
+    assert torch.equal(y == 0, rows.unsqueeze(3) | columns.unsqueeze(2))
+
+
 def test_costs_say_what_a_backend_could_skip_and_that_dense_ones_do_not():
     def network(**options):
         gate = foveate.create_attention("se", 16, reduction=4, **options)
@@ -88,6 +116,14 @@ def test_costs_say_what_a_backend_could_skip_and_that_dense_ones_do_not():
         ("eca", {"hard": "topk", "keep": 33}, "keep must be at most the 32 channels; got 33"),
         ("se", {"hard": "topk", "keep": 1.5}, "keep must be a whole number or a share of at most 1.0; got 1.5"),
         ("cbam", {"hard": "topk", "keep": 4}, "keep must be a share of at most 1.0; got 4"),
+        ("gc", {"hard": "topk", "fusion": "mul", "keep": 33}, "keep must be at most the 32 channels; got 33"),
+        ("gc", {"hard": "topk"}, "hard goes with fusion='mul' or 'both', which have gates; got fusion='add'"),
+        ("ca", {"hard": "gumbel", "temperature": 0.0}, "temperature must be a positive number; got 0.0"),
+        (
+            "attention_gate",
+            {"hard": "topk", "normalise": "sum"},
+            "hard goes with normalise='sigmoid'; got normalise='sum'",
+        ),
         ("ese", {"hard": "topk", "temperature": 1.0}, "temperature belongs to hard='gumbel'; got hard='topk'"),
         ("sse", {"keep": 0.5}, "keep belongs to hard='topk'; got hard=None"),
         ("scse", {"hard": "top"}, "hard must be one of None, 'topk', 'straight_through', 'gumbel'; got 'top'"),

@@ -54,7 +54,9 @@ def test_images_without_a_visible_distractor_have_no_share():
 def test_it_is_one_of_the_numbers_of_a_study_that_asks_for_it():
     model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(128, 2))
     how = Explaining(passing=True, sanity=0)
-    assert {ON_OBJECTS, ON_DISTRACTORS, SELECTIVITY} <= {metric.name for metric in how.metrics()}
+    units = {metric.name: metric.unit for metric in how.metrics()}
+    assert units[ON_OBJECTS] == units[ON_DISTRACTORS] == "fraction"
+    assert units[SELECTIVITY] == "", "a difference may be less than 0, a fraction not"
     assert measure(model, [batch(BESIDE)], how).items[SELECTIVITY].tolist() == [0, 0]
     without = batch(BESIDE)
     del without.targets["distractors"]

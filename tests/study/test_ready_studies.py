@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from foveate.data import open_data
+from foveate.report import write_report
 from foveate.spec import EMBEDDED, Study
 from foveate.study import check_names, run_study
 from foveate.study.plan import make_plan
@@ -17,6 +18,7 @@ LARGE = {  # whose networks alone take seconds to build
 }  # fmt: skip
 CALLED = {"tgs_salt": "seg_salt_tgs"}  # the folder of a study's data → what it is called among the shared data
 WEIGHTS = "cifar10_resnet20-12fca82f.th"
+ON_PAGE = {"sa_groups": ("+336 (", "+168 (", "+84 (", "+42 (")}  # 3C/G parameters, over blocks of C = 16, 32 and 64
 SMALLEST = {"seeds": (0,), "control": "none", "controls": (), "compare": (), "until": None, "max_seeds": None}
 
 
@@ -65,3 +67,5 @@ def test_a_study_runs_at_its_smallest(file: Path, shared: Path, tmp_path: Path) 
     summary = run_study(check_names(study, file=file), tmp_path / "study", jobs=1)
     assert summary.failed == ()
     assert all(arm.score for arm in summary.arms)
+    page = write_report(summary, tmp_path / "report").read_text(encoding="utf-8")
+    assert [words for words in ON_PAGE.get(file.stem, ()) if words not in page] == []

@@ -1,5 +1,7 @@
 """A study of signals from recordings to a page, with attention put into a network of one dimension."""
 
+import csv
+
 import numpy as np
 from in_process import run
 
@@ -18,7 +20,7 @@ def recordings(root, loudness):
     return root
 
 
-def test_a_study_of_signals_ends_with_the_baselines_and_each_level_on_its_page(tmp_path):
+def test_a_study_of_signals_ends_with_the_baselines_and_each_level_on_its_page(tmp_path, command):
     tones = recordings(tmp_path / "tones", 1.0)
     study = Study(
         task="signals",
@@ -45,3 +47,17 @@ def test_a_study_of_signals_ends_with_the_baselines_and_each_level_on_its_page(t
     found = evaluate_run(f"{tmp_path / 'out'}:drsn_cw:0", str(other))
     assert found.data.test.scaling == open_data(study.data).test.scaling, "of the data that it was trained on"
     assert set(found.scores.values) == {metric.name for metric in found.task.metrics}
+    predict = ("predict", other, "--run", f"{tmp_path / 'out'}:drsn_cw:0")
+    status, _, err = command(*predict, "--out", tmp_path / "found")
+    assert (status, err) == (0, "")
+    rows, windows = (
+        list(csv.DictReader((tmp_path / "found" / name).read_text(encoding="utf-8").splitlines()))
+        for name in ("predictions.csv", "windows.csv")
+    )
+    assert [(row["file"], row["windows"]) for row in rows] == [("fast/3.0.npy", "20"), ("slow/3.0.npy", "20")]
+    assert len(windows) == 40
+    assert {"class", "score fast", "score slow"} <= set(rows[0]) & set(windows[0])
+    np.save(other / "slow" / "short.npy", np.arange(9.0))
+    status, out, err = command(*predict)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert "short.npy: has 9 samples; wanted at least window = 64" in err

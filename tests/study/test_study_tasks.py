@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,6 @@ from in_process import run, small
 from PIL import Image
 
 import foveate
-from foveate.cli import main
 from foveate.data import open_data
 from foveate.items import read_items
 from foveate.report.table import csv_text
@@ -208,18 +206,6 @@ def test_arm_and_seed_are_found_or_the_nearest_is_named(located):
         find_run(f"{folder}x:se")
     with pytest.raises(ValueError, match="arm and seed go with the folder of a study"):
         foveate.load(folder / "nothing.safetensors", arm="se")
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["foveate", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            main()
-        said = capsys.readouterr()
-        return end.value.code, said.out, said.err
-
-    return call
 
 
 def read_value(folder, trained, metric):

@@ -22,21 +22,30 @@ EPS = 1e-5
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
-def gates(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-    """The gates of the first halves of the groups, (N, G, K, 1), and of the second ones, (N, G, K, P)."""
+def logits(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Those of the first halves of the groups, (N, G, K, 1), and of the second ones, (N, G, K, P)."""
     width, scale, shift = scale.numel() // 2, scale.unsqueeze(1), shift.unsqueeze(1)
     u, v = x.flatten(2).unflatten(1, (-1, 2, width)).unbind(2)
-    channel = torch.sigmoid(scale[:width] * u.mean(-1, keepdim=True) + shift[:width]).to(x.dtype)
     centred = v - v.mean(-1, keepdim=True)
     normed = centred * (centred.square().mean(-1, keepdim=True) + EPS).rsqrt()
-    return channel, torch.sigmoid(scale[width:] * normed + shift[width:]).to(x.dtype)
+    return scale[:width] * u.mean(-1, keepdim=True) + shift[:width], scale[width:] * normed + shift[width:]
+
+
+def gates(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the first halves of the groups, (N, G, K, 1), and of the second ones, (N, G, K, P)."""
+    channel, spatial = logits(x, scale, shift)
+    return torch.sigmoid(channel).to(x.dtype), torch.sigmoid(spatial).to(x.dtype)
+
+
+def gate_and_shuffle(x: Tensor, channel: Tensor, spatial: Tensor) -> Tensor:
+    """x by its gates, and the halves of the channels interleaved."""
+    u, v = x.flatten(2).unflatten(1, (-1, 2, channel.shape[2])).unbind(2)
+    gated = torch.stack((u * channel, v * spatial), 2).flatten(1, 3)
+    return gated.unflatten(1, (2, x.shape[1] // 2)).transpose(1, 2).reshape(x.shape)
 
 
 def reference(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    channel, spatial = gates(x, scale, shift)
-    u, v = x.flatten(2).unflatten(1, (-1, 2, scale.numel() // 2)).unbind(2)
-    gated = torch.stack((u * channel, v * spatial), 2).flatten(1, 3)
-    return gated.unflatten(1, (2, x.shape[1] // 2)).transpose(1, 2).reshape(x.shape)
+    return gate_and_shuffle(x, *gates(x, scale, shift))
 
 
 # ---- cpu ------------------------------------------------------------------------------------------------------------

@@ -24,14 +24,18 @@ KEPT = 8192  # values of a group that a Triton program can keep in registers
 
 
 # ---- reference ------------------------------------------------------------------------------------------------------
-def gates(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
-    """The gate of every group and position, (N, G, P); computed in float32 at least, as t is quadratic in x."""
+def logits(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
+    """Those of every group and position, (N, G, P), in float32 at least, as t is quadratic in x."""
     grouped = x.to(computed(x.dtype)).flatten(2).unflatten(1, (scale.numel(), -1))
     similarity = (grouped * grouped.mean(-1, keepdim=True)).sum(2)
     centred = similarity - similarity.mean(-1, keepdim=True)
     deviation = centred.std(-1, correction=int(unbiased and similarity.shape[-1] > 1), keepdim=True)
-    logits = centred / (deviation + EPS) * scale.unsqueeze(-1) + shift.unsqueeze(-1)
-    return torch.sigmoid(logits).to(x.dtype)
+    return centred / (deviation + EPS) * scale.unsqueeze(-1) + shift.unsqueeze(-1)
+
+
+def gates(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
+    """The gate of every group and position, (N, G, P)."""
+    return torch.sigmoid(logits(x, scale, shift, unbiased)).to(x.dtype)
 
 
 def reference(x: Tensor, scale: Tensor, shift: Tensor, unbiased: bool) -> Tensor:
