@@ -91,6 +91,9 @@ class Simulated:
     def finished(self, key):
         return None
 
+    def wait_for_machines(self):
+        return False
+
     def clear(self, key):
         pass
 

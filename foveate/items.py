@@ -11,6 +11,7 @@ A NumPy archive without pickles:
 
 import functools
 import io
+import math
 import os
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -58,7 +59,7 @@ def write_items(
     write_whole(path, buffer.getvalue())
 
 
-def read_items(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]] | None:
+def read_items(path: Path | str) -> tuple[tuple[str, ...], dict[str, NDArray[Any]]] | None:
     """Names and scores, to be read alone; None where there is no such file. Raises: ValueError: if it is damaged."""
     kept = _read(path)
     if kept is None:
@@ -66,16 +67,17 @@ def read_items(path: Path) -> tuple[list[str], dict[str, NDArray[Any]]] | None:
     if "names" not in kept:
         raise ValueError(f"{path}: no scores of items (it holds no names)")
     arrays = {name: array for name, array in kept.items() if not name.startswith(TABLE) and name != "names"}
-    return kept["names"].tolist(), arrays
+    names = kept["names"]
+    return _texts(names.tobytes(), names.dtype), arrays
 
 
-def read_groups(path: Path) -> dict[str, str]:
+def read_groups(path: Path | str) -> dict[str, str]:
     """Item → what it belongs to; {} where no item belongs to anything, or there is no such file. Raises: as above."""
     kept = _read(path) or {}
     return dict(zip(kept["names"].tolist(), kept[GROUPS].tolist(), strict=True)) if GROUPS in kept else {}
 
 
-def read_tables(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
+def read_tables(path: Path | str) -> dict[str, dict[str, NDArray[Any]]]:
     """Table → column → values; {} where there is none, or no such file. Raises: as above."""
     tables: dict[str, dict[str, NDArray[Any]]] = {}
     for name, array in (_read(path) or {}).items():
@@ -85,7 +87,7 @@ def read_tables(path: Path) -> dict[str, dict[str, NDArray[Any]]]:
     return tables
 
 
-def _read(path: Path) -> dict[str, NDArray[Any]] | None:
+def _read(path: Path | str) -> dict[str, NDArray[Any]] | None:
     """Every array of a file; those of small ones are kept, as a report reads each several times."""
     try:
         about = os.stat(path)
@@ -98,8 +100,33 @@ def _read(path: Path) -> dict[str, NDArray[Any]] | None:
 
 
 def _arrays(path: str, changed: int, size: int) -> dict[str, NDArray[Any]]:
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as kept:
-        return {name: kept[name] for name in kept.files}
+    """As np.load, which parses the header of every array anew."""
+    with open(path, "rb") as file, zipfile.ZipFile(file) as kept:
+        return {name.removesuffix(".npy"): _array(kept.read(name)) for name in kept.namelist()}
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Of a file in NumPy's format 1.0, which can be read alone."""
+    begin = 10 + int.from_bytes(content[8:10], "little")
+    shape, by_columns, dtype = _header(content[:begin])
+    found = np.frombuffer(content, dtype, math.prod(shape), begin)
+    return found.reshape(shape, order="F" if by_columns else "C")
+
+
+@functools.lru_cache(maxsize=1024)
+def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("wanted arrays in NumPy's format 1.0")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.hasobject:
+        raise ValueError("wanted arrays without Python objects")
+    return shape, by_columns, dtype
+
+
+@functools.lru_cache(maxsize=64)  # most runs have the same items
+def _texts(content: bytes, dtype: np.dtype[Any]) -> tuple[str, ...]:
+    return tuple(np.frombuffer(content, dtype).tolist())
 
 
 _small = functools.lru_cache(maxsize=20_000)(_arrays)  # at most as many as 20,000 · SMALL bytes, compressed

@@ -101,13 +101,15 @@ class Store:
             )
             self._db.executemany("UPDATE runs SET arm = ? WHERE key = ? AND arm != ?", named)
 
-    def start(self, key: str) -> int:
-        """A run begins (again); returns the number of this attempt, 1 for the first."""
+    def start(self, key: str, machine: str = "") -> int:
+        """A run begins (again), on this type of machine where there are several; returns the number of this attempt, 1
+        for the first."""
         change = (
-            "UPDATE runs SET state = 'running', attempts = attempts + 1, started = ? WHERE key = ? AND state != 'done'"
+            "UPDATE runs SET state = 'running', attempts = attempts + 1, started = ?, machine = coalesce(?, machine) "
+            "WHERE key = ? AND state != 'done'"
         )
         self._db.execute("PRAGMA synchronous=NORMAL")  # a machine that goes out now forgets a start, no result
-        self._db.execute(change, (time.time(), key))
+        self._db.execute(change, (time.time(), machine or None, key))
         self._db.execute("PRAGMA synchronous=FULL")
         return self.attempts(key)
 
@@ -120,8 +122,10 @@ class Store:
         return {row["key"]: row["state"] for row in self._db.execute("SELECT key, state FROM runs ORDER BY rowid")}
 
     def machines(self) -> dict[int, str]:
-        """Seed → type of machine that its first finished run was trained on."""
-        rows = self._db.execute("SELECT seed, machine FROM runs WHERE state = 'done' ORDER BY rowid DESC")
+        """Seed → type of machine that its first finished run was trained on or, where none is, one that began."""
+        rows = self._db.execute(
+            "SELECT seed, machine FROM runs WHERE machine IS NOT NULL ORDER BY state = 'done', rowid DESC"
+        )
         return {row["seed"]: row["machine"] for row in rows}
 
     def attempts(self, key: str) -> int:

@@ -50,6 +50,17 @@ def test_a_finished_run_is_one_row_a_metric_and_frozen(planned, tmp_path):
     assert len(store.metrics()) == 2
 
 
+def test_a_seed_belongs_to_the_type_of_machine_of_a_finished_run_or_of_one_that_began(planned):
+    store, keys = planned
+    seeds = [run["seed"] for run in store.runs()]
+    first, second = [key for key, seed in zip(keys, seeds, strict=True) if seed == 0][:2]
+    store.start(first, "another")
+    assert store.machines() == {0: "another"}
+    store.start(second)
+    store.finish(second, RESULT)
+    assert store.machines() == {0: "m"}
+
+
 def test_planning_again_changes_nothing_and_adds_what_is_new(planned):
     store, keys = planned
     store.start(keys[0])

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import json
 import resource
 import signal
 import subprocess
@@ -19,7 +20,16 @@ from foveate.items import read_items
 from foveate.spec import DataSpec, Run, Training, Variant
 from foveate.study.build import build_for
 from foveate.tasks import create_task
-from foveate.train import CHECKPOINT, TrainingFailed, batches_an_epoch, epoch_order, evenly, learning_rate
+from foveate.train import (
+    CHECKPOINT,
+    Ranks,
+    TrainingFailed,
+    TrainingStopped,
+    batches_an_epoch,
+    epoch_order,
+    evenly,
+    learning_rate,
+)
 from foveate.train import train as train_network
 from foveate.train.attention_state import STATE
 from foveate.train.average import WeightAverage
@@ -117,6 +127,26 @@ def test_a_run_killed_in_the_middle_of_an_epoch_ends_with_the_weights_of_an_unbr
     assert read_json(tmp_path / "killed" / STATE) == read_json(tmp_path / "whole" / STATE)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "killed"))
     assert again["history"] == whole["history"]
+
+
+def test_ranks_stop_after_the_same_step_whichever_is_to_stop(tmp_path, digits, monkeypatch):
+    reduced = []
+
+    def sums(self, values, device):
+        reduced.append(list(values))
+        return [*map(float, values[:-2]), float(len(reduced) == 3), 0.0]  # another rank is to stop in the third step
+
+    monkeypatch.setattr(Ranks, "here", classmethod(lambda cls: cls(0, 2)))
+    monkeypatch.setattr(Ranks, "sums", sums)
+    monkeypatch.setattr(Ranks, "wrapped", lambda self, model: model)
+    monkeypatch.setattr(Ranks, "generators", lambda self: [{"generator": torch.get_rng_state()}] * 2)
+    steps = []
+    with pytest.raises(TrainingStopped):
+        train(make_run(), digits, tmp_path, on_progress=lambda step, *_: steps.append(step))
+    assert steps == [1, 2, 3]
+    assert len(reduced) == 3, "one sum over ranks in a step"
+    with safetensors.safe_open(tmp_path / CHECKPOINT, "pt") as file:
+        assert json.loads(file.metadata()["facts"])["step"] == 3
 
 
 def test_a_loss_that_is_not_finite_names_the_step_and_the_rate(tmp_path, digits):

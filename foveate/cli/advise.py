@@ -112,13 +112,13 @@ def advise(
     command = shlex.join(["foveate", *sys.argv[1:]])
     work = searching.Studies(study, out, _Running(command, jobs, wait, as_json).run, null_check=null_check)
     space = None if null_check else _space(work, attention, at, init)
-    asked = {
+    settings = {
         "study": study.model_dump(mode="json", exclude_defaults=True), "data": work.data.fingerprint,
         "budget": allowed.text, "plan": plan, "space": space, "search_seed": search_seed,
     }  # fmt: skip
     try:
         with lock_folder(out, wait=wait, on_wait=lambda who: typer.echo(f"waiting for {who}", err=True)):
-            record = searching.Record(out / "search.json", asked)
+            record = searching.Record(out / "search.json", settings)
             if not as_json:
                 rungs = ", then ".join(f"{rung.candidates} with {len(rung.seeds)} seeds" for rung in plan.rungs)
                 most = f"{plan.finalists} confirmed with {len(plan.confirming)}; at most {plan.runs} trainings"
@@ -152,10 +152,15 @@ def _space(work: "Studies", attention: str | None, at: str | None, init: str) ->
     for name, sets in mechanisms.items():
         for options in sets:
             check_attention_options(name, options)
-    places = work.places() if at is None else {f"at {place}": place for place in at.split(",") if place}
-    if not places:
+    starts = ("paper", "identity") if init == "both" else (init,)
+    if at is None:
+        return Space(mechanisms, work.places(), starts)
+    places = [place.strip() for place in at.split(",")]
+    if not all(places):
         raise ValueError(f"--at: wanted places parted by commas, such as block,stage; got {at!r}")
-    return Space(mechanisms, places, ("paper", "identity") if init == "both" else (init,))
+    space = Space(mechanisms, {f"at {place}": place for place in places}, starts)
+    work.check_places(space)
+    return space
 
 
 class _Running:

@@ -37,7 +37,11 @@ SlurmKinds = Annotated[
 ]
 CpusPerRun = Annotated[int | None, typer.Option(min=1, help="On a cluster. Default: the threads of a run.")]
 GpusPerRun = Annotated[
-    float | None, typer.Option(min=0, help="On a cluster; Ray shares one GPU among runs at 0.5. Default: 1 with a GPU.")
+    float | None,
+    typer.Option(
+        min=0,
+        help="At 0.25 four runs share a GPU, here or on Ray. Default: 1 on a cluster, by measured memory here.",
+    ),
 ]
 CostsOn = Annotated[
     str | None,
@@ -48,7 +52,12 @@ CostsOn = Annotated[
     ),
 ]
 Mirrors = Annotated[
-    str | None, typer.Option("--mirror", help="Copy each finished run's rows to: tensorboard.", metavar="NAME[,NAME…]")
+    str | None,
+    typer.Option(
+        "--mirror",
+        help="Copy the rows of each run that ends from now on to: tensorboard, mlflow, trackio.",
+        metavar="NAME[,NAME…]",
+    ),
 ]
 
 
@@ -81,6 +90,16 @@ def cluster(
     if ray is not None:
         return Ray(address=ray, **needs)
     for name, value in needs.items():
-        if value is not None:
+        if value is not None and name != "gpus_per_run":
             raise ValueError(f"--{name.replace('_', '-')} goes with --ray or --slurm")
     return None
+
+
+def jobs_here(jobs: int | None, gpus_per_run: float | None, device: str) -> int | None:
+    """Runs at a time on this machine, as --jobs and --gpus-per-run say. Raises: ValueError: there is no such GPU."""
+    if gpus_per_run is None:
+        return jobs
+    from foveate.study.placement import jobs_of_share
+
+    most = jobs_of_share(gpus_per_run, device)
+    return most if jobs is None else min(jobs, most)

@@ -245,7 +245,10 @@ def run(
         content |= {"null_check": max(2, len(content["variants"])), "variants": ["none"], "control": "none"}
         content |= {"controls": (), "compare": (), "published": None, "until": None, "max_seeds": None}
     cluster = where.cluster(ray, slurm, slurm_cluster, slurm_option, slurm_kinds, cpus_per_run, gpus_per_run, costs_on)
-    study = check_names(check_study(content, where="study").resolved(Path.cwd()), file=file, device=cluster is None)
+    study = check_study(content, where="study").resolved(Path.cwd())
+    if cluster is None:
+        jobs = where.jobs_here(jobs, gpus_per_run, study.train.device)
+    study = check_names(study, file=file, device=cluster is None)
     folder = out or Path(f"{file.stem if file else 'foveate'}{'-aa' if null_check else '' if file else '-study'}")
     command = shlex.join(["foveate", *sys.argv[1:]])
     carry_out(
@@ -271,8 +274,8 @@ def _with_the_flags_of(command: Callable[..., None], but: str) -> Callable[[Call
 def aa(**flags: Any) -> None:
     """A null check: arms of the plain network, as many as the study has variants, each with seeds of its own.
 
-    No difference between them is true. From 12 runs on the rate of false claims is told, from 40 on more precisely.
-    Controls and named comparisons are left out, as they go with variants.
+    No difference between them is true. From 12 runs on the report gives the rate of false claims, from 40 on more
+    precisely. Controls and named comparisons are left out, as they go with variants.
 
     Example: foveate study aa --data embedded --network foveate:resnet8 --attention none,se --seeds 20 --epochs 3
     """
@@ -349,6 +352,8 @@ def resume(
     command = shlex.join(["foveate", "study", "run", str(folder / STUDY), "--out", str(folder)])
     study = read_study(folder / STUDY)
     cluster = where.cluster(ray, slurm, slurm_cluster, slurm_option, slurm_kinds, cpus_per_run, gpus_per_run, costs_on)
+    if cluster is None:
+        jobs = where.jobs_here(jobs, gpus_per_run, study.train.device)
     carry_out(
         study, folder, jobs=jobs, wait=wait, command=command, as_json=as_json, language=lang, cluster=cluster,
         mirror=mirror,

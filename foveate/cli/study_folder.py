@@ -138,7 +138,7 @@ def merge(
 ) -> None:
     """Make one folder of two with the same study, as of two people or two clusters; seeds may differ.
 
-    A run that both have is taken once. Where they differ in a result, the first folder's is kept, and that is told.
+    A run that both have is taken once. Where their results differ, the first folder's is kept and a line says so.
 
     Example: foveate study merge hers his --out both
     """

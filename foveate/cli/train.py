@@ -76,9 +76,9 @@ def train(
         "device": device, "amp": amp, "channels_last": channels_last, "compile": compile, "threads": threads,
     }  # fmt: skip
     study = parse.study(file, given, source, training, where="train")
-    told = _Told()
-    result = train_one(study, out, arm=arm, on_start=told.start, on_progress=told.step)
-    if not told.first:
+    progress = _Progress()
+    result = train_one(study, out, arm=arm, on_start=progress.start, on_progress=progress.step)
+    if not progress.first:
         return
     if as_json:
         typer.echo(json.dumps(result, indent=1))
@@ -88,8 +88,8 @@ def train(
     typer.echo(f"weights: {(out / 'model.safetensors').resolve()}")
 
 
-class _Told:
-    """What the first rank says on standard error: the setting, and a line every few seconds."""
+class _Progress:
+    """What the first rank prints on standard error: the setting, and a line every few seconds."""
 
     def __init__(self) -> None:
         self.first, self.last = True, time.monotonic()

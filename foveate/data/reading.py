@@ -16,7 +16,7 @@ MOST_READERS = 8
 def evaluation_parts(split: Split, items: Sequence[int], size: int, positions: int) -> list[list[int]]:
     """The items in order in parts of items that evaluation gives in one size.
 
-    A part has at most `size` items of so many positions; of larger ones fewer, at least one.
+    A part has at most `size` items of `positions` positions; of larger items fewer, at least one.
     """
     parts: list[list[int]] = []
     for item in items:

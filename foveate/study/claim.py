@@ -18,6 +18,7 @@ from pathlib import Path
 BEAT_S = 5.0  # between rewritings by the owner
 SILENT_S = 60.0  # unchanged for this long: the owner is gone; files on a network may be shown as they were seconds ago
 LOOK_S = 0.5  # between looks of who waits
+UNREADABLE_S = (0.1, 1.0)  # before a claim that cannot be read, as while a server is away, counts as taken over
 
 
 class ClaimTaken(RuntimeError):
@@ -37,9 +38,14 @@ class Claim:
 
     def check(self) -> None:
         """Raises: ClaimTaken: another process has it by now."""
-        number, content = _latest(self._place)
-        if number != self._number or content.get("nonce") != self._about["nonce"]:
-            raise ClaimTaken(f"it was taken over by {_who(content)}")
+        for pause in (0, *UNREADABLE_S):
+            time.sleep(pause)
+            number, content = _latest(self._place)
+            if number == self._number and content.get("nonce") == self._about["nonce"]:
+                return
+            if content:
+                break
+        raise ClaimTaken(f"it was taken over by {_who(content)}")
 
     def beat(self) -> None:
         """Show that the owner is there. Raises: ClaimTaken, as `check`."""
@@ -52,8 +58,9 @@ class Claim:
             raise ClaimTaken("it was taken over by another process") from None
 
     def drop(self) -> None:
-        """Give it up."""
-        with contextlib.suppress(ClaimTaken):
+        """Give it up; a file that cannot be removed now is silent from now on."""
+        _own.discard(str(self._about["nonce"]))
+        with contextlib.suppress(ClaimTaken, OSError):
             self.check()
             self._path.unlink(missing_ok=True)
 
@@ -71,7 +78,8 @@ def claim(
     Args:
         place: folder and name of its files, such as folder / ".claim".
         wait: wait for another process that has it.
-        on_wait: called once with the name of that process.
+        on_wait: called once with the name of a process that is waited for: until it ends or, if it is of another
+            machine and `wait` is False, until it has shown that it is there or has been silent for long.
         on_lost: called, from another thread, when another process has taken it over.
 
     Raises: ClaimTaken: another process has it and `wait` is False.
@@ -99,8 +107,27 @@ def claim(
         own.drop()
 
 
+_own: set[str] = set()  # nonces of this process's claims; of one that it dropped, the file may have stayed
+_seen: dict[Path, tuple[object, float]] = {}  # claims of other machines: what was read last, and since when
+
+
+def is_claimed(place: Path) -> bool:
+    """Has a process this claim? One of another machine counts until it has been seen unchanged for long."""
+    try:
+        latest = number, content = _latest(place)
+    except OSError:
+        return False
+    if not number or (here := _is_here(content)) is not None:
+        return bool(number and here)
+    before, since = _seen.get(place, (None, 0.0))
+    if before != latest:
+        _seen[place] = latest, time.monotonic()
+        return True
+    return time.monotonic() - since <= SILENT_S
+
+
 def _take(place: Path, wait: bool, on_wait: Callable[[str], None]) -> Claim:
-    told = False
+    announced = False
     number, seen = _latest(place)
     since, changed = time.monotonic(), False
     while True:
@@ -111,12 +138,11 @@ def _take(place: Path, wait: bool, on_wait: Callable[[str], None]) -> Claim:
                 for older in range(max(1, number - 2), number + 1):
                     _file(place, older).unlink(missing_ok=True)
                 return own
-        elif here or changed:
-            if not wait:
-                raise ClaimTaken(_who(seen))
-            if not told:
-                on_wait(_who(seen))
-            told = True
+        elif (here or changed) and not wait:
+            raise ClaimTaken(_who(seen))
+        if number and not announced:
+            on_wait(_who(seen))
+            announced = True
         time.sleep(LOOK_S if number else 0)
         latest = _latest(place)
         changed = latest != (number, seen)
@@ -126,21 +152,29 @@ def _take(place: Path, wait: bool, on_wait: Callable[[str], None]) -> Claim:
 
 def _make(place: Path, number: int) -> Claim | None:
     """None: another process was first."""
-    about = {**_this_process(), "nonce": secrets.token_hex(8)}
+    nonce = secrets.token_hex(8)
+    about = {**_this_process(), "nonce": nonce}
+    _own.add(nonce)
     try:
         handle = os.open(_file(place, number), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
     except FileExistsError:
+        _own.discard(nonce)
         return None
-    with os.fdopen(handle, "wb") as file:
-        file.write(_content(about, 0))
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(_content(about, 0))
+    except OSError:  # no room: an empty claim would be waited for
+        _own.discard(nonce)
+        _file(place, number).unlink(missing_ok=True)
+        raise
     return Claim(place, number, about)
 
 
 def _latest(place: Path) -> tuple[int, dict[str, object]]:
     """The highest number and what its file says, {} while it is being written; 0: there is none."""
     prefix = f"{place.name}-"
-    names = [name for name in os.listdir(place.parent) if name.startswith(prefix)]
-    number = max((int(name.removeprefix(prefix)) for name in names), default=0)
+    ends = [name.removeprefix(prefix) for name in os.listdir(place.parent) if name.startswith(prefix)]
+    number = max((int(end) for end in ends if end.isdecimal()), default=0)
     try:
         content = json.loads(_file(place, number).read_bytes()) if number else {}
     except (OSError, ValueError):
@@ -170,7 +204,7 @@ def _this_machine() -> str:
 
 
 def _began(pid: int) -> str:
-    """When the process began, in ticks since the machine did; "" where that is not told."""
+    """When the process began, in ticks since the machine did; "" on a system without /proc."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except (OSError, IndexError):
@@ -182,6 +216,8 @@ def _is_here(content: dict[str, object]) -> bool | None:
     if content.get("machine") != _this_machine():
         return None
     pid = int(str(content["pid"]))
+    if pid == os.getpid():
+        return content["nonce"] in _own
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -40,8 +40,8 @@ class Take(Protocol):
     """Gives the next job to a free place."""
 
     def __call__(self, machine: str = "") -> Job | None:
-        """machine: the type of the place, as `foveate.machine.machine_name`, where there are several: the runs of a
-        seed are given to places of one type. None: nothing now."""
+        """machine: the type of the place, as `foveate.machine.machine_name`, of an executor that may have several: the
+        runs of a seed are given to places of one type. None: nothing now."""
 
 
 class Executor(Protocol):
@@ -71,6 +71,10 @@ class Executor(Protocol):
     def work(self, take: Take, tell: Callable[[str, JobProgress], None]) -> Iterator[WorkerResult]:
         """Yield every job's end. `take` is called when a place is free and again after an end. `tell` is called with a
         job's key and its progress, from any thread."""
+
+    def wait_for_machines(self) -> bool:
+        """Where jobs are left after `work`: wait a moment for machines that are being checked or, if all are gone, for
+        new ones; False: there is nothing to wait for."""
 
     def clear(self, key: str) -> None:
         """The job's result is stored: what is needed only to go on with it may be deleted."""

@@ -1,6 +1,7 @@
 """A study's folder: its lock, and its specification as study.toml."""
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -12,11 +13,12 @@ from foveate.files import write_whole
 from foveate.networks import is_release
 from foveate.registry import is_file_reference
 from foveate.spec import EMBEDDED, PRETRAINED, Study
-from foveate.study.claim import ClaimTaken, claim
+from foveate.study.claim import ClaimTaken, claim, is_claimed
 from foveate.study_file import read_study, study_toml
 
 STUDY, RESULTS = "study.toml", "results.db"
 LOCK, CLAIM, PAUSE = ".lock", ".claim", ".pause"
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}  # of file systems where the claim alone decides
 FIXED = (
     "fast", "network", "network_options", "weights", "task", "task_options", "data", "train", "trainer",
     "trainer_options", "resplit", "null_check",
@@ -71,11 +73,14 @@ def lock_folder(
 
 
 def _in_use(folder: Path, who: str) -> FolderInUse:
-    return FolderInUse(f"{folder} is in use by {who}; wait for it (--wait) or name another --out")
+    return FolderInUse(f"{folder} is in use by {who}; wait until it ends (a study has --wait) or name another --out")
 
 
 def try_lock(file: Any, *, wait: bool = False, after_s: float = 0) -> bool:
-    """Lock an open file until it is closed or the process ends; False if another process has it and `wait` is False."""
+    """Lock an open file until it is closed or the process ends; False if another process has it and `wait` is False.
+
+    On a file system without locks always True.
+    """
     import fcntl
 
     time.sleep(after_s)
@@ -83,20 +88,22 @@ def try_lock(file: Any, *, wait: bool = False, after_s: float = 0) -> bool:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            raise
     return True
 
 
 def is_locked(folder: Path) -> bool:
-    """Does a process work in the study's folder?"""
-    try:
-        with open(folder / LOCK, "r+", encoding="utf-8") as lock:
-            return not try_lock(lock)
-    except OSError:
-        return False
+    """Does a process work in the study's folder? One of another machine counts until it has been silent for long."""
+    with contextlib.suppress(OSError), open(folder / LOCK, "r+", encoding="utf-8") as lock:
+        if not try_lock(lock):
+            return True
+    return is_claimed(folder / CLAIM)
 
 
 def is_paused(folder: Path) -> bool:
-    """Was the study asked to stop at the next checkpoints?"""
+    """Is the study to stop at the next checkpoints?"""
     return (folder / PAUSE).exists()
 
 
@@ -113,16 +120,19 @@ def write_study(folder: Path, study: Study) -> None:
     write_whole(folder / STUDY, study_toml(study).encode())
 
 
-def refuse_another(folder: Path, study: Study) -> None:
+def refuse_another(folder: Path, study: Study, planned: Study | None = None) -> None:
     """A folder has one study; seeds, variants and controls may be added to it, and its files may have moved.
+
+    planned: the study of the folder's results, as a person may have changed its study.toml since.
 
     Raises: ValueError: if the folder has a study of another network, task, data or training; the first difference is
         named.
     """
     path = folder / STUDY
-    if path.is_file() and (difference := first_difference(read_study(path), study)) is not None:
-        key, old, new = difference
-        raise ValueError(f"{folder} holds another study ({key}: {old!r} there, {new!r} now); use another --out")
+    for there in (read_study(path) if path.is_file() else None, planned):
+        if there is not None and (difference := first_difference(there, study)) is not None:
+            key, old, new = difference
+            raise ValueError(f"{folder} holds another study ({key}: {old!r} there, {new!r} now); use another --out")
 
 
 def first_difference(ours: Study, theirs: Study) -> tuple[str, Any, Any] | None:

@@ -9,6 +9,7 @@ import errno
 import gc
 import importlib
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -40,8 +41,8 @@ def can_fork() -> bool:
 class Forked:
     """A job's process; the names are those of `subprocess.Popen`."""
 
-    def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes], told: IO[str]) -> None:
-        self.pid, self.stdin, self.stdout, self._told = pid, stdin, stdout, told
+    def __init__(self, pid: int, stdin: IO[bytes], stdout: IO[bytes], report: IO[str]) -> None:
+        self.pid, self.stdin, self.stdout, self._report = pid, stdin, stdout, report
         self.returncode: int | None = None
         self._waiting = threading.Lock()
 
@@ -49,8 +50,8 @@ class Forked:
         """The exit status once it has ended; negative: the signal that killed it."""
         with self._waiting:
             if self.returncode is None:
-                with self._told:
-                    self.returncode = int(self._told.readline() or -signal.SIGKILL)
+                with self._report:
+                    self.returncode = int(self._report.readline() or -signal.SIGKILL)
         return self.returncode
 
     def kill(self) -> None:
@@ -84,15 +85,15 @@ class ForkServer:
 
     def start(self, place: Path, log: IO[bytes]) -> Forked:
         """Start the job of the folder `place`. Raises: OSError: the process has ended."""
-        (their_in, stdin), (stdout, their_out), (told, tell) = os.pipe(), os.pipe(), os.pipe()
-        ours = os.fdopen(stdin, "wb", buffering=0), os.fdopen(stdout, "rb"), os.fdopen(told, encoding="ascii")
+        (their_in, stdin), (stdout, their_out), (read, report) = os.pipe(), os.pipe(), os.pipe()
+        ours = os.fdopen(stdin, "wb", buffering=0), os.fdopen(stdout, "rb"), os.fdopen(read, encoding="ascii")
         try:
             try:
                 socket.send_fds(
-                    self._socket, [os.fsencode(place.absolute())], (their_in, their_out, log.fileno(), tell)
+                    self._socket, [os.fsencode(place.absolute())], (their_in, their_out, log.fileno(), report)
                 )
             finally:
-                for end in (their_in, their_out, tell):
+                for end in (their_in, their_out, report):
                     os.close(end)
             pid = ours[2].readline()
             if not pid:
@@ -110,46 +111,62 @@ class ForkServer:
 
 
 def serve(channel: socket.socket, library: str) -> None:
-    """The process: a fork for every folder that comes through the socket, until the coordinator is gone."""
+    """The process: a fork for every folder that comes through the socket, until the coordinator is gone and the forks
+    have ended. Each one's pipe gets its number, and its exit status when it has ended."""
     for name in (*NEEDED, *((library,) if library in LIBRARIES else ())):
         with contextlib.suppress(ImportError):  # a job that needs it says so
             importlib.import_module(name)
     for registry in (ATTENTION, KINDS, NETWORKS, TASKS):
         registry.names()  # imports every file
     gc.freeze()  # a collection would copy the pages that forks share
-    watching: list[int] = []
-    while True:
-        place, ends, _, _ = socket.recv_fds(channel, LONGEST, 4)
-        if not place:
-            break
-        watching = [pid for pid in watching if os.waitpid(pid, os.WNOHANG)[0] == 0]
-        pid = _fork()
-        if pid == 0:
-            channel.close()
-            _watch_a_job(Path(os.fsdecode(place)), *ends)
-        watching.append(pid)
-        for end in ends:
-            os.close(end)
-    for pid in watching:  # so that their time counts as the coordinator's
-        os.waitpid(pid, 0)
+    died, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler nothing is written into the pipe
+    signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+    running: dict[int, int] = {}  # process → end of its pipe
+    there = True
+    while there or running:
+        ready, _, _ = select.select([died, channel.fileno()] if there else [died], [], [])
+        if died in ready:
+            os.read(died, 4096)
+            for pid in list(running):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    _write(running.pop(pid), str(os.waitstatus_to_exitcode(status)), last=True)
+        if channel.fileno() in ready:
+            place, ends, _, _ = socket.recv_fds(channel, LONGEST, 4)
+            if not place:
+                there = False
+                continue
+            *standard, report = ends
+            pid = _fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                channel.close()
+                for end in (died, wakeup, report, *running.values()):
+                    os.close(end)
+                _do_the_job(Path(os.fsdecode(place)), standard)
+            for end in standard:
+                os.close(end)
+            running[pid] = report
+            _write(report, f"{pid}\n")
 
 
-def _watch_a_job(place: Path, stdin: int, stdout: int, log: int, tell: int) -> NoReturn:
-    """Fork once more, and tell the number of that process and, when it has ended, its exit status."""
-    pid = _fork()
-    if pid == 0:
-        os.close(tell)
-        for end, standard in ((stdin, 0), (stdout, 1), (log, 2)):
-            os.dup2(end, standard)
-            os.close(end)
-        numpy.random.seed()  # torch's and Python's generators are as in a fresh process already
-        work(place)
-    for end in (stdin, stdout, log):
+def _do_the_job(place: Path, standard: list[int]) -> NoReturn:
+    """In the fork, with its standard input, output and error."""
+    for number, end in enumerate(standard):
+        os.dup2(end, number)
         os.close(end)
+    numpy.random.seed()  # torch's and Python's generators are as in a fresh process already
+    work(place)
+
+
+def _write(pipe: int, text: str, *, last: bool = False) -> None:
     with contextlib.suppress(BrokenPipeError):  # the coordinator is gone
-        os.write(tell, f"{pid}\n".encode())
-        os.write(tell, str(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])).encode())
-    os._exit(0)
+        os.write(pipe, text.encode())
+    if last:
+        os.close(pipe)
 
 
 def _fork() -> int:

@@ -155,7 +155,7 @@ def _choose(
     return chosen
 
 
-def _values(path: Path, metric: Metric) -> tuple[list[str], NDArray[np.float64]] | None:
+def _values(path: Path, metric: Metric) -> tuple[Sequence[str], NDArray[np.float64]] | None:
     """Names of a run's items and the metric of each: of a metric of the whole set, that of the item alone."""
     kept = read_items(path)
     if kept is None:

@@ -23,6 +23,9 @@ from foveate.study.worker import STOPPED
 from foveate.train import CHECKPOINT
 
 FILE_OF = {"train": "run.json", "costs": "costs.json", "trial": "trial.json"}
+# Limits of glibc, in bytes: by default it returns what a step frees to the kernel and faults it in again in the next, a
+# twentieth of the time of small runs.
+KEPT_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 Process = subprocess.Popen[bytes] | Forked
 
 
@@ -79,6 +82,9 @@ class LocalProcesses:
             self._gpu_of.pop(ended.key, None)
             yield ended
 
+    def wait_for_machines(self) -> bool:
+        return False
+
     def clear(self, key: str) -> None:
         (self._place(key) / CHECKPOINT).unlink(missing_ok=True)
 
@@ -100,7 +106,8 @@ class LocalProcesses:
 
     def _process(self, job: Job, place: Path, log: IO[bytes]) -> Process:
         threads = str(job.threads)
-        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        environment = KEPT_MEMORY | os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        environment["PYTHONUNBUFFERED"] = "1"
         gpus = visible_gpus() if job.kind == "train" and _device(job) == "cuda" else []
         if len(gpus) > 1:
             self._gpu_of[job.key] = least_used(gpus, self._gpu_of.values())
@@ -124,17 +131,29 @@ class LocalProcesses:
     def _follow(self, key: str, process: Process, tell: Callable[[str, JobProgress], None]) -> None:
         assert process.stdin is not None
         assert process.stdout is not None
-        for line in process.stdout:
-            with contextlib.suppress(ValueError):  # something a library printed
-                tell(key, json.loads(line))
-        status = process.wait()
-        process.stdin.close()
-        process.stdout.close()
-        self._ended.put(self._result(key, status))
+        try:
+            for line in process.stdout:
+                with contextlib.suppress(ValueError):  # something a library printed
+                    tell(key, json.loads(line))
+        except BaseException:
+            process.kill()  # nobody reads its progress any more
+            raise
+        finally:
+            status = process.wait()
+            process.stdin.close()
+            process.stdout.close()
+            self._ended.put(self._result(key, status))
 
     def _result(self, key: str, status: int) -> WorkerResult:
+        try:
+            return self._left_behind(key, status)
+        except OSError as error:  # its folder is gone, or cannot be read
+            return WorkerResult(key, crash=str(error))
+
+    def _left_behind(self, key: str, status: int) -> WorkerResult:
+        """What the files in the job's folder say. Raises: OSError: they cannot be read."""
         place = self._place(key)
-        if status == 0 and (result := self.finished(key)) is not None:
+        if (result := self.finished(key)) is not None:  # also of one whose exit status is lost
             return WorkerResult(key, result=result)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return WorkerResult(key, error=str(read_json(place / "error.json")["error"]))

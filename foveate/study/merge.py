@@ -42,6 +42,8 @@ def merge(first: Path, second: Path, out: Path) -> Merged:
     """
     if out.exists():
         raise ValueError(f"--out: wanted a folder that is not there yet; got {out}")
+    if inside := [one for one in (first, second) if out.resolve().is_relative_to(one.resolve())]:
+        raise ValueError(f"--out: wanted a folder outside {inside[0]}; got {out}")
     if first.resolve() == second.resolve():
         raise ValueError(f"merge: wanted two folders; got {first} twice")
     for folder in (first, second):

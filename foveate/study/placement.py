@@ -8,6 +8,7 @@ import torch
 
 from foveate.machine import cores
 from foveate.spec import Run, Study
+from foveate.store import Store
 from foveate.study.executor import Job
 from foveate.study.local import run_alone
 
@@ -17,7 +18,7 @@ MEMORY = "memory"  # key of the job
 
 @dataclass(frozen=True)
 class Placement:
-    """jobs: at a time in all; a_gpu: on one GPU, 0 on a CPU; text: why so many."""
+    """jobs: at a time in all; a_gpu: on one GPU, 0 on a CPU; text: what limits their number."""
 
     jobs: int
     a_gpu: int
@@ -48,17 +49,58 @@ def place(cores: int, threads: int, gpu_free: Sequence[int] = (), run_bytes: int
     )
 
 
-def placement(study: Study, out: Path, runs: Sequence[Run]) -> Placement:
-    """That of these runs on this machine. On GPUs a few steps of each arm are run in a process first.
-
-    Raises: RuntimeError: they fail.
+def placement(study: Study, out: Path, runs: Sequence[Run], store: Store) -> Placement:
+    """That of these runs on this machine. On GPUs a few steps of each arm are run in a process first, once for a study
+    and a type of GPU; a trainer of the user's own has no steps to run, so that each GPU has one run.
     """
     device = torch.device(study.train.device)
     if device.type != "cuda":
         return place(cores(), study.train.threads) if device.type == "cpu" else Placement(1, 0, "1 at a time")
     numbers = range(torch.cuda.device_count()) if device.index is None else [device.index]
-    arms = {run.arm: run.model_dump(mode="json") for run in reversed(runs)}
-    job = Job(MEMORY, "trial", {"runs": arms}, study.train.threads)
-    found = run_alone(out, job, "the memory of a training step could not be measured")
+    if study.trainer is not None:
+        return _one_each(len(numbers), "the memory that a trainer of one's own takes is not known")
+    try:
+        taken = _measured(study, out, runs, store, torch.cuda.get_device_name(numbers[0]))
+    except RuntimeError as error:
+        return _one_each(len(numbers), str(error))
+    if not taken:
+        return _one_each(len(numbers), f"the training steps fail, see {out / 'runs' / MEMORY / 'log.txt'}")
     free = [torch.cuda.mem_get_info(number)[0] for number in numbers]
-    return place(cores(), study.train.threads, free, max(found["bytes"].values()))
+    return place(cores(), study.train.threads, free, max(taken.values()))
+
+
+def _one_each(gpus: int, why: str) -> Placement:
+    return Placement(gpus, 1, f"{gpus} at a time, 1 on each GPU: {why}")
+
+
+def _measured(study: Study, out: Path, runs: Sequence[Run], store: Store, gpu: str) -> dict[str, int]:
+    """Bytes that the runs take, by what their memory depends on; what fails is left out.
+
+    Raises: RuntimeError: the process that measures them ends without a result.
+    """
+    by_label = {f"{run.arm}, batch of {run.train.batch_size}, {run.train.optimizer}": run for run in reversed(runs)}
+    kept = store.get_meta(MEMORY) or {}
+    known = kept.get(gpu, {})
+    new = {label: run.model_dump(mode="json") for label, run in by_label.items() if label not in known}
+    if new:
+        job = Job(MEMORY, "trial", {"runs": new}, study.train.threads)
+        known |= run_alone(out, job, "the memory of a training step could not be measured")["bytes"]
+        store.set_meta(MEMORY, kept | {gpu: known})
+    return {label: known[label] for label in by_label if label in known}
+
+
+def jobs_of_share(share: float, device: str) -> int:
+    """Runs at a time on this machine's GPUs where each is given this part of one.
+
+    Raises: ValueError: there is no GPU, the runs are not on it, or the part is none.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError("--gpus-per-run: this machine has no GPU")
+    kind, _, number = device.partition(":")
+    if kind != "cuda":
+        raise ValueError(f"--gpus-per-run: wanted runs on a GPU (--device cuda); got runs on {device!r}")
+    if not 0 < share <= 1:
+        raise ValueError(
+            f"--gpus-per-run: wanted more than 0 and at most 1, as a run on this machine uses one GPU; got {share:g}"
+        )
+    return (1 if number else torch.cuda.device_count()) * int(1 / share + 1e-9)

@@ -1,6 +1,7 @@
 """A study's rows, read back from its folder: its summary, and where it stands."""
 
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -77,9 +78,10 @@ def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | 
     finally:
         store.close()
     about |= {} if roofs is None else {"roofs": roofs}
-    about |= _about(folder, runs, measured) | {"latency": latency | {"device": study.train.device}}
+    files = {key: _files(folder / "runs" / key) for key in runs}
+    about |= _about(runs, files, measured) | {"latency": latency | {"device": study.train.device}}
     labels = {arm.label for arm in arms}
-    items = _items(folder, runs)
+    items = _items(runs, files)
     groups = _groups(items)
     summary = analyse(
         _setting(study, about, arms, rows),
@@ -101,11 +103,11 @@ def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | 
         items=items,
         groups=groups,
         ledger=ledger,
-        attention=_attention(folder, runs),
+        attention=_attention(runs, files),
     )
     chosen = tuning(study.train.listed, planned, on_validation, metrics[0], about.get("validation_items"))
     ends = [arm.at_an_end for arm in chosen.arms if arm.at_an_end] if chosen else []
-    details = _details(folder, runs)
+    details = _details(runs, files)
     found = [f"{one.label}: {line}" for one in details for line in one.findings]
     notes = [*about.get("notes", ()), *ends, *_at_chance(summary), *_sanity_notes(summary), *found]
     notes += [*machine_notes(planned.values(), latency.get("where")), *map(in_words, read_notes(folder))]
@@ -129,7 +131,7 @@ def machine_notes(runs: Iterable[Mapping[str, Any]], costs_on: str | None) -> li
     of_seed: dict[int, set[str]] = {}
     for run in runs:
         if run["state"] == "done":
-            of_seed.setdefault(run["seed"], set()).add(run["machine"])
+            of_seed.setdefault(run["seed"] % DRAWS, set()).add(run["machine"])
     machines = sorted(set().union(*of_seed.values()))
     notes = [] if costs_on is None else [f"costs were measured on {costs_on}, alone"]
     if len(machines) < 2:
@@ -153,7 +155,7 @@ def _unfinished(logged: Mapping[str, Sequence[Mapping[str, float]]], runs: Mappi
     ]
 
 
-def _null_check(summary: Summary, items: dict[str, dict[int, Path]], groups: dict[str, str]) -> NullCheck:
+def _null_check(summary: Summary, items: dict[str, dict[int, str]], groups: dict[str, str]) -> NullCheck:
     """Of every finished run of a study whose arms are one network."""
     found = [(arm.label, seed, value) for arm in summary.arms if arm.score for seed, value in arm.score.of_seeds()]
     paths = [items.get(label, {}).get(seed) for label, seed, _ in found]
@@ -252,13 +254,25 @@ def _all_metrics(declared: list[Metric], rows: list[dict[str, Any]]) -> list[Met
     return list(metrics.values())
 
 
-def _about(folder: Path, runs: dict[str, dict[str, Any]], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _files(folder: Path) -> dict[str, str]:
+    """Name → path of a run's files."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.path for entry in entries}
+    except FileNotFoundError:  # not begun
+        return {}
+
+
+Files = Mapping[str, Mapping[str, str]]  # key of a run → as of `_files`
+
+
+def _about(runs: dict[str, dict[str, Any]], files: Files, rows: list[dict[str, Any]]) -> dict[str, Any]:
     done = next((run for run in runs.values() if run["state"] == "done"), None)
     examples: dict[str, list[str]] = {}
-    for run in runs.values():
-        pictures = [folder / "runs" / run["key"] / name for name in (EXAMPLES, MISTAKES, ATTENTION)]
-        if run["arm"] not in examples and any(picture.is_file() for picture in pictures):  # of the first seed with one
-            examples[run["arm"]] = [str(picture) for picture in pictures if picture.is_file()]
+    for key, run in runs.items():
+        pictures = [files[key][name] for name in (EXAMPLES, MISTAKES, ATTENTION) if name in files[key]]
+        if run["arm"] not in examples and pictures:  # of the first seed with one
+            examples[run["arm"]] = pictures
     return {
         "machine": done["machine"] if done else "",
         "versions": json.loads(done["versions"]) if done else {},
@@ -267,30 +281,31 @@ def _about(folder: Path, runs: dict[str, dict[str, Any]], rows: list[dict[str, A
     }
 
 
-def _items(folder: Path, runs: dict[str, dict[str, Any]]) -> dict[str, dict[int, Path]]:
-    items: dict[str, dict[int, Path]] = {}
-    for run in runs.values():
-        path = folder / "runs" / run["key"] / ITEMS
-        if run["state"] == "done" and path.is_file():
-            items.setdefault(run["arm"], {})[run["seed"]] = path
+def _items(runs: dict[str, dict[str, Any]], files: Files) -> dict[str, dict[int, str]]:
+    items: dict[str, dict[int, str]] = {}
+    for key, run in runs.items():
+        if run["state"] == "done" and ITEMS in files[key]:
+            items.setdefault(run["arm"], {})[run["seed"]] = files[key][ITEMS]
     return items
 
 
-def _details(folder: Path, runs: dict[str, dict[str, Any]]) -> tuple[ArmDetails, ...]:
+def _details(runs: dict[str, dict[str, Any]], files: Files) -> tuple[ArmDetails, ...]:
     found: dict[str, dict[int, Any]] = {}
-    for run in runs.values():
-        path = folder / "runs" / run["key"] / DETAILS
-        if run["state"] == "done" and path.is_file():
-            found.setdefault(run["arm"], {})[run["seed"]] = read_json(path)
+    for key, run in runs.items():
+        if run["state"] == "done" and DETAILS in files[key]:
+            found.setdefault(run["arm"], {})[run["seed"]] = read_json(Path(files[key][DETAILS]))
     return tuple(arm_details(label, of_arm) for label, of_arm in found.items())
 
 
-def _attention(folder: Path, runs: dict[str, dict[str, Any]]) -> list[AttentionState]:
-    paths = {(run["arm"], run["seed"]): folder / "runs" / run["key"] / STATE for run in runs.values()}
-    return [AttentionState.of(*name, read_json(path)) for name, path in paths.items() if path.is_file()]
+def _attention(runs: dict[str, dict[str, Any]], files: Files) -> list[AttentionState]:
+    return [
+        AttentionState.of(run["arm"], run["seed"], read_json(Path(files[key][STATE])))
+        for key, run in runs.items()
+        if STATE in files[key]
+    ]
 
 
-def _groups(items: dict[str, dict[int, Path]]) -> dict[str, str]:
+def _groups(items: dict[str, dict[int, str]]) -> dict[str, str]:
     """What each item belongs to, where the data say it."""
     groups: dict[str, str] = {}
     for of_arm in items.values():

@@ -9,7 +9,6 @@ import os
 import shlex
 import sqlite3
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,13 @@ from foveate.study.analyse import decided, next_look
 from foveate.study.checks import check_names
 from foveate.study.cluster import Cluster
 from foveate.study.estimate import training_seconds
-from foveate.study.executor import Executor, ExecutorFactory, Job, JobProgress, WorkerResult
+from foveate.study.executor import ExecutorFactory, Job, JobProgress, WorkerResult
 from foveate.study.explained import check_explain, explain_notes
 from foveate.study.folder import RESULTS, STUDY, is_paused, lock_folder, refuse_another, set_paused, write_study
 from foveate.study.ledger import read_ledger, remember_look, remember_plan
 from foveate.study.local import LocalProcesses
-from foveate.study.mirror import Mirror
+from foveate.study.measured_costs import LATENCY_BATCH, measure_costs
+from foveate.study.mirror import Mirror, Mirrors
 from foveate.study.placement import placement
 from foveate.study.plan import Plan, make_plan, opened_data
 from foveate.study.results import summarise
@@ -46,21 +46,7 @@ from foveate.tasks.task import MOST_CONFUSED
 from foveate.training import validation_name
 
 ATTEMPTS = 3  # of a run whose worker ends without getting further; one that says why it failed is not tried again
-LATENCY_BATCH = 32
-LATENCY_ROUNDS = 60
-COSTS = "costs"  # key of the job that measures them
 WORKING = "FOVEATE_WORKER"  # set in the environment of a worker
-_OPERATIONS = (
-    ("elementwise", "operations a batch"),
-    ("reductions", "operations a batch"),
-    ("launches", "operators a pass"),
-)
-_TIMES = (
-    ("latency_ms", "ms a batch"),
-    ("latency_ratio", "times plain"),
-    ("train_step_ms", "ms a batch"),
-    ("train_step_ratio", "times plain"),
-)
 
 
 class Watcher:
@@ -117,7 +103,7 @@ def run_study(
         watcher: is called as the study runs.
         executor: carries out the runs: processes of this machine, or a `foveate.study.cluster.Cluster`. Costs are
             measured on this machine, or on the one that a cluster names.
-        mirrors: are given each run's rows when it is done.
+        mirrors: are given the rows of each run that is done from now on; one that fails is left out from then on.
 
     With `study.until`, seeds are added and the study is judged again until every claim has its verdict or `max_seeds`
     have been run.
@@ -130,7 +116,7 @@ def run_study(
         raise RuntimeError(
             'run_study was called while a worker reads this script; put the call under: if __name__ == "__main__":'
         )
-    watcher, out = watcher or Watcher(), Path(out)
+    watcher, out, kept_mirrors = watcher or Watcher(), Path(out), Mirrors(mirrors)
     elsewhere = isinstance(executor, Cluster)
     study = check_names(study.resolved(Path.cwd()), device=not elsewhere)
     data = open_data(opened_data(study, study.seeds[0]))  # what cannot be divided is refused before a folder is made
@@ -155,10 +141,11 @@ def run_study(
             lock_folder(out, wait=wait, on_wait=watcher.waiting) as check_lock,
             contextlib.closing(Store(out / RESULTS)) as store,
         ):
+            set_paused(out, False)
             study = with_measured_speed(with_seeds_added_before(study, store), out, store, data, task)
             again: tuple[str, ...] = ("running", "failed")
             while True:
-                coordinator = _Coordinator(study, out, data, task, metrics, store, watcher, mirrors, check_lock)
+                coordinator = _Coordinator(study, out, data, task, metrics, store, watcher, kept_mirrors, check_lock)
                 coordinator.run(executor, jobs, command, again)
                 summary = summarise(out)
                 if is_paused(out):
@@ -169,7 +156,7 @@ def run_study(
                 watcher.undecided(summary, further)
                 study, again = study.with_seeds(further), ("running",)
     except (OSError, sqlite3.OperationalError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = (error.strerror if isinstance(error, OSError) else None) or error
         raise RuntimeError(
             f"{out}: {reason}; once that is mended: foveate study resume {shlex.quote(str(out))}"
         ) from error
@@ -225,7 +212,7 @@ class _Coordinator:
         metrics: tuple[Metric, ...],
         store: Store,
         watcher: Watcher,
-        mirrors: Sequence[Mirror],
+        mirrors: Mirrors,
         check_lock: Callable[[], None],
     ) -> None:
         self.study, self.out, self.data, self.task = study, out, data, task
@@ -233,10 +220,11 @@ class _Coordinator:
         self.check_lock = check_lock
         weights = "+".join(dict.fromkeys(find_start(study, name).fingerprint for name in study.networks()))
         content = {"data": data.fingerprint, "weights": weights, "code": code_fingerprint(study)}
-        refuse_another(out, study)
+        before = store.get_meta("plan")
+        planned = before and Study.model_validate({key: of for key, of in before["study"].items() if key != "content"})
+        refuse_another(out, study, planned)
         self._refuse_changes(content)
         given = study.model_dump(mode="json") | {"content": content}
-        before = store.get_meta("plan")
         same = before is not None and _without_later(before["study"]) == _without_later(given)
         if not (out / STUDY).is_file():
             write_study(out, study)  # planning may measure latencies; killed meanwhile, the study can go on
@@ -279,18 +267,21 @@ class _Coordinator:
         self.store.plan(self.plan.runs)
         self.store.reset(again)
         self._set_about(command)
-        set_paused(self.out, False)
         jobs = jobs or (None if isinstance(executor, Cluster) else self._jobs())
-        with executor(self.out, jobs) as working, self.standing:
+        with self.standing, executor(self.out, jobs) as working:
             places = working.prepare(self.study)
             for key, state in self.store.states().items():
                 if key in self.by_key and state != "done" and (result := working.finished(key)) is not None:
-                    self._finish(key, result)  # the coordinator was killed between a run's end and its row
+                    # the coordinator was killed between a run's end and its row
+                    if (error := self._finish(key, result)) is not None:
+                        self.store.fail(key, error)
                     working.clear(key)
             states = self.store.states()
             done = sum(states[key] == "done" for key in self.by_key)
             self.watcher.planned(self.study, self.data, self.plan, done)
-            self._measure_costs(working)
+            if {row["arm"] for row in self.store.costs()} != {arm.label for arm in self.plan.arms}:
+                self.watcher.measuring()
+                measure_costs(self.plan, self.study.train, self.out, self.store, working)
             waiting = WaitingRuns(
                 (run for key, run in self.by_key.items() if states[key] == "todo"), self.store.machines()
             )
@@ -301,7 +292,8 @@ class _Coordinator:
                         waiting.put(self.by_key[ended.key])
                     elif ended.result is not None:
                         working.clear(ended.key)
-                waiting.release()  # those that are left began on a type of machine that is gone
+                if waiting and not working.wait_for_machines():
+                    waiting.release()  # those that are left began on a type of machine that is gone
         if not is_paused(self.out):
             remember_look(self.store, self.study)
 
@@ -310,7 +302,7 @@ class _Coordinator:
         waiting = [run for key, run in self.by_key.items() if states[key] == "todo"]
         if not waiting:
             return 1
-        found = placement(self.study, self.out, waiting)
+        found = placement(self.study, self.out, waiting, self.store)
         if found.a_gpu:
             self.watcher.placed(found.text)
         return found.jobs
@@ -325,11 +317,12 @@ class _Coordinator:
             self.watcher.estimated(len(runs), jobs, seconds)
 
     def _begin(self, waiting: WaitingRuns, machine: str) -> Job | None:
+        self.check_lock()
         run = None if is_paused(self.out) else waiting.take(machine)
         if run is None:
             return None
         key = run.key
-        attempt = self.store.start(key)
+        attempt = self.store.start(key, machine)
         self.tries.begin(key)
         self.standing.begin(key)
         self.watcher.started(run, attempt)
@@ -375,46 +368,8 @@ class _Coordinator:
                 f"metric {other!r} {state}: other runs of this study gave {', '.join(before)}; got {', '.join(names)}"
             )
         self.store.finish(key, result)
-        for mirror in self.mirrors:
-            mirror.write(self.by_key[key], result)
+        self.mirrors.write(self.by_key[key], result)
         return None
-
-    def _measure_costs(self, working: Executor) -> None:
-        """All arms in one process on one machine, one after another in turns, while nothing else of the study runs."""
-        labels = [arm.label for arm in self.plan.arms]
-        if {row["arm"] for row in self.store.costs()} == set(labels):
-            return
-        self.watcher.measuring()
-        first = {label: next(run for run in self.plan.runs if run.arm == label) for label in labels}
-        batch_size = min(LATENCY_BATCH, self.study.train.batch_size)
-        content: dict[str, Any] = {
-            "runs": {label: run.model_dump(mode="json") for label, run in first.items()},
-            "batch_size": batch_size,
-            "repeats": LATENCY_ROUNDS,
-            "budget_s": 1.0 + len(labels),
-        }
-        jobs = deque([Job(COSTS, "costs", content, self.study.train.threads)])
-        with contextlib.nullcontext(working) if working.measures_costs else LocalProcesses(self.out) as here:
-            ended = next(here.work(lambda machine="": jobs.popleft() if jobs else None, lambda key, news: None))
-        if ended.result is None:
-            raise RuntimeError(f"the costs could not be measured: {ended.error or ended.crash or ended.lost}")
-        result = ended.result
-        rows: list[tuple[str, str, float, float | None, float | None, str]] = []
-        for label, cost in result["costs"].items():
-            for metric, unit in (("parameters", "parameters"), ("macs", "multiply-adds a sample")):
-                rows.append((label, metric, cost[metric], None, None, unit))
-            for metric in ("bytes_moved", "activation_bytes"):
-                rows.append((label, metric, cost[metric], None, None, "bytes a batch"))
-            for metric, unit in _OPERATIONS:
-                rows.append((label, metric, cost[metric], None, None, unit))
-            for metric, unit in _TIMES:
-                if metric in cost:
-                    value = cost[metric]
-                    rows.append((label, metric, value["median"], value["low"], value["high"], unit))
-        self.store.put_costs(rows, result["machine"], result["versions"])
-        self.store.set_meta("roofs", result["roofs"])
-        where = {"where": result["where"]} if "where" in result else {}  # a machine of a cluster
-        self.store.set_meta("latency", {"batch_size": batch_size, "threads": self.study.train.threads} | where)
 
     def _set_about(self, command: str) -> None:
         classes = getattr(self.task, "classes", ())
@@ -439,7 +394,7 @@ class _Coordinator:
                 *self.data.notes,
                 *self.task.notes,
                 *self.plan.notes,
-                *speed_notes(self.store),
+                *speed_notes(self.study, self.store),
                 *explain_notes(self.study, self.data),
             ],
             "when": time.strftime("%Y-%m-%d"),

@@ -1,5 +1,6 @@
 """One training of one network in a folder of its own, in one process or in the ranks of torchrun."""
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from foveate.registry import nearest
 from foveate.spec import Run, Study
 from foveate.study.build import build_variant_for
 from foveate.study.checks import check_names
+from foveate.study.folder import lock_folder
 from foveate.study.plan import Planner, opened_data
 from foveate.tasks import create_task
 from foveate.train import join_ranks, leave_ranks, train
@@ -36,11 +38,20 @@ def train_one(
         on_progress: called with (steps done, steps in all, loss).
 
     Returns: what `foveate.train.train` gives; of a training that is finished already, what it gave.
-    Raises: ValueError: the folder holds another training, or the study lists values; and what `train` raises.
+    Raises: ValueError: the folder holds another training or is in use, or the study has what goes with several runs;
+        and what `train` raises.
     """
-    if study.train.listed or study.trainer is not None:
-        what = "a list of values" if study.train.listed else "a trainer of one's own"
-        raise ValueError(f"train: wanted one network and the library's training; got {what}, which goes with a study")
+    of_studies = {
+        "a list of values": bool(study.train.listed),
+        "a trainer of one's own": study.trainer is not None,
+        "fast": study.fast,
+        "[robustness]": study.robustness is not None,
+        "[explain]": study.explain is not None,
+    }
+    if given := [name for name, is_given in of_studies.items() if is_given]:
+        raise ValueError(
+            f"train: wanted one network and the library's training; got {given[0]}, which goes with a study"
+        )
     study = check_names(study)
     data = open_data(opened_data(study, study.seeds[0]))
     task = create_task(study.task, data, **study.task_options)
@@ -54,20 +65,22 @@ def train_one(
     run = planner.run(variant, arm=variant.name)
     planner.check(variant.name, run)
     ranks = join_ranks(run.train.device)
-    on_start(run, data.description, ranks.count)
-    out.mkdir(parents=True, exist_ok=True)
-    if (out / RUN).is_file() and (there := Run.model_validate(read_json(out / RUN)).key) != run.key:
-        raise ValueError(f"{out} holds another training ({there}, now {run.key}); use another --out")
-    if (out / RESULT).is_file():
-        found: dict[str, Any] = read_json(out / RESULT)
-        return found
-    if ranks.number == 0:
-        write_whole(out / RUN, run.model_dump_json().encode())
-    result = train(
-        run, build_variant_for(run, data, task.outputs), task, data, out, on_progress=on_progress,
-        checkpoint_s=checkpoint_s,
-    )  # fmt: skip
-    if ranks.number == 0:
-        write_json(out / RESULT, result)
-    leave_ranks()
-    return result
+    try:
+        on_start(run, data.description, ranks.count)
+        with lock_folder(out) if ranks.number == 0 else contextlib.nullcontext():
+            if (out / RUN).is_file() and (there := Run.model_validate(read_json(out / RUN)).key) != run.key:
+                raise ValueError(f"{out} holds another training ({there}, now {run.key}); use another --out")
+            if (out / RESULT).is_file():
+                found: dict[str, Any] = read_json(out / RESULT)
+                return found
+            if ranks.number == 0:
+                write_whole(out / RUN, run.model_dump_json().encode())
+            result = train(
+                run, build_variant_for(run, data, task.outputs), task, data, out, on_progress=on_progress,
+                checkpoint_s=checkpoint_s,
+            )  # fmt: skip
+            if ranks.number == 0:
+                write_json(out / RESULT, result)
+            return result
+    finally:
+        leave_ranks()

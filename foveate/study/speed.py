@@ -14,6 +14,7 @@ from foveate.files import write_json
 from foveate.spec import Study
 from foveate.store import Store
 from foveate.study.executor import Job
+from foveate.study.folder import refuse_another
 from foveate.study.local import run_alone
 from foveate.study.plan import Planner
 from foveate.tasks import Task
@@ -34,12 +35,14 @@ SETTINGS = tuple({**one, "compile": compiled} for compiled in (False, True) for 
 def with_measured_speed(study: Study, out: Path, store: Store, data: Dataset, task: Task) -> Study:
     """The study with the settings that were measured to be the fastest; as it is, where it is not `fast`.
 
-    Raises: ValueError: it is fast and names a setting as well. RuntimeError: nothing can be measured.
+    Raises: ValueError: it is fast and names a setting as well, or the folder has another study. RuntimeError: nothing
+        can be measured.
     """
     if not study.fast:
         return study
     found = store.get_meta(SPEED)
     if found is None:
+        refuse_another(out, study)
         if study.trainer is not None:
             raise ValueError("fast goes with the library's training; got a trainer of one's own")
         if given := [name for name in CHOSEN if getattr(study.train, name)]:
@@ -50,16 +53,16 @@ def with_measured_speed(study: Study, out: Path, store: Store, data: Dataset, ta
     return study.model_copy(update={"train": study.train.model_copy(update=found["chosen"])})
 
 
-def speed_notes(store: Store) -> list[str]:
+def speed_notes(study: Study, store: Store) -> list[str]:
     """What was chosen and how the others compare, for the report; [] where nothing was."""
-    found = store.get_meta(SPEED)
+    found = store.get_meta(SPEED) if study.fast else None
     return [] if found is None else [in_words(found["rows"], found["chosen"])]
 
 
 def choose(rows: Sequence[dict[str, Any]], steps: int) -> dict[str, bool]:
-    """The setting of the row that saves most over so many steps of a run; the first where none is faster for sure.
+    """The setting with the shortest time for a run of this many steps; the first one where none is certainly faster.
 
-    A row is faster for sure where the interval of its ratio lies below 1. What its first step took beyond the others'
+    A row is certainly faster where the interval of its ratio lies below 1. What its first step took beyond the others'
     counts against it: compiling is paid once a run.
     """
     first = rows[0]
@@ -72,16 +75,16 @@ def choose(rows: Sequence[dict[str, Any]], steps: int) -> dict[str, bool]:
 
 def in_words(rows: Sequence[dict[str, Any]], chosen: dict[str, bool]) -> str:
     """ "training steps run with bfloat16 and channels-last in every arm, chosen by …"."""
-    told = []
+    parts = []
     for row in rows[1:]:
         ratio = row["ratio"]
         time = (
             f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})" if ratio else f"failed: {row['error']}"
         )
-        told.append(f"{_name(row['setting'])} {time}")
+        parts.append(f"{_name(row['setting'])} {time}")
     return (
         f"every arm trains with {_name(chosen)}, chosen by the time of a step of the plain network on this machine; in "
-        f"times that of float32 as it is: {'; '.join(told)}"
+        f"times that of float32 as it is: {'; '.join(parts)}"
     )
 
 

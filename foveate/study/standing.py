@@ -45,7 +45,9 @@ class Standing:
             now = time.monotonic()
             if now - self._written >= EVERY_S:
                 self._written = now
-                with contextlib.suppress(OSError):  # a full disk is told by what must be written
+                with contextlib.suppress(
+                    OSError
+                ):  # progress is no result: a full disk is reported where one is written
                     write_json(self._path, self._steps)
 
 

@@ -5,8 +5,8 @@ The steps are those of the loop: the study's batch, its loss, its optimiser.
 
 import dataclasses
 import gc
-import resource
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -58,32 +58,33 @@ def times_of_settings(
 
 
 def memory_of_runs(runs: Mapping[str, Run], task: Task, data: Dataset) -> dict[str, int]:
-    """Bytes that a process which trains takes at its fullest, by label.
+    """Bytes of a GPU that a process which trains takes at its fullest, by label; a run whose steps fail has none.
 
-    On a GPU all that the driver gave it: context, weights, optimiser and the allocator's reserve (and whatever else is
-    on that GPU meanwhile). On a CPU the process's own peak, which only grows from run to run.
+    All that the driver gave it: context, weights, optimiser and the allocator's reserve (and whatever else is on that
+    GPU meanwhile).
     """
     found: dict[str, int] = {}
     for label, run in runs.items():
-        on_gpu = torch.device(run.train.device).type == "cuda"
-        with preserve_process(run.train.device):
-            torch.set_num_threads(run.train.threads)
-            if on_gpu:
-                torch.cuda.empty_cache()
-                torch.cuda.reset_peak_memory_stats()
-                free, whole = torch.cuda.mem_get_info()
-                context = whole - free - torch.cuda.memory_reserved()
-            step = _step(run, {}, task, data)
-            for _ in range(WARM_UP):
-                step()
-            if on_gpu:
-                _wait()
-                found[label] = context + torch.cuda.max_memory_reserved()
-            else:
-                found[label] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            del step
-            gc.collect()
+        try:
+            with preserve_process(run.train.device):
+                found[label] = _memory(run, task, data)
+        except Exception:  # of a network of a person's own any; the run itself fails with its reason
+            traceback.print_exc()
+        gc.collect()
     return found
+
+
+def _memory(run: Run, task: Task, data: Dataset) -> int:
+    torch.set_num_threads(run.train.threads)
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    free, whole = torch.cuda.mem_get_info()
+    context = whole - free - torch.cuda.memory_reserved()
+    step = _step(run, {}, task, data)
+    for _ in range(WARM_UP):
+        step()
+    _wait()
+    return context + torch.cuda.max_memory_reserved()
 
 
 def _step(run: Run, setting: Mapping[str, bool], task: Task, data: Dataset) -> Step:

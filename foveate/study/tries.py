@@ -11,7 +11,7 @@ class Tries:
     def __init__(self, most: int) -> None:
         self.most = most
         self._starts: Counter[str] = Counter()  # since it last got further
-        self._from: dict[str, int] = {}  # first step that this start told
+        self._from: dict[str, int] = {}  # first step that this start reported
         self._before: dict[str, int] = {}  # and that of the start before
 
     def begin(self, key: str) -> None:

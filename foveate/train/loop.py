@@ -130,6 +130,8 @@ class _Loop:
         self.step, self.history = 0, list[dict[str, float]]()
         self.losses: dict[str, list[float]] = defaultdict(list)  # of this epoch's steps so far, by part
         self.seconds, self.started = 0.0, time.monotonic()  # spent before this start; when it began
+        self.saved = self.started  # when the last checkpoint was
+        self.agreed = False, False  # whether a rank is to stop, and to save, where there are several
         self.best_loss, self.best_epoch = math.inf, 0
         self.tested: Scores | None = None  # scores of the test part after the epoch before
         # dropout and the like: the same draws whatever was drawn for the weights
@@ -137,7 +139,7 @@ class _Loop:
         self._resume()
 
     def run_to_the_end(self) -> dict[str, Any]:
-        saved, took = time.monotonic(), 0.0
+        took = 0.0
         while self.step < self.steps and not self._stopped_early():
             epoch, first = divmod(self.step, self.batches_an_epoch)
             self._thaw(epoch + 1)
@@ -150,21 +152,23 @@ class _Loop:
             ):
                 self._learn(batch, len(whole))
                 self.step += 1
-                stopped = self.ranks.any(self.stop(), self.device)
-                due = stopped or self.ranks.any(time.monotonic() - saved > self.checkpoint_s, self.device)
-                if due and self.step % self.batches_an_epoch:
-                    saved, took = self._save()
+                stopped, due = self.agreed if self.ranks.count > 1 else self._to_stop_or_save(self.checkpoint_s)
+                if (stopped or due) and self.step % self.batches_an_epoch:
+                    took = self._save()
                     if stopped:
                         raise TrainingStopped
             self._end_epoch(epoch + 1)
-            stopped = self.ranks.any(self.stop(), self.device)
-            if stopped or self.ranks.any(
-                time.monotonic() - saved >= min(self.checkpoint_s, SAVING_SHARE * took), self.device
-            ):
-                saved, took = self._save()
+            wishes = self._to_stop_or_save(min(self.checkpoint_s, SAVING_SHARE * took))
+            stopped, due = (wish > 0 for wish in self.ranks.sums(wishes, self.device))
+            if stopped or due:
+                took = self._save()
             if stopped:
                 raise TrainingStopped
         return self.ranks.from_first(self._finish() if self.ranks.number == 0 else {})
+
+    def _to_stop_or_save(self, after_s: float) -> tuple[bool, bool]:
+        """Is this process to stop, and is it time for a checkpoint, these seconds after the one before?"""
+        return self.stop(), time.monotonic() - self.saved >= after_s
 
     def _thaw(self, epoch: int) -> None:
         """Train everything from this epoch on, if the variant says so."""
@@ -201,7 +205,9 @@ class _Loop:
         values = [part.item() for part in parts.values()]
         if self.ranks.count > 1:
             loss = loss * (share * self.ranks.count)  # so that the average over ranks is that over items
-            values = self.ranks.sums([share * value for value in values], self.device)
+            mine = (*(share * value for value in values), *self._to_stop_or_save(self.checkpoint_s))
+            *values, stopped, due = self.ranks.sums(mine, self.device)
+            self.agreed = stopped > 0, due > 0  # the ranks stop after the same step
         for name, part in zip(parts, values, strict=True):
             self.losses[name].append(part)
         value = self.losses["loss"][-1]
@@ -339,8 +345,8 @@ class _Loop:
     def _autocast(self) -> contextlib.AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.spec.amp)
 
-    def _save(self) -> tuple[float, float]:
-        """Write a checkpoint; when that was, and the seconds it took."""
+    def _save(self) -> float:
+        """Write a checkpoint; the seconds it took."""
         began = time.monotonic()
         facts = {
             "step": self.step,
@@ -355,8 +361,8 @@ class _Loop:
             save_checkpoint(
                 self.folder / CHECKPOINT, self.run.key, self.model, self.optimizer, facts, self.average, generators
             )
-        ended = time.monotonic()
-        return ended, ended - began
+        self.saved = time.monotonic()
+        return self.saved - began
 
     def _resume(self) -> None:
         path = self.folder / CHECKPOINT

@@ -9,6 +9,7 @@ and its running statistics are those of the first rank.
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -19,6 +20,7 @@ from foveate.train.schedule import evenly
 
 Value = TypeVar("Value")
 SEED_STEP = 1_000_003  # between the ranks' draws of dropout and the like
+LONGEST_WAIT = timedelta(days=1)  # of a rank for another: the first one evaluates while the others wait
 
 
 @dataclass(frozen=True)
@@ -59,10 +61,6 @@ class Ranks:
         torch.distributed.all_reduce(total)
         return [float(value) for value in total.tolist()]
 
-    def any(self, mine: bool, device: torch.device) -> bool:
-        """Does a rank say so?"""
-        return mine if self.count == 1 else self.sums([float(mine)], device)[0] > 0
-
     def from_first(self, value: Value) -> Value:
         """The first rank's value."""
         if self.count == 1:
@@ -93,8 +91,7 @@ def join_ranks(device: str) -> Ranks:
     if "LOCAL_RANK" not in os.environ:
         return Ranks()
     if device == "cpu":
-        torch.distributed.init_process_group("gloo")
-        return Ranks.here()
+        return _joined("gloo")
     local = int(os.environ["LOCAL_RANK"])
     if device != "cuda" or local >= torch.cuda.device_count():
         raise ValueError(
@@ -102,7 +99,15 @@ def join_ranks(device: str) -> Ranks:
             f"{torch.cuda.device_count()} GPUs"
         )
     torch.cuda.set_device(local)
-    torch.distributed.init_process_group("nccl")
+    return _joined("nccl")
+
+
+def _joined(backend: str) -> Ranks:
+    store, number, count = next(torch.distributed.rendezvous("env://"))
+    if count == int(os.environ.get("LOCAL_WORLD_SIZE", 0)):
+        # torchrun's store outlives a restart: without a part of its own this start may find addresses of the one before
+        store = torch.distributed.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
+    torch.distributed.init_process_group(backend, store=store, rank=number, world_size=count, timeout=LONGEST_WAIT)
     return Ranks.here()
 
 

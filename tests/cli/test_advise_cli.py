@@ -18,8 +18,7 @@ SMALL = ["--data", "embedded", "--network", "foveate:resnet8", "--train-items", 
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr("foveate.study.run.LATENCY_ROUNDS", 4)
-    monkeypatch.setattr("foveate.study.advise.studies.LATENCY_ROUNDS", 4)
+    monkeypatch.setattr("foveate.study.measured_costs.LATENCY_ROUNDS", 4)
 
 
 @pytest.mark.slow
@@ -65,6 +64,7 @@ def test_a_search_is_studies_in_folders_that_goes_on_and_ends_in_a_sentence(tmp_
         (["--validation-fraction", "1.5"], "validation_fraction"),
         (["--train-items", "10", "--test-items", "10"], "to hold out for validation"),
         (["--network", "foveate:resnet9"], "resnet8"),
+        (["--at", "block,stag"], "--at: at='stag' matches none of the "),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_made(tmp_path, flags, message):
@@ -76,8 +76,11 @@ def test_a_mistake_is_one_line_before_anything_is_made(tmp_path, flags, message)
     assert not Path(tmp_path / "advice").exists()
 
 
-def test_what_the_search_decides_is_refused_in_a_study(tmp_path):
-    (tmp_path / "study.toml").write_text("[train]\nlr = [0.1, 0.01]\n")
+@pytest.mark.parametrize(
+    ("text", "name"), [("[train]\nlr = [0.1, 0.01]\n", "a list of values"), ("fast = true\n", "fast")]
+)
+def test_what_the_search_decides_is_refused_in_a_study(tmp_path, text, name):
+    (tmp_path / "study.toml").write_text(text)
     found = foveate("advise", "study.toml", cwd=tmp_path)
     assert found.returncode == 2
-    assert "advise: wanted a study without a list of values" in found.stderr
+    assert f"advise: wanted a study without {name}: candidates" in found.stderr

@@ -38,7 +38,7 @@ def own_server():
 
 @pytest.fixture(autouse=True)
 def small_studies(monkeypatch, servers, request):
-    monkeypatch.setattr("foveate.study.run.LATENCY_ROUNDS", 4)
+    monkeypatch.setattr("foveate.study.measured_costs.LATENCY_ROUNDS", 4)
     if "own_server" not in request.fixturenames:
         monkeypatch.setattr("foveate.study.local.ForkServer", servers)
 

@@ -53,6 +53,9 @@ class InProcess:
             write_json(place / "result.json", result)
             yield WorkerResult(job.key, result=result)
 
+    def wait_for_machines(self):
+        return False
+
     def clear(self, key):
         pass
 
@@ -71,5 +74,5 @@ def small(*variants, seeds=1, items=60, epochs=1, size=None, **changes):
 
 def run(study, folder, **options):
     """The study in this process, costs as well."""
-    with mock.patch("foveate.study.run.LocalProcesses", InProcess):
+    with mock.patch("foveate.study.measured_costs.LocalProcesses", InProcess):
         return run_study(study, folder, executor=InProcess, **options)

@@ -1,5 +1,6 @@
 """A lock of a shared folder, without locks of files and without clocks that agree."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -9,7 +10,8 @@ import time
 import pytest
 
 from foveate.study import claim as claims
-from foveate.study.claim import ClaimTaken, claim
+from foveate.study.claim import ClaimTaken, claim, is_claimed
+from foveate.study.folder import FolderInUse, is_locked, lock_folder
 
 
 @pytest.fixture
@@ -75,6 +77,52 @@ def test_one_that_falls_silent_is_taken_over_and_finds_that_out(tmp_path, quick,
                 first.check()
             first.drop()
             assert files(tmp_path) == ["lock-1"], "what is another's is not taken away"
+
+
+def test_whoever_looks_sees_a_claim_of_another_machine_until_it_has_been_silent(tmp_path, quick, elsewhere):
+    assert not is_claimed(tmp_path / "lock")
+    with claim(tmp_path / "lock"):
+        assert is_claimed(tmp_path / "lock")
+        time.sleep(0.6)
+        assert is_claimed(tmp_path / "lock"), "it beats"
+        left = (tmp_path / "lock-1").read_bytes()
+    (tmp_path / "lock-1").write_bytes(left)  # as of a machine that was switched off
+    assert is_claimed(tmp_path / "lock")
+    time.sleep(0.5)
+    assert not is_claimed(tmp_path / "lock")
+
+
+def test_on_a_file_system_without_locks_the_claim_decides(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with lock_folder(tmp_path):
+        assert is_locked(tmp_path)
+        with pytest.raises(FolderInUse, match="is in use by process"), lock_folder(tmp_path):
+            pass
+    assert not is_locked(tmp_path)
+
+
+def test_a_claim_that_cannot_be_read_for_a_moment_is_not_taken_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "UNREADABLE_S", (0.0, 0.0))
+    real, unreadable = claims._latest, [(1, {})] * 2
+    with claim(tmp_path / "lock") as own:
+        monkeypatch.setattr(claims, "_latest", lambda place: unreadable.pop() if unreadable else real(place))
+        own.check()
+        unreadable += [(1, {})] * 3
+        with pytest.raises(ClaimTaken, match="another process"):
+            own.check()
+
+
+def test_on_a_full_disk_no_empty_claim_is_left(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(claims, "_content", full)
+    with pytest.raises(OSError, match="No space left"), claim(tmp_path / "lock"):
+        pass
+    assert files(tmp_path) == []
 
 
 def test_a_process_of_this_machine_that_is_gone_counts_for_nothing(tmp_path):

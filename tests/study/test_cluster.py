@@ -18,6 +18,7 @@ from foveate.study.cluster.node import carry_out, describe
 from foveate.study.cluster.ray_engine import RayEngine, reach
 from foveate.study.cluster.slurm_engine import SlurmEngine
 from foveate.study.executor import Job, WorkerResult
+from foveate.study.measured_costs import carried_out
 
 
 class Engine:
@@ -153,7 +154,45 @@ def test_jobs_are_taken_for_the_type_of_machine_where_there_are_several(tmp_path
     with executor(tmp_path / "s", Engine(a={}, b={}), jobs=1) as working:
         assert working.prepare(study()) == 1
         _, taken = work(working, jobs)
-    assert set(taken) == {""}
+    assert set(taken) == {"one type"}
+
+
+def test_the_seeds_of_a_lost_machine_wait_for_it_while_it_is_checked_and_no_longer(tmp_path):
+    engine = Engine(a={"machine": "small"}, b={"machine": "large"})
+    with executor(tmp_path / "s", engine, costs_on="here") as working:
+        working.prepare(study())
+
+        def lose_a(back):
+            engine.machines["a"] = {"machine": "small"}
+            waiting, ends = [Job("x", "train", {})], []
+            engine.lose["x"] = "the machine is gone"
+            while waiting:
+                for ended in working.work(
+                    lambda machine="": waiting.pop() if waiting and machine == "small" else None, lambda *_: None
+                ):
+                    ends.append(ended)
+                    if ended.lost:
+                        waiting.append(Job("x", "train", {}))
+                        engine.machines |= {"a": {"machine": "small"}} if back else {}
+                if not working.wait_for_machines():
+                    break
+            return ends, waiting
+
+        (lost, done), left = lose_a(back=True)
+        assert (lost.lost, done.result, left) == ("the machine is gone", {"on": "a"}, [])
+        (lost,), left = lose_a(back=False)
+        assert (lost.lost, len(left)) == ("the machine is gone", 1), "b was asked, and a is not there"
+
+
+def test_costs_are_measured_again_where_their_machine_is_lost(tmp_path):
+    engine = Engine(a={}, b={})
+    engine.lose["costs"] = "the machine is gone"
+    with executor(tmp_path / "s", engine) as working:
+        working.prepare(study())
+        assert carried_out(Job("costs", "costs", {}), working).result == {"on": "b", "where": "b"}
+        engine.lose["costs"] = "this one as well"
+        engine.machines["late"] = {}
+        assert carried_out(Job("costs", "costs", {}), working).result == {"on": "late", "where": "late"}
 
 
 def test_the_run_of_a_lost_machine_comes_back_and_the_machine_is_used_again_when_it_does(tmp_path, monkeypatch):
@@ -274,7 +313,7 @@ def test_flags_that_do_not_go_together_are_refused():
     )
     for changed, message in (
         ({"ray": "auto", "slurm": True}, "wanted one of them"),
-        ({"gpus": 1.0}, "--gpus-per-run goes with --ray or --slurm"),
+        ({"cpus": 1}, "--cpus-per-run goes with --ray or --slurm"),
         ({"costs_on": "n"}, "--costs-on goes with"),
         ({"ray": "auto", "slurm_option": ["a=b"]}, "--slurm-option goes with --slurm"),
         ({"slurm": True, "slurm_cluster": "pbs"}, "wanted slurm or local; got 'pbs'"),

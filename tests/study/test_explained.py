@@ -25,7 +25,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explained")
     study = small("cbam", metric="energy inside", explain=Explaining(sanity=4))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foveate.study.run.LATENCY_ROUNDS", 4)
+        patch.setattr("foveate.study.measured_costs.LATENCY_ROUNDS", 4)
         assert run(study, folder / "study").failed == ()
     images = scattered_digits(3, split="test")["images"]
     (folder / "new" / "more").mkdir(parents=True)

@@ -5,17 +5,20 @@ import json
 import pytest
 from in_process import run, small
 
+from foveate.cli.cluster import jobs_here
 from foveate.data import open_data
 from foveate.files import read_json, write_json
-from foveate.spec import Variant
+from foveate.spec import Run, Variant
+from foveate.store import Store
+from foveate.study.folder import write_study
 from foveate.study.local import least_used
-from foveate.study.placement import place
+from foveate.study.placement import place, placement
 from foveate.study.plan import Planner
 from foveate.study.speed import SETTINGS, choose, in_words
-from foveate.study.trial import memory_of_runs
+from foveate.study.trial import WARM_UP, memory_of_runs, times_of_settings
 from foveate.study.worker import perform
 from foveate.tasks import create_task
-from foveate.train import TrainingFailed
+from foveate.train import repeated_step
 
 GIB = 2**30
 
@@ -103,6 +106,10 @@ def test_a_fast_study_measures_once_trains_every_arm_alike_and_says_so(tmp_path,
     run(study, tmp_path)
     with pytest.raises(ValueError, match="fast: True there, False now"):
         run(small("se"), tmp_path)
+    (tmp_path / "other").mkdir()
+    write_study(tmp_path / "other", small("se"))
+    with pytest.raises(ValueError, match="fast: False there, True now"):  # before anything is measured
+        run(study, tmp_path / "other")
 
 
 def test_a_fast_study_that_names_a_setting_is_refused(tmp_path):
@@ -112,13 +119,45 @@ def test_a_fast_study_that_names_a_setting_is_refused(tmp_path):
         run(given, tmp_path)
 
 
-def test_memory_is_that_of_a_few_real_steps_and_a_network_that_cannot_be_compiled_says_so(monkeypatch):
-    study = small("se")
+class Gpu:
+    """In place of torch.cuda: its driver gives 7 bytes before training, and 100 for each step of the loop."""
+
+    def __init__(self, monkeypatch):
+        self.steps = 0
+
+        def counted(run, *rest):
+            step = repeated_step(run, *rest)
+
+            def one():
+                self.steps += 1
+                step()
+
+            return one
+
+        monkeypatch.setattr("foveate.study.trial.repeated_step", counted)
+        for name, value in {
+            "empty_cache": lambda: None, "reset_peak_memory_stats": lambda: None, "memory_reserved": lambda: 3,
+            "mem_get_info": lambda *_: (90, 100), "max_memory_reserved": lambda: 100 * self.steps,
+        }.items():  # fmt: skip
+            monkeypatch.setattr(f"torch.cuda.{name}", value)
+
+
+def test_memory_is_that_of_a_few_real_steps_and_a_run_that_fails_has_none(monkeypatch, capsys):
+    gpu, study = Gpu(monkeypatch), small("se")
     data = open_data(study.data)
     task = create_task("classification", data)
     planner = Planner(study, data, task)
-    arms = {"none": planner.run(Variant())}
-    assert 50 * 2**20 < memory_of_runs(arms, task, data)["none"] < 64 * GIB
+    run = planner.run(Variant())
+    broken = run.model_copy(update={"network": "foveate:resnet9"})
+    assert memory_of_runs({"broken": broken, "none": run}, task, data) == {"none": 7 + 100 * WARM_UP}
+    assert gpu.steps == WARM_UP
+    assert "resnet9" in capsys.readouterr().err
+
+
+def test_a_network_that_cannot_be_compiled_says_so(monkeypatch):
+    study = small()
+    data = open_data(study.data)
+    task = create_task("classification", data)
 
     class BackendCompilerFailed(RuntimeError):
         __module__ = "torch._dynamo.exc"
@@ -130,11 +169,63 @@ def test_memory_is_that_of_a_few_real_steps_and_a_network_that_cannot_be_compile
         return call
 
     monkeypatch.setattr("torch.compile", broken)
-    compiled = arms["none"].model_copy(update={"train": study.train.model_copy(update={"compile": True})})
-    with pytest.raises(
-        TrainingFailed, match=r"torch.compile cannot compile this network \(no C\+\+ compiler in a second"
+    compiled = Planner(study, data, task).run(Variant())
+    with pytest.raises(ValueError, match=r"torch.compile cannot compile this network \(no C\+\+ compiler in a second"):
+        times_of_settings(compiled, [{"compile": True}], task, data)
+
+
+def of(arm, **train):
+    """A run on a GPU."""
+    study = small("se")
+    run = Run(arm=arm, network=study.network, variant=Variant(), data=study.data, train=study.train, seed=0)
+    return run.model_copy(update={"train": run.train.model_copy(update={"device": "cuda", **train})})
+
+
+def test_memory_is_measured_once_for_each_arm_batch_and_optimizer_and_not_for_a_trainer(tmp_path, monkeypatch):
+    measurements = []
+
+    def measured(folder, job, failed):
+        measurements.append(list(job.content["runs"]))
+        return {"bytes": {label: 20 * GIB for label in job.content["runs"] if not label.startswith("broken")}}
+
+    monkeypatch.setattr("foveate.study.placement.run_alone", measured)
+    for name, value in {
+        "device_count": lambda: 2, "get_device_name": lambda number: "a GPU", "mem_get_info": lambda n: (80 * GIB, 0),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(f"torch.cuda.{name}", value)
+    monkeypatch.setattr("foveate.study.placement.cores", lambda: 16)
+    study = small("se", train=of("se").train)
+    store = Store(tmp_path / "results.db")
+    runs = [of("se"), of("se", batch_size=40), of("se", optimizer="sgd"), of("se", lr=0.1)]
+    assert placement(study, tmp_path, runs, store).a_gpu == 3
+    assert placement(study, tmp_path, [*runs, of("broken")], store).a_gpu == 3
+    of_broken = ["broken, batch of 20, adamw"]
+    assert [sorted(one) for one in measurements] == [
+        ["se, batch of 20, adamw", "se, batch of 20, sgd", "se, batch of 40, adamw"], of_broken,
+    ]  # fmt: skip
+    found = placement(study, tmp_path, [of("broken")], store)
+    assert (found.jobs, found.a_gpu) == (2, 1)
+    assert found.text.startswith("2 at a time, 1 on each GPU: the training steps fail, see ")
+    own = study.model_copy(update={"trainer": "my.py:train"})
+    assert placement(own, tmp_path, runs, store).text.endswith("a trainer of one's own takes is not known")
+    store.close()
+
+
+def test_a_share_of_a_gpu_is_that_many_runs_on_each_and_needs_one(monkeypatch):
+    for message, share, device, there in (
+        ("this machine has no GPU", 0.5, "cuda", False),
+        (r"wanted runs on a GPU \(--device cuda\); got runs on 'cpu'", 0.5, "cpu", True),
+        ("wanted more than 0 and at most 1.*; got 2", 2, "cuda", True),
+        ("wanted more than 0 and at most 1.*; got 0", 0, "cuda", True),
     ):
-        memory_of_runs({"none": compiled}, task, data)
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        with pytest.raises(ValueError, match=f"--gpus-per-run: {message}"):
+            jobs_here(None, share, device)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert jobs_here(None, 0.25, "cuda") == 8
+    assert jobs_here(None, 0.1, "cuda:1") == 10
+    assert jobs_here(3, 0.25, "cuda") == 3
+    assert jobs_here(3, None, "cpu") == 3
 
 
 @pytest.mark.slow

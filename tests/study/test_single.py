@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from foveate.spec import DataSpec, Study, Training, Variant
+from foveate.study.folder import lock_folder
 from foveate.study.single import train_one
 from foveate.train.ranks import Ranks, batch_sizes_in_words
 
@@ -51,6 +52,10 @@ def test_a_training_writes_its_folder_and_is_not_done_twice(tmp_path, monkeypatc
         train_one(one(), tmp_path, arm="none")
     with pytest.raises(ValueError, match="--arm: no variant is called 'sse'; .*'se'"):
         train_one(one(), tmp_path, arm="sse")
+    with pytest.raises(ValueError, match="train: .*; got fast, which goes with a study"):
+        train_one(one(fast=True), tmp_path)
+    with lock_folder(tmp_path), pytest.raises(ValueError, match="is in use by process"):
+        train_one(one(), tmp_path)
 
 
 def test_ranks_divide_every_batch_and_say_what_the_learning_rate_belongs_to():

@@ -22,7 +22,7 @@ def folders(tmp_path_factory):
     """A study with a larger network, and one that learns from it and is pruned."""
     folder = tmp_path_factory.mktemp("smaller")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("foveate.study.run.LATENCY_ROUNDS", 4)
+        patch.setattr("foveate.study.measured_costs.LATENCY_ROUNDS", 4)
         assert run(small(network="foveate:resnet14"), folder / "large").failed == ()
         study = small(
             {"name": "half", "attention": "se", "prune": {"amount": 0.5, "epochs": 2}},

@@ -3,6 +3,8 @@
 import csv
 import json
 import sys
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pyarrow.parquet
 import pytest
@@ -15,7 +17,7 @@ from foveate.study import status, summarise
 from foveate.study.export import export
 from foveate.study.folder import lock_folder, write_study
 from foveate.study.merge import merge
-from foveate.study.mirror import open_mirrors
+from foveate.study.mirror import Mirrors, open_mirrors
 from foveate.study.notes import add_note, read_notes
 from foveate.study.standing import Standing
 from foveate.summary import Arm, to_json
@@ -112,6 +114,8 @@ def test_a_folder_that_is_in_use_or_there_already_is_not_merged(tmp_path):
     ours, theirs = made(tmp_path / "ours", (0,)), made(tmp_path / "theirs", (1,))
     with pytest.raises(ValueError, match="wanted a folder that is not there yet"):
         merge(ours, theirs, theirs)
+    with pytest.raises(ValueError, match="--out: wanted a folder outside .*theirs"):
+        merge(ours, theirs, theirs / "both")
     with pytest.raises(ValueError, match="wanted two folders"):
         merge(ours, ours, tmp_path / "both")
     with lock_folder(theirs), pytest.raises(ValueError, match="is in use by process"):
@@ -190,12 +194,103 @@ def test_a_mirror_has_the_curves_and_the_final_metrics(tmp_path):
     assert found.Scalars("final/accuracy")[0].value == 0.75
 
 
+class MlflowClient:
+    """As much of MLflow as a mirror uses."""
+
+    experiments: ClassVar[dict] = {}
+
+    def __init__(self, address):
+        self.address, self.runs = address, {}
+        type(self).last = self
+
+    def get_experiment_by_name(self, name):
+        return self.experiments.get(name)
+
+    def create_experiment(self, name):
+        self.experiments[name] = SimpleNamespace(experiment_id="7")
+        return "7"
+
+    def create_run(self, experiment, run_name):
+        self.runs[run_name] = [experiment]
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_name))
+
+    def log_param(self, run, name, value):
+        self.runs[run].append((name, value))
+
+    def log_batch(self, run, metrics):
+        self.runs[run] += [(name, value, epoch) for name, value, _, epoch in metrics]
+
+    def set_terminated(self, run):
+        self.runs[run].append("ended")
+
+
+def test_a_mirror_to_mlflow_has_an_experiment_of_the_study_and_names_that_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace(MlflowClient=MlflowClient))
+    monkeypatch.setitem(sys.modules, "mlflow.entities", SimpleNamespace(Metric=lambda *values: values))
+    monkeypatch.setitem(sys.modules, "sqlalchemy", SimpleNamespace())
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    (mirror,) = open_mirrors("mlflow", tmp_path)
+    made = result(0.75)
+    mirror.write(planned("none", 2), made)
+    made["metrics"][0]["name"] = "iou (class 1)"
+    mirror.write(planned("se", 3), made)
+    client = MlflowClient.last
+    assert client.address == f"sqlite:///{tmp_path}/mlflow.db"
+    _, (name, run) = client.runs.items()
+    assert name.startswith("se, seed 3 (")
+    facts = [("arm", "se"), ("network", "foveate:resnet8"), ("seed", 3)]
+    assert run[:4] == ["7", *facts]
+    assert {("final/iou _class 1_", 0.75, 0), ("train_loss", 1.0, 1), ("train_loss", 0.5, 2)} < set(run[4:])
+    assert run[-1] == "ended"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
+    (mirror,) = open_mirrors("mlflow", tmp_path)
+    mirror.write(planned("se", 3), made)
+    assert MlflowClient.last.address == "http://server"
+
+
+def test_a_mirror_to_trackio_has_the_curves_by_epoch_and_prints_nothing(tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def init(**settings):
+        print("Trackio project initialized")  # noqa: T201
+        seen.append((settings["project"], settings["config"]["seed"]))
+        return SimpleNamespace(log=lambda values, step=None: seen.append((step, values)))
+
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=init, finish=lambda: seen.append("ended")))
+    (mirror,) = open_mirrors("trackio", tmp_path)
+    mirror.write(planned("se", 3), result(0.75))
+    assert seen[:3] == [(tmp_path.name, 3), (1, {"train_loss": 1.0}), (2, {"train_loss": 0.5})]
+    assert seen[3][1]["final/accuracy"] == 0.75
+    assert seen[4] == "ended"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_mirror_that_fails_gets_no_further_runs_and_the_others_do():
+    class Broken:
+        def write(self, run, result):
+            raise OSError(28, "No space left on device")
+
+    class Whole(list):
+        def write(self, run, result):
+            self.append(run.seed)
+
+    whole = Whole()
+    mirrors = Mirrors([Broken(), whole])
+    with pytest.warns(UserWarning, match="Broken gets no runs from now on: .*No space left"):
+        mirrors.write(planned("se", 3), result(0.75))
+    mirrors.write(planned("se", 4), result(0.75))
+    assert whole == [3, 4]
+
+
 def test_a_mirror_that_there_is_not_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="did you mean 'tensorboard'"):
         open_mirrors("tensorbord", tmp_path)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ValueError, match="pip install tensorboard"):
         open_mirrors("tensorboard", tmp_path)
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    with pytest.raises(ValueError, match="--mirror mlflow: it is not installed .*; pip install mlflow"):
+        open_mirrors("mlflow", tmp_path)
 
 
 def test_the_commands_of_a_folder_say_what_they_did(tmp_path, capsys):

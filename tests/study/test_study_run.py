@@ -13,6 +13,7 @@ from typing import ClassVar
 import pytest
 from in_process import run
 
+from foveate.files import read_json, write_json
 from foveate.spec import DataSpec, Study, Training, Variant
 from foveate.study import Watcher, run_study, status, summarise
 from foveate.study.executor import Job
@@ -176,6 +177,9 @@ def test_a_study_may_grow_but_not_become_another(tmp_path):
     assert [run["attempts"] for run in status(tmp_path)["runs"]] == [1, 1]
     with pytest.raises(ValueError, match=r"holds another study \(train.epochs: 1 there, 2 now\)"):
         run_study(small_study(seeds=(0,), epochs=2), tmp_path)
+    write_study(tmp_path, small_study(seeds=(0, 1), epochs=3))  # as a person may change it
+    with pytest.raises(ValueError, match=r"holds another study \(train.epochs: 1 there, 3 now\)"):
+        run_study(read_study(tmp_path / "study.toml"), tmp_path)
     assert json.loads(json.dumps(status(tmp_path)))["states"]["done"] == 2
 
 
@@ -215,6 +219,14 @@ def test_a_result_cut_short_or_results_taken_away_do_not_end_a_study(tmp_path):
     (tmp_path / "runs" / run["key"] / "result.json").write_text('{"metr')
     assert not_failed(study, tmp_path)
     assert rows(tmp_path) == before
+    path = tmp_path / "runs" / run["key"] / "result.json"
+    result = read_json(path)
+    result["metrics"].append(result["metrics"][0] | {"name": "of another trainer"})
+    write_json(path, result)
+    with sqlite3.connect(tmp_path / "results.db") as db:
+        db.executescript("UPDATE runs SET state = 'todo'; DELETE FROM metrics; DELETE FROM history")
+    (failed,) = run_study(study, tmp_path).failed
+    assert "metric 'of another trainer' is new: other runs of this study gave" in failed.error
 
 
 def test_a_study_killed_while_it_is_planned_can_be_gone_on_with(tmp_path):
@@ -253,6 +265,19 @@ def test_a_folder_that_takes_no_more_is_told_and_the_study_can_go_on(tmp_path):
     assert not_failed(study, tmp_path)
 
 
+def test_a_folder_that_is_renamed_meanwhile_ends_the_study_which_goes_on_from_its_new_place(tmp_path):
+    class Renamer(Watcher):
+        def progressed(self, run, step, steps):
+            if not (tmp_path / "new").exists():
+                (tmp_path / "old").rename(tmp_path / "new")
+
+    study = small_study(seeds=(0, 1), epochs=2)
+    with pytest.raises(RuntimeError, match="No such file or directory; once that is mended: foveate study resume"):
+        run_study(study, tmp_path / "old", jobs=1, watcher=Renamer())
+    assert not (tmp_path / "old").exists()
+    assert not_failed(study, tmp_path / "new")
+
+
 def test_a_worker_that_crashes_leaves_the_reason_last_in_its_log(tmp_path):
     command = [sys.executable, "-m", "foveate.study.worker", str(tmp_path)]  # without a run.json
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as worker:
@@ -270,6 +295,15 @@ def test_a_job_that_cannot_be_done_says_why(tmp_path, monkeypatch, forked):
     assert ended.error is not None
     assert ended.error.endswith("validation errors for Run")
     assert "Traceback" in (tmp_path / "runs" / "wrong" / "log.txt").read_text()
+
+
+def test_a_pause_that_comes_while_a_study_is_planned_counts(tmp_path, monkeypatch):
+    def paused_meanwhile(study, store):
+        set_paused(tmp_path, True)
+        return study
+
+    monkeypatch.setattr("foveate.study.run.with_seeds_added_before", paused_meanwhile)
+    assert len(run(small_study(seeds=(0,), epochs=1), tmp_path).pending) == 1
 
 
 def test_a_paused_study_stops_at_a_checkpoint_and_goes_on_from_there(tmp_path):

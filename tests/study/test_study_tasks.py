@@ -108,6 +108,9 @@ def test_an_arm_with_half_the_error_is_better_and_one_with_twice_the_error_is_wo
         def finished(self, key):
             return None
 
+        def wait_for_machines(self):
+            return False
+
         def clear(self, key):
             pass
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from foveate.summary import Rung
 
-FACTOR = 3  # of the candidates of a rung one in so many goes on, with so many times the seeds
+FACTOR = 3  # a third of the candidates of a rung goes on, with three times as many seeds
 SEEDS = 2  # of the first rung
 FINALISTS = 2
 CONFIRMING = 8  # fresh seeds of the confirmation
@@ -39,7 +39,7 @@ class Schedule:
 
 
 def schedule(trials: int, *, seeds: int = SEEDS, finalists: int = FINALISTS, confirming: int = CONFIRMING) -> Schedule:
-    """The rungs for so many candidates.
+    """The rungs for a number of candidates.
 
     Args:
         trials: candidates of the first rung.

@@ -14,11 +14,11 @@ from foveate.spec import Metric
 from foveate.study.advise.budget import LatencyBudget
 from foveate.study.advise.conclude import conclude
 from foveate.study.advise.halving import Schedule, mean_gain, survivors
-from foveate.study.advise.space import Choice, Space, Told, propose
+from foveate.study.advise.space import Choice, Space, Tried, propose
 from foveate.summary import Advice, Candidate, Rung, Summary, Times, to_json
 from foveate.variant import PLAIN, Variant
 
-WAVES = 3  # after the first half of the candidates, in which the sampler is told what the rows hold
+WAVES = 3  # after the first half of the candidates; the sampler learns from the gains of the waves before
 MOST_PROPOSED = 4  # proposals for each candidate, most of which may be over the budget
 Latencies = tuple[Times, Times]  # the ratio to plain, and milliseconds of a batch
 Scores = Mapping[str, Mapping[int, float]]  # label → seed → score; a run that failed has none
@@ -41,26 +41,26 @@ class Work(Protocol):
 
 
 class Record:
-    """The search's own rows, in search.json: what was asked, and each wave of candidates with its latencies.
+    """The search's own rows, in search.json: its settings, and each wave of candidates with its latencies.
 
-    A search that goes on takes them from there: nothing is proposed or measured twice.
+    A search that goes on takes them from there: a wave that stands there is not proposed or measured again.
 
     Args:
         path: of the file; None: in memory alone.
-        asked: plain values of the search.
+        settings: plain values of the search.
 
     Raises: ValueError: the file holds another search; the first difference is named.
     """
 
-    def __init__(self, path: Path | None, asked: Mapping[str, Any]) -> None:
-        self.path, self.asked = path, to_json(asked)
+    def __init__(self, path: Path | None, settings: Mapping[str, Any]) -> None:
+        self.path, self.settings = path, to_json(settings)
         self.waves: list[list[dict[str, Any]]] = []
         if path is None or not path.is_file():
             return
         kept = read_json(path)
-        for name in self.asked:
-            if kept["asked"].get(name) != self.asked[name]:
-                there, now = kept["asked"].get(name), self.asked[name]
+        before = kept.get("settings", {})
+        for name, now in self.settings.items():
+            if (there := before.get(name)) != now:
                 raise ValueError(f"{path.parent} holds another search ({name}: {there!r} there, {now!r} now); "
                                  "use another --out")  # fmt: skip
         self.waves = kept["waves"]
@@ -70,7 +70,7 @@ class Record:
         self.waves.append(wave)
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self.path, {"asked": self.asked, "waves": self.waves})
+            write_json(self.path, {"settings": self.settings, "waves": self.waves})
 
 
 def search(
@@ -81,7 +81,7 @@ def search(
     record: Record,
     *,
     seed: int = 0,
-    ask: Callable[[Space, Sequence[Told], Sequence[Choice], int, int], list[Choice]] = propose,
+    ask: Callable[[Space, Sequence[Tried], Sequence[Choice], int, int], list[Choice]] = propose,
 ) -> Advice:
     """Search, confirm, conclude.
 
@@ -122,7 +122,7 @@ class _Search:
         work: Work,
         record: Record,
         seed: int,
-        ask: Callable[[Space, Sequence[Told], Sequence[Choice], int, int], list[Choice]],
+        ask: Callable[[Space, Sequence[Tried], Sequence[Choice], int, int], list[Choice]],
     ) -> None:
         self.space, self.budget, self.plan, self.work = space, budget, plan, work
         self.record, self.seed, self.ask = record, seed, ask
@@ -180,17 +180,17 @@ class _Search:
 
     def _wave(self, space: Space, size: int, going: Sequence[str]) -> list[dict[str, Any]]:
         """New candidates until `size` of them keep the budget, those that do not beside them, as plain values."""
-        told, rows, keeping, proposed = self._told(going), list[dict[str, Any]](), 0, list(self.known)
+        tried, rows, keeping, proposed = self._tried(going), list[dict[str, Any]](), 0, list(self.known)
         while keeping < size and len(rows) < MOST_PROPOSED * size:
-            asked = self.ask(space, told, proposed, size - keeping, self.seed + len(proposed))
-            if not asked:
+            new = self.ask(space, tried, proposed, size - keeping, self.seed + len(proposed))
+            if not new:
                 break  # the space is at its end
-            proposed += asked
-            measured = self.work.latencies([space.variant(choice) for choice in asked])
+            proposed += new
+            measured = self.work.latencies([space.variant(choice) for choice in new])
             plain = measured[PLAIN]
             assert not isinstance(plain, str), "the plain network can be built"
             self.budget.check_plain(plain[1].median)
-            for choice in asked:
+            for choice in new:
                 found = measured[space.variant(choice).label]
                 row: dict[str, Any] = {"choice": to_json(choice), "plain_ms": to_json(plain[1]), "dropped": ""}
                 if isinstance(found, str):
@@ -217,8 +217,8 @@ class _Search:
             self.plain_ms = self.plain_ms or Times(**row["plain_ms"])
         return [space.variant(Choice(**row["choice"])).label for row in wave if not row["dropped"]]
 
-    def _told(self, going: Sequence[str]) -> list[Told]:
-        """What the sampler learns from; what failed or was dropped is as bad as the worst."""
+    def _tried(self, going: Sequence[str]) -> list[Tried]:
+        """What the sampler learns from; a candidate that failed or was dropped counts as the worst."""
         means = {label: mean_gain(gains.values()) for label, gains in self._of(going).items()}
         finite = [gain for gain in means.values() if gain > -math.inf]
         if not finite:

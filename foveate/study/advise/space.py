@@ -1,6 +1,6 @@
 """What a search may try: mechanism × options × place × start, and candidates proposed by Optuna's sampler.
 
-The sampler is made anew for each proposal and told what the study's rows hold; it keeps nothing.
+The sampler is made anew for each proposal from the rows of the search so far; it keeps nothing.
 """
 
 import importlib
@@ -25,7 +25,7 @@ MECHANISMS: dict[str, tuple[dict[str, Any], ...]] = {  # what is tried where nob
 }
 STARTUP = 4  # candidates with a known gain, before which the sampler draws at random
 RETRIES = 150  # proposals of the sampler for each new one, before what is left is drawn from at random
-Told = tuple["Choice", float]
+Tried = tuple["Choice", float]  # with its mean gain
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ def require_optuna() -> Any:
         raise ValueError(f"advise needs the package optuna ({error}): pip install 'foveate[search]'") from None
 
 
-def propose(space: Space, told: Sequence[Told], known: Sequence[Choice], count: int, seed: int) -> list[Choice]:
+def propose(space: Space, tried: Sequence[Tried], known: Sequence[Choice], count: int, seed: int) -> list[Choice]:
     """Up to `count` points that are not known yet, by Optuna's tree-structured Parzen estimator; fewer at the end of
     the space.
 
     Args:
-        told: points with their mean gains, from the rows of the search so far.
+        tried: points with their mean gains, from the rows of the search so far.
         known: every point that was proposed before.
         seed: of the sampler; the same arguments give the same points.
     """
@@ -108,7 +108,7 @@ def propose(space: Space, told: Sequence[Told], known: Sequence[Choice], count: 
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     every = optuna.distributions.CategoricalDistribution
-    for choice, gain in told:
+    for choice, gain in tried:
         values = _values(space, choice)
         kinds = {name: every(among) for name, (_, among) in values.items()}
         params = {name: value for name, (value, _) in values.items()}
@@ -116,7 +116,7 @@ def propose(space: Space, told: Sequence[Told], known: Sequence[Choice], count: 
     found: list[Choice] = []
     for _ in range(RETRIES * count):
         trial = study.ask()
-        choice = _asked(space, trial)
+        choice = _suggested(space, trial)
         if choice in known or choice in found:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             continue
@@ -139,7 +139,7 @@ def _values(space: Space, choice: Choice) -> dict[str, tuple[Any, tuple[Any, ...
     }
 
 
-def _asked(space: Space, trial: Any) -> Choice:
+def _suggested(space: Space, trial: Any) -> Choice:
     name = trial.suggest_categorical("attention", tuple(space.mechanisms))
     number = trial.suggest_categorical(f"options of {name}", tuple(range(len(space.mechanisms[name]))))
     place = trial.suggest_categorical("place", tuple(space.places))

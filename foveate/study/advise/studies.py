@@ -8,13 +8,13 @@ from foveate.data import open_data
 from foveate.insertion import sites
 from foveate.spec import Study
 from foveate.study.advise.search import Latencies, Scores
-from foveate.study.advise.space import places_of
+from foveate.study.advise.space import Choice, Space, places_of
 from foveate.study.analyse.words import listed
 from foveate.study.checks import check_names
-from foveate.study.executor import Job
 from foveate.study.local import run_alone
+from foveate.study.measured_costs import costs_job
 from foveate.study.plan import VALIDATION, Planner, opened_data
-from foveate.study.run import COSTS, LATENCY_BATCH, LATENCY_ROUNDS, study_metrics
+from foveate.study.run import study_metrics
 from foveate.summary import Summary, Times
 from foveate.tasks import create_task
 from foveate.variant import PLAIN, At, Variant
@@ -41,8 +41,8 @@ class Studies:
         _refuse_the_searchs_own(study)
         study = check_names(study.model_copy(update={"variants": (Variant(),), "control": "none", "controls": ()}))
         fraction = study.data.validation_fraction or VALIDATION
-        held = study.data.model_copy(update={"tested_on": "validation", "validation_fraction": fraction})
-        self.searching = study.model_copy(update={"data": held})
+        divided = study.data.model_copy(update={"tested_on": "validation", "validation_fraction": fraction})
+        self.searching = study.model_copy(update={"data": divided})
         self.confirming = study.model_copy(update={"data": study.data.model_copy(update={"validation_fraction": None})})
         self.out, self.carry_out, self.null_check, self.network = out, run, null_check, study.network
         self.data = open_data(opened_data(self.searching, 0))
@@ -52,29 +52,49 @@ class Studies:
         self.planner.check(PLAIN, self.planner.run(Variant()))
 
     def places(self) -> dict[str, At]:
-        """Where this network can carry attention, in words; empty where it has neither blocks nor stages."""
+        """Where this network can carry attention, in words.
+
+        Raises: ValueError: it has neither blocks nor stages.
+        """
         run = self.planner.run(Variant())
-        return places_of(sites(self.planner.build(run).eval(), self.planner.example(run)))
+        found = places_of(sites(self.planner.build(run).eval(), self.planner.example(run)))
+        if not found:
+            raise ValueError(
+                f"advise: {self.network} has neither blocks nor stages; name module patterns with --at, of those that "
+                f"foveate sites {self.network} lists"
+            )
+        return found
+
+    def check_places(self, space: Space) -> None:
+        """Raises: ValueError: a place is not in this network (the nearest are named), or no mechanism fits it."""
+        for place in space.places:
+            reasons: list[str] = []
+            for name in space.mechanisms:
+                reason = self._reason_against(space.variant(Choice(name, 0, place, space.starts[0])))
+                if reason is None:
+                    break
+                reasons.append(reason)
+            else:
+                raise ValueError(f"--at: {reasons[0]}")
+
+    def _reason_against(self, variant: Variant) -> str | None:
+        """Why the variant cannot be built; None: it can."""
+        try:
+            self.planner.check(variant.name, self.planner.run(variant))
+        except ValueError as error:
+            return str(error).removeprefix(f"variant {variant.name!r}: ")
+        return None
 
     def latencies(self, variants: Sequence[Variant]) -> Mapping[str, Latencies | str]:
         found: dict[str, Latencies | str] = {}
         runs = {PLAIN: self.planner.run(Variant())}
         for variant in variants:
-            run = self.planner.run(variant)
-            try:
-                self.planner.check(variant.name, run)
-            except ValueError as error:
-                found[variant.name] = str(error).removeprefix(f"variant {variant.name!r}: ")
+            if (reason := self._reason_against(variant)) is not None:
+                found[variant.name] = reason
             else:
-                runs[variant.name] = run
-        content = {
-            "runs": {label: run.model_dump(mode="json") for label, run in runs.items()},
-            "batch_size": min(LATENCY_BATCH, self.searching.train.batch_size),
-            "repeats": LATENCY_ROUNDS,
-            "budget_s": 1.0 + len(runs),
-        }
+                runs[variant.name] = self.planner.run(variant)
         (self.out / LATENCIES).mkdir(parents=True, exist_ok=True)
-        job = Job(COSTS, "costs", content, self.searching.train.threads)
+        job = costs_job(runs, self.searching.train)
         measured = run_alone(self.out / LATENCIES, job, "the latencies could not be measured")
         for label, cost in measured["costs"].items():
             found[label] = (
@@ -120,6 +140,7 @@ def _refuse_the_searchs_own(study: Study) -> None:
     """Raises: ValueError: the study lists values, stops early, or divides its data anew with each seed."""
     reasons = {
         "a list of values": bool(study.train.listed),
+        "fast": study.fast,
         "early_stop": bool(study.train.early_stop),
         "resplit": study.resplit,
         "until": study.until is not None,

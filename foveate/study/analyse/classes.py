@@ -22,7 +22,11 @@ INTERSECTION, UNION = "mIoU.intersection", "mIoU.union"
 
 
 def by_class(
-    items: Mapping[str, Mapping[int, Path]], names: Sequence[str], plain: str, groups: Groups, overlap: float = 0.0
+    items: Mapping[str, Mapping[int, Path | str]],
+    names: Sequence[str],
+    plain: str,
+    groups: Groups,
+    overlap: float = 0.0,
 ) -> tuple[ClassFound, ...]:
     """Each class that occurs in the held-out items; () where no run has kept intersections and unions of the classes,
     nor, of a classification, the answers.
@@ -94,7 +98,7 @@ class _Kept:
         return float(right.mean()), ([self.names[int(place)] for place in own], right)
 
 
-def _of_run(path: Path, classes: int) -> _Kept | None:
+def _of_run(path: Path | str, classes: int) -> _Kept | None:
     """None where the run has kept nothing of this number of classes."""
     kept = read_items(path)
     if kept is None:

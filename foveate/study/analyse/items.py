@@ -180,10 +180,11 @@ def _by_name(items: Items | Whole) -> dict[tuple[str, int], float]:
 
 def _common(runs: Sequence[Sequence[str]]) -> tuple[list[tuple[str, int]], list[list[int]]]:
     """The items that all runs have, and for each run their places; most runs have the same names."""
-    alike = {names: _places(names) for names in dict.fromkeys(map(tuple, runs))}
-    common = sorted(set.intersection(*map(set, alike.values()))) if alike else []
-    rows = {names: [places[name] for name in common] for names, places in alike.items()}
-    return common, [rows[tuple(names)] for names in runs]
+    distinct = {id(names): names for names in runs}  # files of equal names give one tuple
+    places = {number: _places(names) for number, names in distinct.items()}
+    common = sorted(set.intersection(*map(set, places.values()))) if places else []
+    rows = {number: [of_run[name] for name in common] for number, of_run in places.items()}
+    return common, [rows[id(names)] for names in runs]
 
 
 def _places(names: Sequence[str]) -> dict[tuple[str, int], int]:

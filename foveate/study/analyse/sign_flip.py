@@ -27,9 +27,9 @@ def sign_flip_p(differences: Sequence[float], scale: float = 0.0) -> float:
     eights = np.zeros((len(packed), 8))
     eights.flat[: len(values)] = values
     sums = eights @ _SIGNS_OF_BYTE.T  # of each eight values, with each pattern of signs
-    total = np.zeros(packed.shape[1])
+    total, drawn = np.zeros((2, packed.shape[1]))
     for table, patterns in zip(sums, packed, strict=True):
-        total += table[patterns]
+        total += np.take(table, patterns, out=drawn, mode="clip")  # twice as fast as table[patterns]
     return float(((abs(total) >= seen).sum() + 1) / 100_000)
 
 

@@ -77,7 +77,7 @@ def analyse(
     failed: Iterable[Failure] = (),
     pending: Iterable[tuple[str, int]] = (),
     about: Mapping[str, Any] | None = None,
-    items: Mapping[str, Mapping[int, Path | Items]] | None = None,
+    items: Mapping[str, Mapping[int, Path | str | Items]] | None = None,
     groups: Groups | None = None,
     ledger: Ledger | None = None,
     attention: Iterable[AttentionState] = (),
@@ -188,7 +188,7 @@ class _Table:
         scores: Scores,
         costs: Mapping[str, Cost],
         failures: list[Failure],
-        items: Mapping[str, Mapping[int, Path | Items]],
+        items: Mapping[str, Mapping[int, Path | str | Items]],
         groups: Groups,
         ledger: Ledger,
         pending: tuple[tuple[str, int], ...],
@@ -308,19 +308,19 @@ class _Table:
             self._read[label, metric.name] = {seed: values for seed, values in found.items() if values is not None}
         return self._read[label, metric.name]
 
-    def _of_run(self, source: Path | Items, metric: Metric) -> Items | Whole | None:
+    def _of_run(self, source: Path | str | Items, metric: Metric) -> Items | Whole | None:
         """Scores in memory are of the judged metric alone."""
         if not isinstance(source, (str, Path)):
             return source if metric is self.metric else None
-        kept = self._kept(Path(source))
-        return None if kept is None else of_metric(kept, metric, self._tables(Path(source)), self._readers)
+        kept = self._kept(source)
+        return None if kept is None else of_metric(kept, metric, self._tables(source), self._readers)
 
     def _values(self, label: str) -> dict[int, Items]:
         """Seed → the judged metric's value of each item, of the seeds that have them."""
         found: dict[int, Items | None] = {}
         for seed, source in self.sources.get(label, {}).items():
             if isinstance(source, (str, Path)):
-                kept = self._kept(Path(source))
+                kept = self._kept(source)
                 found[seed] = None if kept is None else values_of(kept, self.metric)
             else:
                 found[seed] = source

@@ -41,12 +41,11 @@ class Cluster:
         if self.gpus_per_run is not None and self.gpus_per_run and study.train.device == "cpu":
             raise ValueError(f"--gpus-per-run: the runs are on the CPU, which needs none; got {self.gpus_per_run:g}")
         if self.gpus_per_run == 0 and study.train.device != "cpu":
-            raise ValueError(f"--gpus-per-run: the runs are on {study.train.device!r}, which wanted one; got 0")
+            raise ValueError(f"--gpus-per-run: the runs are on {study.train.device!r}, of which a run needs one; got 0")
         if study.control == "latency" and self.costs_on != HERE:
             raise ValueError(
                 "control = 'latency' is matched on the machine that plans; wanted --costs-on here, or size or macs"
             )
-
         if study.fast and self.costs_on != HERE:
             raise ValueError("fast is chosen on the machine that plans; wanted --costs-on here, or no --fast")
 

@@ -1,4 +1,4 @@
-"""Can the machines of a cluster carry out a study? Asked before anything starts: folder, files, versions, device."""
+"""Can the machines of a cluster carry out a study? Checked before anything starts: folder, files, versions, device."""
 
 import secrets
 import shutil

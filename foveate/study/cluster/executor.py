@@ -156,18 +156,15 @@ class ClusterExecutor:
     def work(self, take: Take, tell: Callable[[str, JobProgress], None]) -> Iterator[WorkerResult]:
         while True:
             self._fill(take)
-            if not self._running and self._machines:
+            if not self._running:
                 return
-            handles = [*self._running, *self._answers]
-            if not handles:  # every machine is gone: until one comes
-                time.sleep(LOOK_S)
-            for ended in self.engine.wait(handles, LOOK_S) if handles else ():
+            for ended in self.engine.wait([*self._running, *self._answers], LOOK_S):
                 if ended.handle in self._answers:
                     self._open(self._answers.pop(ended.handle), ended)
                     continue
                 job, place = self._running.pop(ended.handle)
                 if ended.lost is not None:
-                    self._machines.pop(place, None)  # asked again, if it is there
+                    self._machines.pop(place, None)  # checked again, if it is there
                     self._looked = -math.inf
                 yield self._result(job, place, ended)
             self._look_around()
@@ -175,15 +172,25 @@ class ClusterExecutor:
                 with suppress(OSError, ValueError):  # none yet
                     tell(job.key, read_json(self.folder / "runs" / job.key / PROGRESS))
 
+    def wait_for_machines(self) -> bool:
+        if self._machines and not self._answers:
+            return False
+        if self._answers:
+            for ended in self.engine.wait(list(self._answers), LOOK_S):
+                self._open(self._answers.pop(ended.handle), ended)
+        else:
+            time.sleep(LOOK_S)
+        self._look_around()
+        return True
+
     def _fill(self, take: Take) -> None:
         """Give each free place a job, one to each machine in turn."""
-        several = len(set(self._machines.values())) > 1
         working = [place for _, place in self._running.values()]
         free = {place: place.jobs - working.count(place) for place in self._machines}
         left = (sum(free.values()) if self.jobs is None else self.jobs) - (0 if self.jobs is None else len(working))
         while left > 0 and any(count > 0 for count in free.values()):
             for place in [place for place, count in free.items() if count > 0]:
-                job = take(self._machines[place] if several else "") if left > 0 else None
+                job = take(self._machines[place]) if left > 0 else None
                 if job is None:
                     free[place] = 0
                     continue
@@ -216,9 +223,9 @@ class ClusterExecutor:
         places = self.engine.places()
         for gone in [place for place in self._machines if place not in places]:
             del self._machines[gone]
-        asked = set(self._answers.values())
+        checked = set(self._answers.values())
         for place in places:
-            if place not in self._machines and place not in asked and place.name not in self._refused:
+            if place not in self._machines and place not in checked and place.name not in self._refused:
                 self._answers[self._ask(place)] = place
 
     def _ask(self, place: Place) -> Any:

@@ -1,5 +1,6 @@
 """What runs on a machine of a cluster: a description of it, and one job."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -37,10 +38,10 @@ def describe(place: str, name: str, files: dict[str, str | None], device: str) -
     """
     from foveate.devices import require_device
 
-    asked = Path(place) / QUESTION
-    seen = asked.is_file()
+    question = Path(place) / QUESTION
+    seen = question.is_file()
     if seen:
-        (asked.parent / f"{ANSWER}-{name}").write_bytes(asked.read_bytes())
+        (question.parent / f"{ANSWER}-{name}").write_bytes(question.read_bytes())
     missing = [path for path in files if not Path(path).exists()]
     other = [path for path, one in files.items() if one and path not in missing and one != file_hash(Path(path))]
     try:
@@ -77,16 +78,17 @@ def carry_out(folder: str, job: dict[str, Any], source: str, stays: bool) -> dic
         here = _here.setdefault(folder, LocalProcesses(Path(folder), fork=stays))
         if job["kind"] == "train" and (result := here.finished(key)) is not None:
             return {"result": result}
-        jobs, told = [Job(**job)], 0.0
+        jobs, written = [Job(**job)], 0.0
 
         def take(machine: str = "") -> Job | None:
             return jobs.pop() if jobs else None
 
         def tell(key: str, news: JobProgress) -> None:
-            nonlocal told
-            if time.monotonic() - told > TELL_S:
-                told = time.monotonic()
-                write_json(claims.parent / "runs" / key / PROGRESS, news)
+            nonlocal written
+            if time.monotonic() - written > TELL_S:
+                written = time.monotonic()
+                with contextlib.suppress(OSError):  # a full disk: the run says so when its results do not fit
+                    write_json(claims.parent / "runs" / key / PROGRESS, news)
 
         (ended,) = here.work(take, tell)
         return plain(ended)

@@ -28,6 +28,7 @@ class RayEngine:
         self._joined = False  # by this object
         self._nodes: dict[str, dict[str, Any]] = {}  # name → Ray's description
         self._names: dict[str, str] = {}  # by Ray's numbers
+        self._running: set[Any] = set()
 
     def connect(self) -> None:
         try:
@@ -66,6 +67,11 @@ class RayEngine:
         if self._joined:  # Ray ends the tasks of a process that leaves
             ray.shutdown()
             self._joined = False
+        else:
+            for handle in self._running:
+                with contextlib.suppress(Exception):  # of Ray's many kinds: it is gone already
+                    ray.cancel(handle, force=True)
+        self._running.clear()
 
     def places(self) -> list[Place]:
         import ray
@@ -110,7 +116,9 @@ class RayEngine:
             "max_retries": 0,
             "scheduling_strategy": NodeAffinitySchedulingStrategy(node["NodeID"], soft=False),
         }
-        return ray.remote(function).options(**options).remote(*arguments)
+        handle = ray.remote(function).options(**options).remote(*arguments)
+        self._running.add(handle)
+        return handle
 
     def wait(self, handles: list[Any], seconds: float) -> list[CallEnd]:
         import ray
@@ -124,6 +132,7 @@ class RayEngine:
         import ray
         from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
+        self._running.discard(handle)
         try:
             return CallEnd(handle, value=ray.get(handle))
         except (RayTaskError, OutOfMemoryError) as error:
