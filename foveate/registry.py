@@ -133,6 +133,11 @@ def check_options(name: str, builder: Callable[..., Any], options: Iterable[str]
             raise TypeError(f"{name} has no option {option!r}; {nearest(option, known)}")
 
 
+@functools.cache
+def _resolved(file: str) -> Path:
+    return Path(file).resolve()
+
+
 def run_file(path: Path | str) -> ModuleType:
     """The module of a user's Python file, run once a process; what it registers is known afterwards.
 
@@ -146,7 +151,7 @@ def run_file(path: Path | str) -> ModuleType:
     place = path.resolve()
     for module in list(sys.modules.values()):
         with contextlib.suppress(OSError, TypeError, ValueError):
-            if getattr(module, "__file__", None) and Path(str(module.__file__)).resolve() == place:
+            if getattr(module, "__file__", None) and _resolved(str(module.__file__)) == place:
                 return module
     name = USER_MODULE + path.stem
     while name in sys.modules:

@@ -1,7 +1,9 @@
 """A network's scores over a split: batches of evaluation, and the metrics they give."""
 
+import functools
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -55,7 +57,7 @@ def batches_of(
         parts,
         augment,
         device=device,
-        channels=lambda channels: input_channels(run.network, channels),
+        channels=functools.cache(partial(input_channels, run.network)),  # a user's file is looked up for it
         channels_last=run.train.channels_last,
         threads=reader_threads(device, run.train.threads, cores()),
     )
