@@ -10,7 +10,7 @@ def test_names_and_arrays_of_any_rank_come_back_as_they_were(tmp_path):
     arrays = {"mIoU": np.array([0.5, 0.25], np.float32), "mIoU.union": np.arange(6).reshape(2, 3)}
     write_items(tmp_path / "items.npz", ["a/ö 1.png", "b"], arrays)
     names, found = read_items(tmp_path / "items.npz")
-    assert names == ["a/ö 1.png", "b"]
+    assert names == ("a/ö 1.png", "b")
     assert found.keys() == arrays.keys()
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype

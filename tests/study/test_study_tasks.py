@@ -54,7 +54,7 @@ def test_segmentation_ends_with_miou_made_of_the_stored_sums_of_named_items(segm
     assert len(keys) == 4
     for key in keys:
         names, items = read_items(folder / "runs" / key / "items.npz")
-        assert names == [str(number) for number in range(40)]
+        assert names == tuple(str(number) for number in range(40))
         both, either = items["mIoU.intersection"].sum(0), items["mIoU.union"].sum(0)
         assert (both / either).mean() == pytest.approx(values[key, "mIoU"], rel=1e-12)
         per_item = items["mIoU.intersection"] / items["mIoU.union"].clip(1)
