@@ -17,7 +17,7 @@ ERROR = Metric("error", unit="px", better="lower")
 # -- intervals and tests ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 10, 25])
+@pytest.mark.parametrize("n", [2, 3, 5, 10, 25, 1200])
 def test_paired_is_scipys(n: int) -> None:
     draw = np.random.default_rng(n)
     ours, theirs = draw.normal(0.8, 0.01, n), draw.normal(0.79, 0.01, n)

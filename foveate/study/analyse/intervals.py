@@ -90,7 +90,7 @@ def paired(
         item_variance=item_variance,
         overlap=overlap,
         p_exact=sign_flip_p(differences, scale),
-        p_exact_floor=min(1.0, 2.0 / 2.0 ** len(seeds)),
+        p_exact_floor=min(1.0, 2.0 ** (1 - len(seeds))),
         failed=lost,
         failed_other=lost_other,
         missing=tuple(sorted(known ^ known_other)),

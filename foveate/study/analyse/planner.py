@@ -78,7 +78,7 @@ def what_seeds_can_show(
     if sd is not None and not (math.isfinite(sd) and sd >= 0):
         raise ValueError(f"wanted an sd of 0 or more, in the metric's unit ({metric.unit or 'none'}); got {sd}")
     sd = sd or None
-    floor, level = min(1.0, 2.0 / 2.0**n_seeds), ALPHA * weight / max(comparisons, 1)
+    floor, level = min(1.0, 2.0 ** (1 - n_seeds)), ALPHA * weight / max(comparisons, 1)
     in_sd = smallest_in_sd(n_seeds, comparisons, weight)
     sd_high = None
     if sd is not None and n_seeds >= LEAST_SEEDS:
