@@ -200,7 +200,7 @@ def test_values_of_each_item_are_stored_with_their_names_and_their_mean_is_the_s
     assert summary.arm("none").score.mean == 0.5
     assert [point.mean for point in summary.curves["none"]["test_accuracy"]] == [0.25]
     names, items = read_items(folders(tmp_path)["none", 0] / "items.npz")
-    assert names == [str(number) for number in range(40)]
+    assert names == tuple(str(number) for number in range(40))
     np.testing.assert_array_equal(items["accuracy"], np.arange(40) % 2)
     assert "loss" not in items, "one value for the whole set"
 

@@ -99,13 +99,16 @@ def test_a_network_trains_by_its_own_loss():
     torch.manual_seed(0)
     inputs = torch.rand(4, 1, 17, 17)
     data = given(LABEL, {"label": LABELS}, inputs)
-    task = create_task("classification", data, label_smoothing=0.5)
+    task = create_task("classification", data)
     model = create_network("capsnet", num_classes=3, image_size=17, width=8, types=2)
     lengths = model(inputs)
     here = F.one_hot(LABELS, 3)
     margin = here * (0.9 - lengths).relu() ** 2 + 0.5 * (1 - here) * (lengths - 0.1).relu() ** 2
     found = task.loss(model, data.train.batch(range(4), None))
     assert found["loss"].item() == pytest.approx(margin.sum(1).mean().item(), rel=1e-5)
+    smoothed = create_task("classification", data, label_smoothing=0.5)
+    with pytest.raises(ValueError, match="the network has a loss of its own, without either"):
+        smoothed.loss(model, data.train.batch(range(4), None))
 
 
 def test_losses_of_inserted_modules_are_added_with_their_weights_in_training_alone():
