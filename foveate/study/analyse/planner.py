@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from bisect import bisect_left
 from functools import cache
 
@@ -78,7 +79,8 @@ def what_seeds_can_show(
     if sd is not None and not (math.isfinite(sd) and sd >= 0):
         raise ValueError(f"wanted an sd of 0 or more, in the metric's unit ({metric.unit or 'none'}); got {sd}")
     sd = sd or None
-    floor, level = min(1.0, 2.0 ** (1 - n_seeds)), ALPHA * weight / max(comparisons, 1)
+    floor = min(1.0, max(2.0 ** (1 - n_seeds), sys.float_info.min))
+    level = ALPHA * weight / max(comparisons, 1)
     in_sd = smallest_in_sd(n_seeds, comparisons, weight)
     sd_high = None
     if sd is not None and n_seeds >= LEAST_SEEDS:
