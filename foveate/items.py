@@ -14,6 +14,7 @@ import io
 import math
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -95,13 +96,13 @@ def _read(path: Path | str) -> dict[str, NDArray[Any]] | None:
         return read(str(path), about.st_mtime_ns, about.st_size)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: no scores of items ({error})") from None
 
 
 def _arrays(path: str, changed: int, size: int) -> dict[str, NDArray[Any]]:
     """As np.load, which parses the header of every array anew."""
-    with open(path, "rb") as file, zipfile.ZipFile(file) as kept:
+    with zipfile.ZipFile(io.BytesIO(Path(path).read_bytes())) as kept:  # in one read
         return {name.removesuffix(".npy"): _array(kept.read(name)) for name in kept.namelist()}
 
 
