@@ -102,7 +102,7 @@ def _read(path: Path | str) -> dict[str, NDArray[Any]] | None:
 
 def _arrays(path: str, changed: int, size: int) -> dict[str, NDArray[Any]]:
     """As np.load, which parses the header of every array anew."""
-    with zipfile.ZipFile(io.BytesIO(Path(path).read_bytes())) as kept:  # in one read
+    with open(path, "rb") as file, zipfile.ZipFile(io.BytesIO(file.read())) as kept:  # in one read
         return {name.removesuffix(".npy"): _array(kept.read(name)) for name in kept.namelist()}
 
 

@@ -199,19 +199,27 @@ class Store:
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run with its state, in the order planned."""
-        return [dict(row) for row in self._db.execute("SELECT * FROM runs ORDER BY rowid")]
+        return list(self._rows("SELECT * FROM runs ORDER BY rowid"))
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every metric of every finished run."""
-        return [dict(row) for row in self._db.execute("SELECT * FROM results ORDER BY run, metric")]
+        """Every metric of every finished run, with its arm and seed."""
+        query = "SELECT run, arm, seed, metric, value, unit, better FROM results ORDER BY run, metric"
+        return list(self._rows(query))
 
-    def history(self) -> list[dict[str, Any]]:
-        """Every epoch's metrics of every finished run."""
-        return [dict(row) for row in self._db.execute("SELECT * FROM history ORDER BY run, epoch, metric")]
+    def history(self) -> Iterator[dict[str, Any]]:
+        """Every epoch's metrics of every finished run, one by one."""
+        return self._rows("SELECT * FROM history ORDER BY run, epoch, metric")
 
     def costs(self) -> list[dict[str, Any]]:
         """Every cost of every arm."""
-        return [dict(row) for row in self._db.execute("SELECT * FROM costs ORDER BY arm, metric")]
+        return list(self._rows("SELECT * FROM costs ORDER BY arm, metric"))
+
+    def _rows(self, query: str) -> Iterator[dict[str, Any]]:
+        cursor = self._db.cursor()
+        cursor.row_factory = None  # tuples
+        found = cursor.execute(query)
+        names = [column[0] for column in found.description]
+        return (dict(zip(names, row, strict=True)) for row in found)
 
     def _transaction(self) -> "_Transaction":
         return _Transaction(self._db)

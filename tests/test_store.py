@@ -40,7 +40,7 @@ def test_a_finished_run_is_one_row_a_metric_and_frozen(planned, tmp_path):
     assert store.start(keys[0]) == 1
     store.finish(keys[0], RESULT)
     (row,) = [row for row in store.metrics() if row["metric"] == "accuracy"]
-    assert (row["run"], row["seed"], row["value"], row["unit"], row["machine"]) == (keys[0], 0, 0.5, "fraction", "m")
+    assert (row["run"], row["arm"], row["seed"], row["value"], row["unit"]) == (keys[0], "none", 0, 0.5, "fraction")
     assert [(row["metric"], row["better"]) for row in store.metrics()] == [("accuracy", "higher"), ("error", "lower")]
     assert [entry["epoch"] for entry in store.history()] == [1, 2]
     store.reset(("running", "failed", "done"))

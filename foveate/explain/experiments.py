@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.stats import spearmanr, wilcoxon
 from torch import Tensor, nn
 
 from foveate.attention import capture
@@ -136,6 +135,8 @@ def threshold_by_noise(
 
     Raises: ValueError: the network has no thresholds, or fewer than two levels are given.
     """
+    from scipy.stats import spearmanr
+
     if len(levels_db) < 2 or list(levels_db) != sorted(levels_db, reverse=True):
         raise ValueError(f"levels_db: wanted two or more, falling; got {list(levels_db)}")
     drawn = torch.Generator().manual_seed(seed)
@@ -255,6 +256,8 @@ def _noisy(x: Tensor, level_db: float, drawn: torch.Generator, rescaled: bool) -
 
 
 def _no_rise(differences: NDArray[np.float64]) -> float:
+    from scipy.stats import wilcoxon
+
     if len(differences) < 2:
         raise ValueError(f"wanted two images or more; got {len(differences)}")
     return 1.0 if not differences.any() else float(wilcoxon(differences, alternative="greater").pvalue)

@@ -5,10 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
 from torch import Tensor, nn
-from torchvision.transforms.functional import gaussian_blur
 
 from foveate.explain.targets import explained
 from foveate.explain.watch import evaluating
@@ -85,6 +82,9 @@ def imputed(image: Tensor, places: Tensor, *, noise: float = 0.0, generator: tor
 
     Those beside it count 1/6, those across a corner 1/12; the system of all replaced values is solved at once.
     """
+    from scipy import sparse
+    from scipy.sparse.linalg import spsolve
+
     high, wide = image.shape[1:]
     chosen = places.cpu().numpy()
     equation = np.full(high * wide, -1)
@@ -138,6 +138,8 @@ def _exchanged(model: nn.Module, first: Tensor, last: Tensor, targets: Tensor, m
 
 def _blurred(inputs: Tensor) -> Tensor:
     """By a Gaussian whose deviation is a twentieth of the image's shorter side."""
+    from torchvision.transforms.functional import gaussian_blur
+
     side = min(inputs.shape[2:])
     deviation = max(side / 20, 0.5)
     kernel = min(2 * int(3 * deviation) + 1, side - 1 + side % 2)

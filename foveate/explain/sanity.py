@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from foveate.explain.localisation import mean_interval
@@ -104,6 +103,8 @@ def sanity_check(
 
 def rank_correlations(maps: Tensor, others: Tensor) -> NDArray[np.float64]:
     """Spearman's (N,) of each pair of maps (N, H, W); nan where one is constant."""
+    from scipy.stats import spearmanr
+
     found = []
     for one, other in zip(maps.flatten(1).cpu().numpy(), others.flatten(1).cpu().numpy(), strict=True):
         constant = np.ptp(one) == 0 or np.ptp(other) == 0

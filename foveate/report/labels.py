@@ -55,13 +55,17 @@ def place(
     for index in crowded:
         (x, y), wide = points[index], width_of(names[index], size)
         best, best_cost = None, float("inf")
+        taken = (20.0, [other.box for other in placed.values()]), (6.0, marks), (0.8, obstacles)
         for ring in range(12):
             for dx, dy, anchor in _around(ring):
                 left, middle = x + dx - wide * SHARE[anchor], y + dy
                 box = Box(left, middle - size * 0.62, left + wide, middle + size * 0.62)
                 cost = 12.0 * ring + 400 * box.outside(frame)
-                cost += sum(20 * box.overlap(other.box) for other in placed.values())
-                cost += sum(6 * box.overlap(mark) for mark in marks) + sum(0.8 * box.overlap(bar) for bar in obstacles)
+                for weight, boxes in taken:
+                    if cost < best_cost:
+                        cost += weight * sum(map(box.overlap, boxes))
+                if cost >= best_cost:
+                    continue
                 own = box.distance(x, y)
                 cost += sum(30 for i, (px, py) in enumerate(points) if i != index and box.distance(px, py) < own)
                 if cost < best_cost:

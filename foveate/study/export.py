@@ -36,12 +36,10 @@ def _rows(folder: Path, curves: bool) -> list[dict[str, Any]]:
     store = Store(folder / RESULTS, read_only=True)
     try:
         runs = runs_of_the_plan(store)
-        rows = [row for row in (store.history() if curves else store.metrics()) if row["run"] in runs]
+        rows = store.history() if curves else store.metrics()
+        return [runs[row["run"]] | row for row in rows if row["run"] in runs]
     finally:
         store.close()
-    if not curves:
-        return rows
-    return [row | {name: runs[row["run"]][name] for name in ("arm", "seed")} for row in rows]
 
 
 def _csv(columns: tuple[str, ...], rows: list[dict[str, Any]]) -> bytes:

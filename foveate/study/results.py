@@ -72,7 +72,7 @@ def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | 
         rows = [row for row in measured if row["run"] in runs and row["metric"] not in unjudged]
         under = [row for row in rows if is_corrupted_row(row["metric"])]
         rows = [row for row in rows if not is_corrupted_row(row["metric"])]
-        history = [row for row in store.history() if row["run"] in runs] + _unfinished(more or {}, runs)
+        curves = [*_logged(store.history(), runs), *_logged(_unfinished(more or {}), runs)]
         costs = _costs(store.costs())
         ledger = read_ledger(store)
     finally:
@@ -88,10 +88,7 @@ def summarise(folder: Path, more: Mapping[str, Sequence[Mapping[str, float]]] | 
         _all_metrics(metrics, rows),
         arms,
         [Score(row["arm"], row["seed"], row["metric"], row["value"]) for row in rows],
-        curves=[
-            Logged(runs[row["run"]]["arm"], runs[row["run"]]["seed"], row["epoch"], row["metric"], row["value"])
-            for row in history
-        ],
+        curves=curves,
         costs={label: cost for label, cost in costs.items() if label in labels},
         failed=[
             Failure(run["arm"], run["seed"], run["error"] or "no message")  # of listed values, every one failed
@@ -143,15 +140,23 @@ def machine_notes(runs: Iterable[Mapping[str, Any]], costs_on: str | None) -> li
     return [*notes, f"runs are on {len(machines)} types of machine ({'; '.join(machines)}){stay}"]
 
 
-def _unfinished(logged: Mapping[str, Sequence[Mapping[str, float]]], runs: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _unfinished(logged: Mapping[str, Sequence[Mapping[str, float]]]) -> list[dict[str, Any]]:
     """Rows as of `Store.history`."""
     return [
         {"run": key, "epoch": int(entry["epoch"]), "metric": name, "value": value}
         for key, epochs in logged.items()
-        if key in runs
         for entry in epochs
         for name, value in entry.items()
         if name != "epoch"
+    ]
+
+
+def _logged(rows: Iterable[Mapping[str, Any]], runs: Mapping[str, Mapping[str, Any]]) -> list[Logged]:
+    """Rows as of `Store.history`, those of these runs."""
+    return [
+        Logged(run["arm"], run["seed"], row["epoch"], row["metric"], row["value"])
+        for row in rows
+        if (run := runs.get(row["run"]))
     ]
 
 
@@ -245,7 +250,9 @@ def _all_metrics(declared: list[Metric], rows: list[dict[str, Any]]) -> list[Met
     """The declared metrics, then what else the runs measured, with the unit and direction that the rows give."""
     metrics = {metric.name: metric for metric in declared}
     for row in rows:
-        metric = metrics.setdefault(row["metric"], Metric(row["metric"], row["unit"], row["better"]))
+        metric = metrics.get(row["metric"])
+        if metric is None:
+            metric = metrics[row["metric"]] = Metric(row["metric"], row["unit"], row["better"])
         if (metric.unit, metric.better) != (row["unit"], row["better"]):
             raise ValueError(
                 f"metric {metric.name!r}: {metric.better} is better, in {metric.unit or 'no unit'}; {row['arm']!r}, "

@@ -1,7 +1,7 @@
 """What the analysis is given: the arms of a study, the rows of its runs, what it compares and what it remembers."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 Kind = Literal["plain", "attention", "control"]
 
@@ -33,8 +33,7 @@ class Arm:
     domain: str = ""
 
 
-@dataclass(frozen=True)
-class Score:
+class Score(NamedTuple):
     """A metric of one finished run, in the metric's unit; None or nan: the run ended without one."""
 
     label: str
@@ -43,8 +42,7 @@ class Score:
     value: float | None
 
 
-@dataclass(frozen=True)
-class Logged:
+class Logged(NamedTuple):
     """A value that a run logged after an epoch: train_loss, train_PART, held_out_loss, test_METRIC or any other."""
 
     label: str

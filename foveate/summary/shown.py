@@ -12,6 +12,10 @@ from foveate.metric import Metric, significant
 
 def to_json(value: Any) -> Any:
     """A summary, or any part of it, as values for `json.dumps(..., allow_nan=False)`: None for nan and infinity."""
+    if value is None or isinstance(value, (str, int)):  # True and False are int
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: to_json(getattr(value, one.name)) for one in dataclasses.fields(value)}
     if isinstance(value, BaseModel):
@@ -20,10 +24,6 @@ def to_json(value: Any) -> Any:
         return {str(key): to_json(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [to_json(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
     return to_json(value.item()) if hasattr(value, "item") else str(value)
 
 

@@ -178,12 +178,12 @@ def _by_name(items: Items | Whole) -> dict[tuple[str, int], float]:
     return {name: float(found[place]) for name, place in _places(names).items()}
 
 
-def _common(runs: Sequence[Sequence[str]]) -> tuple[list[tuple[str, int]], list[list[int]]]:
+def _common(runs: Sequence[Sequence[str]]) -> tuple[list[tuple[str, int]], list[NDArray[np.int64]]]:
     """The items that all runs have, and for each run their places; most runs have the same names."""
     distinct = {id(names): names for names in runs}  # files of equal names give one tuple
     places = {number: _places(names) for number, names in distinct.items()}
     common = sorted(set.intersection(*map(set, places.values()))) if places else []
-    rows = {number: [of_run[name] for name in common] for number, of_run in places.items()}
+    rows = {number: np.array([of_run[name] for name in common], np.int64) for number, of_run in places.items()}
     return common, [rows[id(names)] for names in runs]
 
 

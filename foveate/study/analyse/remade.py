@@ -79,7 +79,7 @@ class Remade:
     items: int
     sums: Mapping[str, NDArray[Any]] | None = None
 
-    def placed(self, weights: Array, rows: list[int]) -> Array:
+    def placed(self, weights: Array, rows: NDArray[np.int64]) -> Array:
         """The metric where the items of these places have the weights (B, places) and all others none."""
         whole = np.zeros((len(weights), self.items))
         whole[:, rows] = weights

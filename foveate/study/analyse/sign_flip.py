@@ -19,6 +19,8 @@ def sign_flip_p(differences: Sequence[float], scale: float = 0.0) -> float:
     """
     values = np.asarray(differences, dtype=float)
     seen = abs(values.sum()) * (1 - ROUNDING) - ROUNDING * max(scale, float(np.abs(values).max()))
+    if not values.any():
+        return 1.0
     if len(values) <= 16:
         # the first sign may stay: turning all signs gives the same |sum|
         signs = np.array([(1, *rest) for rest in itertools.product((1, -1), repeat=len(values) - 1)])
