@@ -3,6 +3,9 @@
 A claim is a file NAME-N which one process alone can make, and which it rewrites every few seconds. Whoever sees it
 unchanged for long, by a clock of its own that no one sets, makes NAME-(N+1); the owner of a lower number finds that out
 before it writes anything else. On one machine a claim of a process that is gone counts for nothing at once.
+
+The last file stays when its owner gives the claim up, and says so: were numbers used again, whoever is about to follow
+a claim that was there a moment ago would take the number after it beside a new owner.
 """
 
 import contextlib
@@ -18,6 +21,7 @@ from pathlib import Path
 BEAT_S = 5.0  # between rewritings by the owner
 SILENT_S = 60.0  # unchanged for this long: the owner is gone; files on a network may be shown as they were seconds ago
 LOOK_S = 0.5  # between looks of who waits
+FREE = {"free": True}  # what the file of a claim that was given up says
 UNREADABLE_S = (0.1, 1.0)  # before a claim that cannot be read, as while a server is away, counts as taken over
 
 
@@ -58,11 +62,12 @@ class Claim:
             raise ClaimTaken("it was taken over by another process") from None
 
     def drop(self) -> None:
-        """Give it up; a file that cannot be removed now is silent from now on."""
+        """Give it up; a file that cannot be written now is silent from now on."""
         _own.discard(str(self._about["nonce"]))
         with contextlib.suppress(ClaimTaken, OSError):
             self.check()
-            self._path.unlink(missing_ok=True)
+            with open(self._path, "r+b") as file:
+                file.write(json.dumps(FREE).encode().ljust(len(_content(self._about, 0))))
 
 
 @contextlib.contextmanager
@@ -140,7 +145,7 @@ def _take(place: Path, wait: bool, on_wait: Callable[[str], None]) -> Claim:
                 return own
         elif (here or changed) and not wait:
             raise ClaimTaken(_who(seen))
-        if number and not announced:
+        if number and here is not False and not announced:
             on_wait(_who(seen))
             announced = True
         time.sleep(LOOK_S if number else 0)
@@ -163,11 +168,15 @@ def _make(place: Path, number: int) -> Claim | None:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(_content(about, 0))
+        if _latest(place)[0] == number:
+            return Claim(place, number, about)
     except OSError:  # no room: an empty claim would be waited for
         _own.discard(nonce)
         _file(place, number).unlink(missing_ok=True)
         raise
-    return Claim(place, number, about)
+    _own.discard(nonce)  # the claim that this was to follow was followed before
+    _file(place, number).unlink(missing_ok=True)
+    return None
 
 
 def _latest(place: Path) -> tuple[int, dict[str, object]]:
@@ -213,6 +222,8 @@ def _began(pid: int) -> str:
 
 def _is_here(content: dict[str, object]) -> bool | None:
     """Is the owner a process of this machine that is alive? None: it is one of another machine."""
+    if content == FREE:
+        return False
     if content.get("machine") != _this_machine():
         return None
     pid = int(str(content["pid"]))
@@ -228,4 +239,4 @@ def _is_here(content: dict[str, object]) -> bool | None:
 
 
 def _who(content: dict[str, object]) -> str:
-    return f"process {content['pid']} on {content['host']}" if content else "another process"
+    return f"process {content['pid']} on {content['host']}" if "pid" in content else "another process"

@@ -36,7 +36,10 @@ def test_a_claim_is_there_while_it_is_kept(tmp_path, quick):
     with claim(tmp_path / "lock") as own:
         own.check()
         assert files(tmp_path) == ["lock-1"]
-    assert files(tmp_path) == []
+        assert is_claimed(tmp_path / "lock")
+    assert not is_claimed(tmp_path / "lock")
+    with claim(tmp_path / "lock"):
+        assert files(tmp_path) == ["lock-2"], "numbers are not used again"
 
 
 def test_a_second_process_is_refused_by_the_name_of_the_first(tmp_path, quick):
@@ -72,11 +75,12 @@ def test_one_that_falls_silent_is_taken_over_and_finds_that_out(tmp_path, quick,
             with pytest.raises(ClaimTaken, match="taken over by process"):
                 first.check()
             assert lost.wait(5)
-        with claim(tmp_path / "lock"):  # lock-1 again, of another
+        with claim(tmp_path / "lock") as third:
             with pytest.raises(ClaimTaken):
                 first.check()
             first.drop()
-            assert files(tmp_path) == ["lock-1"], "what is another's is not taken away"
+            assert files(tmp_path) == ["lock-3"]
+            third.check()  # what is another's is not given up
 
 
 def test_whoever_looks_sees_a_claim_of_another_machine_until_it_has_been_silent(tmp_path, quick, elsewhere):
@@ -141,19 +145,23 @@ os._exit(1)
     assert content["nonce"]
 
 
-def test_of_many_at_once_one_gets_it(tmp_path, quick):
+def test_of_many_at_once_one_gets_it(tmp_path, quick, monkeypatch):
+    monkeypatch.setattr(claims, "SILENT_S", 30.0)
+    monkeypatch.setattr(claims, "LOOK_S", 0.002)
     inside, most = [], []
 
     def work():
-        with claim(tmp_path / "lock", wait=True):
-            inside.append(1)
-            most.append(len(inside))
-            time.sleep(0.01)
-            inside.pop()
+        for _ in range(5):
+            with claim(tmp_path / "lock", wait=True) as own:
+                inside.append(1)
+                most.append(len(inside))
+                time.sleep(0.001)
+                own.check()
+                inside.pop()
 
     threads = [threading.Thread(target=work) for _ in range(12)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert most == [1] * 12
+    assert most == [1] * 60

@@ -9,6 +9,7 @@ import pytest
 import foveate
 from foveate.cli.cluster import cluster as from_flags
 from foveate.spec import DataSpec, Study, Training, Variant
+from foveate.study.claim import is_claimed
 from foveate.study.cluster import Cluster, Ray, Slurm
 from foveate.study.cluster import executor as executors
 from foveate.study.cluster import node as nodes
@@ -342,7 +343,7 @@ def test_a_job_on_a_machine_is_done_once_and_not_with_another_foveate(tmp_path, 
     assert (tmp_path / "runs/k/progress.json").read_text() == '{"step": 1, "steps": 4}'
     monkeypatch.setattr(here, "work", None)
     assert carry_out(str(tmp_path), job, nodes.package_hash(), True) == {"result": {"metrics": []}}, "what is done, is"
-    assert not list((tmp_path / ".claims").iterdir())
+    assert not is_claimed(tmp_path / ".claims" / "k" / "claim")
     assert "another foveate" in carry_out(str(tmp_path), job, "else", True)["crash"]
 
 

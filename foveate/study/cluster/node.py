@@ -17,7 +17,7 @@ from foveate.study.local import LocalProcesses
 
 QUESTION, ANSWER = "question", "answer"  # names of the files of a check, in a folder of its own
 PROGRESS = "progress.json"  # in a run's folder
-CLAIMS = ".claims"  # folder in the study's: which run is worked on by whom
+CLAIMS = ".claims"  # folder in the study's: who works on a run, a folder a run
 TELL_S = 2.0  # between writings of a job's progress
 _here: dict[
     str, LocalProcesses
@@ -71,10 +71,11 @@ def carry_out(folder: str, job: dict[str, Any], source: str, stays: bool) -> dic
     """
     if package_hash() != source:
         return {"crash": f"{platform.node()} has another foveate than the coordinator"}
-    key, claims = job["key"], Path(folder) / CLAIMS
-    claims.mkdir(exist_ok=True)
+    key = job["key"]
+    place = Path(folder) / CLAIMS / key / "claim"
+    place.parent.mkdir(parents=True, exist_ok=True)
     # whoever took over runs it again from its checkpoint: nothing is to be written here any more
-    with claim(claims / key, wait=True, on_lost=lambda: os._exit(3)):
+    with claim(place, wait=True, on_lost=lambda: os._exit(3)):
         here = _here.setdefault(folder, LocalProcesses(Path(folder), fork=stays))
         if job["kind"] == "train" and (result := here.finished(key)) is not None:
             return {"result": result}
@@ -88,7 +89,7 @@ def carry_out(folder: str, job: dict[str, Any], source: str, stays: bool) -> dic
             if time.monotonic() - written > TELL_S:
                 written = time.monotonic()
                 with contextlib.suppress(OSError):  # a full disk: the run says so when its results do not fit
-                    write_json(claims.parent / "runs" / key / PROGRESS, news)
+                    write_json(Path(folder) / "runs" / key / PROGRESS, news)
 
         (ended,) = here.work(take, tell)
         return plain(ended)
