@@ -117,13 +117,14 @@ class Run(Frozen):
     robustness: Robustness | None = None
     explain: Explaining | None = None
     imports: tuple[str, ...] = ()
+    pictures: bool = Field(True, description="draw test items and the maps of the attention at the end")
     seed: int
 
     @property
     def key(self) -> str:
-        """Hash of what differs from the defaults. Names (arm, label) and places of files change no key: where there
-        is a fingerprint of the content, that is hashed in place of the path."""
-        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"arm", "imports"})
+        """Hash of what differs from the defaults. Names (arm, label), places of files and pictures change no key: where
+        there is a fingerprint of the content, that is hashed in place of the path."""
+        content = self.model_dump(mode="json", exclude_defaults=True, exclude={"arm", "imports", "pictures"})
         content["variant"].pop("label", None)
         if self.teacher_fingerprint:
             for name in ("teacher", "weights", "options"):

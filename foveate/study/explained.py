@@ -21,7 +21,7 @@ from foveate.spec import Run, Study
 from foveate.tasks import Task
 from foveate.train import TrainingFailed
 from foveate.train.evaluation import batches_of
-from foveate.train.loop import preserve_process
+from foveate.train.loop import torch_settings
 
 BATCH = 32  # images at a time
 MOST_LOOKED_AT = 2048  # whose objects say what chance reaches
@@ -75,8 +75,7 @@ def explained_rows(run: Run, model: nn.Module, data: Dataset, folder: Path) -> l
     assert run.explain is not None
     items = evenly_chosen(len(data.test), run.explain.items)
     parts = [items[at : at + BATCH] for at in range(0, len(items), BATCH)]
-    with preserve_process(run.train.device):
-        torch.set_num_threads(run.train.threads)
+    with torch_settings(run.train):
         model.to(run.train.device)
         try:
             found = measure(model, _batches(data, parts, run), run.explain)

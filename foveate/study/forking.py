@@ -28,7 +28,13 @@ from foveate.networks import NETWORKS
 from foveate.study.worker import work
 from foveate.tasks import TASKS
 
-NEEDED = ("torch._dynamo", "foveate.costs", "foveate.study.run", "foveate.train")  # the first by optimisers
+NEEDED = (
+    "torch._dynamo",  # by optimisers
+    "PIL.PngImagePlugin",
+    "foveate.costs",
+    "foveate.study.run",
+    "foveate.train",
+)
 LIBRARIES = ("timm", "torchvision")
 LONGEST = 2**16  # bytes of a request
 

@@ -281,6 +281,7 @@ def make_plan(study: Study, data: Dataset, task: Task, earlier: dict[str, Any] |
                 control=arm.control,
                 arm=arm.label,
                 copy_number=arm.copy_number,
+                pictures=seed == study.seeds[0],
             ),
             arm.epochs,
         )

@@ -14,7 +14,7 @@ from foveate.summary import corrupted_row
 from foveate.tasks import Task
 from foveate.train import TrainingFailed
 from foveate.train.evaluation import batches_of, evaluate, parts_for_evaluation
-from foveate.train.loop import preserve_process
+from foveate.train.loop import torch_settings
 
 
 def robustness_metrics(task: Task) -> tuple[Metric, Metric]:
@@ -49,7 +49,7 @@ def corrupted_rows(run: Run, model: nn.Module, task: Task, data: Dataset) -> lis
     robustness, metric = run.robustness, task.metrics[0]
     assert robustness is not None
     items = evenly_chosen(len(data.test), robustness.items)
-    with preserve_process(run.train.device):
+    with torch_settings(run.train):
         _place(model, run)
         clean = _score(run, model, task, data, data.test, items)
         rows, means = [], []
@@ -69,9 +69,7 @@ def corrupted_rows(run: Run, model: nn.Module, task: Task, data: Dataset) -> lis
 
 
 def _place(model: nn.Module, run: Run) -> None:
-    """On the run's device, in its layout, with torch's threads and determinism as in its training."""
-    torch.set_num_threads(run.train.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    """On the run's device, in its layout."""
     layout = torch.channels_last if run.train.channels_last else torch.contiguous_format
     model.to(run.train.device).to(memory_format=layout)
 

@@ -17,7 +17,7 @@ from foveate.data.dataset import Dataset
 from foveate.spec import Run
 from foveate.study.build import build_variant_for
 from foveate.tasks import Task
-from foveate.train import TrainingFailed, preserve_process, repeated_step
+from foveate.train import TrainingFailed, repeated_step, torch_settings
 
 ROUNDS, BUDGET_S = 20, 10.0  # of timing the settings in turns
 WARM_UP = 3  # steps before memory is read
@@ -32,9 +32,7 @@ def times_of_settings(
     """
     rows: list[dict[str, Any]] = []
     steps: dict[str, Step] = {}
-    with preserve_process(run.train.device):
-        torch.set_num_threads(run.train.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    with torch_settings(run.train):
         for number, setting in enumerate(settings):
             row: dict[str, Any] = {"setting": setting, "ms": None, "ratio": None, "first_s": None, "error": ""}
             rows.append(row)
@@ -66,7 +64,7 @@ def memory_of_runs(runs: Mapping[str, Run], task: Task, data: Dataset) -> dict[s
     found: dict[str, int] = {}
     for label, run in runs.items():
         try:
-            with preserve_process(run.train.device):
+            with torch_settings(run.train):
                 found[label] = _memory(run, task, data)
         except Exception:  # of a network of a person's own any; the run itself fails with its reason
             traceback.print_exc()
@@ -75,7 +73,6 @@ def memory_of_runs(runs: Mapping[str, Run], task: Task, data: Dataset) -> dict[s
 
 
 def _memory(run: Run, task: Task, data: Dataset) -> int:
-    torch.set_num_threads(run.train.threads)
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     free, whole = torch.cuda.mem_get_info()

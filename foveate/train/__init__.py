@@ -2,7 +2,7 @@
 
 from foveate.train.checkpoint import CHECKPOINT, TrainingFailed, TrainingStopped
 from foveate.train.evaluation import evaluate
-from foveate.train.loop import preserve_process, repeated_step, train
+from foveate.train.loop import repeated_step, torch_settings, train
 from foveate.train.ranks import Ranks, batch_sizes_in_words, join_ranks, leave_ranks
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
 from foveate.train.trainer import Context, train_with
@@ -21,8 +21,8 @@ __all__ = [
     "join_ranks",
     "learning_rate",
     "leave_ranks",
-    "preserve_process",
     "repeated_step",
+    "torch_settings",
     "train",
     "train_with",
 ]

@@ -43,8 +43,9 @@ from foveate.train.evaluation import batches_of, checked_metrics, evaluate, eval
 from foveate.train.optimizer import make_optimizer
 from foveate.train.ranks import SEED_STEP, Ranks
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly, learning_rate
+from foveate.training import Training
 
-SAVING_SHARE = 100  # of the time, a checkpoint at the end of an epoch may take one part
+SAVING_SHARE = 400  # of the time, a checkpoint at the end of an epoch may take one part
 DRAWN, ATTENDED = 12, 4  # test items drawn at the end, and those with the maps of the attention
 
 OnProgress = Callable[[int, int, float], None]  # (steps done, steps in all, loss)
@@ -70,21 +71,19 @@ def train(
         model: built for it, with fresh weights and its attention.
         task: on the data.
         data: opened from `run.data`.
-        folder: of this run; holds the checkpoint, and at the end model.safetensors, items.npz, examples.png and
-            attention.png.
+        folder: of this run; holds the checkpoint, and at the end model.safetensors, items.npz and, where the run has
+            pictures, examples.png, mistakes.png and attention.png.
         on_progress: called with (steps done, steps in all, loss).
         stop: asked after each step; True: a checkpoint is written, and the training stops.
         checkpoint_s: seconds between checkpoints within an epoch; one is written at the end of an epoch besides, unless
-            epochs are so short that writing takes more than a hundredth of the time.
+            epochs are so short that writing takes more than a four-hundredth of the time.
 
     Returns: {"metrics": [{"name", "unit", "better", "value"}], "history": [{"epoch", …}], "machine", "versions"}.
     Raises: TrainingStopped: if `stop` said so. TrainingFailed: if the loss or a metric is nan or infinite, or the disk
         is full. ValueError: if early
         stopping has no validation part.
     """
-    with preserve_process(run.train.device):
-        torch.set_num_threads(run.train.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    with torch_settings(run.train):
         return _Loop(run, model, task, data, folder, on_progress, stop, checkpoint_s).run_to_the_end()
 
 
@@ -284,7 +283,8 @@ class _Loop:
                 write_json(self.folder / DETAILS, details)
             with self._autocast():
                 write_attention(self.attention, self.model, self.task, self.data, self.run, self.folder)
-            self._draw_examples(scores)
+            if self.run.pictures:
+                self._draw_examples(scores)
         except OSError as error:
             raise TrainingFailed(str(error)) from None
         return {
@@ -402,15 +402,24 @@ def save_model(model: nn.Module, folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def preserve_process(device: str) -> Iterator[None]:
-    """torch's threads, generators and determinism are as before afterwards, also on an error."""
+def torch_settings(training: Training) -> Iterator[None]:
+    """torch as a training has it: its threads, and deterministic algorithms where there are some.
+
+    Threads, generators and determinism are as before afterwards, also on an error.
+    """
     threads = torch.get_num_threads()
-    place = torch.device(device)
+    filling: Any = torch.utils.deterministic
+    place = torch.device(training.device)
     own = [] if place.type == "cpu" else [torch.cuda.current_device() if place.index is None else place.index]
     before, warn = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = filling.fill_uninitialized_memory
     try:
         with torch.random.fork_rng(own):
+            torch.set_num_threads(training.threads)
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            filling.fill_uninitialized_memory = False  # a fiftieth of a step, for memory that is written right after
             yield
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(before, warn_only=warn)
+        filling.fill_uninitialized_memory = filled

@@ -20,7 +20,7 @@ from foveate.tasks import Scores, Task
 from foveate.train.attention_state import AttentionWatch
 from foveate.train.checkpoint import TrainingFailed
 from foveate.train.evaluation import batches_of, checked_metrics, evaluate, parts_for_evaluation
-from foveate.train.loop import OnProgress, preserve_process, run_facts, save_model, write_attention
+from foveate.train.loop import OnProgress, run_facts, save_model, torch_settings, write_attention
 from foveate.train.schedule import batches_an_epoch, epoch_order, evenly
 
 
@@ -148,9 +148,7 @@ def train_with(
         _on_progress=on_progress,
     )
     name, started = str(run.trainer), time.monotonic()
-    with preserve_process(train_spec.device):
-        torch.set_num_threads(train_spec.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    with torch_settings(train_spec):
         torch.manual_seed(run.seed)
         try:
             returned = trainer(model, context)

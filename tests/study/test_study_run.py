@@ -175,6 +175,7 @@ def test_a_study_may_grow_but_not_become_another(tmp_path):
     run(small_study(seeds=(0, 1), epochs=1), tmp_path)
     assert set(before) < set(rows(tmp_path)[0])
     assert [run["attempts"] for run in status(tmp_path)["runs"]] == [1, 1]
+    assert len(list((tmp_path / "runs").glob("*/examples.png"))) == 1, "of the first seed"
     with pytest.raises(ValueError, match=r"holds another study \(train.epochs: 1 there, 2 now\)"):
         run_study(small_study(seeds=(0,), epochs=2), tmp_path)
     write_study(tmp_path, small_study(seeds=(0, 1), epochs=3))  # as a person may change it
