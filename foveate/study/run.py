@@ -38,7 +38,7 @@ from foveate.study.standing import Standing
 from foveate.study.start import find_start
 from foveate.study.tries import Tries
 from foveate.study.user_code import code_files, code_fingerprint
-from foveate.study.waiting import WaitingRuns
+from foveate.study.waiting import WaitingRuns, longest_first
 from foveate.study_file import study_toml
 from foveate.summary import Summary, to_json
 from foveate.tasks import Task, create_task
@@ -282,10 +282,10 @@ class _Coordinator:
             if {row["arm"] for row in self.store.costs()} != {arm.label for arm in self.plan.arms}:
                 self.watcher.measuring()
                 measure_costs(self.plan, self.study.train, self.out, self.store, working)
-            waiting = WaitingRuns(
-                (run for key, run in self.by_key.items() if states[key] == "todo"), self.store.machines()
-            )
-            self._estimate([run for key, run in self.by_key.items() if states[key] == "todo"], places)
+            costs = self._costs()
+            todo = longest_first([run for key, run in self.by_key.items() if states[key] == "todo"], costs)
+            self._estimate(todo, places, costs)
+            waiting = WaitingRuns(todo, self.store.machines())
             while waiting and not is_paused(self.out):
                 for ended in working.work(lambda machine="": self._begin(waiting, machine), self._progress):
                     if self._end(ended):
@@ -307,10 +307,14 @@ class _Coordinator:
             self.watcher.placed(found.text)
         return found.jobs
 
-    def _estimate(self, runs: list[Run], jobs: int) -> None:
+    def _costs(self) -> dict[str, dict[str, float]]:
+        """Arm → cost → value."""
         costs: dict[str, dict[str, float]] = {arm.label: {} for arm in self.plan.arms}
         for row in self.store.costs():
             costs.setdefault(row["arm"], {})[row["metric"]] = row["value"]
+        return costs
+
+    def _estimate(self, runs: list[Run], jobs: int, costs: dict[str, dict[str, float]]) -> None:
         batch = (self.store.get_meta("latency") or {}).get("batch_size", LATENCY_BATCH)
         seconds = training_seconds(self.study, self.data, runs, costs, batch, min(jobs, max(len(runs), 1)))
         if runs and seconds is not None:

@@ -1,13 +1,26 @@
 """The runs that wait for a place, seed by seed; those of a seed stay on one type of machine."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from foveate.spec import DRAWS, Run
 
 
+def longest_first(runs: Sequence[Run], costs: Mapping[str, Mapping[str, float]]) -> list[Run]:
+    """The runs seed by seed, of each seed those first whose training takes longest: the last places fall free together.
+
+    costs: arm → "train_step_ms"; runs of arms without it come last.
+    """
+    places = {seed: place for place, seed in enumerate(dict.fromkeys(run.seed % DRAWS for run in runs))}
+
+    def length(run: Run) -> float:
+        return run.train.epochs * costs.get(run.arm, {}).get("train_step_ms", 0.0)
+
+    return sorted(runs, key=lambda run: (places[run.seed % DRAWS], -length(run)))
+
+
 class WaitingRuns:
-    """Runs in the order planned. A seed belongs to the type of machine that its first run was given to.
+    """Runs in the order given. A seed belongs to the type of machine that its first run was given to.
 
     A seed of a null check, which every arm has of its own, counts as the one that it is paired by.
     """

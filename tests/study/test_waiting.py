@@ -1,9 +1,11 @@
 """Which run is next, and for how long one is tried."""
 
+from types import SimpleNamespace
+
 from foveate.spec import DRAWS
 from foveate.study.standing import Standing, progress_of
 from foveate.study.tries import Tries
-from foveate.study.waiting import WaitingRuns
+from foveate.study.waiting import WaitingRuns, longest_first
 
 
 class Made:
@@ -28,6 +30,14 @@ def test_runs_come_in_the_order_planned_and_the_last_one_once():
     waiting = WaitingRuns(runs())
     assert taken(waiting, *[""] * 7) == ["a0", "b0", "a1", "b1", "a2", "b2", "None"]
     assert not waiting
+
+
+def test_of_each_seed_the_longest_run_comes_first():
+    planned = runs("abc", seeds=(1, 0))
+    for run in planned:
+        run.train = SimpleNamespace(epochs=2 if run.arm == "b" else 1)
+    costs = {"a": {"train_step_ms": 5.0}, "b": {"train_step_ms": 4.0}, "c": {}}
+    assert list(map(repr, longest_first(planned, costs))) == ["b1", "a1", "c1", "b0", "a0", "c0"]
 
 
 def test_the_runs_of_a_seed_stay_on_one_type_of_machine():
